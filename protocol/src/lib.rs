@@ -1,0 +1,38 @@
+//! What two Fincrypt machines must agree on.
+//!
+//! Ids, keys, amounts, limits, the erasure geometry, signed records and the messages of the wire
+//! protocols. Everything here is data and rules: no disk, no clock but [`UnixTime::now`], and no
+//! network unless the feature `net` adds the libp2p codecs.
+//!
+//! ```
+//! use fincrypt_protocol::{Code, Redundancy};
+//! let code = Code::for_peers(8, Redundancy::MIN)?;
+//! assert_eq!((code.data(), code.total()), (4, 8));
+//! # Ok::<(), fincrypt_protocol::GeometryError>(())
+//! ```
+
+pub mod amount;
+pub mod cbor;
+pub mod domain;
+mod geometry;
+mod id;
+mod key;
+pub mod limits;
+mod manifest;
+mod network;
+pub mod record;
+mod signed;
+mod size;
+mod time;
+
+pub use geometry::{Code, GeometryError, Redundancy, ShardIndex, ShardLen};
+pub use id::{
+    AccountId, GuardKey, HeadHash, HeadKey, MandateHash, NodeId, Nonce, ParseIdError, RunId, SegmentId,
+    ShardId, Tag,
+};
+pub use key::{PublicKey, Signature, SigningKey};
+pub use manifest::{Manifest, ManifestError};
+pub use network::{Network, ParseNetworkError};
+pub use signed::{Body, RecordError, Signed, Verified};
+pub use size::{Bytes, ParseBytesError};
+pub use time::UnixTime;

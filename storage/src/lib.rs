@@ -1,0 +1,9 @@
+//! Bytes at rest: how a vault is written and how a storage node keeps shards.
+//!
+//! A folder becomes chunks, chunks become sealed segments, segments become shards; restore is the
+//! mirror image. Nothing here knows a network or a clock of its own.
+
+pub mod kv;
+mod root;
+
+pub use root::{BlobIdKey, Root, SegmentKeys, TagKey};
