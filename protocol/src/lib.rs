@@ -11,20 +11,28 @@
 //! # Ok::<(), fincrypt_protocol::GeometryError>(())
 //! ```
 
+pub mod admission;
 pub mod amount;
 pub mod cbor;
 pub mod domain;
+mod frame;
 mod geometry;
 mod id;
 mod key;
 pub mod limits;
 mod manifest;
+pub mod mediate;
+#[cfg(feature = "net")]
+pub mod net;
 mod network;
 pub mod record;
+mod refusal;
+pub mod shard;
 mod signed;
 mod size;
 mod time;
 
+pub use frame::{Frame, FrameError, Header};
 pub use geometry::{Code, GeometryError, Redundancy, ShardIndex, ShardLen};
 pub use id::{
     AccountId, GuardKey, HeadHash, HeadKey, MandateHash, NodeId, Nonce, ParseIdError, RunId, SegmentId,
@@ -33,6 +41,7 @@ pub use id::{
 pub use key::{PublicKey, Signature, SigningKey};
 pub use manifest::{Manifest, ManifestError};
 pub use network::{Network, ParseNetworkError};
+pub use refusal::Refusal;
 pub use signed::{Body, RecordError, Signed, Verified};
 pub use size::{Bytes, ParseBytesError};
 pub use time::UnixTime;

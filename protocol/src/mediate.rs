@@ -1,0 +1,181 @@
+//! `/mediate/1`: what a client and a mediator say to each other. Every request may be repeated.
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use crate::amount::Price;
+use crate::frame::Header;
+use crate::geometry::{Code, Redundancy, ShardIndex};
+use crate::id::{HeadHash, NodeId, Nonce, RunId, SegmentId, Tag};
+use crate::key::Signature;
+use crate::limits::MAX_PAYLOAD;
+use crate::manifest::Manifest;
+use crate::record::{Head, Keep, Mandate, MediatorRecord, Receipt, Registration};
+use crate::refusal::Refusal;
+use crate::signed::Signed;
+
+/// The protocol's name after the network.
+pub const NAME: &str = "mediate/1";
+
+/// A client's request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Asks for the mediator's record.
+    Record,
+    /// Asks for a nonce to log in with.
+    Hello,
+    /// Logs an account in on this connection.
+    Login {
+        /// The account and its keys.
+        registration: Signed<Registration>,
+        /// The account's signature over [`crate::record::login_message`].
+        proof: Signature,
+    },
+    /// Asks which code and price a run would get now.
+    Quote {
+        /// Stored bytes per source byte.
+        redundancy: Redundancy,
+    },
+    /// Announces a segment.
+    Open {
+        /// The run it belongs to.
+        run: RunId,
+        /// The account's permission for this mediator.
+        mandate: Signed<Mandate>,
+        /// The segment's manifest.
+        manifest: Manifest,
+        /// The owner's tag of the segment.
+        tag: Tag,
+    },
+    /// Brings a data shard, as payload.
+    Put {
+        /// The segment.
+        segment: SegmentId,
+        /// The data shard's position.
+        index: ShardIndex,
+    },
+    /// Asks for the receipts of a segment, waiting until it counts as stored.
+    Commit {
+        /// The segment.
+        segment: SegmentId,
+    },
+    /// Keeps everything that a run stored.
+    Keep {
+        /// The owner's statement.
+        keep: Signed<Keep>,
+    },
+    /// Asks for a shard.
+    Get {
+        /// The segment.
+        segment: SegmentId,
+        /// The shard's position.
+        index: ShardIndex,
+    },
+    /// Asks who holds some segments, at most [`crate::limits::MAX_LOCATE`].
+    Locate {
+        /// The segments.
+        segments: Vec<SegmentId>,
+    },
+    /// Asks for the account's head.
+    HeadGet,
+    /// Replaces the account's head, if it still is the expected one.
+    HeadSwap {
+        /// The head to replace; none for the account's first.
+        expected: Option<HeadHash>,
+        /// The new head.
+        head: Signed<Head>,
+    },
+}
+
+/// What a mediator would do and ask for a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quote {
+    /// Storage nodes that qualify.
+    pub eligible: u16,
+    /// The code for full segments.
+    pub code: Code,
+    /// What storage takes, on average, before the mediator's fee.
+    pub price: Price,
+    /// For reading beyond what is included, per GiB.
+    pub egress_price: Price,
+    /// The mediator's fee in permille.
+    pub fee_permille: u16,
+    /// Placement caps are off: a young or local network.
+    pub caps_off: bool,
+}
+
+/// Who holds a segment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Located {
+    /// The segment's manifest.
+    pub manifest: Manifest,
+    /// The owner's tag of it.
+    pub tag: Tag,
+    /// Shard positions and their holders.
+    pub holders: Vec<(ShardIndex, NodeId)>,
+}
+
+/// A node and where it listens, as binary multiaddresses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeAddresses {
+    /// The node.
+    pub node: NodeId,
+    /// Its addresses.
+    pub addresses: Vec<ByteBuf>,
+}
+
+/// A mediator's answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Response {
+    /// The request was refused.
+    Refused(Refusal),
+    /// Answers `Record`.
+    Record(Signed<MediatorRecord>),
+    /// Answers `Hello`.
+    Nonce(Nonce),
+    /// Answers `Login`.
+    Welcome {
+        /// Whether the mediator knew the account before.
+        known: bool,
+    },
+    /// Answers `Quote`.
+    Quote(Quote),
+    /// Answers `Open`.
+    Opened {
+        /// Bit `i` is set if data shard `i` is still missing.
+        missing: u32,
+    },
+    /// Answers `Put`: the shard's keeper has it.
+    Taken,
+    /// Answers `Commit`.
+    Receipts(Vec<Signed<Receipt>>),
+    /// Answers `Keep`.
+    Kept,
+    /// Answers `Get`, with the shard as payload.
+    Shard,
+    /// Answers `Locate`: the segments that are known, and where their holders listen.
+    Located {
+        /// Known segments.
+        segments: Vec<Located>,
+        /// Their holders' addresses, each once.
+        nodes: Vec<NodeAddresses>,
+    },
+    /// Answers `HeadGet`.
+    Head(Option<Signed<Head>>),
+    /// Answers `HeadSwap`.
+    Swapped,
+}
+
+impl Header for Request {
+    fn payload_limit(&self) -> u32 {
+        if matches!(self, Self::Put { .. }) { MAX_PAYLOAD } else { 0 }
+    }
+}
+
+impl Header for Response {
+    fn payload_limit(&self) -> u32 {
+        if matches!(self, Self::Shard) { MAX_PAYLOAD } else { 0 }
+    }
+}

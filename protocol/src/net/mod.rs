@@ -1,0 +1,11 @@
+//! The libp2p side of the protocol: codec, behaviour, record store. Compiled with feature `net`.
+
+mod behaviour;
+mod codec;
+mod peer;
+mod record_store;
+
+pub use behaviour::{Behaviour, BehaviourError, BehaviourEvent, Role, Roles, Setup, offers_topic};
+pub use codec::{FrameCodec, Intake, Packet};
+pub use peer::{NotAnEd25519Peer, node_of, peer_of};
+pub use record_store::AdmittingStore;

@@ -1,0 +1,78 @@
+//! Why a request was refused: a closed set, without free text.
+
+use serde::{Deserialize, Serialize};
+
+/// A machine's reason to refuse, as it travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// Budgets are used up; the same request may succeed later.
+    #[error("the other side is busy, try again later")]
+    Busy,
+    /// The request needs a login first.
+    #[error("no login on this connection")]
+    NotLoggedIn,
+    /// The login's signature, nonce or registration did not verify.
+    #[error("the login was refused")]
+    BadLogin,
+    /// The account is registered with other keys.
+    #[error("the account is registered with other keys")]
+    OtherRegistration,
+    /// A record in the request did not verify or contradicts the rest of it.
+    #[error("the request contradicts itself")]
+    Invalid,
+    /// No valid mandate lets this peer do this.
+    #[error("no valid mandate for this")]
+    NotMandated,
+    /// Too few storage nodes qualify.
+    #[error("{eligible} storage nodes qualify, at least {needed} are needed")]
+    TooFewPeers {
+        /// Storage nodes that qualify.
+        eligible: u16,
+        /// The fewest that would do.
+        needed: u16,
+    },
+    /// No room left, at the node, or under the mandate's cap.
+    #[error("no room left")]
+    Full,
+    /// The payload is not the shard that the manifest names.
+    #[error("the bytes are not the shard that the manifest names")]
+    WrongShard,
+    /// Another shard or segment is already known under that name.
+    #[error("it contradicts what is already stored")]
+    Conflict,
+    /// The segment is unknown.
+    #[error("the segment is unknown")]
+    UnknownSegment,
+    /// The shard is not held here, or by anyone who answers.
+    #[error("the shard is not held")]
+    NotHeld,
+    /// The client has too many open segments.
+    #[error("too many open segments")]
+    TooManyOpen,
+    /// The segment's data shards are not all there yet.
+    #[error("data shards are missing")]
+    Incomplete,
+    /// Not enough storage nodes took their shards.
+    #[error("only {have} of at least {need} shards could be stored")]
+    NotStored {
+        /// Shards with a receipt.
+        have: u8,
+        /// Shards that make a segment count as stored.
+        need: u8,
+    },
+    /// The head is not the one that the swap expected to replace.
+    #[error("the head has changed meanwhile")]
+    HeadMoved,
+    /// The disk or another part of the machine failed.
+    #[error("the other side failed")]
+    Failed,
+}
+
+impl Refusal {
+    /// Whether the same request may succeed later, unchanged.
+    #[must_use]
+    pub const fn is_temporary(self) -> bool {
+        matches!(self, Self::Busy | Self::TooManyOpen | Self::NotStored { .. } | Self::Failed)
+    }
+}

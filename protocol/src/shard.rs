@@ -1,0 +1,156 @@
+//! `/shard/1`: what a storage node is asked by mediators and owners. Every request may be repeated.
+
+use serde::{Deserialize, Serialize};
+
+use crate::frame::Header;
+use crate::geometry::ShardIndex;
+use crate::id::{AccountId, Nonce, RunId, SegmentId, ShardId, Tag};
+use crate::key::Signature;
+use crate::limits::MAX_PAYLOAD;
+use crate::manifest::Manifest;
+use crate::record::{Head, HolderList, Keep, Mandate, Receipt, Registration, StorageOffer};
+use crate::refusal::Refusal;
+use crate::signed::Signed;
+
+/// The protocol's name after the network.
+pub const NAME: &str = "shard/1";
+
+/// What a mediator puts beside a shard.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Placement {
+    /// The account and its keys.
+    pub registration: Signed<Registration>,
+    /// The account's permission for the mediator.
+    pub mandate: Signed<Mandate>,
+    /// The run the segment belongs to.
+    pub run: RunId,
+    /// The segment's manifest.
+    pub manifest: Manifest,
+    /// The shard's position in it.
+    pub index: ShardIndex,
+    /// The owner's tag of the segment.
+    pub tag: Tag,
+}
+
+/// A request to a storage node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Asks for the node's offer.
+    Quote,
+    /// Asks for a nonce to log in with.
+    Hello,
+    /// Logs an account in on this connection, as owner.
+    Login {
+        /// The account and its keys.
+        registration: Signed<Registration>,
+        /// The account's signature over [`crate::record::login_message`].
+        proof: Signature,
+    },
+    /// Brings a shard, as payload.
+    Put(Box<Placement>),
+    /// Asks for a shard.
+    Get {
+        /// Whose shard.
+        account: AccountId,
+        /// The segment.
+        segment: SegmentId,
+        /// The shard's position.
+        index: ShardIndex,
+    },
+    /// Lists the shards held for an account, in order, a page at a time.
+    List {
+        /// Whose shards.
+        account: AccountId,
+        /// Where the last page ended.
+        after: Option<(SegmentId, ShardIndex)>,
+    },
+    /// Asks what is known about some segments, at most [`crate::limits::MAX_LOCATE`].
+    Locate {
+        /// Whose segments.
+        account: AccountId,
+        /// The segments.
+        segments: Vec<SegmentId>,
+    },
+    /// Brings holder lists, at most [`crate::limits::MAX_HOLDER_LISTS`].
+    Holders {
+        /// Signed by the account's mediator.
+        lists: Vec<Signed<HolderList>>,
+    },
+    /// Keeps everything that a run stored.
+    Keep {
+        /// The owner's statement.
+        keep: Signed<Keep>,
+    },
+    /// Brings a head.
+    HeadPut {
+        /// The account and its keys.
+        registration: Signed<Registration>,
+        /// The head.
+        head: Signed<Head>,
+    },
+    /// Asks for the heads kept for an account.
+    Heads {
+        /// Whose heads.
+        account: AccountId,
+    },
+}
+
+/// What a storage node knows about one segment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HeldSegment {
+    /// The segment's manifest.
+    pub manifest: Manifest,
+    /// The owner's tag of it.
+    pub tag: Tag,
+    /// Positions of the shards held here.
+    pub held: Vec<ShardIndex>,
+    /// The newest holder list, if one came.
+    pub holders: Option<Signed<HolderList>>,
+}
+
+/// A storage node's answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Response {
+    /// The request was refused.
+    Refused(Refusal),
+    /// Answers `Quote`.
+    Offer(Signed<StorageOffer>),
+    /// Answers `Hello`.
+    Nonce(Nonce),
+    /// Answers `Login`.
+    Welcome {
+        /// The mandate under which the account's shards are held, which names its mediator.
+        mandate: Option<Signed<Mandate>>,
+    },
+    /// Answers `Put`: the shard is on disk.
+    Receipt(Signed<Receipt>),
+    /// Answers `Get`, with the shard as payload.
+    Shard,
+    /// Answers `List`.
+    Listed {
+        /// One page of shards, in order.
+        shards: Vec<(SegmentId, ShardIndex, ShardId)>,
+        /// Whether more follow.
+        more: bool,
+    },
+    /// Answers `Locate`: the segments of which shards are held here.
+    Located(Vec<HeldSegment>),
+    /// Answers `Holders`, `Keep` and `HeadPut`.
+    Done,
+    /// Answers `Heads`.
+    Heads(Vec<Signed<Head>>),
+}
+
+impl Header for Request {
+    fn payload_limit(&self) -> u32 {
+        if matches!(self, Self::Put(_)) { MAX_PAYLOAD } else { 0 }
+    }
+}
+
+impl Header for Response {
+    fn payload_limit(&self) -> u32 {
+        if matches!(self, Self::Shard) { MAX_PAYLOAD } else { 0 }
+    }
+}
