@@ -1,1 +1,3 @@
-//! stub
+//! The Fincrypt node.
+
+pub mod engine;

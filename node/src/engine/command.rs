@@ -1,0 +1,74 @@
+//! What the engine is asked to do.
+
+use fincrypt_protocol::net::Packet;
+use fincrypt_protocol::{NodeId, mediate, shard};
+use libp2p::request_response::ResponseChannel;
+use libp2p::{Multiaddr, PeerId};
+use tokio::sync::oneshot;
+
+use super::handle::{CallError, ConnectError};
+
+pub(crate) type Waiter<T, E> = oneshot::Sender<Result<T, E>>;
+
+pub(crate) enum Command {
+    /// Dial an address whose peer may be unknown, and wait until it said who it is.
+    Join {
+        address: Multiaddr,
+        done: Waiter<NodeId, ConnectError>,
+    },
+    /// Be connected to a peer.
+    Connect {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        done: Waiter<(), ConnectError>,
+    },
+    Mediate {
+        peer: PeerId,
+        packet: Packet<mediate::Request>,
+        done: Waiter<Packet<mediate::Response>, CallError>,
+    },
+    Shard {
+        peer: PeerId,
+        packet: Packet<shard::Request>,
+        done: Waiter<Packet<shard::Response>, CallError>,
+    },
+    MediateReply {
+        channel: ResponseChannel<Packet<mediate::Response>>,
+        packet: Packet<mediate::Response>,
+    },
+    ShardReply {
+        channel: ResponseChannel<Packet<shard::Response>>,
+        packet: Packet<shard::Response>,
+    },
+    Provide {
+        key: [u8; 32],
+    },
+    Providers {
+        key: [u8; 32],
+        done: oneshot::Sender<Vec<NodeId>>,
+    },
+    FindPeer {
+        peer: PeerId,
+        done: oneshot::Sender<Vec<Multiaddr>>,
+    },
+    PutRecord {
+        key: [u8; 32],
+        value: Vec<u8>,
+        done: oneshot::Sender<bool>,
+    },
+    Publish {
+        data: Vec<u8>,
+        done: oneshot::Sender<bool>,
+    },
+    Addresses {
+        peers: Vec<PeerId>,
+        done: oneshot::Sender<Vec<Vec<Multiaddr>>>,
+    },
+    OwnAddresses {
+        done: oneshot::Sender<Vec<Multiaddr>>,
+    },
+    Connected {
+        done: oneshot::Sender<Vec<NodeId>>,
+    },
+    Stop,
+}

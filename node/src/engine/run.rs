@@ -1,0 +1,513 @@
+//! The task that owns the swarm.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fincrypt_protocol::admission::{GossipVerdict, OfferGate};
+use fincrypt_protocol::net::{Behaviour, BehaviourEvent, Packet, Setup, node_of, offers_topic};
+use fincrypt_protocol::{Frame, Network, NodeId, Refusal, UnixTime, mediate, shard};
+use futures::StreamExt;
+use libp2p::gossipsub::{self, MessageAcceptance};
+use libp2p::identity::Keypair;
+use libp2p::kad::{self, Mode, Quorum, Record, RecordKey};
+use libp2p::request_response::{self, OutboundFailure, OutboundRequestId};
+use libp2p::swarm::dial_opts::DialOpts;
+use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, identify, noise, tcp, yamux};
+use tokio::sync::mpsc;
+
+use super::addresses::{is_relayed, is_useful};
+use super::command::{Command, Waiter};
+use super::handle::{CallError, ConnectError, Net};
+use super::inbound::{Inbound, Inboxes, Reply};
+use super::queries::Queries;
+use super::session::Sessions;
+
+/// Commands waiting for the engine; each holder also waits for its own answer, so this is small.
+const COMMANDS: usize = 256;
+/// Peers whose addresses are remembered, oldest forgotten first.
+const MAX_BOOK: usize = 4096;
+/// Offers of one node are passed on at most this often.
+const OFFER_INTERVAL_SECONDS: u64 = 2;
+/// Nodes whose offers are remembered for that.
+const MAX_OFFERERS: usize = 65_536;
+
+/// The engine could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A part of the transport could not be set up.
+    #[error("the network could not be set up: {0}")]
+    Transport(String),
+    /// An address could not be listened on.
+    #[error(
+        "cannot listen on {address}: {reason}; choose another --listen address or stop the program that uses it"
+    )]
+    Listen {
+        /// The address.
+        address: Multiaddr,
+        /// What the system said.
+        reason: String,
+    },
+}
+
+/// What an engine is made from.
+pub struct EngineSetup {
+    /// Network, roles and extras.
+    pub behaviour: Setup,
+    /// The node's identity.
+    pub keypair: Keypair,
+    /// Addresses to listen on; none for a client.
+    pub listen: Vec<Multiaddr>,
+    /// Where requests go.
+    pub inboxes: Inboxes,
+}
+
+/// The engine before it runs.
+pub struct Engine {
+    swarm: Swarm<Behaviour>,
+    network: Network,
+    commands: mpsc::Receiver<Command>,
+    reply_to: mpsc::WeakSender<Command>,
+    inboxes: Inboxes,
+    sessions: Arc<Sessions>,
+    offers: OfferGate,
+    queries: Queries,
+    book: HashMap<PeerId, Vec<Multiaddr>>,
+    book_order: VecDeque<PeerId>,
+    identified: HashMap<PeerId, String>,
+    joins: HashMap<ConnectionId, (String, Waiter<NodeId, ConnectError>)>,
+    awaiting_identify: HashMap<PeerId, Vec<(String, Waiter<NodeId, ConnectError>)>>,
+    connects: HashMap<PeerId, Vec<Waiter<(), ConnectError>>>,
+    mediates: HashMap<OutboundRequestId, (PeerId, Waiter<Packet<mediate::Response>, CallError>)>,
+    shards: HashMap<OutboundRequestId, (PeerId, Waiter<Packet<shard::Response>, CallError>)>,
+}
+
+impl Engine {
+    /// Builds the swarm and listens; returns once every address is bound.
+    ///
+    /// # Errors
+    /// [`EngineError`] if the transport or an address is refused.
+    pub async fn start(
+        setup: EngineSetup,
+    ) -> Result<(Self, Net, Arc<Sessions>, Vec<Multiaddr>), EngineError> {
+        let network = setup.behaviour.network;
+        let transport = |error: &dyn std::fmt::Display| EngineError::Transport(error.to_string());
+        let mut swarm = SwarmBuilder::with_existing_identity(setup.keypair.clone())
+            .with_tokio()
+            .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+            .map_err(|error| transport(&error))?
+            .with_quic()
+            .with_dns()
+            .map_err(|error| transport(&error))?
+            .with_relay_client(noise::Config::new, yamux::Config::default)
+            .map_err(|error| transport(&error))?
+            .with_behaviour(|key, relay| Ok(Behaviour::new(&setup.behaviour, key, relay)?))
+            .map_err(|error| transport(&error))?
+            .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(60)))
+            .build();
+        if setup.behaviour.roles.serves() {
+            let topic = offers_topic(network);
+            swarm.behaviour_mut().gossip.subscribe(&topic).map_err(|error| transport(&error))?;
+        }
+        let own = node_of(swarm.local_peer_id()).map_err(|error| transport(&error))?;
+        let bound = listen(&mut swarm, &setup.listen).await?;
+        let (sender, commands) = mpsc::channel(COMMANDS);
+        let sessions = Arc::new(Sessions::new(network, own));
+        let engine = Self {
+            swarm,
+            network,
+            commands,
+            reply_to: sender.downgrade(),
+            inboxes: setup.inboxes,
+            sessions: Arc::clone(&sessions),
+            offers: OfferGate::new(MAX_OFFERERS, OFFER_INTERVAL_SECONDS),
+            queries: Queries::default(),
+            book: HashMap::new(),
+            book_order: VecDeque::new(),
+            identified: HashMap::new(),
+            joins: HashMap::new(),
+            awaiting_identify: HashMap::new(),
+            connects: HashMap::new(),
+            mediates: HashMap::new(),
+            shards: HashMap::new(),
+        };
+        Ok((engine, Net::new(sender, own, network), sessions, bound))
+    }
+
+    /// Runs until told to stop, or until the last handle is dropped.
+    pub async fn run(mut self) {
+        loop {
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    None | Some(Command::Stop) => return,
+                    Some(command) => self.obey(command),
+                },
+                event = self.swarm.select_next_some() => self.on_event(event),
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        let behaviour = self.swarm.behaviour_mut();
+        match command {
+            Command::Join { address, done } => self.join(address, done),
+            Command::Connect { peer, addresses, done } => self.connect(peer, addresses, done),
+            Command::Mediate { peer, packet, done } => {
+                let id = behaviour.mediate.send_request(&peer, packet);
+                self.mediates.insert(id, (peer, done));
+            }
+            Command::Shard { peer, packet, done } => {
+                let id = behaviour.shard.send_request(&peer, packet);
+                self.shards.insert(id, (peer, done));
+            }
+            // A peer that has gone does not get its answer.
+            Command::MediateReply { channel, packet } => {
+                drop(behaviour.mediate.send_response(channel, packet))
+            }
+            Command::ShardReply { channel, packet } => drop(behaviour.shard.send_response(channel, packet)),
+            Command::Provide { key } => {
+                if let Err(error) = behaviour.kad.start_providing(RecordKey::new(&key)) {
+                    tracing::warn!(%error, "the DHT store takes no more provider keys");
+                }
+            }
+            Command::Providers { key, done } => {
+                let id = behaviour.kad.get_providers(RecordKey::new(&key));
+                self.queries.providers(id, done);
+            }
+            Command::FindPeer { peer, done } => {
+                let id = behaviour.kad.get_closest_peers(peer);
+                self.queries.peer(id, peer, done);
+            }
+            Command::PutRecord { key, value, done } => {
+                let mut record = Record::new(RecordKey::new(&key), value);
+                record.publisher = Some(*self.swarm.local_peer_id());
+                match self.swarm.behaviour_mut().kad.put_record(record, Quorum::One) {
+                    Ok(id) => self.queries.put(id, done),
+                    Err(_) => drop(done.send(false)),
+                }
+            }
+            Command::Publish { data, done } => {
+                let topic = offers_topic(self.network);
+                let sent = behaviour.gossip.publish(topic, data);
+                let _ = done.send(matches!(sent, Ok(_) | Err(gossipsub::PublishError::Duplicate)));
+            }
+            Command::Addresses { peers, done } => {
+                let known = |peer: &PeerId| self.book.get(peer).cloned().unwrap_or_default();
+                let _ = done.send(peers.iter().map(known).collect());
+            }
+            Command::OwnAddresses { done } => {
+                let useful = |address: &&Multiaddr| is_useful(address, self.network);
+                let external = self.swarm.external_addresses().chain(self.swarm.listeners());
+                let mut addresses: Vec<_> = external.filter(useful).cloned().collect();
+                addresses.dedup();
+                let _ = done.send(addresses);
+            }
+            Command::Connected { done } => {
+                let _ =
+                    done.send(self.swarm.connected_peers().filter_map(|peer| node_of(peer).ok()).collect());
+            }
+            Command::Stop => {}
+        }
+    }
+
+    fn join(&mut self, address: Multiaddr, done: Waiter<NodeId, ConnectError>) {
+        let shown = address.to_string();
+        let opts = DialOpts::unknown_peer_id().address(address).build();
+        let id = opts.connection_id();
+        match self.swarm.dial(opts) {
+            Ok(()) => drop(self.joins.insert(id, (shown, done))),
+            Err(error) => drop(done.send(Err(dial_error(&error, shown)))),
+        }
+    }
+
+    fn connect(&mut self, peer: PeerId, mut addresses: Vec<Multiaddr>, done: Waiter<(), ConnectError>) {
+        if self.swarm.is_connected(&peer) {
+            let _ = done.send(Ok(()));
+            return;
+        }
+        addresses.extend(self.book.get(&peer).into_iter().flatten().cloned());
+        if addresses.is_empty()
+            && let Some(entry) = self.swarm.behaviour_mut().kad.kbucket(peer).and_then(|bucket| {
+                bucket
+                    .iter()
+                    .find(|entry| entry.node.key.preimage() == &peer)
+                    .map(|entry| entry.node.value.clone())
+            })
+        {
+            addresses.extend(entry.iter().cloned());
+        }
+        addresses.dedup();
+        if addresses.is_empty() {
+            let error = node_of(&peer).map_or(ConnectError::Stopped, ConnectError::Unknown);
+            let _ = done.send(Err(error));
+            return;
+        }
+        let waiting = self.connects.entry(peer).or_default();
+        waiting.push(done);
+        if waiting.len() == 1 {
+            let opts = DialOpts::peer_id(peer).addresses(addresses).build();
+            if let Err(error) = self.swarm.dial(opts)
+                && !matches!(error, DialError::DialPeerConditionFalse(_))
+            {
+                self.answer_connects(&peer, Err(dial_error(&error, peer.to_string())));
+            }
+        }
+    }
+
+    fn answer_connects(&mut self, peer: &PeerId, result: Result<(), ConnectError>) {
+        for done in self.connects.remove(peer).unwrap_or_default() {
+            let _ = done.send(result.clone());
+        }
+    }
+
+    fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, .. } => {
+                self.answer_connects(&peer_id, Ok(()));
+                if let Some((shown, done)) = self.joins.remove(&connection_id) {
+                    self.await_identify(peer_id, shown, done);
+                }
+            }
+            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => self.on_gone(peer_id),
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
+                tracing::debug!(%error, "dial failed");
+                if let Some((shown, done)) = self.joins.remove(&connection_id) {
+                    let _ = done.send(Err(dial_error(&error, shown)));
+                }
+                if let Some(peer) = peer_id
+                    && !self.swarm.is_connected(&peer)
+                {
+                    self.answer_connects(&peer, Err(dial_error(&error, peer.to_string())));
+                }
+            }
+            SwarmEvent::ExternalAddrConfirmed { address }
+                if !is_relayed(&address) && is_useful(&address, self.network) =>
+            {
+                self.swarm.behaviour_mut().kad.set_mode(Some(Mode::Server));
+            }
+            SwarmEvent::Behaviour(event) => self.on_behaviour(event),
+            _ => {}
+        }
+    }
+
+    fn on_gone(&mut self, peer: PeerId) {
+        self.identified.remove(&peer);
+        if let Ok(node) = node_of(&peer) {
+            self.sessions.end(&node);
+        }
+        for (shown, done) in self.awaiting_identify.remove(&peer).unwrap_or_default() {
+            let _ = done.send(Err(ConnectError::NoAnswer { address: shown }));
+        }
+    }
+
+    fn await_identify(&mut self, peer: PeerId, shown: String, done: Waiter<NodeId, ConnectError>) {
+        match self.identified.get(&peer) {
+            Some(version) => drop(done.send(self.judge(peer, version, shown))),
+            None => self.awaiting_identify.entry(peer).or_default().push((shown, done)),
+        }
+    }
+
+    fn judge(&self, peer: PeerId, version: &str, shown: String) -> Result<NodeId, ConnectError> {
+        if version == self.network.protocol("1") {
+            return node_of(&peer).map_err(|_| ConnectError::OtherPeer { address: shown });
+        }
+        let found = version.strip_prefix("/fincrypt/").and_then(|rest| rest.split('/').next());
+        let found = found.filter(|name| name.parse::<Network>().is_ok()).unwrap_or("unknown").to_owned();
+        Err(ConnectError::OtherNetwork { address: shown, found, expected: self.network })
+    }
+
+    fn on_behaviour(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                self.on_identified(peer_id, info);
+            }
+            BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed { id, result, step, .. }) => {
+                self.queries.progress(id, result, step.last);
+            }
+            BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
+                self.on_offer(propagation_source, &message_id, &message.data);
+            }
+            BehaviourEvent::Mediate(event) => self.on_mediate(event),
+            BehaviourEvent::Shard(event) => self.on_shard(event),
+            _ => {}
+        }
+    }
+
+    fn on_identified(&mut self, peer: PeerId, info: identify::Info) {
+        let version = info.protocol_version;
+        for (shown, done) in self.awaiting_identify.remove(&peer).unwrap_or_default() {
+            let _ = done.send(self.judge(peer, &version, shown));
+        }
+        if version != self.network.protocol("1") {
+            tracing::debug!("a peer of another network was disconnected");
+            let _ = self.swarm.disconnect_peer_id(peer);
+            return;
+        }
+        self.identified.insert(peer, version);
+        let useful = info.listen_addrs.into_iter().filter(|address| is_useful(address, self.network));
+        let addresses: Vec<Multiaddr> = useful.take(fincrypt_protocol::limits::MAX_ADDRESSES).collect();
+        let speaks = |name: &str| {
+            info.protocols.iter().any(|protocol| protocol.as_ref() == self.network.protocol(name))
+        };
+        let (dht, storage) = (speaks("kad/1"), speaks(shard::NAME));
+        if dht {
+            for address in &addresses {
+                self.swarm.behaviour_mut().kad.add_address(&peer, address.clone());
+            }
+        }
+        self.remember(peer, addresses);
+        if storage && let (Some(inbox), Ok(node)) = (&self.inboxes.storage_seen, node_of(&peer)) {
+            // A full inbox only delays the acquaintance: the peer's offer comes over gossip too.
+            let _ = inbox.try_send(node);
+        }
+    }
+
+    fn remember(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        if self.book.insert(peer, addresses).is_none() {
+            self.book_order.push_back(peer);
+        }
+        while self.book.len() > MAX_BOOK {
+            let Some(oldest) = self.book_order.pop_front() else { return };
+            self.book.remove(&oldest);
+        }
+    }
+
+    fn on_offer(&mut self, source: PeerId, id: &gossipsub::MessageId, data: &[u8]) {
+        let (verdict, offer) = self.offers.judge(data, self.network, UnixTime::now());
+        let acceptance = match verdict {
+            GossipVerdict::Accept => MessageAcceptance::Accept,
+            GossipVerdict::Ignore => MessageAcceptance::Ignore,
+            GossipVerdict::Reject => MessageAcceptance::Reject,
+        };
+        self.swarm.behaviour_mut().gossip.report_message_validation_result(id, &source, acceptance);
+        if let (Some(offer), Some(inbox)) = (offer, &self.inboxes.offers) {
+            // A full inbox drops the offer; it is repeated.
+            let _ = inbox.try_send(offer);
+        }
+    }
+
+    fn on_mediate(
+        &mut self,
+        event: request_response::Event<Packet<mediate::Request>, Packet<mediate::Response>>,
+    ) {
+        match event {
+            request_response::Event::Message { peer, message, .. } => match message {
+                request_response::Message::Request { request, channel, .. } => {
+                    let Some(commands) = self.reply_to.upgrade() else { return };
+                    let reply = Reply::new(channel, commands, |channel, packet| Command::MediateReply {
+                        channel,
+                        packet,
+                    });
+                    let busy = mediate::Response::Refused(Refusal::Busy);
+                    deliver(&self.inboxes.mediate, &peer, request, reply, busy);
+                }
+                request_response::Message::Response { request_id, response } => {
+                    if let Some((_, done)) = self.mediates.remove(&request_id) {
+                        let _ = done.send(Ok(response));
+                    }
+                }
+            },
+            request_response::Event::OutboundFailure { request_id, error, .. } => {
+                if let Some((peer, done)) = self.mediates.remove(&request_id) {
+                    let _ = done.send(Err(failed(&peer, &error)));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_shard(&mut self, event: request_response::Event<Packet<shard::Request>, Packet<shard::Response>>) {
+        match event {
+            request_response::Event::Message { peer, message, .. } => match message {
+                request_response::Message::Request { request, channel, .. } => {
+                    let Some(commands) = self.reply_to.upgrade() else { return };
+                    let reply = Reply::new(channel, commands, |channel, packet| Command::ShardReply {
+                        channel,
+                        packet,
+                    });
+                    let busy = shard::Response::Refused(Refusal::Busy);
+                    deliver(&self.inboxes.shard, &peer, request, reply, busy);
+                }
+                request_response::Message::Response { request_id, response } => {
+                    if let Some((_, done)) = self.shards.remove(&request_id) {
+                        let _ = done.send(Ok(response));
+                    }
+                }
+            },
+            request_response::Event::OutboundFailure { request_id, error, .. } => {
+                if let Some((peer, done)) = self.shards.remove(&request_id) {
+                    let _ = done.send(Err(failed(&peer, &error)));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Hands a request to its role; a full inbox answers `busy`.
+fn deliver<Req, Res: Send + 'static>(
+    inbox: &Option<mpsc::Sender<Inbound<Req, Res>>>,
+    peer: &PeerId,
+    request: Packet<Req>,
+    reply: Reply<Res>,
+    busy: Res,
+) {
+    let (Some(inbox), Ok(from)) = (inbox, node_of(peer)) else { return };
+    let (Frame { header, payload }, permit) = request.into_parts();
+    if let Err(error) = inbox.try_send(Inbound { from, header, payload, permit, reply }) {
+        let refused = match error {
+            mpsc::error::TrySendError::Full(inbound) | mpsc::error::TrySendError::Closed(inbound) => inbound,
+        };
+        refused.reply.try_send(Frame { header: busy, payload: bytes::Bytes::new() });
+    }
+}
+
+fn failed(peer: &PeerId, error: &OutboundFailure) -> CallError {
+    let Ok(node) = node_of(peer) else { return CallError::Stopped };
+    let reason = match error {
+        OutboundFailure::DialFailure => return ConnectError::NoAnswer { address: peer.to_string() }.into(),
+        OutboundFailure::Timeout => "time is over",
+        OutboundFailure::ConnectionClosed => "the connection was closed",
+        OutboundFailure::UnsupportedProtocols => "it does not have this role",
+        OutboundFailure::Io(_) => "the stream broke",
+    };
+    CallError::NoAnswer { node, reason }
+}
+
+fn dial_error(error: &DialError, address: String) -> ConnectError {
+    match error {
+        DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. } => ConnectError::OtherPeer { address },
+        _ => ConnectError::NoAnswer { address },
+    }
+}
+
+async fn listen(
+    swarm: &mut Swarm<Behaviour>,
+    addresses: &[Multiaddr],
+) -> Result<Vec<Multiaddr>, EngineError> {
+    let mut waiting = HashSet::new();
+    for address in addresses {
+        let refused = |error: &dyn std::fmt::Display| EngineError::Listen {
+            address: address.clone(),
+            reason: error.to_string(),
+        };
+        waiting.insert(swarm.listen_on(address.clone()).map_err(|error| refused(&error))?);
+    }
+    let peer = *swarm.local_peer_id();
+    let mut bound = Vec::new();
+    while !waiting.is_empty() {
+        match swarm.select_next_some().await {
+            SwarmEvent::NewListenAddr { listener_id, address } => {
+                waiting.remove(&listener_id);
+                bound.push(address.with_p2p(peer).unwrap_or_else(|address| address));
+            }
+            SwarmEvent::ListenerClosed { addresses, reason: Err(error), .. } => {
+                let address = addresses.first().cloned().unwrap_or_else(Multiaddr::empty);
+                return Err(EngineError::Listen { address, reason: error.to_string() });
+            }
+            _ => {}
+        }
+    }
+    Ok(bound)
+}
