@@ -64,6 +64,8 @@ domains! {
     TAG = "fincrypt/1/tag";
     /// HKDF: the keys of one segment, from the root and the segment's nonce.
     SEGMENT = "fincrypt/1/segment";
+    /// HKDF: the key of extent checks, from a segment's directory key.
+    EXTENT_CHECK = "fincrypt/1/extent-check";
     /// HKDF: the key of names in the local file cache, from the root.
     FILE_CACHE = "fincrypt/1/file-cache";
     /// Associated data of the keyfile's seal.

@@ -84,3 +84,45 @@ pub trait KeyValue: Send + Sync {
     /// If the database fails.
     fn apply(&self, batch: &Batch) -> Result<(), KvError>;
 }
+
+/// Trees in memory, for tests and for commands that keep nothing.
+#[derive(Debug, Default)]
+pub struct MemoryKv(std::sync::Mutex<std::collections::BTreeMap<(Tree, Vec<u8>), Vec<u8>>>);
+
+impl MemoryKv {
+    fn lock(&self) -> std::sync::MutexGuard<'_, std::collections::BTreeMap<(Tree, Vec<u8>), Vec<u8>>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl KeyValue for MemoryKv {
+    fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        Ok(self.lock().get(&(tree, key.to_vec())).cloned())
+    }
+
+    fn scan(
+        &self,
+        tree: Tree,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Entries, KvError> {
+        let from = after.unwrap_or(prefix).max(prefix).to_vec();
+        let map = self.lock();
+        let entries =
+            map.range((tree, from)..).take_while(|((t, key), _)| *t == tree && key.starts_with(prefix));
+        let entries = entries.filter(|((_, key), _)| after.is_none_or(|after| key.as_slice() > after));
+        Ok(entries.take(limit).map(|((_, key), value)| (key.clone(), value.clone())).collect())
+    }
+
+    fn apply(&self, batch: &Batch) -> Result<(), KvError> {
+        let mut map = self.lock();
+        for change in batch.changes() {
+            match &change.value {
+                Some(value) => drop(map.insert((change.tree, change.key.clone()), value.clone())),
+                None => drop(map.remove(&(change.tree, change.key.clone()))),
+            }
+        }
+        Ok(())
+    }
+}

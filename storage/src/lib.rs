@@ -3,7 +3,17 @@
 //! A folder becomes chunks, chunks become sealed segments, segments become shards; restore is the
 //! mirror image. Nothing here knows a network or a clock of its own.
 
+pub mod blob;
+pub mod catalog;
+pub mod chunk;
+pub mod compress;
+pub mod erasure;
+pub mod index;
 pub mod kv;
+pub mod proof;
 mod root;
+pub mod segment;
+#[cfg(test)]
+mod vectors;
 
 pub use root::{BlobIdKey, Root, SegmentKeys, TagKey};

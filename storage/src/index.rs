@@ -1,0 +1,306 @@
+//! The index: where every blob lies. Rebuilt from segments alone when it is lost.
+//!
+//! An index piece, the content of an index blob, lists segments; integers are little-endian:
+//!
+//! ```text
+//! k 1 │ n 1 │ length class 1 │ n × shard id 32 │ entries 4 │ entries × 93      (repeated)
+//! ```
+//!
+//! A segment with very many blobs may stand in several pieces, each with some of its entries.
+
+use fincrypt_protocol::{Code, Manifest, SegmentId, ShardId, ShardLen, cbor};
+
+use crate::blob::{BlobId, BlobKind, MAX_BLOB};
+use crate::kv::{Batch, KeyValue, KvError, Tree};
+use crate::segment::{Directory, ENTRY_LEN, Entry, SegmentError};
+
+/// `blob id ‖ split id ‖ u16be part` → `segment id ‖ entry`.
+const BLOBS: Tree = Tree("blobs");
+/// `segment id` → manifest.
+const MANIFESTS: Tree = Tree("manifests");
+/// `blob id` of a snapshot → nothing.
+const SNAPSHOTS: Tree = Tree("snapshots");
+
+/// The most bytes of an encoded manifest.
+const MAX_MANIFEST: usize = 2048;
+/// Keys read from the state at once.
+const PAGE: usize = 4096;
+
+/// Where one part of a blob lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// The segment.
+    pub segment: SegmentId,
+    /// The extent in it.
+    pub entry: Entry,
+}
+
+/// Segments and their directories, as they are stored in index blobs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct IndexPiece {
+    /// The segments.
+    pub segments: Vec<(Manifest, Directory)>,
+}
+
+fn put_segment(out: &mut Vec<u8>, manifest: &Manifest, entries: &[Entry]) {
+    out.extend_from_slice(&[manifest.code().data(), manifest.code().total(), manifest.shard_len().class()]);
+    manifest.ids().iter().for_each(|id| out.extend_from_slice(id.as_bytes()));
+    // At most a few ten thousand entries fit a piece.
+    out.extend_from_slice(&(entries.len() as u32).to_le_bytes());
+    entries.iter().for_each(|entry| entry.encode(out));
+}
+
+fn head_len(manifest: &Manifest) -> usize {
+    3 + manifest.ids().len() * ShardId::LEN + 4
+}
+
+impl IndexPiece {
+    /// Encodes segments into pieces that each fit a blob.
+    #[must_use]
+    pub fn encode_all(segments: &[(Manifest, Directory)]) -> Vec<Vec<u8>> {
+        let mut pieces = vec![Vec::new()];
+        for (manifest, directory) in segments {
+            let mut entries = directory.entries();
+            loop {
+                // There is always a last piece.
+                let used = pieces.last().map_or(0, Vec::len);
+                let room = MAX_BLOB.saturating_sub(used + head_len(manifest)) / ENTRY_LEN;
+                let (now, later) = entries.split_at(room.min(entries.len()));
+                if let Some(piece) = pieces.last_mut().filter(|_| room > 0) {
+                    put_segment(piece, manifest, now);
+                }
+                if later.is_empty() && room > 0 {
+                    break;
+                }
+                entries = later;
+                pieces.push(Vec::new());
+            }
+        }
+        pieces.retain(|piece| !piece.is_empty());
+        pieces
+    }
+
+    /// Reads a piece.
+    ///
+    /// # Errors
+    /// [`SegmentError::Layout`] if it is malformed.
+    pub fn decode(bytes: &[u8]) -> Result<Self, SegmentError> {
+        if bytes.len() > MAX_BLOB {
+            return Err(SegmentError::Layout);
+        }
+        let mut rest = bytes;
+        let mut segments = Vec::new();
+        while let Some(([data, total, class], tail)) = rest.split_first_chunk::<3>() {
+            let layout = |_| SegmentError::Layout;
+            let code = Code::new(*data, total.saturating_sub(*data)).map_err(layout)?;
+            let shard_len = ShardLen::from_class(*class).map_err(layout)?;
+            let ids_len = usize::from(code.total()) * ShardId::LEN;
+            let (ids, tail) = tail.split_at_checked(ids_len).ok_or(SegmentError::Layout)?;
+            let ids = ids.as_chunks().0.iter().copied().map(ShardId::from_bytes).collect();
+            let manifest = Manifest::new(code, shard_len, ids)?;
+            let (count, tail) = tail.split_first_chunk::<4>().ok_or(SegmentError::Layout)?;
+            let length =
+                (u32::from_le_bytes(*count) as usize).checked_mul(ENTRY_LEN).ok_or(SegmentError::Layout)?;
+            let (entries, tail) = tail.split_at_checked(length).ok_or(SegmentError::Layout)?;
+            let directory = Directory::decode(entries, manifest.data_len() as u64)?;
+            segments.push((manifest, directory));
+            rest = tail;
+        }
+        if rest.is_empty() { Ok(Self { segments }) } else { Err(SegmentError::Layout) }
+    }
+}
+
+/// The index over local state. It is volatile: what a crash loses is loaded from the catalog again.
+#[derive(Clone)]
+pub struct BlobIndex<K> {
+    state: K,
+}
+
+fn corrupt(tree: Tree) -> KvError {
+    KvError::Corrupt { tree: tree.0 }
+}
+
+impl<K: KeyValue> BlobIndex<K> {
+    /// The index in `state`.
+    #[must_use]
+    pub fn new(state: K) -> Self {
+        Self { state }
+    }
+
+    /// Adds a segment's blobs to a batch.
+    ///
+    /// # Errors
+    /// If the manifest cannot be encoded.
+    pub fn insert_segment(
+        &self,
+        manifest: &Manifest,
+        directory: &Directory,
+        batch: &mut Batch,
+    ) -> Result<(), KvError> {
+        let id = manifest.id();
+        batch.put(MANIFESTS, *id.as_bytes(), cbor::encode(manifest).map_err(|_| corrupt(MANIFESTS))?);
+        for entry in directory.entries() {
+            let key = [entry.blob.as_bytes().as_slice(), &entry.split, &entry.part.to_be_bytes()].concat();
+            let mut value = id.as_bytes().to_vec();
+            entry.encode(&mut value);
+            batch.put(BLOBS, key, value);
+            if entry.kind == BlobKind::Snapshot {
+                batch.put(SNAPSHOTS, *entry.blob.as_bytes(), Vec::new());
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a blob's parts lie: a complete set of one split, in order; none if there is none.
+    ///
+    /// # Errors
+    /// If the state fails.
+    pub fn locate(&self, blob: &BlobId) -> Result<Option<Vec<Location>>, KvError> {
+        let entries = self.state.scan(BLOBS, blob.as_bytes(), None, PAGE)?;
+        let mut run: Vec<Location> = Vec::new();
+        for (_, value) in entries {
+            let (segment, entry) = value.split_first_chunk::<32>().ok_or_else(|| corrupt(BLOBS))?;
+            let entry: &[u8; ENTRY_LEN] = entry.try_into().map_err(|_| corrupt(BLOBS))?;
+            let entry = Entry::decode(entry).map_err(|_| corrupt(BLOBS))?;
+            // Keys are in the order of splits and parts.
+            if run.first().is_some_and(|first| first.entry.split != entry.split) {
+                run.clear();
+            }
+            let parts = usize::from(entry.parts);
+            run.push(Location { segment: SegmentId::from_bytes(*segment), entry });
+            if run.len() == parts {
+                return Ok(Some(run));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether every part of a blob is stored.
+    ///
+    /// # Errors
+    /// If the state fails.
+    pub fn contains(&self, blob: &BlobId) -> Result<bool, KvError> {
+        Ok(self.locate(blob)?.is_some())
+    }
+
+    /// A segment's manifest.
+    ///
+    /// # Errors
+    /// If the state fails.
+    pub fn manifest(&self, segment: &SegmentId) -> Result<Option<Manifest>, KvError> {
+        let bytes = self.state.get(MANIFESTS, segment.as_bytes())?;
+        bytes.map(|bytes| cbor::decode(&bytes, MAX_MANIFEST).map_err(|_| corrupt(MANIFESTS))).transpose()
+    }
+
+    fn all(&self, tree: Tree) -> Result<Vec<(Vec<u8>, Vec<u8>)>, KvError> {
+        let mut all: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        loop {
+            let page = self.state.scan(tree, &[], all.last().map(|(key, _)| key.as_slice()), PAGE)?;
+            if page.is_empty() {
+                return Ok(all);
+            }
+            all.extend(page);
+        }
+    }
+
+    /// All segments' manifests.
+    ///
+    /// # Errors
+    /// If the state fails.
+    pub fn manifests(&self) -> Result<Vec<Manifest>, KvError> {
+        let decode =
+            |(_, bytes): (_, Vec<u8>)| cbor::decode(&bytes, MAX_MANIFEST).map_err(|_| corrupt(MANIFESTS));
+        self.all(MANIFESTS)?.into_iter().map(decode).collect()
+    }
+
+    /// The ids of all snapshots.
+    ///
+    /// # Errors
+    /// If the state fails.
+    pub fn snapshots(&self) -> Result<Vec<BlobId>, KvError> {
+        let id =
+            |(key, _): (Vec<u8>, _)| Ok(BlobId::from_bytes(key.try_into().map_err(|_| corrupt(SNAPSHOTS))?));
+        self.all(SNAPSHOTS)?.into_iter().map(id).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::MemoryKv;
+    use proptest::prelude::*;
+
+    fn manifest(seed: u8) -> Manifest {
+        let code = Code::new(2, 3).expect("valid");
+        let ids = (0..5).map(|at| ShardId::from_bytes([seed.wrapping_mul(5).wrapping_add(at); 32])).collect();
+        Manifest::new(code, ShardLen::FULL, ids).expect("valid")
+    }
+
+    fn entry(blob: u8, split: u8, part: u16, parts: u16) -> Entry {
+        Entry {
+            blob: BlobId::from_bytes([blob; 32]),
+            kind: if blob == 9 { BlobKind::Snapshot } else { BlobKind::Data },
+            split: [split; 24],
+            part,
+            parts,
+            total: 100 * u32::from(parts),
+            offset: 24,
+            length: 100,
+            raw_len: 5000,
+            check: [blob; 16],
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_round_trip(counts in proptest::collection::vec(0usize..300, 0..10)) {
+            let segments: Vec<_> = counts.iter().enumerate().map(|(at, count)| {
+                let entries = (0..*count).map(|blob| entry(blob as u8, at as u8, 0, 1)).collect();
+                (manifest(at as u8), Directory::new(entries))
+            }).collect();
+            let pieces = IndexPiece::encode_all(&segments);
+            let back: Vec<_> = pieces.iter().flat_map(|piece| IndexPiece::decode(piece).expect("decodes").segments).collect();
+            prop_assert_eq!(back, segments);
+        }
+
+        #[test]
+        fn any_bytes_are_decoded_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
+            let _ = IndexPiece::decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_segment_of_very_many_blobs_spans_pieces() {
+        let entries: Vec<_> = (0..100_000).map(|at| entry(at as u8, 1, 0, 1)).collect();
+        let pieces = IndexPiece::encode_all(&[(manifest(1), Directory::new(entries.clone()))]);
+        assert!(pieces.len() > 1 && pieces.iter().all(|piece| piece.len() <= MAX_BLOB));
+        let back: Vec<Entry> = pieces
+            .iter()
+            .flat_map(|piece| IndexPiece::decode(piece).expect("decodes").segments)
+            .flat_map(|(_, directory)| directory.entries().to_vec())
+            .collect();
+        assert_eq!(back, entries);
+    }
+
+    #[test]
+    fn a_blob_counts_only_with_all_parts_of_one_split() {
+        let index = BlobIndex::new(MemoryKv::default());
+        let add = |seed: u8, entries: Vec<Entry>| {
+            let mut batch = Batch::default();
+            index.insert_segment(&manifest(seed), &Directory::new(entries), &mut batch).expect("encodes");
+            index.state.apply(&batch).expect("applies");
+        };
+        let blob = BlobId::from_bytes([3; 32]);
+        add(1, vec![entry(3, 1, 0, 2)]);
+        add(2, vec![entry(3, 2, 1, 2)]);
+        assert!(!index.contains(&blob).expect("reads"));
+        add(3, vec![entry(3, 1, 1, 2), entry(9, 1, 0, 1)]);
+        let found = index.locate(&blob).expect("reads").expect("complete");
+        assert_eq!(
+            found.iter().map(|part| (part.entry.split, part.entry.part)).collect::<Vec<_>>(),
+            [([1; 24], 0), ([1; 24], 1)]
+        );
+        assert_eq!(index.snapshots().expect("reads"), [BlobId::from_bytes([9; 32])]);
+        assert_eq!(index.manifests().expect("reads").len(), 3);
+    }
+}
