@@ -10,6 +10,9 @@ pub enum KvError {
     /// The database refused.
     #[error("the state database failed: {0}")]
     Database(String),
+    /// Another process has it open.
+    #[error("another fincrypt process uses {0}: wait until it ends, or use another --home")]
+    Locked(std::path::PathBuf),
     /// A file beneath it could not be read or written.
     #[error("the state's files could not be read or written")]
     Io(#[from] std::io::Error),

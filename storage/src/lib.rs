@@ -7,13 +7,20 @@ pub mod blob;
 pub mod catalog;
 pub mod chunk;
 pub mod compress;
+pub mod durable;
 pub mod erasure;
+pub mod head;
 pub mod index;
+pub mod journal;
+pub mod keyfile;
 pub mod kv;
 pub mod proof;
 mod root;
 pub mod segment;
+pub mod shards;
+pub mod state;
 #[cfg(test)]
 mod vectors;
+pub mod words;
 
 pub use root::{BlobIdKey, Root, SegmentKeys, TagKey};

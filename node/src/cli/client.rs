@@ -1,0 +1,436 @@
+//! `fincrypt`.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand};
+use fincrypt_protocol::Bytes;
+use fincrypt_storage::words::Words;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::output::{Exit, complain, print_json};
+use super::secret::{self, SecretError};
+use crate::client::{self, BackupReport, ClientError, Home, RestoreOptions, Vault};
+use crate::config::{Config, ConfigError, Settings, default_home};
+
+const NAME: &str = "fincrypt";
+
+/// Backs up folders into the swarm and brings them back.
+#[derive(Parser)]
+#[command(name = NAME, version, about)]
+struct Args {
+    /// Where the vault's local part is [default: the user's data folder].
+    #[arg(long, global = true)]
+    home: Option<PathBuf>,
+    /// Address of a first contact; may be given several times.
+    #[arg(long, global = true)]
+    bootstrap: Vec<String>,
+    /// local, test or main.
+    #[arg(long, global = true)]
+    network: Option<String>,
+    /// Print one JSON document on standard output.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say nothing but errors and results.
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Say more; twice for everything.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// File whose first line is the vault's password.
+    #[arg(long, global = true)]
+    password_file: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Makes a vault and shows its 24 words, once.
+    Init {
+        /// Folders to back up.
+        #[arg(required = true)]
+        folders: Vec<PathBuf>,
+        /// Stored bytes per source byte, at least 2.0.
+        #[arg(long)]
+        redundancy: Option<String>,
+        /// Write the words into this file (mode 0600) instead of showing them.
+        #[arg(long)]
+        words_file: Option<PathBuf>,
+    },
+    /// Takes a snapshot of the vault's folders, or of those given.
+    Backup {
+        /// Folders to back up this time.
+        folders: Vec<PathBuf>,
+    },
+    /// Lists the snapshots.
+    Snapshots,
+    /// Lists what a snapshot holds.
+    Ls {
+        /// Snapshot id, at least four digits of it, or latest.
+        snapshot: String,
+        /// Path inside the snapshot.
+        path: Option<PathBuf>,
+    },
+    /// Brings a snapshot back.
+    Restore {
+        /// Snapshot id, at least four digits of it, or latest.
+        snapshot: String,
+        /// Folder to restore into.
+        #[arg(long)]
+        target: PathBuf,
+        /// Paths inside the snapshot; all if none is given.
+        paths: Vec<PathBuf>,
+        /// Replace existing files that differ.
+        #[arg(long)]
+        overwrite: bool,
+        /// Fetch straight from storage, without the mediator; storage nodes see this machine's
+        /// address.
+        #[arg(long)]
+        direct: bool,
+    },
+    /// Shows how the vault stands.
+    Status,
+    /// Finds a vault in the network by its 24 words and makes a new home for it.
+    Recover {
+        /// File with the 24 words, or - for standard input.
+        #[arg(long)]
+        words_file: PathBuf,
+    },
+    /// Fetches shards straight from storage and checks them.
+    Verify {
+        /// Check every shard.
+        #[arg(long, conflicts_with = "sample")]
+        all: bool,
+        /// Check so many random shards [default: 30].
+        #[arg(long)]
+        sample: Option<usize>,
+    },
+}
+
+/// A command did not work.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error("{0}")]
+    Usage(String),
+}
+
+impl Failure {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_) | Self::Usage(_) | Self::Client(ClientError::Config(_)) => Exit::Usage,
+            _ => Exit::Failed,
+        }
+    }
+}
+
+impl From<fincrypt_storage::words::WordsError> for Failure {
+    fn from(error: fincrypt_storage::words::WordsError) -> Self {
+        Self::Client(error.into())
+    }
+}
+
+pub(super) fn main(args: Vec<OsString>) -> Exit {
+    let args = match Args::try_parse_from(args) {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+        }
+    };
+    super::log(match (args.quiet, args.verbose) {
+        (true, _) => "off",
+        (_, 0) => "error",
+        (_, 1) => "fincrypt_node=info,fincrypt_storage=info,warn",
+        _ => "fincrypt_node=debug,fincrypt_storage=debug,info",
+    });
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(NAME, &error);
+            return Exit::Failed;
+        }
+    };
+    match runtime.block_on(run(args)) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            complain(NAME, &failure);
+            failure.exit()
+        }
+    }
+}
+
+struct Session {
+    home: Home,
+    config: Config,
+    json: bool,
+    quiet: bool,
+    password_file: Option<PathBuf>,
+}
+
+async fn run(args: Args) -> Result<Exit, Failure> {
+    let home = args.home.or_else(default_home);
+    let home = Home::new(home.ok_or_else(|| Failure::Usage("no home: give --home DIR or set HOME".to_owned()))?);
+    let mut settings = Settings::defaults()
+        .with_file(&home.config(), false)?
+        .with_environment()
+        .with_flag("network", args.network.into_iter().collect())
+        .with_flag("bootstrap", args.bootstrap);
+    if let Command::Init { redundancy: Some(redundancy), .. } = &args.command {
+        settings = settings.with_flag("redundancy", vec![redundancy.clone()]);
+    }
+    let config = settings.resolve()?;
+    let session = Session { home, config, json: args.json, quiet: args.quiet, password_file: args.password_file };
+    match args.command {
+        Command::Init { folders, words_file, .. } => session.init(&folders, words_file.as_deref()),
+        Command::Backup { folders } => session.backup(folders).await,
+        Command::Snapshots => session.snapshots().await,
+        Command::Ls { snapshot, path } => session.ls(&snapshot, path.as_deref()).await,
+        Command::Restore { snapshot, target, paths, overwrite, direct } => {
+            session.restore(RestoreOptions { snapshot, target, paths, overwrite, direct }).await
+        }
+        Command::Status => session.status().await,
+        Command::Recover { words_file } => session.recover(&words_file).await,
+        Command::Verify { all, sample } => session.verify(if all { None } else { Some(sample.unwrap_or(30)) }).await,
+    }
+}
+
+impl Session {
+    /// Prints the result: as JSON, or as `human` says.
+    fn print<T: Serialize>(&self, value: &T, human: impl FnOnce()) {
+        if self.json {
+            print_json(value);
+        } else {
+            human();
+        }
+    }
+
+    fn open(&self) -> Result<Vault, Failure> {
+        if !self.home.keyfile().exists() {
+            return Err(ClientError::NoVault(self.home.path().to_owned()).into());
+        }
+        let password = secret::password(self.password_file.as_deref(), false)?;
+        Ok(Vault::open(self.home.clone(), self.config.clone(), &password)?)
+    }
+
+    fn init(&self, folders: &[PathBuf], words_file: Option<&Path>) -> Result<Exit, Failure> {
+        if self.home.keyfile().exists() {
+            return Err(ClientError::VaultExists(self.home.path().to_owned()).into());
+        }
+        let mut absolute = Vec::new();
+        for folder in folders {
+            let path = folder.canonicalize().map_err(|error| ClientError::Folder {
+                path: folder.clone(),
+                reason: error.to_string(),
+            })?;
+            if !path.is_dir() {
+                let reason = "not a folder".to_owned();
+                return Err(ClientError::Folder { path, reason }.into());
+            }
+            absolute.push(path);
+        }
+        let password = secret::password(self.password_file.as_deref(), true)?;
+        let words = Words::generate()?;
+        let phrase = words.phrase();
+        // Written before the vault exists: a vault whose words nobody has would be worth nothing.
+        if let Some(path) = words_file {
+            write_new(path, &format!("{}\n", *phrase))?;
+        }
+        self.write_config(&absolute)?;
+        Vault::create(&self.home, &words.vault_keys(), &password)?;
+
+        #[derive(Serialize)]
+        struct Made<'a> {
+            home: String,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            words: Option<&'a str>,
+        }
+        let made = Made {
+            home: self.home.path().display().to_string(),
+            words: words_file.is_none().then_some(phrase.as_str()),
+        };
+        self.print(&made, || {
+            println!("The vault is in {}.", made.home);
+            match words_file {
+                Some(path) => println!("Its 24 words are in {}. Keep them safe, away from this machine.", path.display()),
+                None => {
+                    println!("Its 24 words, shown only now. Write them down: they alone bring everything back.\n");
+                    for (line, words) in phrase.split(' ').collect::<Vec<_>>().chunks(6).enumerate() {
+                        println!("  {:>2}. {}", line * 6 + 1, words.join(" "));
+                    }
+                }
+            }
+        });
+        Ok(Exit::Done)
+    }
+
+    /// Writes what later commands need, unless there is a configuration already.
+    fn write_config(&self, folders: &[PathBuf]) -> Result<(), Failure> {
+        let path = self.home.config();
+        self.home.create()?;
+        if path.exists() {
+            return Ok(());
+        }
+        let mut table = toml::Table::new();
+        let strings = |items: Vec<String>| toml::Value::Array(items.into_iter().map(toml::Value::String).collect());
+        let config = &self.config;
+        table.insert("network".to_owned(), config.network.to_string().into());
+        table.insert("bootstrap".to_owned(), strings(config.bootstrap.iter().map(ToString::to_string).collect()));
+        let permille = config.redundancy.permille();
+        let redundancy = format!("{}.{:03}", permille / 1000, permille % 1000);
+        table.insert("redundancy".to_owned(), redundancy.into());
+        if !folders.is_empty() {
+            let folders = folders.iter().map(|folder| folder.display().to_string()).collect();
+            table.insert("folders".to_owned(), strings(folders));
+        }
+        fincrypt_storage::durable::write_file(&path, table.to_string().as_bytes(), 0o600)
+            .map_err(|source| ClientError::Io { path, source }.into())
+    }
+
+    async fn backup(&self, folders: Vec<PathBuf>) -> Result<Exit, Failure> {
+        let vault = self.open()?;
+        let folders = if folders.is_empty() { self.config.folders.clone() } else { folders };
+        if folders.is_empty() {
+            return Err(Failure::Usage("nothing to back up: name a folder".to_owned()));
+        }
+        let report = client::backup(&vault, &folders, !self.quiet && !self.json).await?;
+        self.print(&report, || show_backup(&report));
+        for skipped in &report.skipped {
+            eprintln!("{NAME}: skipped {}: {}", skipped.path, skipped.reason);
+        }
+        Ok(if report.failed() { Exit::Partly } else { Exit::Done })
+    }
+
+    async fn snapshots(&self) -> Result<Exit, Failure> {
+        let vault = self.open()?;
+        #[derive(Serialize)]
+        struct List {
+            snapshots: Vec<client::SnapshotInfo>,
+        }
+        let list = List { snapshots: client::list_snapshots(&vault).await? };
+        self.print(&list, || {
+            for snapshot in &list.snapshots {
+                let paths = snapshot.paths.join(" ");
+                println!("{}  {}  {:>8} files  {:>10}  {paths}", &snapshot.id[..12], snapshot.when, snapshot.files, Bytes(snapshot.bytes).to_string());
+            }
+        });
+        Ok(Exit::Done)
+    }
+
+    async fn ls(&self, snapshot: &str, path: Option<&Path>) -> Result<Exit, Failure> {
+        let vault = self.open()?;
+        #[derive(Serialize)]
+        struct List {
+            entries: Vec<client::EntryInfo>,
+        }
+        let list = List { entries: client::list_entries(&vault, snapshot, path).await? };
+        self.print(&list, || {
+            for entry in &list.entries {
+                println!("{:<7} {:04o} {:>12} {}", entry.kind, entry.mode, entry.size, entry.path);
+            }
+        });
+        Ok(Exit::Done)
+    }
+
+    async fn restore(&self, options: RestoreOptions) -> Result<Exit, Failure> {
+        let vault = self.open()?;
+        let report = client::restore(&vault, &options, !self.quiet && !self.json).await?;
+        self.print(&report, || {
+            println!(
+                "Restored {} files, {}, in {:.1} s from snapshot {}.",
+                report.files,
+                Bytes(report.bytes),
+                report.seconds,
+                &report.snapshot[..12]
+            );
+        });
+        for warning in &report.warnings {
+            eprintln!("{NAME}: {warning}");
+        }
+        for failed in &report.failed {
+            eprintln!("{NAME}: not restored: {}: {}", failed.path, failed.reason);
+        }
+        Ok(if report.failed.is_empty() { Exit::Done } else { Exit::Partly })
+    }
+
+    async fn status(&self) -> Result<Exit, Failure> {
+        let vault = self.open()?;
+        let report = client::status(&vault).await?;
+        self.print(&report, || {
+            println!("network     {}", report.network);
+            println!("account     {}", report.account);
+            println!("mediator    {}", report.mediator.as_deref().unwrap_or("none yet"));
+            println!("reachable   {}", if report.reachable { "yes" } else { "no" });
+            println!("storage     {} nodes qualify; a full segment gets {} of {} shards", report.eligible, report.data, report.total);
+            println!("snapshots   {} in {} segments, head {}", report.snapshots, report.segments, report.sequence);
+            if let Some(problem) = &report.problem {
+                println!("problem     {problem}");
+            }
+        });
+        Ok(Exit::Done)
+    }
+
+    async fn recover(&self, words_file: &Path) -> Result<Exit, Failure> {
+        if self.home.keyfile().exists() {
+            return Err(ClientError::VaultExists(self.home.path().to_owned()).into());
+        }
+        let words = Words::parse(&secret::words(words_file)?)?;
+        let password: Zeroizing<String> = secret::password(self.password_file.as_deref(), true)?;
+        let report = client::recover(self.home.clone(), self.config.clone(), &words, &password).await?;
+        self.write_config(&[])?;
+        self.print(&report, || {
+            println!(
+                "Found {} snapshots; the newest head is {} s old, number {}; {} holders answered.",
+                report.snapshots, report.age_seconds, report.sequence, report.holders
+            );
+        });
+        Ok(Exit::Done)
+    }
+
+    async fn verify(&self, sample: Option<usize>) -> Result<Exit, Failure> {
+        let vault = self.open()?;
+        let report = client::verify(&vault, sample).await?;
+        self.print(&report, || {
+            println!("{} of {} shards in {} segments are good.", report.good, report.shards, report.segments);
+        });
+        for (what, shards) in [("missing", &report.missing), ("wrong", &report.wrong)] {
+            for shard in shards {
+                let node = shard.node.as_deref().unwrap_or("no holder");
+                eprintln!("{NAME}: {what}: shard {} of segment {} at {node}", shard.index, shard.segment);
+            }
+        }
+        let good = report.missing.is_empty() && report.wrong.is_empty();
+        Ok(if good { Exit::Done } else { Exit::Failed })
+    }
+}
+
+fn show_backup(report: &BackupReport) {
+    println!(
+        "Snapshot {}: {} files, {}; new {}, uploaded {}, stored {} in {} segments, {:.1} s.",
+        &report.snapshot[..12],
+        report.files,
+        Bytes(report.bytes_in),
+        Bytes(report.bytes_new),
+        Bytes(report.bytes_uploaded),
+        Bytes(report.bytes_stored),
+        report.segments,
+        report.seconds
+    );
+}
+
+/// Writes a secret into a file that must not exist yet, for its owner alone.
+fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let io = |source| Failure::Client(ClientError::Io { path: path.to_owned(), source });
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)
+}

@@ -1,0 +1,44 @@
+//! What is typed: the two programs' arguments, prompts, output and exit codes.
+
+mod client;
+mod node;
+mod output;
+mod secret;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+pub use output::Exit;
+
+/// `fincrypt`, with the process's arguments.
+#[must_use]
+pub fn client_main() -> ExitCode {
+    client_main_from(std::env::args_os().collect())
+}
+
+/// `fincrypt`, with these arguments; the first is the program's name.
+#[must_use]
+pub fn client_main_from(args: Vec<OsString>) -> ExitCode {
+    client::main(args).into()
+}
+
+/// `fincrypt-node`, with the process's arguments.
+#[must_use]
+pub fn node_main() -> ExitCode {
+    node_main_from(std::env::args_os().collect())
+}
+
+/// `fincrypt-node`, with these arguments; the first is the program's name.
+#[must_use]
+pub fn node_main_from(args: Vec<OsString>) -> ExitCode {
+    node::main(args).into()
+}
+
+/// Logs to standard error: warnings, or what `RUST_LOG` or `-v` says.
+fn log(default: &str) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    // A second call in one process keeps the first subscriber.
+    let _ = subscriber.try_init();
+}

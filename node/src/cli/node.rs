@@ -1,0 +1,165 @@
+//! `fincrypt-node`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use fincrypt_protocol::net::{Role, Roles};
+
+use super::output::{Exit, complain};
+use crate::client::Home;
+use crate::config::{Settings, default_home};
+use crate::daemon;
+
+const NAME: &str = "fincrypt-node";
+
+/// Runs a Fincrypt node: storage, mediator, bootstrap, or several at once.
+#[derive(Parser)]
+#[command(name = NAME, version, about)]
+struct Args {
+    /// What the node does; may be given several times.
+    #[arg(long = "role", value_enum)]
+    roles: Vec<RoleArg>,
+    /// Where the node keeps everything [default: the user's data folder].
+    #[arg(long, global = true)]
+    home: Option<PathBuf>,
+    /// Configuration file [default: config.toml in the home].
+    #[arg(long, global = true)]
+    config: Option<PathBuf>,
+    /// local, test or main.
+    #[arg(long, global = true)]
+    network: Option<String>,
+    /// Address to listen on; may be given several times.
+    #[arg(long, global = true)]
+    listen: Vec<String>,
+    /// Address of a first contact; may be given several times.
+    #[arg(long, global = true)]
+    bootstrap: Vec<String>,
+    /// Bytes a storage node offers, such as 500GB.
+    #[arg(long, global = true)]
+    capacity: Option<String>,
+    /// Seconds of an epoch.
+    #[arg(long, global = true)]
+    epoch: Option<String>,
+    /// Address of the local interface, or off.
+    #[arg(long, global = true)]
+    api: Option<String>,
+    /// Satoshi per GiB-month, three decimals.
+    #[arg(long, global = true)]
+    price: Option<String>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Looks at the configuration.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Shows each value, where it came from, and what is wrong with it.
+    Check,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum RoleArg {
+    Client,
+    Storage,
+    Mediator,
+    Bootstrap,
+}
+
+impl From<RoleArg> for Role {
+    fn from(role: RoleArg) -> Self {
+        match role {
+            RoleArg::Client => Self::Client,
+            RoleArg::Storage => Self::Storage,
+            RoleArg::Mediator => Self::Mediator,
+            RoleArg::Bootstrap => Self::Bootstrap,
+        }
+    }
+}
+
+pub(super) fn main(args: Vec<OsString>) -> Exit {
+    let args = match Args::try_parse_from(args) {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+        }
+    };
+    super::log("fincrypt_node=info,fincrypt_storage=info,warn");
+    let Some(home) = args.home.clone().or_else(default_home) else {
+        complain(NAME, &"no home: give --home DIR or set HOME");
+        return Exit::Usage;
+    };
+    let home = Home::new(home);
+    let settings = match settings(&args, &home) {
+        Ok(settings) => settings,
+        Err(error) => {
+            complain(NAME, &error);
+            return Exit::Usage;
+        }
+    };
+    if let Some(Command::Config { command: ConfigCommand::Check }) = args.command {
+        return check(&settings);
+    }
+    let config = match settings.resolve() {
+        Ok(config) => config,
+        Err(error) => {
+            complain(NAME, &error);
+            return Exit::Usage;
+        }
+    };
+    if args.roles.is_empty() {
+        complain(NAME, &"no role: give --role storage, mediator, bootstrap or client");
+        return Exit::Usage;
+    }
+    let roles = Roles::new(args.roles.into_iter().map(Role::from));
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(NAME, &error);
+            return Exit::Failed;
+        }
+    };
+    match runtime.block_on(daemon::run(home, config, roles)) {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            complain(NAME, &error);
+            Exit::Failed
+        }
+    }
+}
+
+fn settings(args: &Args, home: &Home) -> Result<Settings, crate::config::ConfigError> {
+    let file = args.config.clone().unwrap_or_else(|| home.config());
+    let one = |value: &Option<String>| value.clone().into_iter().collect::<Vec<_>>();
+    Ok(Settings::defaults()
+        .with_file(&file, args.config.is_some())?
+        .with_environment()
+        .with_flag("network", one(&args.network))
+        .with_flag("listen", args.listen.clone())
+        .with_flag("bootstrap", args.bootstrap.clone())
+        .with_flag("capacity", one(&args.capacity))
+        .with_flag("epoch", one(&args.epoch))
+        .with_flag("api", one(&args.api))
+        .with_flag("price", one(&args.price)))
+}
+
+fn check(settings: &Settings) -> Exit {
+    let mut exit = Exit::Done;
+    for (line, problem) in settings.explain() {
+        println!("{line}");
+        if let Some(problem) = problem {
+            println!("    wrong: {problem}");
+            exit = Exit::Failed;
+        }
+    }
+    exit
+}

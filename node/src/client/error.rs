@@ -1,0 +1,166 @@
+//! What can go wrong for a person who backs up or restores, and what to do about it.
+
+use std::path::PathBuf;
+
+use fincrypt_protocol::{NodeId, Refusal};
+
+use crate::engine::{CallError, ConnectError};
+
+/// A client's command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// There is no vault in the home.
+    #[error("no vault in {0}: run `fincrypt init FOLDER`, or `fincrypt recover --words-file FILE`, first")]
+    NoVault(PathBuf),
+    /// There is a vault already.
+    #[error("{0} already holds a vault: use another --home, or remove that folder if you have its 24 words")]
+    VaultExists(PathBuf),
+    /// A local file could not be read or written.
+    #[error("cannot read or write {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Local state failed.
+    #[error(transparent)]
+    State(#[from] fincrypt_storage::kv::KvError),
+    /// The keyfile could not be opened.
+    #[error(transparent)]
+    Keyfile(#[from] fincrypt_storage::keyfile::KeyfileError),
+    /// The words could not be read.
+    #[error(transparent)]
+    Words(#[from] fincrypt_storage::words::WordsError),
+    /// A record of our own could not be made.
+    #[error("a record could not be made: {0}")]
+    Record(#[from] fincrypt_protocol::RecordError),
+    /// No first contact is configured.
+    #[error("no bootstrap address: give --bootstrap MULTIADDR, or write `bootstrap` into config.toml")]
+    NoBootstrap,
+    /// No first contact answers.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// A peer did not do what it was asked.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// No mediator was found.
+    #[error("no mediator answers in network {0}: wait until one runs, or use another bootstrap address")]
+    NoMediator(fincrypt_protocol::Network),
+    /// The vault's mediator does not answer.
+    #[error("the vault's mediator {node} does not answer ({reason}): try again later; `fincrypt restore` works without it")]
+    MediatorGone {
+        /// The mediator.
+        node: NodeId,
+        /// What happened.
+        reason: String,
+    },
+    /// Too few storage nodes.
+    #[error("{eligible} storage nodes qualify, at least {needed} are needed: {missing} more must join before anything can be stored")]
+    TooFewPeers {
+        /// Those that qualify.
+        eligible: u16,
+        /// The fewest that would do.
+        needed: u16,
+        /// How many are missing.
+        missing: u16,
+    },
+    /// The mediator offers less redundancy than was asked for.
+    #[error("the mediator offers {data} of {total} shards, which is less than the redundancy asked for: nothing was stored")]
+    LowRedundancy {
+        /// Data shards.
+        data: u8,
+        /// All shards.
+        total: u8,
+    },
+    /// A segment's receipts do not show what they must.
+    #[error("segment {segment} was not stored: {reason}")]
+    NotStored {
+        /// The segment.
+        segment: fincrypt_protocol::SegmentId,
+        /// What the receipts lack.
+        reason: &'static str,
+    },
+    /// The head at the mediator is older than one seen before.
+    #[error("the vault was rolled back: sequence {found} is offered, {known} was seen before; do not trust this mediator, restore from another holder with `fincrypt recover`")]
+    RolledBack {
+        /// The sequence offered.
+        found: u64,
+        /// The sequence known.
+        known: u64,
+    },
+    /// A head could not be opened.
+    #[error("the vault's head cannot be opened: {0}")]
+    Head(#[from] fincrypt_storage::head::HeadError),
+    /// Another writer was faster too often.
+    #[error("another device writes to this vault at the same time: try again")]
+    Contended,
+    /// No trace of the vault.
+    #[error("no storage node knows a vault of these words in network {0}: check the words, the network and the bootstrap address")]
+    VaultNotFound(fincrypt_protocol::Network),
+    /// Shards are missing.
+    #[error("segment {segment} cannot be fetched: {found} of {needed} shards could be had; try again when more storage nodes are reachable")]
+    Unavailable {
+        /// The segment.
+        segment: fincrypt_protocol::SegmentId,
+        /// Good shards.
+        found: usize,
+        /// Shards needed.
+        needed: u8,
+    },
+    /// Stored data does not decode.
+    #[error("stored data is damaged: {0}")]
+    Damaged(String),
+    /// No such snapshot.
+    #[error("no snapshot {0:?}: `fincrypt snapshots` lists them")]
+    NoSnapshot(String),
+    /// No such path in the snapshot.
+    #[error("no {0:?} in this snapshot: `fincrypt ls SNAPSHOT` lists its contents")]
+    NoPath(String),
+    /// The target folder cannot be used.
+    #[error("cannot restore into {path}: {reason}")]
+    Target {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A folder cannot be backed up.
+    #[error("cannot back up {path}: {reason}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
+    /// The network could not be set up.
+    #[error(transparent)]
+    Engine(#[from] crate::engine::EngineError),
+    /// The identity could not be made.
+    #[error(transparent)]
+    Identity(#[from] crate::identity::IdentityError),
+    /// A part of the program stopped.
+    #[error("an inner part stopped unexpectedly; please report this")]
+    Inner,
+}
+
+impl ClientError {
+    /// An error about a file.
+    pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::Io { path, source }
+    }
+}
+
+/// Turns a mediator's refusal into what it means for a person.
+pub(crate) fn explain(error: CallError) -> ClientError {
+    match error.refusal() {
+        Some(Refusal::TooFewPeers { eligible, needed }) => {
+            ClientError::TooFewPeers { eligible, needed, missing: needed.saturating_sub(eligible) }
+        }
+        _ => ClientError::Call(error),
+    }
+}

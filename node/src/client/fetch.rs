@@ -1,0 +1,205 @@
+//! Segments from the swarm: through the mediator while it answers, else straight from the holders.
+//!
+//! Every shard is checked against the manifest, every manifest against its segment's id and the
+//! owner's tag, so it does not matter who brings them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fincrypt_protocol::limits::MAX_LOCATE;
+use fincrypt_protocol::record::Registration;
+use fincrypt_protocol::{Manifest, NodeId, SegmentId, ShardIndex, Signed, SigningKey};
+use fincrypt_storage::erasure::restore_data;
+use fincrypt_storage::proof::shard_id;
+use fincrypt_storage::TagKey;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::sync::{Mutex, OnceCell};
+
+use super::error::ClientError;
+use super::holders::Holders;
+use super::link::Link;
+use crate::engine::Net;
+
+/// A shard that takes longer gets a spare asked for beside it.
+const SLOW: Duration = Duration::from_secs(3);
+
+/// Where one segment's shards are: positions and nodes.
+type Places = Vec<(ShardIndex, NodeId)>;
+
+/// Fetches and checks segments.
+pub(crate) struct Fetcher {
+    net: Net,
+    link: Option<Link>,
+    account: SigningKey,
+    registration: Signed<Registration>,
+    tags: TagKey,
+    holders: OnceCell<Holders>,
+    places: Mutex<HashMap<SegmentId, Arc<(Manifest, Places)>>>,
+}
+
+enum Got {
+    Good(ShardIndex, Bytes),
+    Bad(ShardIndex),
+    Slow,
+}
+
+impl Fetcher {
+    pub(crate) fn new(
+        net: Net,
+        link: Option<Link>,
+        account: SigningKey,
+        registration: Signed<Registration>,
+        tags: TagKey,
+    ) -> Self {
+        Self { net, link, account, registration, tags, holders: OnceCell::new(), places: Mutex::default() }
+    }
+
+    pub(crate) async fn holders(&self) -> &Holders {
+        self.holders.get_or_init(|| Holders::find(&self.net, &self.account, &self.registration)).await
+    }
+
+    fn is_ours(&self, manifest: &Manifest, tag: fincrypt_protocol::Tag) -> bool {
+        self.tags.tag(&manifest.id()) == tag
+    }
+
+    /// Looks up manifests and holders straight at the holders, for many segments at once.
+    pub(crate) async fn locate_direct(&self, segments: &[SegmentId]) {
+        let located = self.holders().await.locate(segments).await;
+        let mut places = self.places.lock().await;
+        for (segment, found) in located {
+            let mut held: Places = Vec::new();
+            let mut manifest = None;
+            for (node, entry) in found {
+                if entry.manifest.id() == segment && self.is_ours(&entry.manifest, entry.tag) {
+                    held.extend(entry.held.iter().map(|index| (*index, node)));
+                    manifest = Some(entry.manifest);
+                }
+            }
+            if let Some(manifest) = manifest {
+                places.insert(segment, Arc::new((manifest, held)));
+            }
+        }
+    }
+
+    /// Where a segment's shards are, straight at the holders.
+    pub(crate) async fn places(&self, segment: &SegmentId) -> Option<Arc<(Manifest, Places)>> {
+        if let Some(known) = self.places.lock().await.get(segment) {
+            return Some(Arc::clone(known));
+        }
+        self.locate_direct(&[*segment]).await;
+        self.places.lock().await.get(segment).cloned()
+    }
+
+    /// The manifests of some segments, from whoever answers.
+    pub(crate) async fn manifests(&self, segments: &[SegmentId]) -> Result<HashMap<SegmentId, Manifest>, ClientError> {
+        let mut found = HashMap::new();
+        if let Some(link) = &self.link {
+            for page in segments.chunks(MAX_LOCATE) {
+                let Ok(located) = link.locate(page.to_vec()).await else { break };
+                let ours = located.into_iter().filter(|entry| self.is_ours(&entry.manifest, entry.tag));
+                found.extend(ours.map(|entry| (entry.manifest.id(), entry.manifest)));
+            }
+        }
+        let missing: Vec<SegmentId> = segments.iter().filter(|id| !found.contains_key(*id)).copied().collect();
+        if !missing.is_empty() {
+            self.locate_direct(&missing).await;
+            for segment in missing {
+                let places = self.places.lock().await.get(&segment).cloned();
+                let places = places.ok_or(ClientError::Unavailable { segment, found: 0, needed: 1 })?;
+                found.insert(segment, places.0.clone());
+            }
+        }
+        Ok(found)
+    }
+
+    async fn get_direct(&self, manifest: &Manifest, index: ShardIndex) -> Option<Bytes> {
+        let segment = manifest.id();
+        let places = self.places(&segment).await?;
+        for (_, node) in places.1.iter().filter(|(held, _)| *held == index) {
+            if let Ok(bytes) = self.holders().await.get(*node, segment, index).await {
+                return Some(bytes);
+            }
+        }
+        None
+    }
+
+    /// One shard from wherever, checked.
+    async fn get(&self, manifest: &Manifest, index: ShardIndex) -> Got {
+        let good = |bytes: &Bytes| manifest.shard(index) == Some(shard_id(bytes));
+        if let Some(link) = &self.link
+            && let Ok(bytes) = link.get(manifest.id(), index).await
+            && good(&bytes)
+        {
+            return Got::Good(index, bytes);
+        }
+        match self.get_direct(manifest, index).await {
+            Some(bytes) if good(&bytes) => Got::Good(index, bytes),
+            _ => Got::Bad(index),
+        }
+    }
+
+    /// A segment's ciphertext: its data shards, rebuilt from any `k` where some are missing.
+    ///
+    /// # Errors
+    /// [`ClientError::Unavailable`] if fewer than `k` good shards can be had.
+    pub(crate) async fn segment(&self, manifest: &Manifest) -> Result<Vec<u8>, ClientError> {
+        let code = manifest.code();
+        let needed = usize::from(code.data());
+        let mut waiting: std::collections::VecDeque<ShardIndex> = code.indices().collect();
+        let mut good: Vec<(ShardIndex, Bytes)> = Vec::with_capacity(needed);
+        let mut running = FuturesUnordered::new();
+        let mut asked = 0;
+        while good.len() < needed {
+            while asked < needed - good.len() {
+                let Some(index) = waiting.pop_front() else { break };
+                running.push(self.get(manifest, index));
+                asked += 1;
+            }
+            if running.is_empty() {
+                return Err(ClientError::Unavailable { segment: manifest.id(), found: good.len(), needed: code.data() });
+            }
+            let next = tokio::time::timeout(SLOW, running.next()).await;
+            match next.map_or(Some(Got::Slow), |got| got) {
+                Some(Got::Good(index, bytes)) => {
+                    good.push((index, bytes));
+                    asked = asked.saturating_sub(1);
+                }
+                Some(Got::Bad(index)) => {
+                    tracing::debug!(index = index.get(), "a shard could not be had");
+                    asked = asked.saturating_sub(1);
+                }
+                // One more is asked for beside the slow ones.
+                Some(Got::Slow) => asked = asked.saturating_sub(1),
+                None => {}
+            }
+        }
+        drop(running);
+        good.sort_by_key(|(index, _)| *index);
+        assemble(manifest, good).await
+    }
+
+    /// One shard straight from one node, whether it is what the manifest says.
+    pub(crate) async fn check_at(&self, manifest: &Manifest, index: ShardIndex, node: NodeId) -> Option<bool> {
+        let bytes = self.holders().await.get(node, manifest.id(), index).await.ok()?;
+        Some(manifest.shard(index) == Some(shard_id(&bytes)))
+    }
+}
+
+async fn assemble(manifest: &Manifest, good: Vec<(ShardIndex, Bytes)>) -> Result<Vec<u8>, ClientError> {
+    let (code, length) = (manifest.code(), manifest.data_len());
+    let work = move || {
+        let mut ciphertext = Vec::with_capacity(length);
+        if good.iter().all(|(index, _)| index.get() < usize::from(code.data())) {
+            good.iter().for_each(|(_, bytes)| ciphertext.extend_from_slice(bytes));
+        } else {
+            let present: Vec<(ShardIndex, &[u8])> = good.iter().map(|(index, bytes)| (*index, bytes.as_ref())).collect();
+            let data = restore_data(code, &present).map_err(|error| ClientError::Damaged(error.to_string()))?;
+            data.iter().for_each(|shard| ciphertext.extend_from_slice(shard));
+        }
+        Ok(ciphertext)
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|_| ClientError::Inner)?
+}

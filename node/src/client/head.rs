@@ -1,0 +1,124 @@
+//! The vault's head and catalog: reading what the head refers to, and writing the next one.
+
+use std::collections::HashMap;
+
+use fincrypt_protocol::record::{Head, Keep};
+use fincrypt_protocol::{HeadHash, RunId, SegmentId, Signed, UnixTime, Verified};
+use fincrypt_storage::blob::BlobKind;
+use fincrypt_storage::head::{CatalogRef, HeadBody, open_head, seal_head};
+use fincrypt_storage::index::IndexPiece;
+use fincrypt_storage::kv::{Batch, KeyValue, Tree};
+use fincrypt_storage::segment::{BlobAssembler, OpenSegment};
+
+use super::error::ClientError;
+use super::fetch::Fetcher;
+use super::link::Link;
+use super::vault::Vault;
+
+/// Catalog segments whose pieces are in the index: segment id → nothing. Rebuildable.
+const LOADED: Tree = Tree("catalog_loaded");
+
+/// A head that was verified, with its contents.
+pub(crate) struct OpenHead {
+    pub(crate) head: Verified<Head>,
+    pub(crate) body: HeadBody,
+}
+
+impl OpenHead {
+    pub(crate) fn hash(&self) -> HeadHash {
+        self.head.signed().head_hash()
+    }
+}
+
+impl Vault {
+    /// Verifies and opens a head of slot `slot`.
+    pub(crate) fn open_head(&self, slot: u32, head: &Signed<Head>) -> Result<OpenHead, ClientError> {
+        let head = head.verify(self.network(), UnixTime::now())?;
+        let expected = self.keys.root.head_key(slot).head_key();
+        if head.head_key != expected || head.account != self.keys.root.account(slot).account() {
+            return Err(fincrypt_protocol::RecordError::WrongKey.into());
+        }
+        let body = open_head(&self.keys.root, slot, &head)?;
+        Ok(OpenHead { head, body })
+    }
+
+    /// The mediator's head, refused if it is older than one seen before.
+    pub(crate) async fn current_head(&self, link: &Link) -> Result<Option<OpenHead>, ClientError> {
+        let slot = self.slot()?;
+        let known = self.head()?.map(|head| self.open_head(slot, &head)).transpose()?;
+        let known = known.map_or(0, |known| known.head.sequence);
+        let Some(head) = link.head().await? else {
+            return if known == 0 { Ok(None) } else { Err(ClientError::RolledBack { found: 0, known }) };
+        };
+        let open = self.open_head(slot, &head)?;
+        if open.head.sequence < known {
+            return Err(ClientError::RolledBack { found: open.head.sequence, known });
+        }
+        Ok(Some(open))
+    }
+
+    /// Brings the index up to a head: fetches the catalog segments that are not in it yet.
+    pub(crate) async fn load_catalog(&self, fetcher: &Fetcher, refs: &[CatalogRef]) -> Result<(), ClientError> {
+        let mut new = Vec::new();
+        for reference in refs {
+            if self.state.get(LOADED, reference.segment.as_bytes())?.is_none() {
+                new.push(*reference);
+            }
+        }
+        if new.is_empty() {
+            return Ok(());
+        }
+        for piece in self.read_pieces(fetcher, &new).await? {
+            let mut batch = Batch::default();
+            for (manifest, directory) in &piece.segments {
+                self.index.insert_segment(manifest, directory, &mut batch)?;
+            }
+            self.state.apply(&batch)?;
+        }
+        let ids: Vec<SegmentId> = new.iter().map(|reference| reference.segment).collect();
+        self.mark_loaded(&ids)
+    }
+
+    /// Notes that catalog segments' contents are in the index.
+    pub(crate) fn mark_loaded(&self, segments: &[SegmentId]) -> Result<(), ClientError> {
+        let mut batch = Batch::default();
+        for segment in segments {
+            batch.put(LOADED, *segment.as_bytes(), Vec::new());
+        }
+        Ok(self.state.apply(&batch)?)
+    }
+
+    /// Fetches and decodes the index pieces in some catalog segments.
+    pub(crate) async fn read_pieces(&self, fetcher: &Fetcher, refs: &[CatalogRef]) -> Result<Vec<IndexPiece>, ClientError> {
+        let ids: Vec<SegmentId> = refs.iter().map(|reference| reference.segment).collect();
+        let manifests: HashMap<_, _> = fetcher.manifests(&ids).await?;
+        let damaged = |error: &dyn std::fmt::Display| ClientError::Damaged(error.to_string());
+        let mut assembler = BlobAssembler::new(self.keys.root.blob_id_key());
+        let mut pieces = Vec::new();
+        for id in ids {
+            let manifest = manifests.get(&id).ok_or(ClientError::Unavailable { segment: id, found: 0, needed: 1 })?;
+            let ciphertext = fetcher.segment(manifest).await?;
+            let open = OpenSegment::open(&self.keys.root, ciphertext).map_err(|error| damaged(&error))?;
+            for entry in open.directory().entries().iter().filter(|entry| entry.kind == BlobKind::Index) {
+                let stored = open.extent(entry).map_err(|error| damaged(&error))?;
+                if let Some(plain) = assembler.add(entry, stored).map_err(|error| damaged(&error))? {
+                    pieces.push(IndexPiece::decode(&plain).map_err(|error| damaged(&error))?);
+                }
+            }
+        }
+        Ok(pieces)
+    }
+
+    /// Seals the head that follows `previous`.
+    pub(crate) fn next_head(&self, previous: Option<&OpenHead>, body: &HeadBody) -> Result<Signed<Head>, ClientError> {
+        let sequence = previous.map_or(1, |previous| previous.head.sequence + 1);
+        let hash = previous.map(OpenHead::hash);
+        Ok(seal_head(&self.keys.root, self.slot()?, self.network(), sequence, hash, body)?)
+    }
+
+    /// The owner's statement that a run is to be kept.
+    pub(crate) fn keep(&self, run: RunId) -> Result<Signed<Keep>, ClientError> {
+        let account = self.keys.root.account(self.slot()?);
+        Ok(Signed::seal(&Keep { network: self.network(), account: account.account(), run }, &account)?)
+    }
+}

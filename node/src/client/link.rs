@@ -1,0 +1,214 @@
+//! The client's side of `/mediate/1`: finding a mediator, logging in, asking.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use fincrypt_protocol::admission::{AnnouncedRole, role_key};
+use fincrypt_protocol::limits::ROLE_BUCKETS;
+use fincrypt_protocol::mediate::{Quote, Request, Response};
+use fincrypt_protocol::record::{Head, Keep, Mandate, MediatorRecord, Receipt, Registration, login_message};
+use fincrypt_protocol::{
+    Frame, HeadHash, Manifest, NodeId, Nonce, Redundancy, Refusal, RunId, SegmentId, ShardIndex, Signature, Signed,
+    SigningKey, Tag, UnixTime, domain,
+};
+use futures::StreamExt;
+
+use super::error::{ClientError, explain};
+use crate::engine::{CallError, Net};
+
+/// How long to look for a mediator: a DHT that just formed needs a moment.
+const SEARCH: Duration = Duration::from_secs(20);
+/// Between rounds of the search.
+const SEARCH_PAUSE: Duration = Duration::from_millis(300);
+/// Between tries of a request that was refused for now.
+const BUSY_PAUSE: Duration = Duration::from_millis(200);
+/// Tries of a request that was refused for now.
+const BUSY_TRIES: usize = 25;
+
+/// Signs a login for the connection between `listener` and this node.
+pub(crate) fn login_proof(net: &Net, account: &SigningKey, listener: &NodeId, nonce: &Nonce) -> Signature {
+    account.sign(domain::LOGIN, &login_message(net.network(), nonce, listener, &net.own()))
+}
+
+/// Mediators that announce themselves, with their records, cheapest first.
+async fn announced(net: &Net) -> Vec<(u16, NodeId)> {
+    let queries = (0..ROLE_BUCKETS).map(|bucket| net.providers(role_key(AnnouncedRole::Mediator, bucket)));
+    let found: Vec<Vec<NodeId>> = futures::stream::iter(queries).buffer_unordered(8).collect().await;
+    let mut nodes: Vec<NodeId> = found.into_iter().flatten().collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    let asking = nodes.into_iter().map(|node| async move {
+        let record = record(net, node).await?;
+        Some((record.fee_permille, node))
+    });
+    let mut mediators: Vec<_> =
+        futures::stream::iter(asking).buffer_unordered(8).filter_map(std::future::ready).collect().await;
+    mediators.sort_unstable();
+    mediators
+}
+
+async fn record(net: &Net, node: NodeId) -> Option<MediatorRecord> {
+    net.connect(node, Vec::new()).await.ok()?;
+    let answer = net.mediate(node, Frame::bare(Request::Record)).await.ok()?;
+    let Response::Record(record) = answer.header else { return None };
+    let record = record.verify(net.network(), UnixTime::now()).ok()?;
+    (record.node == node).then(|| record.into_body())
+}
+
+/// Finds the cheapest mediator.
+///
+/// # Errors
+/// [`ClientError::NoMediator`] if none answers in time.
+pub(crate) async fn find_mediator(net: &Net) -> Result<NodeId, ClientError> {
+    let search = async {
+        loop {
+            if let Some((_, node)) = announced(net).await.first() {
+                return *node;
+            }
+            tokio::time::sleep(SEARCH_PAUSE).await;
+        }
+    };
+    tokio::time::timeout(SEARCH, search).await.map_err(|_| ClientError::NoMediator(net.network()))
+}
+
+/// A mediator with which an account is logged in.
+#[derive(Clone)]
+pub(crate) struct Link {
+    net: Net,
+    node: NodeId,
+    account: SigningKey,
+    registration: Signed<Registration>,
+}
+
+impl Link {
+    /// Connects to a mediator and logs in.
+    pub(crate) async fn open(
+        net: Net,
+        node: NodeId,
+        account: SigningKey,
+        registration: Signed<Registration>,
+    ) -> Result<Self, ClientError> {
+        let link = Self { net, node, account, registration };
+        link.login().await?;
+        Ok(link)
+    }
+
+    async fn login(&self) -> Result<(), ClientError> {
+        self.net.connect(self.node, Vec::new()).await?;
+        let Response::Nonce(nonce) = self.net.mediate(self.node, Frame::bare(Request::Hello)).await?.header else {
+            return Err(self.unexpected());
+        };
+        let proof = login_proof(&self.net, &self.account, &self.node, &nonce);
+        let login = Request::Login { registration: self.registration.clone(), proof };
+        match self.net.mediate(self.node, Frame::bare(login)).await?.header {
+            Response::Welcome { .. } => Ok(()),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    pub(crate) fn node(&self) -> NodeId {
+        self.node
+    }
+
+    fn unexpected(&self) -> ClientError {
+        CallError::Unexpected { node: self.node }.into()
+    }
+
+    /// Asks, logging in again where the connection was lost and waiting where the mediator is busy.
+    async fn ask(&self, header: Request, payload: Bytes) -> Result<Frame<Response>, ClientError> {
+        let mut tries = 0;
+        loop {
+            let frame = Frame { header: header.clone(), payload: payload.clone() };
+            let error = match self.net.mediate(self.node, frame).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            tries += 1;
+            match error.refusal() {
+                Some(Refusal::NotLoggedIn) if tries < 3 => self.login().await?,
+                Some(Refusal::Busy | Refusal::TooManyOpen) if tries < BUSY_TRIES => tokio::time::sleep(BUSY_PAUSE).await,
+                None if tries < 3 => self.login().await.map_err(|_| explain(error))?,
+                _ => return Err(explain(error)),
+            }
+        }
+    }
+
+    pub(crate) async fn quote(&self, redundancy: Redundancy) -> Result<Quote, ClientError> {
+        match self.ask(Request::Quote { redundancy }, Bytes::new()).await?.header {
+            Response::Quote(quote) if quote.code.keeps(redundancy) => Ok(quote),
+            Response::Quote(quote) => {
+                Err(ClientError::LowRedundancy { data: quote.code.data(), total: quote.code.total() })
+            }
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// Announces a segment; which data shards are missing, as bits.
+    pub(crate) async fn open_segment(
+        &self,
+        run: RunId,
+        mandate: Signed<Mandate>,
+        manifest: Manifest,
+        tag: Tag,
+    ) -> Result<u32, ClientError> {
+        match self.ask(Request::Open { run, mandate, manifest, tag }, Bytes::new()).await?.header {
+            Response::Opened { missing } => Ok(missing),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    pub(crate) async fn put(&self, segment: SegmentId, index: ShardIndex, payload: Bytes) -> Result<(), ClientError> {
+        match self.ask(Request::Put { segment, index }, payload).await?.header {
+            Response::Taken => Ok(()),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    pub(crate) async fn commit(&self, segment: SegmentId) -> Result<Vec<Signed<Receipt>>, ClientError> {
+        match self.ask(Request::Commit { segment }, Bytes::new()).await?.header {
+            Response::Receipts(receipts) => Ok(receipts),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    pub(crate) async fn keep(&self, keep: Signed<Keep>) -> Result<(), ClientError> {
+        match self.ask(Request::Keep { keep }, Bytes::new()).await?.header {
+            Response::Kept => Ok(()),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// Fetches a shard through the mediator, unchecked.
+    pub(crate) async fn get(&self, segment: SegmentId, index: ShardIndex) -> Result<Bytes, CallError> {
+        let frame = Frame::bare(Request::Get { segment, index });
+        match self.net.mediate(self.node, frame).await {
+            Ok(Frame { header: Response::Shard, payload }) => Ok(payload),
+            Ok(_) => Err(CallError::Unexpected { node: self.node }),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) async fn locate(&self, segments: Vec<SegmentId>) -> Result<Vec<fincrypt_protocol::mediate::Located>, ClientError> {
+        match self.ask(Request::Locate { segments }, Bytes::new()).await?.header {
+            Response::Located { segments, .. } => Ok(segments),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    pub(crate) async fn head(&self) -> Result<Option<Signed<Head>>, ClientError> {
+        match self.ask(Request::HeadGet, Bytes::new()).await?.header {
+            Response::Head(head) => Ok(head),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// Swaps the head; false if it has moved meanwhile.
+    pub(crate) async fn swap_head(&self, expected: Option<HeadHash>, head: Signed<Head>) -> Result<bool, ClientError> {
+        match self.ask(Request::HeadSwap { expected, head }, Bytes::new()).await {
+            Ok(Frame { header: Response::Swapped, .. }) => Ok(true),
+            Ok(_) => Err(self.unexpected()),
+            Err(ClientError::Call(error)) if error.refusal() == Some(Refusal::HeadMoved) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The client role: backs up folders into the swarm and brings them back.
+
+mod backup;
+mod error;
+mod fetch;
+mod head;
+mod holders;
+mod link;
+mod recover;
+mod restore;
+mod snapshots;
+mod status;
+mod upload;
+mod vault;
+mod verify;
+
+pub use backup::{BackupReport, Skipped, backup};
+pub use error::ClientError;
+pub use recover::{RecoverReport, recover};
+pub use restore::{RestoreOptions, RestoreReport, restore};
+pub use snapshots::{EntryInfo, SnapshotInfo, list_entries, list_snapshots};
+pub use status::{StatusReport, status};
+pub use vault::{Home, Swarm, Vault};
+pub use verify::{BadShard, VerifyReport, verify};

@@ -1,0 +1,288 @@
+//! A vault on this machine: its home, keys, state and network connection.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fincrypt_protocol::net::{Role, Roles, Setup};
+use fincrypt_protocol::record::{Head, Mandate, Registration, Rights};
+use fincrypt_protocol::{Network, NodeId, Signed, UnixTime};
+use fincrypt_storage::index::BlobIndex;
+use fincrypt_storage::keyfile::{self, VaultKeys};
+use fincrypt_storage::kv::{Batch, KeyValue, Tree};
+use fincrypt_storage::state::State;
+use tokio::task::JoinHandle;
+use zeroize::Zeroizing;
+
+use super::error::ClientError;
+use super::fetch::Fetcher;
+use super::link::{Link, find_mediator};
+use crate::config::Config;
+use crate::engine::{Engine, EngineSetup, Inboxes, Net};
+use crate::identity::Identity;
+
+/// Small facts of the vault, durable: its mediator, slot, newest head, mandates.
+const VAULT: Tree = Tree("vault");
+
+/// How long a mandate that the client gives lives; renewed at half of it.
+const MANDATE_LIFE: Duration = Duration::from_secs(180 * 24 * 3600);
+/// Bytes one storage node may hold under a mandate: 1 PiB, as the network sets the true limit.
+const MANDATE_CAP: u64 = 1 << 50;
+/// Inbound payload of a client that serves nobody.
+const CLIENT_INTAKE: usize = 1 << 20;
+
+/// Paths inside a home.
+#[derive(Debug, Clone)]
+pub struct Home(PathBuf);
+
+impl Home {
+    /// The home at `path`.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// `config.toml`.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.0.join("config.toml")
+    }
+
+    /// `keyfile`.
+    #[must_use]
+    pub fn keyfile(&self) -> PathBuf {
+        self.0.join("keyfile")
+    }
+
+    /// `identity.key`.
+    #[must_use]
+    pub fn identity(&self) -> PathBuf {
+        self.0.join("identity.key")
+    }
+
+    /// `state/`.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.0.join("state")
+    }
+
+    /// `shards/`.
+    #[must_use]
+    pub fn shards(&self) -> PathBuf {
+        self.0.join("shards")
+    }
+
+    /// The journal of an unfinished run.
+    #[must_use]
+    pub fn run_journal(&self) -> PathBuf {
+        self.0.join("journal").join("run")
+    }
+
+    /// Makes the folder, for its owner alone.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn create(&self) -> Result<(), ClientError> {
+        use std::os::unix::fs::DirBuilderExt;
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(&self.0).map_err(ClientError::io(&self.0))
+    }
+}
+
+/// A client's connection to the swarm.
+pub struct Swarm {
+    /// The engine's handle.
+    pub net: Net,
+    task: JoinHandle<()>,
+}
+
+impl Swarm {
+    /// Starts an engine with a fresh identity and joins by the configured first contacts.
+    ///
+    /// # Errors
+    /// If none is configured, or none answers.
+    pub async fn join(config: &Config) -> Result<Self, ClientError> {
+        if config.bootstrap.is_empty() {
+            return Err(ClientError::NoBootstrap);
+        }
+        let behaviour = Setup {
+            network: config.network,
+            roles: Roles::new([Role::Client]),
+            intake: CLIENT_INTAKE,
+            mdns: config.mdns,
+            upnp: false,
+        };
+        let keypair = Identity::fresh()?.keypair;
+        let setup = EngineSetup { behaviour, keypair, listen: Vec::new(), inboxes: Inboxes::default() };
+        let (engine, net, ..) = Engine::start(setup).await?;
+        let task = tokio::spawn(engine.run());
+        let swarm = Self { net, task };
+        let mut last = None;
+        let mut joined = false;
+        for address in &config.bootstrap {
+            match swarm.net.join(address.clone()).await {
+                Ok(_) => joined = true,
+                Err(error) => last = Some(error),
+            }
+        }
+        match last {
+            Some(error) if !joined => Err(error.into()),
+            _ => Ok(swarm),
+        }
+    }
+
+    /// Leaves the swarm.
+    pub async fn leave(self) {
+        self.net.stop().await;
+        let _ = self.task.await;
+    }
+}
+
+/// An open vault.
+pub struct Vault {
+    pub(crate) home: Home,
+    pub(crate) config: Config,
+    pub(crate) keys: VaultKeys,
+    pub(crate) state: State,
+    pub(crate) index: BlobIndex<State>,
+}
+
+impl Vault {
+    /// Makes a vault in an empty home.
+    ///
+    /// # Errors
+    /// If there is one already, or the home cannot be written.
+    pub fn create(home: &Home, keys: &VaultKeys, password: &Zeroizing<String>) -> Result<(), ClientError> {
+        if home.keyfile().exists() {
+            return Err(ClientError::VaultExists(home.path().to_owned()));
+        }
+        home.create()?;
+        let sealed = keyfile::seal(keys, password, keyfile::KdfParams::default())?;
+        fincrypt_storage::durable::write_file(&home.keyfile(), &sealed, 0o600).map_err(ClientError::io(&home.keyfile()))
+    }
+
+    /// Opens the vault of a home.
+    ///
+    /// # Errors
+    /// If there is none, the password is wrong, or its state is in use.
+    pub fn open(home: Home, config: Config, password: &Zeroizing<String>) -> Result<Self, ClientError> {
+        let path = home.keyfile();
+        let sealed = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(ClientError::NoVault(home.path().to_owned()));
+            }
+            Err(error) => return Err(ClientError::io(&path)(error)),
+        };
+        let keys = keyfile::open(&sealed, password)?;
+        let (state, report) = State::open(&home.state())?;
+        if let Some(aside) = &report.set_aside {
+            tracing::warn!(aside = %aside.display(), "the state database did not open; it was set aside and is rebuilt");
+        }
+        let index = BlobIndex::new(state.clone());
+        Ok(Self { home, config, keys, state, index })
+    }
+
+    pub(crate) fn network(&self) -> Network {
+        self.config.network
+    }
+
+    fn fact(&self, name: &str) -> Result<Option<Vec<u8>>, ClientError> {
+        Ok(self.state.get(VAULT, name.as_bytes())?)
+    }
+
+    fn set_fact(&self, name: &str, value: Vec<u8>) -> Result<(), ClientError> {
+        let mut batch = Batch::default();
+        batch.put(VAULT, name.as_bytes(), value);
+        Ok(self.state.commit(&batch)?)
+    }
+
+    /// The slot in use; 0 for a new vault.
+    pub(crate) fn slot(&self) -> Result<u32, ClientError> {
+        let bytes = self.fact("slot")?.and_then(|bytes| bytes.as_slice().try_into().ok());
+        Ok(bytes.map_or(0, u32::from_le_bytes))
+    }
+
+    pub(crate) fn set_slot(&self, slot: u32) -> Result<(), ClientError> {
+        self.set_fact("slot", slot.to_le_bytes().to_vec())
+    }
+
+    /// The vault's mediator, once it has one.
+    pub(crate) fn mediator(&self) -> Result<Option<NodeId>, ClientError> {
+        let bytes = self.fact("mediator")?.and_then(|bytes| bytes.as_slice().try_into().ok());
+        Ok(bytes.map(NodeId::from_bytes))
+    }
+
+    pub(crate) fn set_mediator(&self, node: NodeId) -> Result<(), ClientError> {
+        self.set_fact("mediator", node.as_bytes().to_vec())
+    }
+
+    /// The newest head this machine has seen.
+    pub(crate) fn head(&self) -> Result<Option<Signed<Head>>, ClientError> {
+        self.fact("head")?.map(|bytes| Ok(Signed::from_bytes(&bytes)?)).transpose()
+    }
+
+    pub(crate) fn set_head(&self, head: &Signed<Head>) -> Result<(), ClientError> {
+        self.set_fact("head", head.to_bytes()?)
+    }
+
+    pub(crate) fn registration(&self) -> Result<Signed<Registration>, ClientError> {
+        Ok(self.keys.registration(self.network(), self.slot()?)?)
+    }
+
+    /// The mandate for a mediator, renewed when half its life is over.
+    pub(crate) fn mandate(&self, mediator: NodeId) -> Result<Signed<Mandate>, ClientError> {
+        let now = UnixTime::now();
+        let known = self.fact("mandate")?.and_then(|bytes| Signed::<Mandate>::from_bytes(&bytes).ok());
+        let account = self.keys.root.account(self.slot()?);
+        if let Some(known) = known
+            && let Ok(mandate) = known.verify(self.network(), now.plus(MANDATE_LIFE / 2))
+            && mandate.mediator == mediator
+            && mandate.account == account.account()
+        {
+            return Ok(known);
+        }
+        let mandate = Mandate {
+            network: self.network(),
+            account: account.account(),
+            mediator,
+            rights: Rights { put: true, audit: true, get: true },
+            byte_cap: MANDATE_CAP,
+            sequence: now.secs(),
+            expiry: now.plus(MANDATE_LIFE),
+        };
+        let signed = Signed::seal(&mandate, &account)?;
+        self.set_fact("mandate", signed.to_bytes()?)?;
+        Ok(signed)
+    }
+
+    /// Logs in with the vault's mediator, choosing one if it has none yet.
+    pub(crate) async fn link(&self, net: &Net) -> Result<Link, ClientError> {
+        let account = self.keys.root.account(self.slot()?);
+        let registration = self.registration()?;
+        match self.mediator()? {
+            Some(node) => Link::open(net.clone(), node, account, registration)
+                .await
+                .map_err(|error| ClientError::MediatorGone { node, reason: error.to_string() }),
+            None => {
+                let node = find_mediator(net).await?;
+                let link = Link::open(net.clone(), node, account, registration).await?;
+                self.set_mediator(node)?;
+                Ok(link)
+            }
+        }
+    }
+
+    /// A fetcher through `link` where there is one, else straight from the holders.
+    pub(crate) fn fetcher(&self, net: &Net, link: Option<Link>) -> Result<Arc<Fetcher>, ClientError> {
+        let account = self.keys.root.account(self.slot()?);
+        let (registration, tags) = (self.registration()?, self.keys.root.tag_key());
+        Ok(Arc::new(Fetcher::new(net.clone(), link, account, registration, tags)))
+    }
+}

@@ -1,0 +1,382 @@
+//! Configuration: defaults < file < `FINCRYPT_*` < flags, each value with where it came from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use fincrypt_protocol::amount::Price;
+use fincrypt_protocol::{Bytes, Network, Redundancy};
+use libp2p::Multiaddr;
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody set it.
+    Default,
+    /// The configuration file.
+    File(PathBuf),
+    /// An environment variable.
+    Environment(String),
+    /// The command line.
+    Flag,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::Flag => f.write_str("command line"),
+        }
+    }
+}
+
+/// A configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no TOML.
+    #[error("{path} is not valid TOML: {reason}; correct it or remove the file")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        reason: String,
+    },
+    /// A key that nothing knows.
+    #[error("unknown key {key:?} from {origin}: known keys are {known}")]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// Where it stands.
+        origin: Origin,
+        /// All keys.
+        known: String,
+    },
+    /// A value that its key does not take.
+    #[error("{key} = {value:?} from {origin}: {reason}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What was written.
+        value: String,
+        /// Where.
+        origin: Origin,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Keys, their defaults, and what they mean.
+const KEYS: &[(&str, &str, &str)] = &[
+    ("network", "main", "local, test or main"),
+    ("listen", "", "addresses to listen on, comma-separated; empty: all interfaces, or loopback in a local network"),
+    ("bootstrap", "", "addresses of first contacts, comma-separated"),
+    ("capacity", "100GB", "bytes a storage node offers"),
+    ("epoch", "3600", "seconds of an epoch"),
+    ("api", "off", "address of the local interface, or off"),
+    ("price", "0", "satoshi per GiB-month for storage, three decimals"),
+    ("egress_price", "0", "satoshi per GiB read beyond what is included, three decimals"),
+    ("grace_days", "90", "days that unpaid shards are kept, at least 30"),
+    ("fee_percent", "0", "a mediator's fee on what storage earns, one decimal"),
+    ("redundancy", "2.0", "stored bytes per source byte, at least 2"),
+    ("folders", "", "folders to back up, one array entry each"),
+    ("exclude", "", "patterns of files to leave out, gitignore syntax, one array entry each"),
+    ("mdns", "false", "look for peers in the local network"),
+    ("upnp", "true", "ask the router for a port"),
+];
+
+/// One value and where it came from. A list is several strings.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    /// What was written.
+    pub values: Vec<String>,
+    /// Where.
+    pub origin: Origin,
+}
+
+/// All settings as written, every key present.
+#[derive(Debug, Clone)]
+pub struct Settings(BTreeMap<&'static str, Setting>);
+
+fn known_key(key: &str) -> Option<&'static str> {
+    KEYS.iter().map(|(name, ..)| *name).find(|name| *name == key)
+}
+
+fn unknown(key: &str, origin: Origin) -> ConfigError {
+    let known: Vec<_> = KEYS.iter().map(|(name, ..)| *name).collect();
+    ConfigError::UnknownKey { key: key.to_owned(), origin, known: known.join(", ") }
+}
+
+fn texts(value: &toml::Value) -> Vec<String> {
+    match value {
+        toml::Value::String(text) => vec![text.clone()],
+        toml::Value::Array(items) => items.iter().flat_map(texts).collect(),
+        other => vec![other.to_string()],
+    }
+}
+
+fn commas(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+impl Settings {
+    /// The defaults.
+    #[must_use]
+    pub fn defaults() -> Self {
+        let setting = |text: &str| Setting { values: commas(text), origin: Origin::Default };
+        Self(KEYS.iter().map(|(name, text, _)| (*name, setting(text))).collect())
+    }
+
+    /// Lays a file over them; a missing file is no error unless it `must_exist`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if it cannot be read, is no TOML or has unknown keys.
+    pub fn with_file(mut self, path: &Path, must_exist: bool) -> Result<Self, ConfigError> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => return Ok(self),
+            Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
+        };
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
+            path: path.to_owned(),
+            reason: error.message().to_owned(),
+        })?;
+        for (key, value) in &table {
+            let origin = Origin::File(path.to_owned());
+            let key = known_key(key).ok_or_else(|| unknown(key, origin.clone()))?;
+            self.0.insert(key, Setting { values: texts(value), origin });
+        }
+        Ok(self)
+    }
+
+    /// Lays `FINCRYPT_*` variables over them.
+    #[must_use]
+    pub fn with_environment(mut self) -> Self {
+        for (key, ..) in KEYS {
+            let name = format!("FINCRYPT_{}", key.to_ascii_uppercase());
+            if let Ok(text) = std::env::var(&name) {
+                self.0.insert(key, Setting { values: commas(&text), origin: Origin::Environment(name) });
+            }
+        }
+        self
+    }
+
+    /// Lays a flag over them, if it was given.
+    #[must_use]
+    pub fn with_flag(mut self, key: &'static str, values: Vec<String>) -> Self {
+        if !values.is_empty() {
+            self.0.insert(key, Setting { values, origin: Origin::Flag });
+        }
+        self
+    }
+
+    fn setting(&self, key: &'static str) -> Setting {
+        self.0.get(key).cloned().unwrap_or(Setting { values: Vec::new(), origin: Origin::Default })
+    }
+
+    fn read<T>(&self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, ConfigError> {
+        let setting = self.setting(key);
+        let value = setting.values.join(",");
+        parse(&value).map_err(|reason| ConfigError::Value { key, value, origin: setting.origin, reason })
+    }
+
+    fn parse<T: FromStr>(&self, key: &'static str) -> Result<T, ConfigError>
+    where
+        T::Err: fmt::Display,
+    {
+        self.read(key, |text| text.parse().map_err(|error: T::Err| error.to_string()))
+    }
+
+    fn addresses(&self, key: &'static str) -> Result<Vec<Multiaddr>, ConfigError> {
+        let setting = self.setting(key);
+        let parse = |value: &String| {
+            value.parse().map_err(|_| ConfigError::Value {
+                key,
+                value: value.clone(),
+                origin: setting.origin.clone(),
+                reason: "not a multiaddress; write it like /ip4/203.0.113.7/tcp/4001/p2p/PEERID".to_owned(),
+            })
+        };
+        setting.values.iter().map(parse).collect()
+    }
+
+    /// Checks and reads every value.
+    ///
+    /// # Errors
+    /// The first value that cannot be used.
+    pub fn resolve(&self) -> Result<Config, ConfigError> {
+        let network: Network = self.parse("network")?;
+        Ok(Config {
+            network,
+            listen: self.addresses("listen")?,
+            bootstrap: self.addresses("bootstrap")?,
+            capacity: self.parse("capacity")?,
+            epoch_seconds: self.read("epoch", |text| match text.parse() {
+                Ok(seconds @ 1..=86_400_u64) => Ok(seconds),
+                _ => Err("write seconds between 1 and 86400".to_owned()),
+            })?,
+            api: self.read("api", |text| match text {
+                "off" => Ok(None),
+                text => text.parse().map(Some).map_err(|_| "write an address such as 127.0.0.1:7070, or off".to_owned()),
+            })?,
+            price: self.read("price", read_sat)?,
+            egress_price: self.read("egress_price", read_sat)?,
+            grace_days: self.read("grace_days", |text| match text.parse() {
+                Ok(days @ 30..=3650_u16) => Ok(days),
+                _ => Err("write days between 30 and 3650".to_owned()),
+            })?,
+            fee_permille: self.read("fee_percent", |text| match read_decimal(text, 1) {
+                Some(permille @ 0..=500) => u16::try_from(permille).map_err(|error| error.to_string()),
+                _ => Err("write percent between 0 and 50, one decimal".to_owned()),
+            })?,
+            redundancy: self.read("redundancy", read_redundancy)?,
+            folders: self.setting("folders").values.into_iter().map(PathBuf::from).collect(),
+            exclude: self.setting("exclude").values,
+            mdns: self.parse("mdns")?,
+            upnp: self.parse("upnp")?,
+        })
+    }
+
+    /// Each key with its value, origin and meaning, and what is wrong with it.
+    #[must_use]
+    pub fn explain(&self) -> Vec<(String, Option<String>)> {
+        let wrong = self.resolve().err();
+        let wrong_key = match &wrong {
+            Some(ConfigError::Value { key, .. }) => Some(*key),
+            _ => None,
+        };
+        let line = |(key, _, meaning): &(&'static str, &str, &str)| {
+            let setting = self.setting(key);
+            let line = format!("{key} = {:?}  ({})  # {meaning}", setting.values.join(", "), setting.origin);
+            let problem = (wrong_key == Some(*key)).then(|| wrong.as_ref().map(ToString::to_string)).flatten();
+            (line, problem)
+        };
+        KEYS.iter().map(line).collect()
+    }
+}
+
+/// Reads a decimal number with at most `places` decimals, scaled by `10^places`.
+fn read_decimal(text: &str, places: u32) -> Option<u64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || (text.contains('.') && !digits(fraction)) || fraction.len() > places as usize {
+        return None;
+    }
+    let scale = 10_u64.checked_pow(places)?;
+    let missing = places - u32::try_from(fraction.len()).ok()?;
+    let fraction: u64 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
+    whole.parse::<u64>().ok()?.checked_mul(scale)?.checked_add(fraction.checked_mul(10_u64.checked_pow(missing)?)?)
+}
+
+fn read_sat(text: &str) -> Result<Price, String> {
+    read_decimal(text, 3).map(Price::new).ok_or_else(|| "write satoshi with at most three decimals".to_owned())
+}
+
+/// Reads stored bytes per source byte, such as `2.5`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_redundancy(text: &str) -> Result<Redundancy, String> {
+    let permille = read_decimal(text, 3).and_then(|permille| u32::try_from(permille).ok());
+    let permille = permille.ok_or_else(|| "write a number such as 2.0".to_owned())?;
+    Redundancy::from_permille(permille).map_err(|_| "must be between 2.0, the floor, and 30".to_owned())
+}
+
+/// The configuration, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The network.
+    pub network: Network,
+    /// Addresses to listen on.
+    pub listen: Vec<Multiaddr>,
+    /// First contacts.
+    pub bootstrap: Vec<Multiaddr>,
+    /// Bytes a storage node offers.
+    pub capacity: Bytes,
+    /// Length of an epoch.
+    pub epoch_seconds: u64,
+    /// Local interface.
+    pub api: Option<std::net::SocketAddr>,
+    /// For holding data.
+    pub price: Price,
+    /// For reading it.
+    pub egress_price: Price,
+    /// Days that unpaid shards are kept.
+    pub grace_days: u16,
+    /// A mediator's fee.
+    pub fee_permille: u16,
+    /// Stored bytes per source byte.
+    pub redundancy: Redundancy,
+    /// Folders to back up.
+    pub folders: Vec<PathBuf>,
+    /// Patterns to leave out.
+    pub exclude: Vec<String>,
+    /// Look for peers in the local network.
+    pub mdns: bool,
+    /// Ask the router for a port.
+    pub upnp: bool,
+}
+
+/// The default home: `$XDG_DATA_HOME/fincrypt`, else `~/.local/share/fincrypt`.
+#[must_use]
+pub fn default_home() -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let data = absolute("XDG_DATA_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/share")));
+    data.map(|data| data.join("fincrypt"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_beats_a_file_which_beats_the_default() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, "capacity = \"5GB\"\nepoch = 60\n").expect("written");
+        let settings = Settings::defaults().with_file(&path, true).expect("read");
+        let settings = settings.with_flag("capacity", vec!["7GB".to_owned()]);
+        let config = settings.resolve().expect("valid");
+        assert_eq!(config.capacity, Bytes(7_000_000_000));
+        assert_eq!(config.epoch_seconds, 60);
+        assert_eq!(config.network, Network::Main);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_the_known_ones() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, "capacty = \"5GB\"\n").expect("written");
+        let error = Settings::defaults().with_file(&path, true).expect_err("unknown").to_string();
+        assert!(error.contains("capacty") && error.contains("capacity"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_value_is_explained_beside_its_key() {
+        let settings = Settings::defaults().with_flag("redundancy", vec!["1.5".to_owned()]);
+        assert!(settings.resolve().is_err());
+        let wrong: Vec<_> = settings.explain().into_iter().filter_map(|(_, problem)| problem).collect();
+        assert_eq!(wrong.len(), 1);
+        assert!(wrong[0].contains("2.0"), "{wrong:?}");
+    }
+
+    #[test]
+    fn decimals_are_exact() {
+        assert_eq!(read_decimal("1.5", 3), Some(1500));
+        assert_eq!(read_decimal("0.001", 3), Some(1));
+        assert_eq!(read_decimal("7", 1), Some(70));
+        for bad in ["", ".", "1.", "1.0001", "-1", "1e3"] {
+            assert_eq!(read_decimal(bad, 3), None, "{bad}");
+        }
+    }
+}

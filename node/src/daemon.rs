@@ -1,0 +1,176 @@
+//! A node that serves: its roles started, and ended in order.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::time::Duration;
+
+use fincrypt_protocol::net::{Role, Roles, Setup, peer_of};
+use fincrypt_protocol::{Network, Redundancy};
+use fincrypt_storage::shards::ShardStore;
+use fincrypt_storage::state::State;
+use libp2p::Multiaddr;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::client::{ClientError, Home};
+use crate::config::Config;
+use crate::engine::{Engine, EngineSetup, Inboxes, Net};
+use crate::identity::Identity;
+use crate::mediator::{MediatorInbox, MediatorRole, MediatorTerms};
+use crate::storage::{StorageRole, StorageTerms};
+
+/// Inbound payload in memory at once: 24 full shards.
+const INTAKE: usize = 24 << 20;
+/// Requests that wait for a role. Their payloads are bounded by the intake.
+const INBOX: usize = 128;
+/// Offers and acquaintances that wait for the mediator.
+const NEWS: usize = 256;
+/// What is under way at shutdown may take so long; an exit within 10 s is promised.
+const GRACE: Duration = Duration::from_secs(7);
+/// Between attempts to reach first contacts that do not answer.
+const REJOIN: Duration = Duration::from_secs(2);
+
+/// A node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// A part it shares with clients failed.
+    #[error(transparent)]
+    Common(#[from] ClientError),
+    /// The shard store did not open.
+    #[error(transparent)]
+    Store(#[from] fincrypt_storage::shards::StoreError),
+    /// Signals cannot be waited for.
+    #[error("cannot wait for signals: {0}")]
+    Signals(std::io::Error),
+}
+
+macro_rules! through_common {
+    ($($error:ty),*) => {$(
+        impl From<$error> for NodeError {
+            fn from(error: $error) -> Self {
+                Self::Common(error.into())
+            }
+        }
+    )*};
+}
+through_common!(crate::engine::EngineError, crate::identity::IdentityError, fincrypt_storage::kv::KvError);
+
+/// Where a node listens if nothing was said.
+fn default_listen(network: Network) -> Vec<Multiaddr> {
+    let texts: &[&str] = match network {
+        Network::Local => &["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"],
+        _ => &["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"],
+    };
+    texts.iter().filter_map(|text| text.parse().ok()).collect()
+}
+
+/// Runs a node until SIGTERM or Ctrl-C. Prints the ready line once it can serve.
+///
+/// # Errors
+/// If it cannot start.
+pub async fn run(home: Home, config: Config, roles: Roles) -> Result<(), NodeError> {
+    home.create()?;
+    let identity = Identity::open(&home.identity())?;
+    let (state, report) = State::open(&home.state())?;
+    if let Some(aside) = &report.set_aside {
+        tracing::warn!(aside = %aside.display(), "the state database did not open; it was set aside and is rebuilt");
+    }
+    let store = if roles.has(Role::Storage) {
+        let (store, report) = ShardStore::open(&home.shards(), state.clone(), config.capacity.0)?;
+        tracing::info!(?report, "the shard store is open");
+        Some(store)
+    } else {
+        None
+    };
+
+    let (mediate_in, mediate_out) = mpsc::channel(INBOX);
+    let (shard_in, shard_out) = mpsc::channel(INBOX);
+    let (offers_in, offers_out) = mpsc::channel(NEWS);
+    let (seen_in, seen_out) = mpsc::channel(NEWS);
+    let mediator = roles.has(Role::Mediator);
+    let inboxes = Inboxes {
+        mediate: mediator.then_some(mediate_in),
+        shard: store.is_some().then_some(shard_in),
+        offers: mediator.then_some(offers_in),
+        storage_seen: mediator.then_some(seen_in),
+    };
+    let listen = if config.listen.is_empty() { default_listen(config.network) } else { config.listen.clone() };
+    let behaviour = Setup {
+        network: config.network,
+        roles: roles.clone(),
+        intake: INTAKE,
+        mdns: config.mdns,
+        upnp: config.upnp,
+    };
+    let setup = EngineSetup { behaviour, keypair: identity.keypair, listen, inboxes };
+    let (engine, net, sessions, bound) = Engine::start(setup).await?;
+    let mut engine = tokio::spawn(engine.run());
+    let (stop, stopping) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(keep_joined(net.clone(), config.bootstrap.clone(), stopping.clone()));
+    if let Some(store) = store {
+        let terms = StorageTerms {
+            price: config.price,
+            egress_price: config.egress_price,
+            grace_days: config.grace_days,
+            minimum_days: 30,
+        };
+        let key = identity.signing.clone();
+        let role = StorageRole::new(net.clone(), sessions.clone(), store, state.clone(), key, terms);
+        tasks.spawn(role.run(shard_out, stopping.clone()));
+    }
+    if mediator {
+        let terms = MediatorTerms { fee_permille: config.fee_permille, floor: Redundancy::MIN };
+        let role = MediatorRole::new(net.clone(), sessions, state.clone(), identity.signing, terms);
+        let inbox = MediatorInbox { requests: mediate_out, offers: offers_out, storage_seen: seen_out };
+        tasks.spawn(role.run(inbox, stopping));
+    }
+    print_ready(&net, &bound);
+
+    let mut terminate = signal(SignalKind::terminate()).map_err(NodeError::Signals)?;
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+        _ = &mut engine => tracing::error!("the engine has stopped"),
+    }
+    tracing::info!("stopping");
+    let _ = stop.send(true);
+    net.stop().await;
+    let ending = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(GRACE, ending).await.is_err() {
+        tracing::warn!("some requests were cut off");
+    }
+    state.close();
+    Ok(())
+}
+
+/// `ready peer=PEERID listen=MULTIADDR[,…] api=URL|off`
+fn print_ready(net: &Net, bound: &[Multiaddr]) {
+    let peer = peer_of(&net.own()).map(|peer| peer.to_string()).unwrap_or_default();
+    let listen: Vec<String> = bound.iter().map(ToString::to_string).collect();
+    let mut out = std::io::stdout().lock();
+    // Nobody reading the line is no reason not to serve.
+    let _ = writeln!(out, "ready peer={peer} listen={} api=off", listen.join(","));
+    let _ = out.flush();
+}
+
+/// Joins by the first contacts, and again whenever no peer is left.
+async fn keep_joined(net: Net, contacts: Vec<Multiaddr>, mut stop: watch::Receiver<bool>) {
+    let mut told = HashSet::new();
+    while !contacts.is_empty() {
+        if net.connected().await.is_empty() {
+            for address in &contacts {
+                if let Err(error) = net.join(address.clone()).await
+                    && told.insert(address.clone())
+                {
+                    tracing::warn!(%error, "a first contact does not answer; trying on");
+                }
+            }
+        }
+        tokio::select! {
+            _ = stop.changed() => return,
+            () = tokio::time::sleep(REJOIN) => {}
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Answers to each request of `/mediate/1`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fincrypt_protocol::amount::Price;
+use fincrypt_protocol::limits::MAX_LOCATE;
+use fincrypt_protocol::mediate::{Located, NodeAddresses, Quote, Request as Ask, Response};
+use fincrypt_protocol::record::{MAX_MANDATE_LIFE, Mandate, Registration, check_life};
+use fincrypt_protocol::{
+    AccountId, Code, GeometryError, Manifest, Network, NodeId, Redundancy, Refusal, RunId, SegmentId, ShardIndex,
+    Signature, Signed, Tag, UnixTime, Verified,
+};
+use fincrypt_storage::kv::Batch;
+
+use super::MediatorRole;
+use super::open::OpenSegment;
+use super::placement::{draw, system_random};
+use super::records::{SegmentRecord, Slot};
+use super::transfer::per_group;
+use crate::accounts::failed;
+use crate::engine::encode_all;
+use crate::serve::{Answer, Request, blocking};
+
+/// A storage node counts only if it has room for at least one full shard.
+const MIN_FREE: u64 = 1 << 20;
+
+fn bare(response: Response) -> Answer<Response> {
+    Ok((response, Bytes::new()))
+}
+
+fn count(value: usize) -> u16 {
+    u16::try_from(value).unwrap_or(u16::MAX)
+}
+
+impl MediatorRole {
+    pub(super) async fn handle(self: Arc<Self>, request: Request<Ask>) -> Answer<Response> {
+        let Request { from, header, payload } = request;
+        match header {
+            Ask::Record => bare(Response::Record(self.record().await.map_err(|error| failed(&error))?)),
+            Ask::Hello => bare(Response::Nonce(self.sessions.hello(from).ok_or(Refusal::Busy)?)),
+            Ask::Login { registration, proof } => blocking(move || self.login(from, &registration, &proof)).await,
+            Ask::Quote { redundancy } => bare(Response::Quote(self.quote(redundancy).await?)),
+            Ask::Open { run, mandate, manifest, tag } => self.open(from, run, &mandate, manifest, tag).await,
+            Ask::Put { segment, index } => self.put(self.account(from)?, segment, index, payload).await,
+            Ask::Commit { segment } => self.commit(self.account(from)?, segment).await,
+            Ask::Keep { keep } => {
+                self.keep(self.account(from)?, &keep).await?;
+                bare(Response::Kept)
+            }
+            Ask::Get { segment, index } => self.get(self.account(from)?, segment, index).await,
+            Ask::Locate { segments } => self.locate(self.account(from)?, &segments).await,
+            Ask::HeadGet => bare(Response::Head(self.records.head(&self.account(from)?)?)),
+            Ask::HeadSwap { expected, head } => {
+                self.swap_head(&self.registration(from)?, expected, &head).await?;
+                bare(Response::Swapped)
+            }
+        }
+    }
+
+    fn account(&self, from: NodeId) -> Result<AccountId, Refusal> {
+        self.sessions.account(&from).ok_or(Refusal::NotLoggedIn)
+    }
+
+    fn registration(&self, from: NodeId) -> Result<Verified<Registration>, Refusal> {
+        self.sessions.registration(&from).ok_or(Refusal::NotLoggedIn)
+    }
+
+    fn login(&self, from: NodeId, registration: &Signed<Registration>, proof: &Signature) -> Answer<Response> {
+        let login = self.sessions.login(from, registration, proof).map_err(|_| Refusal::BadLogin)?;
+        let known = self.accounts.registration(&login.account)?.is_some();
+        let mut batch = Batch::default();
+        if let Err(refusal) =
+            self.accounts.admit_registration(&login, &mut batch).and_then(|()| self.accounts.commit(&batch))
+        {
+            self.sessions.end(&from);
+            return Err(refusal);
+        }
+        bare(Response::Welcome { known })
+    }
+
+    async fn quote(&self, redundancy: Redundancy) -> Result<Quote, Refusal> {
+        let redundancy = redundancy.max(self.terms.floor);
+        let eligible = self.directory.eligible(MIN_FREE).await;
+        let code = Code::for_peers(eligible.len(), redundancy).map_err(|error| match error {
+            GeometryError::TooFewPeers { eligible, needed } => {
+                Refusal::TooFewPeers { eligible: count(eligible), needed: count(needed) }
+            }
+            _ => Refusal::Invalid,
+        })?;
+        let sum: u64 = eligible.iter().map(|candidate| candidate.price.get()).fold(0, u64::saturating_add);
+        let average = sum / u64::try_from(eligible.len().max(1)).unwrap_or(1);
+        Ok(Quote {
+            eligible: count(eligible.len()),
+            code,
+            price: Price::new(average),
+            egress_price: Price::FREE,
+            fee_permille: self.terms.fee_permille,
+            caps_off: self.network == Network::Local,
+        })
+    }
+
+    async fn open(
+        &self,
+        from: NodeId,
+        run: RunId,
+        mandate: &Signed<Mandate>,
+        manifest: Manifest,
+        tag: Tag,
+    ) -> Answer<Response> {
+        let registration = self.registration(from)?;
+        let (account, now) = (registration.account, UnixTime::now());
+        let given = mandate.verify(self.network, now).map_err(|_| Refusal::NotMandated)?;
+        check_life(&*given, now, MAX_MANDATE_LIFE).map_err(|_| Refusal::NotMandated)?;
+        if given.account != account || given.mediator != self.net.own() || !given.rights.put {
+            return Err(Refusal::NotMandated);
+        }
+        if !manifest.code().keeps(self.terms.floor) {
+            return Err(Refusal::Invalid);
+        }
+        let id = manifest.id();
+        if self.open.get(account, id).is_none() {
+            let known = self.records.segment(&account, &id)?;
+            let record = match known {
+                Some(record) if record.manifest == manifest && record.tag == tag => record,
+                Some(_) => return Err(Refusal::Conflict),
+                None => {
+                    let record = self.assign(run, manifest, tag).await?;
+                    let (records, stored) = (self.records.clone(), record.clone());
+                    blocking(move || records.put_segment(&account, &stored)).await?;
+                    record
+                }
+            };
+            let signed = registration.signed().clone();
+            let mandate = given.signed().clone();
+            self.open.open(from, id, || OpenSegment::new(account, signed, mandate, record), account)?;
+        }
+        let segment = self.open.get(account, id).ok_or(Refusal::Busy)?;
+        bare(Response::Opened { missing: segment.missing_data() })
+    }
+
+    /// Chooses a node for every shard.
+    async fn assign(&self, run: RunId, manifest: Manifest, tag: Tag) -> Result<SegmentRecord, Refusal> {
+        let total = usize::from(manifest.code().total());
+        let candidates = self.directory.eligible(manifest.shard_len().get().into()).await;
+        let nodes = draw(&candidates, total, per_group(manifest.code()), system_random);
+        if nodes.len() < total {
+            return Err(Refusal::TooFewPeers { eligible: count(nodes.len()), needed: count(total) });
+        }
+        let slots = nodes.into_iter().map(|node| Slot { node, receipt: None }).collect();
+        Ok(SegmentRecord { manifest, tag, run, slots, sequence: 1 })
+    }
+
+    async fn put(&self, account: AccountId, segment: SegmentId, index: ShardIndex, payload: Bytes) -> Answer<Response> {
+        let open = self.open.get(account, segment).ok_or(Refusal::UnknownSegment)?;
+        let manifest = open.record().manifest;
+        let is_data = index.get() < usize::from(manifest.code().data());
+        if !is_data || payload.len() != manifest.shard_len().get() as usize {
+            return Err(Refusal::Invalid);
+        }
+        self.place(&open, index, payload.clone()).await?;
+        open.remember(index, payload);
+        bare(Response::Taken)
+    }
+
+    async fn commit(self: Arc<Self>, account: AccountId, segment: SegmentId) -> Answer<Response> {
+        let Some(open) = self.open.get(account, segment) else {
+            let record = self.records.segment(&account, &segment)?.ok_or(Refusal::UnknownSegment)?;
+            return Self::receipts(&record);
+        };
+        self.finish(&open).await?;
+        let record = open.record();
+        let (records, stored) = (self.records.clone(), record.clone());
+        blocking(move || records.put_segment(&account, &stored)).await?;
+        let answer = Self::receipts(&record)?;
+        self.open.close(account, segment);
+        tokio::spawn(Arc::clone(&self).share_holders(open));
+        Ok(answer)
+    }
+
+    fn receipts(record: &SegmentRecord) -> Answer<Response> {
+        let receipts: Vec<_> = record.receipts().cloned().collect();
+        let need = record.manifest.code().stored_threshold();
+        if receipts.len() < usize::from(need) {
+            let have = u8::try_from(receipts.len()).unwrap_or(u8::MAX);
+            return Err(Refusal::NotStored { have, need });
+        }
+        bare(Response::Receipts(receipts))
+    }
+
+    async fn get(&self, account: AccountId, segment: SegmentId, index: ShardIndex) -> Answer<Response> {
+        let record = self.records.segment(&account, &segment)?.ok_or(Refusal::UnknownSegment)?;
+        Ok((Response::Shard, self.fetch(account, &record, index).await?))
+    }
+
+    async fn locate(&self, account: AccountId, segments: &[SegmentId]) -> Answer<Response> {
+        if segments.len() > MAX_LOCATE {
+            return Err(Refusal::Invalid);
+        }
+        let mut located = Vec::new();
+        let mut nodes = BTreeSet::new();
+        for segment in segments {
+            let Some(record) = self.records.segment(&account, segment)? else { continue };
+            let held = record.manifest.code().indices().zip(&record.slots);
+            let holders: Vec<_> =
+                held.filter(|(_, slot)| slot.receipt.is_some()).map(|(index, slot)| (index, slot.node)).collect();
+            nodes.extend(holders.iter().map(|(_, node)| *node));
+            located.push(Located { manifest: record.manifest, tag: record.tag, holders });
+        }
+        let nodes = nodes.into_iter().map(|node| {
+            let addresses = encode_all(&self.directory.addresses(&node));
+            NodeAddresses { node, addresses }
+        });
+        bare(Response::Located { segments: located, nodes: nodes.collect() })
+    }
+}

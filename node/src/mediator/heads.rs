@@ -1,0 +1,96 @@
+//! Heads and keeps: durable here first, then at the holders.
+
+use std::time::Duration;
+
+use fincrypt_protocol::limits::{MAX_SEQUENCE_STEP, MAX_SHARDS};
+use fincrypt_protocol::record::{Head, Keep, Registration};
+use fincrypt_protocol::shard::Request;
+use fincrypt_protocol::{AccountId, Frame, HeadHash, NodeId, Refusal, Signed, UnixTime, Verified};
+use futures::StreamExt;
+
+use super::MediatorRole;
+
+/// Holders that must have a head before its swap is acknowledged, if there are so many.
+const HEAD_COPIES: usize = 2;
+/// How long one holder may take.
+const TELL: Duration = Duration::from_secs(8);
+/// Keeps delivered in one round.
+const KEEPS_AT_ONCE: usize = 256;
+
+impl MediatorRole {
+    /// Compares and swaps the account's head. The same swap may be repeated.
+    pub(super) async fn swap_head(
+        &self,
+        registration: &Verified<Registration>,
+        expected: Option<HeadHash>,
+        head: &Signed<Head>,
+    ) -> Result<(), Refusal> {
+        let account = registration.account;
+        let new = head.verify(self.network, UnixTime::now()).map_err(|_| Refusal::Invalid)?;
+        if new.account != account || new.head_key != registration.head_key || new.previous != expected {
+            return Err(Refusal::Invalid);
+        }
+        let current = self.records.head(&account)?;
+        if current.as_ref() != Some(head) {
+            if current.as_ref().map(Signed::head_hash) != expected {
+                return Err(Refusal::HeadMoved);
+            }
+            let known = current.and_then(|head| head.verify(self.network, UnixTime::now()).ok());
+            let known = known.map_or(0, |head| head.sequence);
+            if new.sequence <= known || new.sequence > known.saturating_add(MAX_SEQUENCE_STEP) {
+                return Err(Refusal::Invalid);
+            }
+            self.records.put_head(&account, head)?;
+        }
+        self.spread_head(registration, head).await
+    }
+
+    async fn spread_head(&self, registration: &Verified<Registration>, head: &Signed<Head>) -> Result<(), Refusal> {
+        let holders = self.records.holders(&registration.account, MAX_SHARDS)?;
+        let need = HEAD_COPIES.min(holders.len());
+        let telling = holders.into_iter().map(|node| {
+            let put = Request::HeadPut { registration: registration.signed().clone(), head: head.clone() };
+            self.tell(node, put)
+        });
+        let told = futures::stream::iter(telling).buffer_unordered(MAX_SHARDS);
+        let have = told.filter(|heard| std::future::ready(*heard)).count().await;
+        if have < need {
+            let count = |value| u8::try_from(value).unwrap_or(u8::MAX);
+            return Err(Refusal::NotStored { have: count(have), need: count(need) });
+        }
+        Ok(())
+    }
+
+    async fn tell(&self, node: NodeId, request: Request) -> bool {
+        let told = async {
+            self.net.connect(node, self.directory.addresses(&node)).await.ok()?;
+            self.net.shard(node, Frame::bare(request)).await.ok()
+        };
+        matches!(tokio::time::timeout(TELL, told).await, Ok(Some(_)))
+    }
+
+    /// Takes an owner's keep: durable here, then told to every holder, now and until it hears.
+    pub(super) async fn keep(&self, account: AccountId, keep: &Signed<Keep>) -> Result<(), Refusal> {
+        let statement = keep.verify(self.network, UnixTime::now()).map_err(|_| Refusal::Invalid)?;
+        if statement.account != account {
+            return Err(Refusal::Invalid);
+        }
+        let holders = self.records.holders(&account, usize::MAX)?;
+        self.records.put_keep(keep, &account, &statement.run, &holders)?;
+        self.deliver_keeps().await;
+        Ok(())
+    }
+
+    /// Tells holders of keeps they have not heard of.
+    pub(super) async fn deliver_keeps(&self) {
+        let Ok(pending) = self.records.pending_keeps(KEEPS_AT_ONCE) else { return };
+        let telling = pending.into_iter().map(|pending| async move {
+            let heard = self.tell(pending.node, Request::Keep { keep: pending.keep }).await;
+            heard.then_some(pending.key)
+        });
+        let told = futures::stream::iter(telling).buffer_unordered(16);
+        let keys: Vec<Vec<u8>> = told.filter_map(std::future::ready).collect().await;
+        // What could not be noted as told is told again.
+        let _ = self.records.keep_told(keys);
+    }
+}

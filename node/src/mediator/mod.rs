@@ -1,0 +1,161 @@
+//! The mediator role: finds storage, computes parity, places shards, keeps the vaults' heads.
+
+mod directory;
+mod handle;
+mod heads;
+mod open;
+mod placement;
+mod records;
+mod transfer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fincrypt_protocol::admission::{AnnouncedRole, mediator_record_key, role_bucket, role_key};
+use fincrypt_protocol::record::{MediatorRecord, StorageOffer};
+use fincrypt_protocol::{Network, NodeId, RecordError, Redundancy, Signed, SigningKey, UnixTime, Verified};
+use fincrypt_storage::state::State;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::accounts::Accounts;
+use crate::engine::{MediateInbound, Net, Sessions, encode_all};
+use crate::serve::serve;
+
+use directory::Directory;
+use open::OpenSegments;
+use records::Records;
+
+/// What a mediator's operator decides.
+#[derive(Debug, Clone)]
+pub struct MediatorTerms {
+    /// Fee on what storage earns, in permille.
+    pub fee_permille: u16,
+    /// Redundancy it never goes under.
+    pub floor: Redundancy,
+}
+
+/// The role's parts.
+pub struct MediatorRole {
+    net: Net,
+    network: Network,
+    sessions: Arc<Sessions>,
+    accounts: Accounts,
+    records: Records,
+    directory: Directory,
+    open: OpenSegments,
+    key: SigningKey,
+    terms: MediatorTerms,
+}
+
+/// What comes to a mediator.
+pub struct MediatorInbox {
+    /// Clients' requests.
+    pub requests: mpsc::Receiver<MediateInbound>,
+    /// Offers heard over gossip.
+    pub offers: mpsc::Receiver<Verified<StorageOffer>>,
+    /// Storage nodes newly met.
+    pub storage_seen: mpsc::Receiver<NodeId>,
+}
+
+/// How long the record in the DHT lives, and how often it is repeated.
+const RECORD_LIFE: Duration = Duration::from_secs(24 * 3600);
+const RECORD_REFRESH: Duration = Duration::from_secs(6 * 3600);
+const RECORD_RETRY: Duration = Duration::from_secs(5);
+/// Between rounds of unfinished work: keeps that a holder has not heard of, abandoned segments.
+const CHORES: Duration = Duration::from_secs(10);
+
+impl MediatorRole {
+    /// Puts the role together over an open state.
+    #[must_use]
+    pub fn new(net: Net, sessions: Arc<Sessions>, state: State, key: SigningKey, terms: MediatorTerms) -> Self {
+        let network = net.network();
+        Self {
+            directory: Directory::new(net.clone()),
+            accounts: Accounts::new(state.clone(), network),
+            records: Records::new(state, network),
+            open: OpenSegments::default(),
+            net,
+            network,
+            sessions,
+            key,
+            terms,
+        }
+    }
+
+    /// Serves until the inbox closes. `stop` ends the background work.
+    pub async fn run(self, inbox: MediatorInbox, stop: watch::Receiver<bool>) {
+        let role = Arc::new(self);
+        let mut background = JoinSet::new();
+        background.spawn(Arc::clone(&role).announce(stop.clone()));
+        background.spawn(Arc::clone(&role).chores(stop));
+        background.spawn(Arc::clone(&role).hear_offers(inbox.offers));
+        background.spawn(Arc::clone(&role).meet(inbox.storage_seen));
+        serve(inbox.requests, move |request| {
+            let role = Arc::clone(&role);
+            async move { role.handle(request).await }
+        })
+        .await;
+        background.shutdown().await;
+    }
+
+    async fn record(&self) -> Result<Signed<MediatorRecord>, RecordError> {
+        let now = UnixTime::now();
+        let record = MediatorRecord {
+            network: self.network,
+            node: self.net.own(),
+            fee_permille: self.terms.fee_permille,
+            floor: self.terms.floor,
+            payment_networks: Vec::new(),
+            addresses: encode_all(&self.net.own_addresses().await),
+            sequence: now.secs(),
+            expiry: now.plus(RECORD_LIFE),
+        };
+        Signed::seal(&record, &self.key)
+    }
+
+    async fn announce(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let own = self.net.own();
+        self.net.provide(role_key(AnnouncedRole::Mediator, role_bucket(&own))).await;
+        loop {
+            let put = match self.record().await.and_then(|record| record.to_bytes()) {
+                Ok(bytes) => self.net.put_record(mediator_record_key(&own), bytes).await,
+                Err(error) => {
+                    tracing::error!(%error, "the mediator's record could not be made");
+                    false
+                }
+            };
+            self.directory.discover().await;
+            let pause = if put { RECORD_REFRESH } else { RECORD_RETRY };
+            tokio::select! {
+                _ = stop.changed() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    async fn hear_offers(self: Arc<Self>, mut offers: mpsc::Receiver<Verified<StorageOffer>>) {
+        while let Some(offer) = offers.recv().await {
+            self.directory.learn(&offer);
+        }
+    }
+
+    async fn meet(self: Arc<Self>, mut seen: mpsc::Receiver<NodeId>) {
+        while let Some(node) = seen.recv().await {
+            self.directory.ask(node).await;
+        }
+    }
+
+    async fn chores(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let mut tick = tokio::time::interval(CHORES);
+        loop {
+            tokio::select! {
+                _ = stop.changed() => return,
+                _ = tick.tick() => {
+                    self.open.drop_abandoned(|owner| self.sessions.account(owner).is_some());
+                    self.deliver_keeps().await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Segments whose shards are arriving.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use fincrypt_protocol::limits::MAX_OPEN_SEGMENTS;
+use fincrypt_protocol::record::{Mandate, Receipt, Registration};
+use fincrypt_protocol::{AccountId, NodeId, Refusal, SegmentId, ShardIndex, Signed};
+use tokio::sync::{OnceCell, watch};
+
+use super::records::{SegmentRecord, Slot};
+
+/// An open segment that nobody touched for so long is given up; its shards stay where they are.
+const ABANDONED: Duration = Duration::from_secs(300);
+
+/// One segment on its way to its keepers.
+pub(crate) struct OpenSegment {
+    pub(crate) account: AccountId,
+    pub(crate) registration: Signed<Registration>,
+    pub(crate) mandate: Signed<Mandate>,
+    record: Mutex<SegmentRecord>,
+    /// Data shards that their keepers accepted, for the parity.
+    data: Mutex<Vec<Option<Bytes>>>,
+    /// Set once parity was computed and every parity shard was tried.
+    pub(crate) parity: OnceCell<()>,
+    changed: watch::Sender<()>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl OpenSegment {
+    pub(crate) fn new(
+        account: AccountId,
+        registration: Signed<Registration>,
+        mandate: Signed<Mandate>,
+        record: SegmentRecord,
+    ) -> Self {
+        let data = vec![None; usize::from(record.manifest.code().data())];
+        Self {
+            account,
+            registration,
+            mandate,
+            record: Mutex::new(record),
+            data: Mutex::new(data),
+            parity: OnceCell::new(),
+            changed: watch::Sender::new(()),
+        }
+    }
+
+    pub(crate) fn record(&self) -> SegmentRecord {
+        lock(&self.record).clone()
+    }
+
+    /// Bit `i` is set if data shard `i` has no receipt.
+    pub(crate) fn missing_data(&self) -> u32 {
+        let record = lock(&self.record);
+        let data = usize::from(record.manifest.code().data());
+        let missing = record.slots.iter().take(data).enumerate().filter(|(_, slot)| slot.receipt.is_none());
+        missing.fold(0, |bits, (index, _)| bits | 1 << index)
+    }
+
+    pub(crate) fn slot(&self, index: ShardIndex) -> Option<Slot> {
+        lock(&self.record).slots.get(index.get()).cloned()
+    }
+
+    /// Nodes that have, or were chosen for, a shard of this segment.
+    pub(crate) fn taken(&self) -> Vec<NodeId> {
+        lock(&self.record).slots.iter().map(|slot| slot.node).collect()
+    }
+
+    /// Chooses another node for a shard.
+    pub(crate) fn reassign(&self, index: ShardIndex, node: NodeId) {
+        if let Some(slot) = lock(&self.record).slots.get_mut(index.get()) {
+            *slot = Slot { node, receipt: None };
+        }
+    }
+
+    /// Notes a keeper's receipt.
+    pub(crate) fn receipted(&self, index: ShardIndex, receipt: Signed<Receipt>) {
+        if let Some(slot) = lock(&self.record).slots.get_mut(index.get()) {
+            slot.receipt = Some(receipt);
+        }
+        self.changed.send_replace(());
+    }
+
+    /// Remembers an accepted data shard for the parity.
+    pub(crate) fn remember(&self, index: ShardIndex, payload: Bytes) {
+        if let Some(slot) = lock(&self.data).get_mut(index.get()) {
+            *slot = Some(payload);
+        }
+    }
+
+    /// The data shards in memory.
+    pub(crate) fn data(&self) -> Vec<Option<Bytes>> {
+        lock(&self.data).clone()
+    }
+
+    /// Frees the memory of the data shards.
+    pub(crate) fn forget_data(&self) {
+        lock(&self.data).iter_mut().for_each(|slot| *slot = None);
+    }
+
+    /// Tells of each new receipt.
+    pub(crate) fn watch(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+}
+
+struct Entry {
+    segment: Arc<OpenSegment>,
+    owner: NodeId,
+    touched: Instant,
+}
+
+/// All open segments, at most two per client.
+#[derive(Default)]
+pub(crate) struct OpenSegments(Mutex<HashMap<(AccountId, SegmentId), Entry>>);
+
+impl OpenSegments {
+    /// Opens a segment for the peer `owner`; one that is already open passes to it.
+    pub(crate) fn open(
+        &self,
+        owner: NodeId,
+        id: SegmentId,
+        make: impl FnOnce() -> OpenSegment,
+        account: AccountId,
+    ) -> Result<Arc<OpenSegment>, Refusal> {
+        let mut open = lock(&self.0);
+        let touched = Instant::now();
+        if let Some(entry) = open.get_mut(&(account, id)) {
+            entry.owner = owner;
+            entry.touched = touched;
+            return Ok(Arc::clone(&entry.segment));
+        }
+        if open.values().filter(|entry| entry.owner == owner).count() >= MAX_OPEN_SEGMENTS {
+            return Err(Refusal::TooManyOpen);
+        }
+        let segment = Arc::new(make());
+        open.insert((account, id), Entry { segment: Arc::clone(&segment), owner, touched });
+        Ok(segment)
+    }
+
+    pub(crate) fn get(&self, account: AccountId, id: SegmentId) -> Option<Arc<OpenSegment>> {
+        let mut open = lock(&self.0);
+        let entry = open.get_mut(&(account, id))?;
+        entry.touched = Instant::now();
+        Some(Arc::clone(&entry.segment))
+    }
+
+    pub(crate) fn close(&self, account: AccountId, id: SegmentId) {
+        lock(&self.0).remove(&(account, id));
+    }
+
+    /// Drops what nobody will finish: its client has gone, or has been silent for long.
+    pub(crate) fn drop_abandoned(&self, present: impl Fn(&NodeId) -> bool) {
+        lock(&self.0).retain(|_, entry| present(&entry.owner) && entry.touched.elapsed() < ABANDONED);
+    }
+}

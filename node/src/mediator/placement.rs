@@ -1,0 +1,121 @@
+//! Which storage nodes get a segment's shards. Sans-IO: candidates and randomness come in.
+//!
+//! Among the cheapest: sorted by price, all candidates whose price is within 25 % of the marginal
+//! one (the price of the last node that would be needed) take part in a weighted draw without
+//! replacement; the weight is the free space, so that nodes fill evenly.
+
+use fincrypt_protocol::NodeId;
+use fincrypt_protocol::amount::Price;
+
+/// A node that could take a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    pub(crate) node: NodeId,
+    pub(crate) price: Price,
+    pub(crate) free_bytes: u64,
+    /// The /24 or /48 it was seen in; none when caps are off.
+    pub(crate) group: Option<[u8; 6]>,
+}
+
+/// Draws `count` nodes, no two equal, in the order of the draw. Fewer if there are not so many.
+///
+/// At most `per_group` nodes come from one address group. `random` yields numbers below its
+/// argument.
+pub(crate) fn draw(
+    candidates: &[Candidate],
+    count: usize,
+    per_group: usize,
+    mut random: impl FnMut(u64) -> u64,
+) -> Vec<NodeId> {
+    let mut by_price: Vec<&Candidate> = candidates.iter().collect();
+    by_price.sort_by_key(|candidate| (candidate.price, candidate.node));
+    let marginal = by_price.get(count.saturating_sub(1)).or(by_price.last()).map_or(0, |last| last.price.get());
+    let limit = marginal.saturating_add(marginal / 4);
+    let mut pool: Vec<&Candidate> = by_price.into_iter().filter(|candidate| candidate.price.get() <= limit).collect();
+    let mut chosen: Vec<&Candidate> = Vec::with_capacity(count);
+    while chosen.len() < count && !pool.is_empty() {
+        let candidate = pool.swap_remove(weighted(&pool, &mut random));
+        let same = |other: &&&Candidate| candidate.group.is_some() && other.group == candidate.group;
+        if chosen.iter().filter(same).count() < per_group {
+            chosen.push(candidate);
+        }
+    }
+    chosen.into_iter().map(|candidate| candidate.node).collect()
+}
+
+fn weighted(pool: &[&Candidate], random: &mut impl FnMut(u64) -> u64) -> usize {
+    // In units of 1 GiB, at least one, so that the sum cannot overflow.
+    let weight = |candidate: &Candidate| (candidate.free_bytes >> 30).clamp(1, 1 << 20);
+    let total: u64 = pool.iter().map(|candidate| weight(candidate)).sum();
+    let mut at = random(total.max(1));
+    for (index, candidate) in pool.iter().enumerate() {
+        match at.checked_sub(weight(candidate)) {
+            Some(rest) => at = rest,
+            None => return index,
+        }
+    }
+    pool.len() - 1
+}
+
+/// A random number below `bound`, from the system; zero if it fails, which only biases the draw.
+pub(crate) fn system_random(bound: u64) -> u64 {
+    let mut bytes = [0; 8];
+    if getrandom::fill(&mut bytes).is_err() || bound == 0 {
+        return 0;
+    }
+    u64::from_le_bytes(bytes) % bound
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    fn candidate(id: u8, price: u64, group: Option<u8>) -> Candidate {
+        Candidate {
+            node: NodeId::from_bytes([id; 32]),
+            price: Price::new(price),
+            free_bytes: 1 << 40,
+            group: group.map(|group| [group; 6]),
+        }
+    }
+
+    fn seeded(mut seed: u64) -> impl FnMut(u64) -> u64 {
+        move |bound| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % bound.max(1)
+        }
+    }
+
+    #[test]
+    fn no_node_is_drawn_twice_and_dear_ones_are_left_out() {
+        let mut candidates: Vec<_> = (0..10).map(|id| candidate(id, 100, None)).collect();
+        candidates.push(candidate(99, 126, None));
+        for seed in 0..200 {
+            let drawn = draw(&candidates, 8, 1, seeded(seed));
+            assert_eq!(drawn.iter().collect::<HashSet<_>>().len(), 8);
+            assert!(!drawn.contains(&NodeId::from_bytes([99; 32])));
+        }
+    }
+
+    #[test]
+    fn a_slightly_dearer_node_gets_its_share() {
+        let mut candidates: Vec<_> = (0..8).map(|id| candidate(id, 100, None)).collect();
+        candidates.push(candidate(99, 125, None));
+        let hits = (0..200).filter(|seed| draw(&candidates, 8, 1, seeded(*seed)).contains(&NodeId::from_bytes([99; 32])));
+        assert!(hits.count() > 100);
+    }
+
+    #[test]
+    fn one_address_group_cannot_hold_more_than_its_cap() {
+        let candidates: Vec<_> = (0..20).map(|id| candidate(id, 0, Some(id / 10))).collect();
+        assert_eq!(draw(&candidates, 8, 2, seeded(1)).len(), 4);
+    }
+
+    #[test]
+    fn too_few_candidates_are_all_drawn() {
+        let candidates: Vec<_> = (0..3).map(|id| candidate(id, 7, None)).collect();
+        assert_eq!(draw(&candidates, 8, 1, seeded(1)).len(), 3);
+        assert!(draw(&[], 8, 1, seeded(1)).is_empty());
+    }
+}

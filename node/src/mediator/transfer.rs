@@ -1,0 +1,177 @@
+//! Shards to keepers: data as it arrives, then parity, with substitutes for nodes that fail.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fincrypt_protocol::record::HolderList;
+use fincrypt_protocol::shard::{Placement, Request, Response};
+use fincrypt_protocol::{Code, Frame, NodeId, Refusal, ShardIndex, Signed, UnixTime};
+use fincrypt_storage::erasure::Encoder;
+use futures::StreamExt;
+
+use super::MediatorRole;
+use super::open::OpenSegment;
+use super::placement::{draw, system_random};
+use super::records::SegmentRecord;
+use crate::accounts::failed;
+use crate::serve::blocking;
+
+/// Substitutes tried for one shard before it is left for later.
+const MAX_SUBSTITUTES: usize = 4;
+
+/// How many shards of a code one /24 or /48 may hold.
+pub(super) fn per_group(code: Code) -> usize {
+    usize::from(code.parity() / 4).max(1)
+}
+
+impl MediatorRole {
+    /// Brings one shard to its node, or to a substitute; the payload is not looked at, as the
+    /// keeper checks it against the client's own id.
+    pub(super) async fn place(&self, segment: &OpenSegment, index: ShardIndex, payload: Bytes) -> Result<(), Refusal> {
+        for _ in 0..=MAX_SUBSTITUTES {
+            let slot = segment.slot(index).ok_or(Refusal::Invalid)?;
+            if slot.receipt.is_some() {
+                return Ok(());
+            }
+            match self.put_at(segment, index, slot.node, payload.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(Refusal::WrongShard) => return Err(Refusal::WrongShard),
+                Err(refusal) => {
+                    tracing::info!(node = %slot.node, %refusal, "a storage node did not take a shard");
+                    self.directory.rest(&slot.node);
+                }
+            }
+            let length = segment.record().manifest.shard_len().get();
+            let Some(substitute) = self.substitute(segment, length.into()).await else { break };
+            segment.reassign(index, substitute);
+        }
+        let record = segment.record();
+        let have = u8::try_from(record.receipts().count()).unwrap_or(u8::MAX);
+        Err(Refusal::NotStored { have, need: record.manifest.code().stored_threshold() })
+    }
+
+    async fn substitute(&self, segment: &OpenSegment, bytes: u64) -> Option<NodeId> {
+        let taken = segment.taken();
+        let mut candidates = self.directory.eligible(bytes).await;
+        candidates.retain(|candidate| !taken.contains(&candidate.node));
+        draw(&candidates, 1, 1, system_random).first().copied()
+    }
+
+    async fn put_at(&self, segment: &OpenSegment, index: ShardIndex, node: NodeId, payload: Bytes) -> Result<(), Refusal> {
+        let record = segment.record();
+        let placement = Placement {
+            registration: segment.registration.clone(),
+            mandate: segment.mandate.clone(),
+            run: record.run,
+            index,
+            tag: record.tag,
+            manifest: record.manifest,
+        };
+        self.net.connect(node, self.directory.addresses(&node)).await.map_err(|_| Refusal::Failed)?;
+        let frame = Frame { header: Request::Put(Box::new(placement)), payload };
+        let answer = match self.net.shard(node, frame).await {
+            Ok(answer) => answer.header,
+            Err(error) => return Err(error.refusal().unwrap_or(Refusal::Failed)),
+        };
+        let Response::Receipt(receipt) = answer else { return Err(Refusal::Failed) };
+        let checked = receipt.verify(self.network, UnixTime::now()).map_err(|_| Refusal::Failed)?;
+        let manifest = segment.record().manifest;
+        let fits = checked.node == node
+            && checked.account == segment.account
+            && checked.segment == manifest.id()
+            && checked.index == index
+            && Some(checked.shard) == manifest.shard(index);
+        if !fits {
+            return Err(Refusal::Failed);
+        }
+        segment.receipted(index, receipt);
+        Ok(())
+    }
+
+    /// Computes and places the parity, once all data shards have receipts. Data shards that are
+    /// not in memory (after a restart) are fetched from their keepers.
+    pub(super) async fn finish(&self, segment: &OpenSegment) -> Result<(), Refusal> {
+        if segment.missing_data() != 0 {
+            return Err(Refusal::Incomplete);
+        }
+        let run = || async {
+            let record = segment.record();
+            let open: Vec<ShardIndex> =
+                record.manifest.code().indices().filter(|index| segment.slot(*index).is_some_and(|slot| slot.receipt.is_none())).collect();
+            if open.is_empty() {
+                return Ok(());
+            }
+            let data = self.all_data(segment, &record).await?;
+            segment.forget_data();
+            let code = record.manifest.code();
+            let parity = blocking(move || {
+                let shards: Vec<&[u8]> = data.iter().map(AsRef::as_ref).collect();
+                Encoder::new().encode(code, &shards).map_err(|error| failed(&error))
+            })
+            .await?;
+            let placing = parity.into_iter().zip(code.indices().skip(code.data().into())).map(|(shard, index)| async move {
+                if let Err(refusal) = self.place(segment, index, Bytes::from(shard)).await {
+                    tracing::warn!(%refusal, "a parity shard found no keeper");
+                }
+            });
+            futures::stream::iter(placing).buffer_unordered(usize::from(code.parity())).collect::<()>().await;
+            Ok(())
+        };
+        segment.parity.get_or_try_init(run).await.map(|_| ())
+    }
+
+    async fn all_data(&self, segment: &OpenSegment, record: &SegmentRecord) -> Result<Vec<Bytes>, Refusal> {
+        let mut all = Vec::new();
+        for (index, known) in record.manifest.code().indices().zip(segment.data()) {
+            all.push(match known {
+                Some(bytes) => bytes,
+                None => self.fetch(segment.account, record, index).await?,
+            });
+        }
+        Ok(all)
+    }
+
+    /// Fetches a shard from its keeper, unchecked.
+    pub(super) async fn fetch(
+        &self,
+        account: fincrypt_protocol::AccountId,
+        record: &SegmentRecord,
+        index: ShardIndex,
+    ) -> Result<Bytes, Refusal> {
+        let slot = record.slots.get(index.get()).ok_or(Refusal::Invalid)?;
+        if slot.receipt.is_none() {
+            return Err(Refusal::NotHeld);
+        }
+        self.net.connect(slot.node, self.directory.addresses(&slot.node)).await.map_err(|_| Refusal::NotHeld)?;
+        let get = Request::Get { account, segment: record.manifest.id(), index };
+        match self.net.shard(slot.node, Frame::bare(get)).await {
+            Ok(Frame { header: Response::Shard, payload }) => Ok(payload),
+            Err(error) => Err(error.refusal().unwrap_or(Refusal::NotHeld)),
+            Ok(_) => Err(Refusal::NotHeld),
+        }
+    }
+
+    /// Tells a segment's keepers who else holds it. They are hints, so a keeper that does not hear
+    /// them now is no error.
+    pub(super) async fn share_holders(self: Arc<Self>, segment: Arc<OpenSegment>) {
+        let record = segment.record();
+        let holders = record.manifest.code().indices().zip(&record.slots);
+        let holders = holders.filter(|(_, slot)| slot.receipt.is_some()).map(|(index, slot)| (index, slot.node));
+        let list = HolderList {
+            network: self.network,
+            account: segment.account,
+            mediator: self.net.own(),
+            segment: record.manifest.id(),
+            sequence: record.sequence,
+            holders: holders.collect(),
+        };
+        let nodes: Vec<NodeId> = list.holders.iter().map(|(_, node)| *node).collect();
+        let Ok(signed) = Signed::seal(&list, &self.key) else { return };
+        let telling = nodes.into_iter().map(|node| {
+            let lists = vec![signed.clone()];
+            let net = &self.net;
+            async move { drop(net.shard(node, Frame::bare(Request::Holders { lists })).await) }
+        });
+        futures::stream::iter(telling).buffer_unordered(8).collect::<()>().await;
+    }
+}

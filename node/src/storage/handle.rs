@@ -1,0 +1,230 @@
+//! Answers to each request of `/shard/1`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fincrypt_protocol::admission::holders_key;
+use fincrypt_protocol::limits::{MAX_HOLDER_LISTS, MAX_LIST, MAX_LOCATE};
+use fincrypt_protocol::record::{Head, HolderList, Keep, Receipt, Registration};
+use fincrypt_protocol::shard::{HeldSegment, Placement, Request as Ask, Response};
+use fincrypt_protocol::{
+    AccountId, Body, NodeId, Refusal, SegmentId, ShardIndex, Signature, Signed, UnixTime, Verified,
+};
+use fincrypt_storage::kv::Batch;
+use fincrypt_storage::shards::{CheckedShard, ShardMeta, StoreError};
+
+use super::StorageRole;
+use crate::accounts::failed;
+use crate::serve::{Answer, Request, blocking};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn refuse_store(error: &StoreError) -> Refusal {
+    match error {
+        StoreError::Full { .. } => Refusal::Full,
+        StoreError::Conflict => Refusal::Conflict,
+        error => failed(error),
+    }
+}
+
+fn bare(response: Response) -> Answer<Response> {
+    Ok((response, Bytes::new()))
+}
+
+/// What a reader may want to do with an account's shards.
+#[derive(Clone, Copy)]
+enum Right {
+    Read,
+    Write,
+}
+
+impl StorageRole {
+    pub(super) async fn handle(self: Arc<Self>, request: Request<Ask>) -> Answer<Response> {
+        let Request { from, header, payload } = request;
+        match header {
+            Ask::Quote => bare(Response::Offer(self.offer().await.map_err(|error| failed(&error))?)),
+            Ask::Hello => bare(Response::Nonce(self.sessions.hello(from).ok_or(Refusal::Busy)?)),
+            Ask::Login { registration, proof } => self.login(from, &registration, &proof),
+            Ask::Put(placement) => self.put(from, *placement, payload).await,
+            Ask::Get { account, segment, index } => self.get(from, account, segment, index).await,
+            Ask::List { account, after } => blocking(move || self.list(from, account, after)).await,
+            Ask::Locate { account, segments } => blocking(move || self.locate(from, account, &segments)).await,
+            Ask::Holders { lists } => blocking(move || self.holders(from, &lists)).await,
+            Ask::Keep { keep } => blocking(move || self.keep(&keep)).await,
+            Ask::HeadPut { registration, head } => blocking(move || self.put_head(from, &registration, &head)).await,
+            Ask::Heads { account } => blocking(move || self.heads(from, account)).await,
+        }
+    }
+
+    fn verify<T: Body>(&self, signed: &Signed<T>) -> Result<Verified<T>, Refusal> {
+        signed.verify(self.network, UnixTime::now()).map_err(|_| Refusal::Invalid)
+    }
+
+    /// Owners may do everything with their own account; a mediator what its mandate says.
+    fn authorize(&self, from: NodeId, account: &AccountId, right: Right) -> Result<(), Refusal> {
+        if self.sessions.account(&from) == Some(*account) {
+            return Ok(());
+        }
+        let mandate = self.accounts.mandate(account, &from)?.ok_or(Refusal::NotMandated)?;
+        let allowed = match right {
+            Right::Read => mandate.rights.get,
+            Right::Write => mandate.rights.put,
+        };
+        if allowed { Ok(()) } else { Err(Refusal::NotMandated) }
+    }
+
+    fn login(&self, from: NodeId, registration: &Signed<Registration>, proof: &Signature) -> Answer<Response> {
+        let login = self.sessions.login(from, registration, proof).map_err(|_| Refusal::BadLogin)?;
+        if let Some(known) = self.accounts.registration(&login.account)?
+            && *known != *login
+        {
+            self.sessions.end(&from);
+            return Err(Refusal::OtherRegistration);
+        }
+        bare(Response::Welcome { mandate: self.accounts.newest_mandate(&login.account)? })
+    }
+
+    async fn put(self: Arc<Self>, from: NodeId, placement: Placement, payload: Bytes) -> Answer<Response> {
+        let role = Arc::clone(&self);
+        let (receipt, new_account) = blocking(move || role.store_shard(from, placement, payload)).await?;
+        if let Some(account) = new_account {
+            self.net.provide(holders_key(&account)).await;
+        }
+        bare(Response::Receipt(receipt))
+    }
+
+    fn store_shard(
+        &self,
+        from: NodeId,
+        placement: Placement,
+        payload: Bytes,
+    ) -> Result<(Signed<Receipt>, Option<AccountId>), Refusal> {
+        let Placement { registration, mandate, run, manifest, index, tag } = placement;
+        let mandate = self.verify(&mandate)?;
+        let registration = self.verify(&registration)?;
+        let account = mandate.account;
+        if mandate.mediator != from || !mandate.rights.put {
+            return Err(Refusal::NotMandated);
+        }
+        let shard = manifest.shard(index).ok_or(Refusal::Invalid)?;
+        let length = manifest.shard_len().get();
+        if registration.account != account || payload.len() != length as usize {
+            return Err(Refusal::Invalid);
+        }
+        let held = self.store.bytes_of(&account).map_err(|error| refuse_store(&error))?;
+        if held.saturating_add(length.into()) > mandate.byte_cap {
+            return Err(Refusal::Full);
+        }
+        let new = self.accounts.registration(&account)?.is_none();
+        let mut batch = Batch::default();
+        self.accounts.admit_registration(&registration, &mut batch)?;
+        self.accounts.admit_mandate(&mandate, &mut batch)?;
+        let checked = CheckedShard::check(payload, shard).map_err(|_| Refusal::WrongShard)?;
+        self.accounts.commit(&batch)?;
+        let (segment, hash) = (manifest.id(), mandate.signed().mandate_hash());
+        let now = UnixTime::now();
+        let meta = ShardMeta { account, manifest, index, tag, run, mandate: mandate.signed().clone(), stored: now };
+        self.store.put(checked, meta).map_err(|error| refuse_store(&error))?;
+        let receipt = Receipt {
+            network: self.network,
+            node: self.net.own(),
+            account,
+            mandate: hash,
+            segment,
+            index,
+            shard,
+            length,
+            price: self.terms.price,
+            time: now,
+            paid_until: now.plus(DAY * u32::from(self.terms.grace_days)),
+        };
+        let receipt = Signed::seal(&receipt, &self.key).map_err(|error| failed(&error))?;
+        Ok((receipt, new.then_some(account)))
+    }
+
+    async fn get(
+        self: Arc<Self>,
+        from: NodeId,
+        account: AccountId,
+        segment: SegmentId,
+        index: ShardIndex,
+    ) -> Answer<Response> {
+        blocking(move || {
+            self.authorize(from, &account, Right::Read)?;
+            let bytes = self.store.get(&account, &segment, index).map_err(|error| refuse_store(&error))?;
+            Ok((Response::Shard, bytes.ok_or(Refusal::NotHeld)?))
+        })
+        .await
+    }
+
+    fn list(&self, from: NodeId, account: AccountId, after: Option<(SegmentId, ShardIndex)>) -> Answer<Response> {
+        self.authorize(from, &account, Right::Read)?;
+        let mut shards = self.store.list(&account, after, MAX_LIST + 1).map_err(|error| refuse_store(&error))?;
+        let more = shards.len() > MAX_LIST;
+        shards.truncate(MAX_LIST);
+        bare(Response::Listed { shards, more })
+    }
+
+    fn locate(&self, from: NodeId, account: AccountId, segments: &[SegmentId]) -> Answer<Response> {
+        self.authorize(from, &account, Right::Read)?;
+        if segments.len() > MAX_LOCATE {
+            return Err(Refusal::Invalid);
+        }
+        let mut known = Vec::new();
+        for segment in segments {
+            if let Some(held) = self.store.segment(&account, segment).map_err(|error| refuse_store(&error))? {
+                let holders = self.accounts.holders(&account, segment)?;
+                let indices = held.shards.iter().map(|shard| shard.index).collect();
+                known.push(HeldSegment { manifest: held.manifest, tag: held.tag, held: indices, holders });
+            }
+        }
+        bare(Response::Located(known))
+    }
+
+    fn holders(&self, from: NodeId, lists: &[Signed<HolderList>]) -> Answer<Response> {
+        if lists.len() > MAX_HOLDER_LISTS {
+            return Err(Refusal::Invalid);
+        }
+        let mut batch = Batch::default();
+        for list in lists {
+            let list = self.verify(list)?;
+            if list.mediator != from {
+                return Err(Refusal::NotMandated);
+            }
+            self.authorize(from, &list.account, Right::Write)?;
+            let held = self.store.segment(&list.account, &list.segment).map_err(|error| refuse_store(&error))?;
+            if held.is_some() {
+                self.accounts.admit_holders(&list, &mut batch)?;
+            }
+        }
+        self.accounts.commit(&batch)?;
+        bare(Response::Done)
+    }
+
+    /// The owner's signature suffices, whoever brings it.
+    fn keep(&self, keep: &Signed<Keep>) -> Answer<Response> {
+        let keep = self.verify(keep)?;
+        if self.accounts.registration(&keep.account)?.is_none() {
+            return Err(Refusal::NotHeld);
+        }
+        self.accounts.keep(&keep)?;
+        bare(Response::Done)
+    }
+
+    fn put_head(&self, from: NodeId, registration: &Signed<Registration>, head: &Signed<Head>) -> Answer<Response> {
+        let (registration, head) = (self.verify(registration)?, self.verify(head)?);
+        self.authorize(from, &registration.account, Right::Write)?;
+        let known = self.accounts.registration(&registration.account)?.ok_or(Refusal::NotHeld)?;
+        if *known != *registration {
+            return Err(Refusal::OtherRegistration);
+        }
+        self.accounts.put_head(&known, &head, UnixTime::now())?;
+        bare(Response::Done)
+    }
+
+    fn heads(&self, from: NodeId, account: AccountId) -> Answer<Response> {
+        self.authorize(from, &account, Right::Read)?;
+        bare(Response::Heads(self.accounts.heads(&account)?))
+    }
+}

@@ -1,0 +1,90 @@
+//! Background work: advertising, announcing in the DHT, sweeping what was never kept.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fincrypt_protocol::admission::{AnnouncedRole, holders_key, role_bucket, role_key};
+use fincrypt_protocol::limits::LAPSE_SECONDS;
+use fincrypt_protocol::record::{PayoutKind, StorageOffer};
+use fincrypt_protocol::{RecordError, Signed, UnixTime};
+use tokio::sync::watch;
+
+use super::StorageRole;
+use crate::engine::encode_all;
+
+/// An offer lives so long; it is repeated four times in that time.
+const OFFER_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// Between repetitions of an offer that was heard.
+const OFFER_REFRESH: Duration = Duration::from_secs(6 * 3600);
+/// Until the offer was heard by anyone.
+const OFFER_RETRY: Duration = Duration::from_secs(2);
+/// Between sweeps for shards of runs that were never kept.
+const SWEEP: Duration = Duration::from_secs(3600);
+
+impl StorageRole {
+    /// The node's offer as of now, signed. The sequence is the time, so that it grows over restarts.
+    pub(crate) async fn offer(&self) -> Result<Signed<StorageOffer>, RecordError> {
+        let now = UnixTime::now();
+        let offer = StorageOffer {
+            network: self.network,
+            node: self.net.own(),
+            price: self.terms.price,
+            egress_price: self.terms.egress_price,
+            free_bytes: self.store.free(),
+            grace_days: self.terms.grace_days,
+            minimum_days: self.terms.minimum_days,
+            payout: vec![PayoutKind::Lightning, PayoutKind::OnChain],
+            addresses: encode_all(&self.net.own_addresses().await),
+            sequence: now.secs(),
+            expiry: now.plus(OFFER_LIFE),
+        };
+        Signed::seal(&offer, &self.key)
+    }
+
+    async fn announce(&self) {
+        self.net.provide(role_key(AnnouncedRole::Storage, role_bucket(&self.net.own()))).await;
+        match self.store.accounts() {
+            Ok(accounts) => {
+                for account in accounts {
+                    self.net.provide(holders_key(&account)).await;
+                }
+            }
+            Err(error) => tracing::error!(%error, "the accounts held here cannot be listed"),
+        }
+    }
+
+    async fn sweep(self: &Arc<Self>) {
+        let role = Arc::clone(self);
+        let swept = tokio::task::spawn_blocking(move || {
+            let kept = |account: &_, run: &_| role.accounts.is_kept(account, run);
+            role.store.lapse(UnixTime::now(), Duration::from_secs(LAPSE_SECONDS), &kept)
+        });
+        match swept.await {
+            Ok(Ok(0)) | Err(_) => {}
+            Ok(Ok(freed)) => tracing::info!(freed, "shards of runs that were never kept have lapsed"),
+            Ok(Err(error)) => tracing::error!(%error, "the sweep for lapsed shards failed"),
+        }
+    }
+
+    pub(super) async fn advertise(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        self.announce().await;
+        let mut sweep = tokio::time::interval(SWEEP);
+        let mut next_offer = tokio::time::Instant::now();
+        loop {
+            tokio::select! {
+                _ = stop.changed() => return,
+                _ = sweep.tick() => self.sweep().await,
+                () = tokio::time::sleep_until(next_offer) => {
+                    let heard = match self.offer().await.and_then(|offer| offer.to_bytes()) {
+                        Ok(bytes) => self.net.publish(bytes).await,
+                        Err(error) => {
+                            tracing::error!(%error, "the offer could not be made");
+                            false
+                        }
+                    };
+                    next_offer = tokio::time::Instant::now() + if heard { OFFER_REFRESH } else { OFFER_RETRY };
+                }
+            }
+        }
+    }
+}

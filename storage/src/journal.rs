@@ -1,0 +1,304 @@
+//! An append-only log of records: checksummed, and durable when synced.
+//!
+//! ```text
+//! file:    magic 8 │ record │ record │ …
+//! record:  length u32le │ checksum 8 (BLAKE3 of length ‖ bytes) │ bytes
+//! ```
+//!
+//! A record that a crash cut short at the end is dropped on opening. Damage before the end is an
+//! error: records after it exist, so something acknowledged would be lost.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::durable;
+
+const MAGIC: &[u8; 8] = b"FINLOG\x00\x01";
+const CHECKSUM: usize = 8;
+const HEAD: usize = 4 + CHECKSUM;
+
+/// A journal could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The system refused.
+    #[error("cannot read or write the journal {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is something else.
+    #[error("{0} is not a journal of this version")]
+    Format(PathBuf),
+    /// A record before the end was altered.
+    #[error("the journal {path} is damaged at byte {offset}, with records after it: restore it from a copy")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where the damaged record begins.
+        offset: u64,
+    },
+    /// A record longer than the journal takes.
+    #[error("a record of {0} bytes is too long for the journal")]
+    TooLong(usize),
+}
+
+/// What opening found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Replayed {
+    /// Whole records.
+    pub records: u64,
+    /// Bytes of a torn record that were cut off the end.
+    pub cut: u64,
+}
+
+/// An open journal.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+    length: u64,
+    max_record: u32,
+}
+
+fn checksum(length: [u8; 4], bytes: &[u8]) -> [u8; CHECKSUM] {
+    let hash = blake3::Hasher::new().update(&length).update(bytes).finalize();
+    let mut out = [0; CHECKSUM];
+    out.copy_from_slice(&hash.as_bytes()[..CHECKSUM]);
+    out
+}
+
+/// One record as it stands in the file.
+fn framed(record: &[u8], max_record: u32) -> Result<Vec<u8>, JournalError> {
+    let length = u32::try_from(record.len()).ok().filter(|length| *length <= max_record);
+    let length = length.ok_or(JournalError::TooLong(record.len()))?.to_le_bytes();
+    Ok([length.as_slice(), &checksum(length, record), record].concat())
+}
+
+/// Reads up to `buffer.len()` bytes; how many there were.
+fn read_up_to(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match source.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+impl Journal {
+    /// Opens or makes the journal at `path` and calls `replay` with every whole record.
+    ///
+    /// # Errors
+    /// [`JournalError`] if the file cannot be used.
+    pub fn open(
+        path: &Path,
+        max_record: u32,
+        mut replay: impl FnMut(&[u8]),
+    ) -> Result<(Self, Replayed), JournalError> {
+        let io = |source| JournalError::Io { path: path.to_owned(), source };
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(io)?;
+        let end = file.metadata().map_err(io)?.len();
+        let mut journal = Self { path: path.to_owned(), file, length: 0, max_record };
+        let mut replayed = Replayed::default();
+        if end < MAGIC.len() as u64 {
+            // New, or torn while it was made.
+            journal.file.set_len(0).map_err(io)?;
+            journal.write(MAGIC)?;
+            journal.sync()?;
+            if let Some(parent) = path.parent() {
+                durable::sync_dir(parent).map_err(io)?;
+            }
+            return Ok((journal, replayed));
+        }
+        let mut reader = BufReader::new(&journal.file);
+        let mut magic = [0; MAGIC.len()];
+        reader.read_exact(&mut magic).map_err(io)?;
+        if magic != *MAGIC {
+            return Err(JournalError::Format(path.to_owned()));
+        }
+        let mut offset = MAGIC.len() as u64;
+        let mut bytes = Vec::new();
+        while offset < end {
+            let mut head = [0; HEAD];
+            let got = read_up_to(&mut reader, &mut head).map_err(io)?;
+            let mut stated = [0; 4];
+            stated.copy_from_slice(&head[..4]);
+            let length = u32::from_le_bytes(stated);
+            let next = offset + HEAD as u64 + u64::from(length);
+            if got < HEAD || next > end {
+                // A length beyond the end is a torn tail, unless it could never have been written.
+                if got == HEAD && length > max_record {
+                    return Err(JournalError::Damaged { path: path.to_owned(), offset });
+                }
+                break;
+            }
+            bytes.resize(length as usize, 0);
+            reader.read_exact(&mut bytes).map_err(io)?;
+            if checksum(stated, &bytes) != head[4..] {
+                if next == end {
+                    break;
+                }
+                return Err(JournalError::Damaged { path: path.to_owned(), offset });
+            }
+            replay(&bytes);
+            replayed.records += 1;
+            offset = next;
+        }
+        replayed.cut = end - offset;
+        if replayed.cut > 0 {
+            journal.file.set_len(offset).map_err(io)?;
+            journal.file.sync_data().map_err(io)?;
+        }
+        journal.file.seek(SeekFrom::Start(offset)).map_err(io)?;
+        journal.length = offset;
+        Ok((journal, replayed))
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
+        let io = |source| JournalError::Io { path: self.path.clone(), source };
+        if let Err(error) = self.file.write_all(bytes) {
+            // What was written of it must not stand before the next record.
+            self.file.set_len(self.length).map_err(io)?;
+            self.file.seek(SeekFrom::Start(self.length)).map_err(io)?;
+            return Err(io(error));
+        }
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Appends a record. It is durable after the next [`Journal::sync`].
+    ///
+    /// # Errors
+    /// If it is too long or cannot be written; the journal is as before then.
+    pub fn append(&mut self, record: &[u8]) -> Result<(), JournalError> {
+        let framed = framed(record, self.max_record)?;
+        self.write(&framed)
+    }
+
+    /// Makes everything appended durable.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn sync(&self) -> Result<(), JournalError> {
+        self.file.sync_data().map_err(|source| JournalError::Io { path: self.path.clone(), source })
+    }
+
+    /// Another handle to the file, for syncing without holding up writers.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn sync_handle(&self) -> Result<File, JournalError> {
+        self.file.try_clone().map_err(|source| JournalError::Io { path: self.path.clone(), source })
+    }
+
+    /// Bytes in the file.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Replaces all records by these, durably: a crash leaves the old journal or the new one.
+    ///
+    /// # Errors
+    /// If a record is too long or the file cannot be written.
+    pub fn rewrite(&mut self, records: impl Iterator<Item = Vec<u8>>) -> Result<(), JournalError> {
+        let io = |source| JournalError::Io { path: self.path.clone(), source };
+        let mut bytes = MAGIC.to_vec();
+        for record in records {
+            bytes.extend(framed(&record, self.max_record)?);
+        }
+        durable::write_file(&self.path, &bytes, 0o600).map_err(io)?;
+        let mut file = OpenOptions::new().read(true).write(true).open(&self.path).map_err(io)?;
+        self.length = file.seek(SeekFrom::End(0)).map_err(io)?;
+        self.file = file;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn open(path: &Path) -> Result<(Journal, Replayed, Vec<Vec<u8>>), JournalError> {
+        let mut records = Vec::new();
+        let (journal, replayed) = Journal::open(path, 1 << 16, |record| records.push(record.to_vec()))?;
+        Ok((journal, replayed, records))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn a_journal_cut_anywhere_keeps_its_whole_records(
+            records in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..100), 1..10), cut: u64,
+        ) {
+            let dir = tempfile::tempdir()?;
+            let path = dir.path().join("log");
+            let (mut journal, ..) = open(&path)?;
+            let mut ends = vec![journal.length()];
+            for record in &records {
+                journal.append(record)?;
+                ends.push(journal.length());
+            }
+            journal.sync()?;
+            let cut = MAGIC.len() as u64 + cut % (journal.length() - MAGIC.len() as u64 + 1);
+            journal.file.set_len(cut)?;
+            let whole = ends.iter().filter(|end| **end <= cut).count() - 1;
+            let (mut journal, _, back) = open(&path)?;
+            prop_assert_eq!(&back[..], &records[..whole]);
+            journal.append(b"after")?;
+            drop(journal);
+            let (_, replayed, back) = open(&path)?;
+            prop_assert_eq!(back.last().map(Vec::as_slice), Some(b"after".as_slice()));
+            prop_assert_eq!(replayed.cut, 0);
+        }
+    }
+
+    #[test]
+    fn damage_before_the_end_is_an_error_and_at_the_end_a_torn_record() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("log");
+        let (mut journal, ..) = open(&path).expect("opens");
+        journal.append(b"first").expect("appends");
+        journal.append(b"second").expect("appends");
+        drop(journal);
+        let good = std::fs::read(&path).expect("reads");
+        let mut bad = good.clone();
+        bad[MAGIC.len() + HEAD] ^= 1;
+        std::fs::write(&path, &bad).expect("writes");
+        assert!(matches!(open(&path), Err(JournalError::Damaged { offset: 8, .. })));
+        let mut torn = good;
+        if let Some(last) = torn.last_mut() {
+            *last ^= 1;
+        }
+        std::fs::write(&path, &torn).expect("writes");
+        assert_eq!(open(&path).expect("opens").2, vec![b"first".to_vec()]);
+    }
+
+    #[test]
+    fn a_rewritten_journal_has_the_new_records_and_takes_more() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("log");
+        let (mut journal, ..) = open(&path).expect("opens");
+        journal.append(b"old").expect("appends");
+        journal.rewrite([b"new".to_vec()].into_iter()).expect("rewrites");
+        journal.append(b"more").expect("appends");
+        assert!(journal.append(&vec![0; 1 << 17]).is_err());
+        drop(journal);
+        assert_eq!(open(&path).expect("opens").2, vec![b"new".to_vec(), b"more".to_vec()]);
+    }
+}

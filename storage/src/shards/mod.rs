@@ -1,0 +1,11 @@
+//! The storage node's shards on disk.
+//!
+//! One file per account and shard, named by both and placed by the shard's first byte; all that is
+//! needed to serve it and to rebuild the index lies in the file itself.
+
+mod file;
+mod index;
+mod store;
+
+pub use file::{CheckedShard, ShardMeta, WrongShard};
+pub use store::{HeldSegment, HeldShard, PutOutcome, ShardStore, StoreError, StoreReport};
