@@ -4,7 +4,9 @@
 //! All of it is committed durably before it is acknowledged.
 
 use fincrypt_protocol::record::{HolderList, Keep, Mandate, Registration};
-use fincrypt_protocol::{AccountId, Body, Network, NodeId, Refusal, RunId, SegmentId, Signed, UnixTime, Verified};
+use fincrypt_protocol::{
+    AccountId, Body, Network, NodeId, Refusal, RunId, SegmentId, Signed, UnixTime, Verified,
+};
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
 use fincrypt_storage::state::State;
 
@@ -45,13 +47,22 @@ impl Accounts {
     }
 
     /// The account's registration. It was verified before it was kept.
-    pub(crate) fn registration(&self, account: &AccountId) -> Result<Option<Verified<Registration>>, Refusal> {
+    pub(crate) fn registration(
+        &self,
+        account: &AccountId,
+    ) -> Result<Option<Verified<Registration>>, Refusal> {
         let signed = self.read::<Registration>(REGISTRATIONS, account.as_bytes())?;
-        signed.map(|signed| signed.verify(self.network, UnixTime::now()).map_err(|error| failed(&error))).transpose()
+        signed
+            .map(|signed| signed.verify(self.network, UnixTime::now()).map_err(|error| failed(&error)))
+            .transpose()
     }
 
     /// Refuses another registration of a known account; a new one joins the batch.
-    pub(crate) fn admit_registration(&self, new: &Verified<Registration>, batch: &mut Batch) -> Result<(), Refusal> {
+    pub(crate) fn admit_registration(
+        &self,
+        new: &Verified<Registration>,
+        batch: &mut Batch,
+    ) -> Result<(), Refusal> {
         match self.registration(&new.account)? {
             Some(known) if *known == **new => Ok(()),
             Some(_) => Err(Refusal::OtherRegistration),
@@ -64,14 +75,19 @@ impl Accounts {
     }
 
     /// The mandate an account gave to a mediator, if it still holds.
-    pub(crate) fn mandate(&self, account: &AccountId, mediator: &NodeId) -> Result<Option<Verified<Mandate>>, Refusal> {
+    pub(crate) fn mandate(
+        &self,
+        account: &AccountId,
+        mediator: &NodeId,
+    ) -> Result<Option<Verified<Mandate>>, Refusal> {
         let signed = self.read::<Mandate>(MANDATES, &key(account, mediator.as_bytes()))?;
         Ok(signed.and_then(|signed| signed.verify(self.network, UnixTime::now()).ok()))
     }
 
     /// The mandate of the highest sequence that an account gave to anyone.
     pub(crate) fn newest_mandate(&self, account: &AccountId) -> Result<Option<Signed<Mandate>>, Refusal> {
-        let entries = self.state.scan(MANDATES, account.as_bytes(), None, 64).map_err(|error| failed(&error))?;
+        let entries =
+            self.state.scan(MANDATES, account.as_bytes(), None, 64).map_err(|error| failed(&error))?;
         let now = UnixTime::now();
         let signed = entries.iter().filter_map(|(_, bytes)| Signed::<Mandate>::from_bytes(bytes).ok());
         let valid = signed.filter_map(|signed| signed.verify(self.network, now).ok());
@@ -106,7 +122,11 @@ impl Accounts {
     }
 
     /// The newest holder list of a segment.
-    pub(crate) fn holders(&self, account: &AccountId, segment: &SegmentId) -> Result<Option<Signed<HolderList>>, Refusal> {
+    pub(crate) fn holders(
+        &self,
+        account: &AccountId,
+        segment: &SegmentId,
+    ) -> Result<Option<Signed<HolderList>>, Refusal> {
         self.read(HOLDERS, &key(account, segment.as_bytes()))
     }
 

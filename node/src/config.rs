@@ -79,7 +79,11 @@ pub enum ConfigError {
 /// Keys, their defaults, and what they mean.
 const KEYS: &[(&str, &str, &str)] = &[
     ("network", "main", "local, test or main"),
-    ("listen", "", "addresses to listen on, comma-separated; empty: all interfaces, or loopback in a local network"),
+    (
+        "listen",
+        "",
+        "addresses to listen on, comma-separated; empty: all interfaces, or loopback in a local network",
+    ),
     ("bootstrap", "", "addresses of first contacts, comma-separated"),
     ("capacity", "100GB", "bytes a storage node offers"),
     ("epoch", "3600", "seconds of an epoch"),
@@ -184,7 +188,11 @@ impl Settings {
         self.0.get(key).cloned().unwrap_or(Setting { values: Vec::new(), origin: Origin::Default })
     }
 
-    fn read<T>(&self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, ConfigError> {
+    fn read<T>(
+        &self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, ConfigError> {
         let setting = self.setting(key);
         let value = setting.values.join(",");
         parse(&value).map_err(|reason| ConfigError::Value { key, value, origin: setting.origin, reason })
@@ -227,7 +235,10 @@ impl Settings {
             })?,
             api: self.read("api", |text| match text {
                 "off" => Ok(None),
-                text => text.parse().map(Some).map_err(|_| "write an address such as 127.0.0.1:7070, or off".to_owned()),
+                text => text
+                    .parse()
+                    .map(Some)
+                    .map_err(|_| "write an address such as 127.0.0.1:7070, or off".to_owned()),
             })?,
             price: self.read("price", read_sat)?,
             egress_price: self.read("egress_price", read_sat)?,
@@ -258,7 +269,8 @@ impl Settings {
         let line = |(key, _, meaning): &(&'static str, &str, &str)| {
             let setting = self.setting(key);
             let line = format!("{key} = {:?}  ({})  # {meaning}", setting.values.join(", "), setting.origin);
-            let problem = (wrong_key == Some(*key)).then(|| wrong.as_ref().map(ToString::to_string)).flatten();
+            let problem =
+                (wrong_key == Some(*key)).then(|| wrong.as_ref().map(ToString::to_string)).flatten();
             (line, problem)
         };
         KEYS.iter().map(line).collect()
@@ -275,11 +287,17 @@ fn read_decimal(text: &str, places: u32) -> Option<u64> {
     let scale = 10_u64.checked_pow(places)?;
     let missing = places - u32::try_from(fraction.len()).ok()?;
     let fraction: u64 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
-    whole.parse::<u64>().ok()?.checked_mul(scale)?.checked_add(fraction.checked_mul(10_u64.checked_pow(missing)?)?)
+    whole
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(scale)?
+        .checked_add(fraction.checked_mul(10_u64.checked_pow(missing)?)?)
 }
 
 fn read_sat(text: &str) -> Result<Price, String> {
-    read_decimal(text, 3).map(Price::new).ok_or_else(|| "write satoshi with at most three decimals".to_owned())
+    read_decimal(text, 3)
+        .map(Price::new)
+        .ok_or_else(|| "write satoshi with at most three decimals".to_owned())
 }
 
 /// Reads stored bytes per source byte, such as `2.5`.

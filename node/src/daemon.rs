@@ -95,7 +95,8 @@ pub async fn run(home: Home, config: Config, roles: Roles) -> Result<(), NodeErr
         offers: mediator.then_some(offers_in),
         storage_seen: mediator.then_some(seen_in),
     };
-    let listen = if config.listen.is_empty() { default_listen(config.network) } else { config.listen.clone() };
+    let listen =
+        if config.listen.is_empty() { default_listen(config.network) } else { config.listen.clone() };
     let behaviour = Setup {
         network: config.network,
         roles: roles.clone(),

@@ -69,7 +69,8 @@ impl Identity {
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let identity = Self::fresh()?;
-                fincrypt_storage::durable::write_file(path, identity.signing.seed().as_slice(), 0o600).map_err(io)?;
+                fincrypt_storage::durable::write_file(path, identity.signing.seed().as_slice(), 0o600)
+                    .map_err(io)?;
                 Ok(identity)
             }
             Err(error) => Err(io(error)),

@@ -1,3 +1,15 @@
-//! The Fincrypt node.
+//! The Fincrypt node: the swarm engine, the four roles, and what is typed.
+//!
+//! The only crate with tasks. Rules live in `fincrypt-protocol` and `fincrypt-storage`; here they
+//! meet the network and the clock.
 
+mod accounts;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod daemon;
 pub mod engine;
+pub mod identity;
+pub mod mediator;
+mod serve;
+pub mod storage;

@@ -151,6 +151,16 @@ impl<K: KeyValue> BlobIndex<K> {
         Ok(())
     }
 
+    /// Adds a segment's blobs at once.
+    ///
+    /// # Errors
+    /// If the state fails.
+    pub fn insert(&self, manifest: &Manifest, directory: &Directory) -> Result<(), KvError> {
+        let mut batch = Batch::default();
+        self.insert_segment(manifest, directory, &mut batch)?;
+        self.state.apply(&batch)
+    }
+
     /// Where a blob's parts lie: a complete set of one split, in order; none if there is none.
     ///
     /// # Errors

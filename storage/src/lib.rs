@@ -9,6 +9,7 @@ pub mod chunk;
 pub mod compress;
 pub mod durable;
 pub mod erasure;
+pub mod filecache;
 pub mod head;
 pub mod index;
 pub mod journal;
@@ -16,9 +17,15 @@ pub mod keyfile;
 pub mod kv;
 pub mod proof;
 mod root;
+pub mod scan;
 pub mod segment;
 pub mod shards;
+pub mod snapshot;
 pub mod state;
+pub mod target;
+#[cfg(test)]
+mod test_vectors;
+pub mod tree;
 #[cfg(test)]
 mod vectors;
 pub mod words;

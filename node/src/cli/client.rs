@@ -177,7 +177,8 @@ struct Session {
 
 async fn run(args: Args) -> Result<Exit, Failure> {
     let home = args.home.or_else(default_home);
-    let home = Home::new(home.ok_or_else(|| Failure::Usage("no home: give --home DIR or set HOME".to_owned()))?);
+    let home =
+        Home::new(home.ok_or_else(|| Failure::Usage("no home: give --home DIR or set HOME".to_owned()))?);
     let mut settings = Settings::defaults()
         .with_file(&home.config(), false)?
         .with_environment()
@@ -187,7 +188,8 @@ async fn run(args: Args) -> Result<Exit, Failure> {
         settings = settings.with_flag("redundancy", vec![redundancy.clone()]);
     }
     let config = settings.resolve()?;
-    let session = Session { home, config, json: args.json, quiet: args.quiet, password_file: args.password_file };
+    let session =
+        Session { home, config, json: args.json, quiet: args.quiet, password_file: args.password_file };
     match args.command {
         Command::Init { folders, words_file, .. } => session.init(&folders, words_file.as_deref()),
         Command::Backup { folders } => session.backup(folders).await,
@@ -198,7 +200,9 @@ async fn run(args: Args) -> Result<Exit, Failure> {
         }
         Command::Status => session.status().await,
         Command::Recover { words_file } => session.recover(&words_file).await,
-        Command::Verify { all, sample } => session.verify(if all { None } else { Some(sample.unwrap_or(30)) }).await,
+        Command::Verify { all, sample } => {
+            session.verify(if all { None } else { Some(sample.unwrap_or(30)) }).await
+        }
     }
 }
 
@@ -226,10 +230,9 @@ impl Session {
         }
         let mut absolute = Vec::new();
         for folder in folders {
-            let path = folder.canonicalize().map_err(|error| ClientError::Folder {
-                path: folder.clone(),
-                reason: error.to_string(),
-            })?;
+            let path = folder
+                .canonicalize()
+                .map_err(|error| ClientError::Folder { path: folder.clone(), reason: error.to_string() })?;
             if !path.is_dir() {
                 let reason = "not a folder".to_owned();
                 return Err(ClientError::Folder { path, reason }.into());
@@ -259,9 +262,14 @@ impl Session {
         self.print(&made, || {
             println!("The vault is in {}.", made.home);
             match words_file {
-                Some(path) => println!("Its 24 words are in {}. Keep them safe, away from this machine.", path.display()),
+                Some(path) => println!(
+                    "Its 24 words are in {}. Keep them safe, away from this machine.",
+                    path.display()
+                ),
                 None => {
-                    println!("Its 24 words, shown only now. Write them down: they alone bring everything back.\n");
+                    println!(
+                        "Its 24 words, shown only now. Write them down: they alone bring everything back.\n"
+                    );
                     for (line, words) in phrase.split(' ').collect::<Vec<_>>().chunks(6).enumerate() {
                         println!("  {:>2}. {}", line * 6 + 1, words.join(" "));
                     }
@@ -279,10 +287,14 @@ impl Session {
             return Ok(());
         }
         let mut table = toml::Table::new();
-        let strings = |items: Vec<String>| toml::Value::Array(items.into_iter().map(toml::Value::String).collect());
+        let strings =
+            |items: Vec<String>| toml::Value::Array(items.into_iter().map(toml::Value::String).collect());
         let config = &self.config;
         table.insert("network".to_owned(), config.network.to_string().into());
-        table.insert("bootstrap".to_owned(), strings(config.bootstrap.iter().map(ToString::to_string).collect()));
+        table.insert(
+            "bootstrap".to_owned(),
+            strings(config.bootstrap.iter().map(ToString::to_string).collect()),
+        );
         let permille = config.redundancy.permille();
         let redundancy = format!("{}.{:03}", permille / 1000, permille % 1000);
         table.insert("redundancy".to_owned(), redundancy.into());
@@ -318,7 +330,13 @@ impl Session {
         self.print(&list, || {
             for snapshot in &list.snapshots {
                 let paths = snapshot.paths.join(" ");
-                println!("{}  {}  {:>8} files  {:>10}  {paths}", &snapshot.id[..12], snapshot.when, snapshot.files, Bytes(snapshot.bytes).to_string());
+                println!(
+                    "{}  {}  {:>8} files  {:>10}  {paths}",
+                    &snapshot.id[..12],
+                    snapshot.when,
+                    snapshot.files,
+                    Bytes(snapshot.bytes).to_string()
+                );
             }
         });
         Ok(Exit::Done)
@@ -368,8 +386,14 @@ impl Session {
             println!("account     {}", report.account);
             println!("mediator    {}", report.mediator.as_deref().unwrap_or("none yet"));
             println!("reachable   {}", if report.reachable { "yes" } else { "no" });
-            println!("storage     {} nodes qualify; a full segment gets {} of {} shards", report.eligible, report.data, report.total);
-            println!("snapshots   {} in {} segments, head {}", report.snapshots, report.segments, report.sequence);
+            println!(
+                "storage     {} nodes qualify; a full segment gets {} of {} shards",
+                report.eligible, report.data, report.total
+            );
+            println!(
+                "snapshots   {} in {} segments, head {}",
+                report.snapshots, report.segments, report.sequence
+            );
             if let Some(problem) = &report.problem {
                 println!("problem     {problem}");
             }

@@ -38,7 +38,8 @@ pub fn node_main_from(args: Vec<OsString>) -> ExitCode {
 fn log(default: &str) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
     // A second call in one process keeps the first subscriber.
     let _ = subscriber.try_init();
 }

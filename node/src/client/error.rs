@@ -48,7 +48,9 @@ pub enum ClientError {
     #[error("no mediator answers in network {0}: wait until one runs, or use another bootstrap address")]
     NoMediator(fincrypt_protocol::Network),
     /// The vault's mediator does not answer.
-    #[error("the vault's mediator {node} does not answer ({reason}): try again later; `fincrypt restore` works without it")]
+    #[error(
+        "the vault's mediator {node} does not answer ({reason}): try again later; `fincrypt restore` works without it"
+    )]
     MediatorGone {
         /// The mediator.
         node: NodeId,
@@ -56,7 +58,9 @@ pub enum ClientError {
         reason: String,
     },
     /// Too few storage nodes.
-    #[error("{eligible} storage nodes qualify, at least {needed} are needed: {missing} more must join before anything can be stored")]
+    #[error(
+        "{eligible} storage nodes qualify, at least {needed} are needed: {missing} more must join before anything can be stored"
+    )]
     TooFewPeers {
         /// Those that qualify.
         eligible: u16,
@@ -66,7 +70,9 @@ pub enum ClientError {
         missing: u16,
     },
     /// The mediator offers less redundancy than was asked for.
-    #[error("the mediator offers {data} of {total} shards, which is less than the redundancy asked for: nothing was stored")]
+    #[error(
+        "the mediator offers {data} of {total} shards, which is less than the redundancy asked for: nothing was stored"
+    )]
     LowRedundancy {
         /// Data shards.
         data: u8,
@@ -82,7 +88,9 @@ pub enum ClientError {
         reason: &'static str,
     },
     /// The head at the mediator is older than one seen before.
-    #[error("the vault was rolled back: sequence {found} is offered, {known} was seen before; do not trust this mediator, restore from another holder with `fincrypt recover`")]
+    #[error(
+        "the vault was rolled back: sequence {found} is offered, {known} was seen before; do not trust this mediator, restore from another holder with `fincrypt recover`"
+    )]
     RolledBack {
         /// The sequence offered.
         found: u64,
@@ -96,10 +104,14 @@ pub enum ClientError {
     #[error("another device writes to this vault at the same time: try again")]
     Contended,
     /// No trace of the vault.
-    #[error("no storage node knows a vault of these words in network {0}: check the words, the network and the bootstrap address")]
+    #[error(
+        "no storage node knows a vault of these words in network {0}: check the words, the network and the bootstrap address"
+    )]
     VaultNotFound(fincrypt_protocol::Network),
     /// Shards are missing.
-    #[error("segment {segment} cannot be fetched: {found} of {needed} shards could be had; try again when more storage nodes are reachable")]
+    #[error(
+        "segment {segment} cannot be fetched: {found} of {needed} shards could be had; try again when more storage nodes are reachable"
+    )]
     Unavailable {
         /// The segment.
         segment: fincrypt_protocol::SegmentId,

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use fincrypt_protocol::limits::MAX_LOCATE;
 use fincrypt_protocol::record::Registration;
 use fincrypt_protocol::{Manifest, NodeId, SegmentId, ShardIndex, Signed, SigningKey};
+use fincrypt_storage::TagKey;
 use fincrypt_storage::erasure::restore_data;
 use fincrypt_storage::proof::shard_id;
-use fincrypt_storage::TagKey;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{Mutex, OnceCell};
@@ -94,7 +94,10 @@ impl Fetcher {
     }
 
     /// The manifests of some segments, from whoever answers.
-    pub(crate) async fn manifests(&self, segments: &[SegmentId]) -> Result<HashMap<SegmentId, Manifest>, ClientError> {
+    pub(crate) async fn manifests(
+        &self,
+        segments: &[SegmentId],
+    ) -> Result<HashMap<SegmentId, Manifest>, ClientError> {
         let mut found = HashMap::new();
         if let Some(link) = &self.link {
             for page in segments.chunks(MAX_LOCATE) {
@@ -103,7 +106,8 @@ impl Fetcher {
                 found.extend(ours.map(|entry| (entry.manifest.id(), entry.manifest)));
             }
         }
-        let missing: Vec<SegmentId> = segments.iter().filter(|id| !found.contains_key(*id)).copied().collect();
+        let missing: Vec<SegmentId> =
+            segments.iter().filter(|id| !found.contains_key(*id)).copied().collect();
         if !missing.is_empty() {
             self.locate_direct(&missing).await;
             for segment in missing {
@@ -159,7 +163,11 @@ impl Fetcher {
                 asked += 1;
             }
             if running.is_empty() {
-                return Err(ClientError::Unavailable { segment: manifest.id(), found: good.len(), needed: code.data() });
+                return Err(ClientError::Unavailable {
+                    segment: manifest.id(),
+                    found: good.len(),
+                    needed: code.data(),
+                });
             }
             let next = tokio::time::timeout(SLOW, running.next()).await;
             match next.map_or(Some(Got::Slow), |got| got) {
@@ -182,7 +190,12 @@ impl Fetcher {
     }
 
     /// One shard straight from one node, whether it is what the manifest says.
-    pub(crate) async fn check_at(&self, manifest: &Manifest, index: ShardIndex, node: NodeId) -> Option<bool> {
+    pub(crate) async fn check_at(
+        &self,
+        manifest: &Manifest,
+        index: ShardIndex,
+        node: NodeId,
+    ) -> Option<bool> {
         let bytes = self.holders().await.get(node, manifest.id(), index).await.ok()?;
         Some(manifest.shard(index) == Some(shard_id(&bytes)))
     }
@@ -195,8 +208,10 @@ async fn assemble(manifest: &Manifest, good: Vec<(ShardIndex, Bytes)>) -> Result
         if good.iter().all(|(index, _)| index.get() < usize::from(code.data())) {
             good.iter().for_each(|(_, bytes)| ciphertext.extend_from_slice(bytes));
         } else {
-            let present: Vec<(ShardIndex, &[u8])> = good.iter().map(|(index, bytes)| (*index, bytes.as_ref())).collect();
-            let data = restore_data(code, &present).map_err(|error| ClientError::Damaged(error.to_string()))?;
+            let present: Vec<(ShardIndex, &[u8])> =
+                good.iter().map(|(index, bytes)| (*index, bytes.as_ref())).collect();
+            let data =
+                restore_data(code, &present).map_err(|error| ClientError::Damaged(error.to_string()))?;
             data.iter().for_each(|shard| ciphertext.extend_from_slice(shard));
         }
         Ok(ciphertext)

@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use fincrypt_protocol::record::{Head, Keep};
 use fincrypt_protocol::{HeadHash, RunId, SegmentId, Signed, UnixTime, Verified};
 use fincrypt_storage::blob::BlobKind;
-use fincrypt_storage::head::{CatalogRef, HeadBody, open_head, seal_head};
+use fincrypt_storage::head::{CatalogRef, HeadBody, open_head, seal_head, supersedes};
 use fincrypt_storage::index::IndexPiece;
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
 use fincrypt_storage::segment::{BlobAssembler, OpenSegment};
 
 use super::error::ClientError;
 use super::fetch::Fetcher;
+use super::holders::Holders;
 use super::link::Link;
 use super::vault::Vault;
 
@@ -57,8 +58,32 @@ impl Vault {
         Ok(Some(open))
     }
 
+    /// The newest valid head that the holders have, if it is newer than the one known.
+    pub(crate) async fn newest_head_at_holders(
+        &self,
+        fetcher: &Fetcher,
+    ) -> Result<Option<OpenHead>, ClientError> {
+        let slot = self.slot()?;
+        let known = self.head()?.map(|head| self.open_head(slot, &head)).transpose()?;
+        let found = self.best_head(slot, fetcher.holders().await).await;
+        let rank = |open: &OpenHead| (open.head.sequence, open.hash());
+        Ok(found.filter(|found| known.is_none_or(|known| supersedes(rank(found), rank(&known)))))
+    }
+
+    /// The newest head of a slot that any holder has and that opens.
+    pub(crate) async fn best_head(&self, slot: u32, holders: &Holders) -> Option<OpenHead> {
+        let heads = holders.heads(self.keys.root.head_key(slot).head_key()).await;
+        let opened = heads.iter().filter_map(|head| self.open_head(slot, head.signed()).ok());
+        let rank = |open: &OpenHead| (open.head.sequence, open.hash());
+        opened.reduce(|best, next| if supersedes(rank(&next), rank(&best)) { next } else { best })
+    }
+
     /// Brings the index up to a head: fetches the catalog segments that are not in it yet.
-    pub(crate) async fn load_catalog(&self, fetcher: &Fetcher, refs: &[CatalogRef]) -> Result<(), ClientError> {
+    pub(crate) async fn load_catalog(
+        &self,
+        fetcher: &Fetcher,
+        refs: &[CatalogRef],
+    ) -> Result<(), ClientError> {
         let mut new = Vec::new();
         for reference in refs {
             if self.state.get(LOADED, reference.segment.as_bytes())?.is_none() {
@@ -69,11 +94,9 @@ impl Vault {
             return Ok(());
         }
         for piece in self.read_pieces(fetcher, &new).await? {
-            let mut batch = Batch::default();
             for (manifest, directory) in &piece.segments {
-                self.index.insert_segment(manifest, directory, &mut batch)?;
+                self.index.insert(manifest, directory)?;
             }
-            self.state.apply(&batch)?;
         }
         let ids: Vec<SegmentId> = new.iter().map(|reference| reference.segment).collect();
         self.mark_loaded(&ids)
@@ -89,14 +112,19 @@ impl Vault {
     }
 
     /// Fetches and decodes the index pieces in some catalog segments.
-    pub(crate) async fn read_pieces(&self, fetcher: &Fetcher, refs: &[CatalogRef]) -> Result<Vec<IndexPiece>, ClientError> {
+    pub(crate) async fn read_pieces(
+        &self,
+        fetcher: &Fetcher,
+        refs: &[CatalogRef],
+    ) -> Result<Vec<IndexPiece>, ClientError> {
         let ids: Vec<SegmentId> = refs.iter().map(|reference| reference.segment).collect();
         let manifests: HashMap<_, _> = fetcher.manifests(&ids).await?;
         let damaged = |error: &dyn std::fmt::Display| ClientError::Damaged(error.to_string());
         let mut assembler = BlobAssembler::new(self.keys.root.blob_id_key());
         let mut pieces = Vec::new();
         for id in ids {
-            let manifest = manifests.get(&id).ok_or(ClientError::Unavailable { segment: id, found: 0, needed: 1 })?;
+            let manifest =
+                manifests.get(&id).ok_or(ClientError::Unavailable { segment: id, found: 0, needed: 1 })?;
             let ciphertext = fetcher.segment(manifest).await?;
             let open = OpenSegment::open(&self.keys.root, ciphertext).map_err(|error| damaged(&error))?;
             for entry in open.directory().entries().iter().filter(|entry| entry.kind == BlobKind::Index) {
@@ -110,7 +138,11 @@ impl Vault {
     }
 
     /// Seals the head that follows `previous`.
-    pub(crate) fn next_head(&self, previous: Option<&OpenHead>, body: &HeadBody) -> Result<Signed<Head>, ClientError> {
+    pub(crate) fn next_head(
+        &self,
+        previous: Option<&OpenHead>,
+        body: &HeadBody,
+    ) -> Result<Signed<Head>, ClientError> {
         let sequence = previous.map_or(1, |previous| previous.head.sequence + 1);
         let hash = previous.map(OpenHead::hash);
         Ok(seal_head(&self.keys.root, self.slot()?, self.network(), sequence, hash, body)?)

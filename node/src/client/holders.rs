@@ -39,8 +39,11 @@ impl Holders {
                 }
             }
         });
-        let reached: Vec<_> =
-            futures::stream::iter(logins).buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await;
+        let reached: Vec<_> = futures::stream::iter(logins)
+            .buffer_unordered(AT_ONCE)
+            .filter_map(std::future::ready)
+            .collect()
+            .await;
         let nodes = reached.iter().map(|(node, _)| *node).collect();
         let mandates = reached.into_iter().filter_map(|(_, mandate)| mandate).collect();
         Self { net: net.clone(), account: id, nodes, mandates }
@@ -75,7 +78,10 @@ impl Holders {
     }
 
     /// What the holders know about some segments.
-    pub(crate) async fn locate(&self, segments: &[SegmentId]) -> HashMap<SegmentId, Vec<(NodeId, HeldSegment)>> {
+    pub(crate) async fn locate(
+        &self,
+        segments: &[SegmentId],
+    ) -> HashMap<SegmentId, Vec<(NodeId, HeldSegment)>> {
         let mut located: HashMap<SegmentId, Vec<(NodeId, HeldSegment)>> = HashMap::new();
         for page in segments.chunks(MAX_LOCATE) {
             let request = Request::Locate { account: self.account, segments: page.to_vec() };
@@ -83,7 +89,9 @@ impl Holders {
                 Response::Located(held) => Some(held),
                 _ => None,
             });
-            for (node, held) in answers.await.into_iter().flat_map(|(node, held)| held.into_iter().map(move |h| (node, h))) {
+            for (node, held) in
+                answers.await.into_iter().flat_map(|(node, held)| held.into_iter().map(move |h| (node, h)))
+            {
                 located.entry(held.manifest.id()).or_default().push((node, held));
             }
         }
@@ -91,7 +99,12 @@ impl Holders {
     }
 
     /// Fetches a shard, unchecked.
-    pub(crate) async fn get(&self, node: NodeId, segment: SegmentId, index: ShardIndex) -> Result<Bytes, CallError> {
+    pub(crate) async fn get(
+        &self,
+        node: NodeId,
+        segment: SegmentId,
+        index: ShardIndex,
+    ) -> Result<Bytes, CallError> {
         let request = Request::Get { account: self.account, segment, index };
         match self.net.shard(node, Frame::bare(request)).await? {
             Frame { header: Response::Shard, payload } => Ok(payload),

@@ -8,8 +8,8 @@ use fincrypt_protocol::limits::ROLE_BUCKETS;
 use fincrypt_protocol::mediate::{Quote, Request, Response};
 use fincrypt_protocol::record::{Head, Keep, Mandate, MediatorRecord, Receipt, Registration, login_message};
 use fincrypt_protocol::{
-    Frame, HeadHash, Manifest, NodeId, Nonce, Redundancy, Refusal, RunId, SegmentId, ShardIndex, Signature, Signed,
-    SigningKey, Tag, UnixTime, domain,
+    Frame, HeadHash, Manifest, NodeId, Nonce, Redundancy, Refusal, RunId, SegmentId, ShardIndex, Signature,
+    Signed, SigningKey, Tag, UnixTime, domain,
 };
 use futures::StreamExt;
 
@@ -95,7 +95,8 @@ impl Link {
 
     async fn login(&self) -> Result<(), ClientError> {
         self.net.connect(self.node, Vec::new()).await?;
-        let Response::Nonce(nonce) = self.net.mediate(self.node, Frame::bare(Request::Hello)).await?.header else {
+        let Response::Nonce(nonce) = self.net.mediate(self.node, Frame::bare(Request::Hello)).await?.header
+        else {
             return Err(self.unexpected());
         };
         let proof = login_proof(&self.net, &self.account, &self.node, &nonce);
@@ -126,7 +127,9 @@ impl Link {
             tries += 1;
             match error.refusal() {
                 Some(Refusal::NotLoggedIn) if tries < 3 => self.login().await?,
-                Some(Refusal::Busy | Refusal::TooManyOpen) if tries < BUSY_TRIES => tokio::time::sleep(BUSY_PAUSE).await,
+                Some(Refusal::Busy | Refusal::TooManyOpen) if tries < BUSY_TRIES => {
+                    tokio::time::sleep(BUSY_PAUSE).await
+                }
                 None if tries < 3 => self.login().await.map_err(|_| explain(error))?,
                 _ => return Err(explain(error)),
             }
@@ -157,7 +160,12 @@ impl Link {
         }
     }
 
-    pub(crate) async fn put(&self, segment: SegmentId, index: ShardIndex, payload: Bytes) -> Result<(), ClientError> {
+    pub(crate) async fn put(
+        &self,
+        segment: SegmentId,
+        index: ShardIndex,
+        payload: Bytes,
+    ) -> Result<(), ClientError> {
         match self.ask(Request::Put { segment, index }, payload).await?.header {
             Response::Taken => Ok(()),
             _ => Err(self.unexpected()),
@@ -188,7 +196,10 @@ impl Link {
         }
     }
 
-    pub(crate) async fn locate(&self, segments: Vec<SegmentId>) -> Result<Vec<fincrypt_protocol::mediate::Located>, ClientError> {
+    pub(crate) async fn locate(
+        &self,
+        segments: Vec<SegmentId>,
+    ) -> Result<Vec<fincrypt_protocol::mediate::Located>, ClientError> {
         match self.ask(Request::Locate { segments }, Bytes::new()).await?.header {
             Response::Located { segments, .. } => Ok(segments),
             _ => Err(self.unexpected()),
@@ -203,7 +214,11 @@ impl Link {
     }
 
     /// Swaps the head; false if it has moved meanwhile.
-    pub(crate) async fn swap_head(&self, expected: Option<HeadHash>, head: Signed<Head>) -> Result<bool, ClientError> {
+    pub(crate) async fn swap_head(
+        &self,
+        expected: Option<HeadHash>,
+        head: Signed<Head>,
+    ) -> Result<bool, ClientError> {
         match self.ask(Request::HeadSwap { expected, head }, Bytes::new()).await {
             Ok(Frame { header: Response::Swapped, .. }) => Ok(true),
             Ok(_) => Err(self.unexpected()),

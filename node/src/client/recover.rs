@@ -3,7 +3,6 @@
 
 use fincrypt_protocol::limits::SLOT_GAP;
 use fincrypt_protocol::{NodeId, UnixTime};
-use fincrypt_storage::head::supersedes;
 use fincrypt_storage::keyfile::VaultKeys;
 use fincrypt_storage::words::Words;
 use futures::StreamExt;
@@ -45,7 +44,12 @@ const SLOTS_AT_ONCE: usize = 4;
 ///
 /// # Errors
 /// [`ClientError`] if the home is taken or no valid head is found.
-pub async fn recover(home: Home, config: Config, words: &Words, password: &Zeroizing<String>) -> Result<RecoverReport, ClientError> {
+pub async fn recover(
+    home: Home,
+    config: Config,
+    words: &Words,
+    password: &Zeroizing<String>,
+) -> Result<RecoverReport, ClientError> {
     let keys = words.vault_keys();
     if home.keyfile().exists() {
         return Err(ClientError::VaultExists(home.path().to_owned()));
@@ -123,22 +127,21 @@ async fn restore_state(
     let network = vault.network();
     let mut found = Vec::new();
     for (slot, holders) in accounts {
-        let heads = holders.heads(vault.keys.root.head_key(slot).head_key()).await;
-        let opened = heads.iter().filter_map(|head| vault.open_head(slot, head.signed()).ok());
-        let rank = |open: &OpenHead| (open.head.sequence, open.hash());
-        let newest = opened.reduce(|best, next| if supersedes(rank(&next), rank(&best)) { next } else { best });
+        let newest = vault.best_head(slot, &holders).await;
         let Some(head) = newest else { continue };
         let now = UnixTime::now();
         let mandates = holders.mandates.iter().filter_map(|mandate| mandate.verify(network, now).ok());
         let mediator = mandates.max_by_key(|mandate| mandate.sequence).map(|mandate| mandate.mediator);
-        let (account, registration) = (vault.keys.root.account(slot), vault.keys.registration(network, slot)?);
+        let (account, registration) =
+            (vault.keys.root.account(slot), vault.keys.registration(network, slot)?);
         let fetcher = Fetcher::new(swarm.net.clone(), None, account, registration, vault.keys.root.tag_key());
         vault.load_catalog(&fetcher, &head.body.refs).await?;
         found.push(Found { slot, head, mediator });
     }
     let count = found.len();
     // The slot of the mediator used last.
-    let active = found.into_iter().max_by_key(|found| found.slot).ok_or(ClientError::VaultNotFound(network))?;
+    let active =
+        found.into_iter().max_by_key(|found| found.slot).ok_or(ClientError::VaultNotFound(network))?;
     vault.set_slot(active.slot)?;
     vault.set_head(active.head.head.signed())?;
     if let Some(mediator) = active.mediator {

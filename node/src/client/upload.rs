@@ -32,7 +32,8 @@ impl Upload {
         let segment = manifest.id();
         let missing =
             self.link.open_segment(self.run, self.mandate.clone(), manifest.clone(), sealed.tag).await?;
-        let wanted: Vec<ShardIndex> = manifest.code().indices().filter(|index| missing >> index.get() & 1 == 1).collect();
+        let wanted: Vec<ShardIndex> =
+            manifest.code().indices().filter(|index| missing >> index.get() & 1 == 1).collect();
         let sent = wanted.len() as u64 * u64::from(manifest.shard_len().get());
         futures::stream::iter(wanted)
             .map(|index| self.link.put(segment, index, sealed.data_shard(index)))
@@ -51,7 +52,9 @@ impl Upload {
         let (mandate, now) = (self.mandate.mandate_hash(), UnixTime::now());
         let (mut nodes, mut indices) = (HashSet::new(), HashSet::new());
         for receipt in receipts {
-            let receipt = receipt.verify(self.network, now).map_err(|_| not_stored("a receipt's signature is forged"))?;
+            let receipt = receipt
+                .verify(self.network, now)
+                .map_err(|_| not_stored("a receipt's signature is forged"))?;
             let fits = receipt.segment == segment
                 && manifest.shard(receipt.index) == Some(receipt.shard)
                 && receipt.length == manifest.shard_len().get()

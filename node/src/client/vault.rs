@@ -164,7 +164,8 @@ impl Vault {
         }
         home.create()?;
         let sealed = keyfile::seal(keys, password, keyfile::KdfParams::default())?;
-        fincrypt_storage::durable::write_file(&home.keyfile(), &sealed, 0o600).map_err(ClientError::io(&home.keyfile()))
+        fincrypt_storage::durable::write_file(&home.keyfile(), &sealed, 0o600)
+            .map_err(ClientError::io(&home.keyfile()))
     }
 
     /// Opens the vault of a home.

@@ -92,7 +92,8 @@ async fn check(fetcher: Arc<Fetcher>, manifest: &Manifest, index: ShardIndex) ->
         node: node.map(|node| node.to_string()),
     };
     let places = fetcher.places(&segment).await;
-    let node = places.and_then(|places| places.1.iter().find(|(held, _)| *held == index).map(|(_, node)| *node));
+    let node =
+        places.and_then(|places| places.1.iter().find(|(held, _)| *held == index).map(|(_, node)| *node));
     let Some(node) = node else { return Verdict::Missing(bad(None)) };
     match fetcher.check_at(manifest, index, node).await {
         Some(true) => Verdict::Good,

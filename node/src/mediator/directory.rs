@@ -124,7 +124,11 @@ impl Directory {
                 }
             }
         });
-        futures::stream::iter(checks).buffer_unordered(DIALS).filter_map(|found| async { found }).collect().await
+        futures::stream::iter(checks)
+            .buffer_unordered(DIALS)
+            .filter_map(|found| async { found })
+            .collect()
+            .await
     }
 
     /// Where a node listens, as far as it said.

@@ -9,8 +9,8 @@ use fincrypt_protocol::limits::MAX_LOCATE;
 use fincrypt_protocol::mediate::{Located, NodeAddresses, Quote, Request as Ask, Response};
 use fincrypt_protocol::record::{MAX_MANDATE_LIFE, Mandate, Registration, check_life};
 use fincrypt_protocol::{
-    AccountId, Code, GeometryError, Manifest, Network, NodeId, Redundancy, Refusal, RunId, SegmentId, ShardIndex,
-    Signature, Signed, Tag, UnixTime, Verified,
+    AccountId, Code, GeometryError, Manifest, Network, NodeId, Redundancy, Refusal, RunId, SegmentId,
+    ShardIndex, Signature, Signed, Tag, UnixTime, Verified,
 };
 use fincrypt_storage::kv::Batch;
 
@@ -40,11 +40,16 @@ impl MediatorRole {
         match header {
             Ask::Record => bare(Response::Record(self.record().await.map_err(|error| failed(&error))?)),
             Ask::Hello => bare(Response::Nonce(self.sessions.hello(from).ok_or(Refusal::Busy)?)),
-            Ask::Login { registration, proof } => blocking(move || self.login(from, &registration, &proof)).await,
+            Ask::Login { registration, proof } => {
+                blocking(move || self.login(from, &registration, &proof)).await
+            }
             Ask::Quote { redundancy } => bare(Response::Quote(self.quote(redundancy).await?)),
             Ask::Open { run, mandate, manifest, tag } => self.open(from, run, &mandate, manifest, tag).await,
             Ask::Put { segment, index } => self.put(self.account(from)?, segment, index, payload).await,
-            Ask::Commit { segment } => self.commit(self.account(from)?, segment).await,
+            Ask::Commit { segment } => {
+                let account = self.account(from)?;
+                self.commit(account, segment).await
+            }
             Ask::Keep { keep } => {
                 self.keep(self.account(from)?, &keep).await?;
                 bare(Response::Kept)
@@ -67,7 +72,12 @@ impl MediatorRole {
         self.sessions.registration(&from).ok_or(Refusal::NotLoggedIn)
     }
 
-    fn login(&self, from: NodeId, registration: &Signed<Registration>, proof: &Signature) -> Answer<Response> {
+    fn login(
+        &self,
+        from: NodeId,
+        registration: &Signed<Registration>,
+        proof: &Signature,
+    ) -> Answer<Response> {
         let login = self.sessions.login(from, registration, proof).map_err(|_| Refusal::BadLogin)?;
         let known = self.accounts.registration(&login.account)?.is_some();
         let mut batch = Batch::default();
@@ -145,14 +155,23 @@ impl MediatorRole {
         let total = usize::from(manifest.code().total());
         let candidates = self.directory.eligible(manifest.shard_len().get().into()).await;
         let nodes = draw(&candidates, total, per_group(manifest.code()), system_random);
-        if nodes.len() < total {
-            return Err(Refusal::TooFewPeers { eligible: count(nodes.len()), needed: count(total) });
+        // A node or two fewer than when the run was quoted still let the segment count as stored.
+        let needed = usize::from(manifest.code().stored_threshold());
+        if nodes.len() < needed {
+            return Err(Refusal::TooFewPeers { eligible: count(nodes.len()), needed: count(needed) });
         }
-        let slots = nodes.into_iter().map(|node| Slot { node, receipt: None }).collect();
+        let nodes = nodes.into_iter().map(Some).chain(std::iter::repeat(None));
+        let slots = nodes.take(total).map(|node| Slot { node, receipt: None }).collect();
         Ok(SegmentRecord { manifest, tag, run, slots, sequence: 1 })
     }
 
-    async fn put(&self, account: AccountId, segment: SegmentId, index: ShardIndex, payload: Bytes) -> Answer<Response> {
+    async fn put(
+        &self,
+        account: AccountId,
+        segment: SegmentId,
+        index: ShardIndex,
+        payload: Bytes,
+    ) -> Answer<Response> {
         let open = self.open.get(account, segment).ok_or(Refusal::UnknownSegment)?;
         let manifest = open.record().manifest;
         let is_data = index.get() < usize::from(manifest.code().data());
@@ -202,9 +221,7 @@ impl MediatorRole {
         let mut nodes = BTreeSet::new();
         for segment in segments {
             let Some(record) = self.records.segment(&account, segment)? else { continue };
-            let held = record.manifest.code().indices().zip(&record.slots);
-            let holders: Vec<_> =
-                held.filter(|(_, slot)| slot.receipt.is_some()).map(|(index, slot)| (index, slot.node)).collect();
+            let holders: Vec<_> = record.holders().collect();
             nodes.extend(holders.iter().map(|(_, node)| *node));
             located.push(Located { manifest: record.manifest, tag: record.tag, holders });
         }

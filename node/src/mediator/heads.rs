@@ -45,7 +45,11 @@ impl MediatorRole {
         self.spread_head(registration, head).await
     }
 
-    async fn spread_head(&self, registration: &Verified<Registration>, head: &Signed<Head>) -> Result<(), Refusal> {
+    async fn spread_head(
+        &self,
+        registration: &Verified<Registration>,
+        head: &Signed<Head>,
+    ) -> Result<(), Refusal> {
         let holders = self.records.holders(&registration.account, MAX_SHARDS)?;
         let need = HEAD_COPIES.min(holders.len());
         let telling = holders.into_iter().map(|node| {

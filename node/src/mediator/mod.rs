@@ -68,7 +68,13 @@ const CHORES: Duration = Duration::from_secs(10);
 impl MediatorRole {
     /// Puts the role together over an open state.
     #[must_use]
-    pub fn new(net: Net, sessions: Arc<Sessions>, state: State, key: SigningKey, terms: MediatorTerms) -> Self {
+    pub fn new(
+        net: Net,
+        sessions: Arc<Sessions>,
+        state: State,
+        key: SigningKey,
+        terms: MediatorTerms,
+    ) -> Self {
         let network = net.network();
         Self {
             directory: Directory::new(net.clone()),

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use fincrypt_protocol::limits::MAX_OPEN_SEGMENTS;
 use fincrypt_protocol::record::{Mandate, Receipt, Registration};
 use fincrypt_protocol::{AccountId, NodeId, Refusal, SegmentId, ShardIndex, Signed};
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::OnceCell;
 
 use super::records::{SegmentRecord, Slot};
 
@@ -25,7 +25,6 @@ pub(crate) struct OpenSegment {
     data: Mutex<Vec<Option<Bytes>>>,
     /// Set once parity was computed and every parity shard was tried.
     pub(crate) parity: OnceCell<()>,
-    changed: watch::Sender<()>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -47,7 +46,6 @@ impl OpenSegment {
             record: Mutex::new(record),
             data: Mutex::new(data),
             parity: OnceCell::new(),
-            changed: watch::Sender::new(()),
         }
     }
 
@@ -69,13 +67,13 @@ impl OpenSegment {
 
     /// Nodes that have, or were chosen for, a shard of this segment.
     pub(crate) fn taken(&self) -> Vec<NodeId> {
-        lock(&self.record).slots.iter().map(|slot| slot.node).collect()
+        lock(&self.record).slots.iter().filter_map(|slot| slot.node).collect()
     }
 
     /// Chooses another node for a shard.
     pub(crate) fn reassign(&self, index: ShardIndex, node: NodeId) {
         if let Some(slot) = lock(&self.record).slots.get_mut(index.get()) {
-            *slot = Slot { node, receipt: None };
+            *slot = Slot { node: Some(node), receipt: None };
         }
     }
 
@@ -84,7 +82,6 @@ impl OpenSegment {
         if let Some(slot) = lock(&self.record).slots.get_mut(index.get()) {
             slot.receipt = Some(receipt);
         }
-        self.changed.send_replace(());
     }
 
     /// Remembers an accepted data shard for the parity.
@@ -102,11 +99,6 @@ impl OpenSegment {
     /// Frees the memory of the data shards.
     pub(crate) fn forget_data(&self) {
         lock(&self.data).iter_mut().for_each(|slot| *slot = None);
-    }
-
-    /// Tells of each new receipt.
-    pub(crate) fn watch(&self) -> watch::Receiver<()> {
-        self.changed.subscribe()
     }
 }
 

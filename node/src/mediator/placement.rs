@@ -29,9 +29,11 @@ pub(crate) fn draw(
 ) -> Vec<NodeId> {
     let mut by_price: Vec<&Candidate> = candidates.iter().collect();
     by_price.sort_by_key(|candidate| (candidate.price, candidate.node));
-    let marginal = by_price.get(count.saturating_sub(1)).or(by_price.last()).map_or(0, |last| last.price.get());
+    let marginal =
+        by_price.get(count.saturating_sub(1)).or(by_price.last()).map_or(0, |last| last.price.get());
     let limit = marginal.saturating_add(marginal / 4);
-    let mut pool: Vec<&Candidate> = by_price.into_iter().filter(|candidate| candidate.price.get() <= limit).collect();
+    let mut pool: Vec<&Candidate> =
+        by_price.into_iter().filter(|candidate| candidate.price.get() <= limit).collect();
     let mut chosen: Vec<&Candidate> = Vec::with_capacity(count);
     while chosen.len() < count && !pool.is_empty() {
         let candidate = pool.swap_remove(weighted(&pool, &mut random));
@@ -102,7 +104,8 @@ mod tests {
     fn a_slightly_dearer_node_gets_its_share() {
         let mut candidates: Vec<_> = (0..8).map(|id| candidate(id, 100, None)).collect();
         candidates.push(candidate(99, 125, None));
-        let hits = (0..200).filter(|seed| draw(&candidates, 8, 1, seeded(*seed)).contains(&NodeId::from_bytes([99; 32])));
+        let hits = (0..200)
+            .filter(|seed| draw(&candidates, 8, 1, seeded(*seed)).contains(&NodeId::from_bytes([99; 32])));
         assert!(hits.count() > 100);
     }
 

@@ -1,7 +1,9 @@
 //! What a mediator remembers of segments and heads, durably.
 
 use fincrypt_protocol::record::{Head, Keep, Receipt};
-use fincrypt_protocol::{AccountId, Manifest, Network, NodeId, Refusal, RunId, SegmentId, Signed, Tag, UnixTime, cbor};
+use fincrypt_protocol::{
+    AccountId, Manifest, Network, NodeId, Refusal, RunId, SegmentId, ShardIndex, Signed, Tag, UnixTime, cbor,
+};
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
 use fincrypt_storage::state::State;
 use serde::{Deserialize, Serialize};
@@ -23,8 +25,8 @@ const MAX_RECORD: usize = 64 << 10;
 /// Where one shard went.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Slot {
-    /// The node chosen for it.
-    pub(crate) node: NodeId,
+    /// The node chosen for it; none while no node qualifies.
+    pub(crate) node: Option<NodeId>,
     /// The node's receipt, once it gave one.
     pub(crate) receipt: Option<Signed<Receipt>>,
 }
@@ -41,6 +43,14 @@ pub(crate) struct SegmentRecord {
 }
 
 impl SegmentRecord {
+    /// The shards that have a keeper, and their keepers.
+    pub(crate) fn holders(&self) -> impl Iterator<Item = (ShardIndex, NodeId)> + '_ {
+        let slots = self.manifest.code().indices().zip(&self.slots);
+        slots.filter_map(|(index, slot)| {
+            slot.node.filter(|_| slot.receipt.is_some()).map(|node| (index, node))
+        })
+    }
+
     pub(crate) fn receipts(&self) -> impl Iterator<Item = &Signed<Receipt>> {
         self.slots.iter().filter_map(|slot| slot.receipt.as_ref())
     }
@@ -68,8 +78,13 @@ impl Records {
         Self { state, network }
     }
 
-    pub(crate) fn segment(&self, account: &AccountId, segment: &SegmentId) -> Result<Option<SegmentRecord>, Refusal> {
-        let bytes = self.state.get(SEGMENTS, &at(account, segment.as_bytes())).map_err(|error| failed(&error))?;
+    pub(crate) fn segment(
+        &self,
+        account: &AccountId,
+        segment: &SegmentId,
+    ) -> Result<Option<SegmentRecord>, Refusal> {
+        let bytes =
+            self.state.get(SEGMENTS, &at(account, segment.as_bytes())).map_err(|error| failed(&error))?;
         bytes.map(|bytes| cbor::decode(&bytes, MAX_RECORD).map_err(|error| failed(&error))).transpose()
     }
 
@@ -78,8 +93,8 @@ impl Records {
         let mut batch = Batch::default();
         let bytes = cbor::encode(record).map_err(|error| failed(&error))?;
         batch.put(SEGMENTS, at(account, record.manifest.id().as_bytes()), bytes);
-        for slot in record.slots.iter().filter(|slot| slot.receipt.is_some()) {
-            let key = at(account, slot.node.as_bytes());
+        for (_, node) in record.holders() {
+            let key = at(account, node.as_bytes());
             if self.state.get(HOLDERS, &key).map_err(|error| failed(&error))?.is_none() {
                 batch.put(HOLDERS, key, Vec::new());
             }
@@ -89,8 +104,10 @@ impl Records {
 
     /// Nodes that hold something for the account, at most `most`.
     pub(crate) fn holders(&self, account: &AccountId, most: usize) -> Result<Vec<NodeId>, Refusal> {
-        let entries = self.state.scan(HOLDERS, account.as_bytes(), None, most).map_err(|error| failed(&error))?;
-        let node = |key: &[u8]| key.get(32..64).and_then(|bytes| bytes.try_into().ok()).map(NodeId::from_bytes);
+        let entries =
+            self.state.scan(HOLDERS, account.as_bytes(), None, most).map_err(|error| failed(&error))?;
+        let node =
+            |key: &[u8]| key.get(32..64).and_then(|bytes| bytes.try_into().ok()).map(NodeId::from_bytes);
         Ok(entries.iter().filter_map(|(key, _)| node(key)).collect())
     }
 
@@ -106,11 +123,17 @@ impl Records {
     }
 
     /// Remembers, durably, that all these nodes must hear of a keep.
-    pub(crate) fn put_keep(&self, keep: &Signed<Keep>, account: &AccountId, run: &RunId, nodes: &[NodeId]) -> Result<(), Refusal> {
+    pub(crate) fn put_keep(
+        &self,
+        keep: &Signed<Keep>,
+        account: &AccountId,
+        run: &RunId,
+        nodes: &[NodeId],
+    ) -> Result<(), Refusal> {
         let mut batch = Batch::default();
         let bytes = keep.to_bytes().map_err(|error| failed(&error))?;
         for node in nodes {
-            let key = [account.as_bytes(), run.as_bytes(), &node.as_bytes()[..]].concat();
+            let key = [account.as_bytes().as_slice(), run.as_bytes(), node.as_bytes()].concat();
             batch.put(PENDING_KEEPS, key, bytes.clone());
         }
         self.state.commit(&batch).map_err(|error| failed(&error))

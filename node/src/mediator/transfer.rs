@@ -27,18 +27,25 @@ pub(super) fn per_group(code: Code) -> usize {
 impl MediatorRole {
     /// Brings one shard to its node, or to a substitute; the payload is not looked at, as the
     /// keeper checks it against the client's own id.
-    pub(super) async fn place(&self, segment: &OpenSegment, index: ShardIndex, payload: Bytes) -> Result<(), Refusal> {
+    pub(super) async fn place(
+        &self,
+        segment: &OpenSegment,
+        index: ShardIndex,
+        payload: Bytes,
+    ) -> Result<(), Refusal> {
         for _ in 0..=MAX_SUBSTITUTES {
             let slot = segment.slot(index).ok_or(Refusal::Invalid)?;
             if slot.receipt.is_some() {
                 return Ok(());
             }
-            match self.put_at(segment, index, slot.node, payload.clone()).await {
-                Ok(()) => return Ok(()),
-                Err(Refusal::WrongShard) => return Err(Refusal::WrongShard),
-                Err(refusal) => {
-                    tracing::info!(node = %slot.node, %refusal, "a storage node did not take a shard");
-                    self.directory.rest(&slot.node);
+            if let Some(node) = slot.node {
+                match self.put_at(segment, index, node, payload.clone()).await {
+                    Ok(()) => return Ok(()),
+                    Err(Refusal::WrongShard) => return Err(Refusal::WrongShard),
+                    Err(refusal) => {
+                        tracing::info!(%node, %refusal, "a storage node did not take a shard");
+                        self.directory.rest(&node);
+                    }
                 }
             }
             let length = segment.record().manifest.shard_len().get();
@@ -57,7 +64,13 @@ impl MediatorRole {
         draw(&candidates, 1, 1, system_random).first().copied()
     }
 
-    async fn put_at(&self, segment: &OpenSegment, index: ShardIndex, node: NodeId, payload: Bytes) -> Result<(), Refusal> {
+    async fn put_at(
+        &self,
+        segment: &OpenSegment,
+        index: ShardIndex,
+        node: NodeId,
+        payload: Bytes,
+    ) -> Result<(), Refusal> {
         let record = segment.record();
         let placement = Placement {
             registration: segment.registration.clone(),
@@ -96,8 +109,12 @@ impl MediatorRole {
         }
         let run = || async {
             let record = segment.record();
-            let open: Vec<ShardIndex> =
-                record.manifest.code().indices().filter(|index| segment.slot(*index).is_some_and(|slot| slot.receipt.is_none())).collect();
+            let open: Vec<ShardIndex> = record
+                .manifest
+                .code()
+                .indices()
+                .filter(|index| segment.slot(*index).is_some_and(|slot| slot.receipt.is_none()))
+                .collect();
             if open.is_empty() {
                 return Ok(());
             }
@@ -109,11 +126,13 @@ impl MediatorRole {
                 Encoder::new().encode(code, &shards).map_err(|error| failed(&error))
             })
             .await?;
-            let placing = parity.into_iter().zip(code.indices().skip(code.data().into())).map(|(shard, index)| async move {
-                if let Err(refusal) = self.place(segment, index, Bytes::from(shard)).await {
-                    tracing::warn!(%refusal, "a parity shard found no keeper");
-                }
-            });
+            let placing = parity.into_iter().zip(code.indices().skip(code.data().into())).map(
+                |(shard, index)| async move {
+                    if let Err(refusal) = self.place(segment, index, Bytes::from(shard)).await {
+                        tracing::warn!(%refusal, "a parity shard found no keeper");
+                    }
+                },
+            );
             futures::stream::iter(placing).buffer_unordered(usize::from(code.parity())).collect::<()>().await;
             Ok(())
         };
@@ -138,13 +157,11 @@ impl MediatorRole {
         record: &SegmentRecord,
         index: ShardIndex,
     ) -> Result<Bytes, Refusal> {
-        let slot = record.slots.get(index.get()).ok_or(Refusal::Invalid)?;
-        if slot.receipt.is_none() {
-            return Err(Refusal::NotHeld);
-        }
-        self.net.connect(slot.node, self.directory.addresses(&slot.node)).await.map_err(|_| Refusal::NotHeld)?;
+        let keeper = record.holders().find(|(held, _)| *held == index);
+        let (_, node) = keeper.ok_or(Refusal::NotHeld)?;
+        self.net.connect(node, self.directory.addresses(&node)).await.map_err(|_| Refusal::NotHeld)?;
         let get = Request::Get { account, segment: record.manifest.id(), index };
-        match self.net.shard(slot.node, Frame::bare(get)).await {
+        match self.net.shard(node, Frame::bare(get)).await {
             Ok(Frame { header: Response::Shard, payload }) => Ok(payload),
             Err(error) => Err(error.refusal().unwrap_or(Refusal::NotHeld)),
             Ok(_) => Err(Refusal::NotHeld),
@@ -155,15 +172,13 @@ impl MediatorRole {
     /// them now is no error.
     pub(super) async fn share_holders(self: Arc<Self>, segment: Arc<OpenSegment>) {
         let record = segment.record();
-        let holders = record.manifest.code().indices().zip(&record.slots);
-        let holders = holders.filter(|(_, slot)| slot.receipt.is_some()).map(|(index, slot)| (index, slot.node));
         let list = HolderList {
             network: self.network,
             account: segment.account,
             mediator: self.net.own(),
             segment: record.manifest.id(),
             sequence: record.sequence,
-            holders: holders.collect(),
+            holders: record.holders().collect(),
         };
         let nodes: Vec<NodeId> = list.holders.iter().map(|(_, node)| *node).collect();
         let Ok(signed) = Signed::seal(&list, &self.key) else { return };

@@ -49,10 +49,14 @@ impl StorageRole {
             Ask::Put(placement) => self.put(from, *placement, payload).await,
             Ask::Get { account, segment, index } => self.get(from, account, segment, index).await,
             Ask::List { account, after } => blocking(move || self.list(from, account, after)).await,
-            Ask::Locate { account, segments } => blocking(move || self.locate(from, account, &segments)).await,
+            Ask::Locate { account, segments } => {
+                blocking(move || self.locate(from, account, &segments)).await
+            }
             Ask::Holders { lists } => blocking(move || self.holders(from, &lists)).await,
             Ask::Keep { keep } => blocking(move || self.keep(&keep)).await,
-            Ask::HeadPut { registration, head } => blocking(move || self.put_head(from, &registration, &head)).await,
+            Ask::HeadPut { registration, head } => {
+                blocking(move || self.put_head(from, &registration, &head)).await
+            }
             Ask::Heads { account } => blocking(move || self.heads(from, account)).await,
         }
     }
@@ -74,7 +78,12 @@ impl StorageRole {
         if allowed { Ok(()) } else { Err(Refusal::NotMandated) }
     }
 
-    fn login(&self, from: NodeId, registration: &Signed<Registration>, proof: &Signature) -> Answer<Response> {
+    fn login(
+        &self,
+        from: NodeId,
+        registration: &Signed<Registration>,
+        proof: &Signature,
+    ) -> Answer<Response> {
         let login = self.sessions.login(from, registration, proof).map_err(|_| Refusal::BadLogin)?;
         if let Some(known) = self.accounts.registration(&login.account)?
             && *known != *login
@@ -112,7 +121,7 @@ impl StorageRole {
         if registration.account != account || payload.len() != length as usize {
             return Err(Refusal::Invalid);
         }
-        let held = self.store.bytes_of(&account).map_err(|error| refuse_store(&error))?;
+        let held = self.store.bytes_of(&account);
         if held.saturating_add(length.into()) > mandate.byte_cap {
             return Err(Refusal::Full);
         }
@@ -124,8 +133,9 @@ impl StorageRole {
         self.accounts.commit(&batch)?;
         let (segment, hash) = (manifest.id(), mandate.signed().mandate_hash());
         let now = UnixTime::now();
-        let meta = ShardMeta { account, manifest, index, tag, run, mandate: mandate.signed().clone(), stored: now };
-        self.store.put(checked, meta).map_err(|error| refuse_store(&error))?;
+        let meta =
+            ShardMeta { account, manifest, index, tag, run, mandate: mandate.signed().clone(), stored: now };
+        self.store.put(&checked, &meta).map_err(|error| refuse_store(&error))?;
         let receipt = Receipt {
             network: self.network,
             node: self.net.own(),
@@ -158,9 +168,15 @@ impl StorageRole {
         .await
     }
 
-    fn list(&self, from: NodeId, account: AccountId, after: Option<(SegmentId, ShardIndex)>) -> Answer<Response> {
+    fn list(
+        &self,
+        from: NodeId,
+        account: AccountId,
+        after: Option<(SegmentId, ShardIndex)>,
+    ) -> Answer<Response> {
         self.authorize(from, &account, Right::Read)?;
-        let mut shards = self.store.list(&account, after, MAX_LIST + 1).map_err(|error| refuse_store(&error))?;
+        let mut shards =
+            self.store.list(&account, after, MAX_LIST + 1).map_err(|error| refuse_store(&error))?;
         let more = shards.len() > MAX_LIST;
         shards.truncate(MAX_LIST);
         bare(Response::Listed { shards, more })
@@ -193,7 +209,8 @@ impl StorageRole {
                 return Err(Refusal::NotMandated);
             }
             self.authorize(from, &list.account, Right::Write)?;
-            let held = self.store.segment(&list.account, &list.segment).map_err(|error| refuse_store(&error))?;
+            let held =
+                self.store.segment(&list.account, &list.segment).map_err(|error| refuse_store(&error))?;
             if held.is_some() {
                 self.accounts.admit_holders(&list, &mut batch)?;
             }
@@ -212,7 +229,12 @@ impl StorageRole {
         bare(Response::Done)
     }
 
-    fn put_head(&self, from: NodeId, registration: &Signed<Registration>, head: &Signed<Head>) -> Answer<Response> {
+    fn put_head(
+        &self,
+        from: NodeId,
+        registration: &Signed<Registration>,
+        head: &Signed<Head>,
+    ) -> Answer<Response> {
         let (registration, head) = (self.verify(registration)?, self.verify(head)?);
         self.authorize(from, &registration.account, Right::Write)?;
         let known = self.accounts.registration(&registration.account)?.ok_or(Refusal::NotHeld)?;

@@ -40,7 +40,10 @@ fn dispensable(arrivals: &[UnixTime], now: UnixTime) -> Option<usize> {
 
 impl Accounts {
     fn kept_heads(&self, account: &AccountId) -> Result<Vec<Kept>, Refusal> {
-        let entries = self.state.scan(HEADS, account.as_bytes(), None, 4 * MAX_HEADS_KEPT).map_err(|error| failed(&error))?;
+        let entries = self
+            .state
+            .scan(HEADS, account.as_bytes(), None, 4 * MAX_HEADS_KEPT)
+            .map_err(|error| failed(&error))?;
         let mut kept = Vec::with_capacity(entries.len());
         for (key, value) in entries {
             let sequence = key.get(32..40).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
@@ -48,7 +51,12 @@ impl Accounts {
                 return Err(failed(&"a head in the state cannot be read"));
             };
             let head = Signed::from_bytes(head).map_err(|error| failed(&error))?;
-            kept.push(Kept { key, sequence, arrived: UnixTime::from_secs(u64::from_le_bytes(*arrived)), head });
+            kept.push(Kept {
+                key,
+                sequence,
+                arrived: UnixTime::from_secs(u64::from_le_bytes(*arrived)),
+                head,
+            });
         }
         Ok(kept)
     }
@@ -59,7 +67,12 @@ impl Accounts {
     }
 
     /// Keeps a head that its account's registered key signed.
-    pub(crate) fn put_head(&self, registration: &Registration, head: &Verified<Head>, now: UnixTime) -> Result<(), Refusal> {
+    pub(crate) fn put_head(
+        &self,
+        registration: &Registration,
+        head: &Verified<Head>,
+        now: UnixTime,
+    ) -> Result<(), Refusal> {
         if head.account != registration.account || head.head_key != registration.head_key {
             return Err(Refusal::Invalid);
         }

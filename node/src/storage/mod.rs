@@ -16,7 +16,6 @@ use crate::accounts::Accounts;
 use crate::engine::{Net, Sessions, ShardInbound};
 use crate::serve::serve;
 
-
 /// What a storage operator decides.
 #[derive(Debug, Clone)]
 pub struct StorageTerms {

@@ -43,13 +43,8 @@ impl StorageRole {
 
     async fn announce(&self) {
         self.net.provide(role_key(AnnouncedRole::Storage, role_bucket(&self.net.own()))).await;
-        match self.store.accounts() {
-            Ok(accounts) => {
-                for account in accounts {
-                    self.net.provide(holders_key(&account)).await;
-                }
-            }
-            Err(error) => tracing::error!(%error, "the accounts held here cannot be listed"),
+        for account in self.store.accounts() {
+            self.net.provide(holders_key(&account)).await;
         }
     }
 

@@ -1,5 +1,7 @@
 //! The libp2p behaviour of every role, put together from the roles a node has.
 
+#![allow(missing_docs, reason = "the events' enum is derived")]
+
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -116,7 +118,6 @@ pub enum BehaviourError {
 
 /// The whole behaviour. Parts that a role or network does not need are absent.
 #[derive(NetworkBehaviour)]
-#[allow(missing_docs)]
 pub struct Behaviour {
     limits: connection_limits::Behaviour,
     memory: memory_connection_limits::Behaviour,

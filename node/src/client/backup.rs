@@ -1,0 +1,318 @@
+//! A backup: scan, upload, index, head, keep.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use fincrypt_protocol::{Code, Manifest, UnixTime};
+use fincrypt_storage::blob::BlobKind;
+use fincrypt_storage::catalog;
+use fincrypt_storage::compress::BlobMaker;
+use fincrypt_storage::head::{CatalogRef, HeadBody};
+use fincrypt_storage::index::{BlobIndex, IndexPiece};
+use fincrypt_storage::kv::MemoryKv;
+use fincrypt_storage::scan::Scanner;
+use fincrypt_storage::segment::{Directory, RunPacker, SealedSegment, Sealer, SegmentError};
+use futures::StreamExt;
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use super::error::ClientError;
+use super::fetch::Fetcher;
+use super::head::OpenHead;
+use super::link::Link;
+use super::pipeline::{Counts, Pipeline, PipelineError, PipelineSetup};
+use super::progress::Progress;
+use super::run_journal::RunJournal;
+use super::upload::Upload;
+use super::vault::{Swarm, Vault};
+
+/// Something that was left out.
+#[derive(Debug, Serialize)]
+pub struct Skipped {
+    /// Its path.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+    /// Whether it should have been stored.
+    #[serde(skip)]
+    pub missing: bool,
+}
+
+/// What a backup did.
+#[derive(Debug, Serialize)]
+pub struct BackupReport {
+    /// The snapshot's id.
+    pub snapshot: String,
+    /// Files in it.
+    pub files: u64,
+    /// Bytes of these files.
+    pub bytes_in: u64,
+    /// Bytes that were not stored before.
+    pub bytes_new: u64,
+    /// Payload bytes sent.
+    pub bytes_uploaded: u64,
+    /// Bytes that the new segments take in the swarm.
+    pub bytes_stored: u64,
+    /// New segments.
+    pub segments: usize,
+    /// How long it took.
+    pub seconds: f64,
+    /// What was left out.
+    pub skipped: Vec<Skipped>,
+}
+
+impl BackupReport {
+    /// Whether something that should have been stored is missing.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        self.skipped.iter().any(|skipped| skipped.missing)
+    }
+}
+
+/// Segments uploaded at once: what a mediator keeps open for a client.
+const SEGMENTS_AT_ONCE: usize = fincrypt_protocol::limits::MAX_OPEN_SEGMENTS;
+/// Times a head is rebased on another device's before giving up.
+const REBASES: usize = 8;
+
+/// Takes a snapshot of `folders`.
+///
+/// # Errors
+/// [`ClientError`] if no new head could be committed; what was stored so far is gone on with by
+/// the next backup.
+pub async fn backup(vault: &Vault, folders: &[PathBuf], show: bool) -> Result<BackupReport, ClientError> {
+    for folder in folders {
+        if !folder.is_dir() {
+            return Err(ClientError::Folder { path: folder.clone(), reason: "not a folder".to_owned() });
+        }
+    }
+    let swarm = Swarm::join(&vault.config).await?;
+    let progress = Progress::new("backed up", show);
+    let result = backup_in(&swarm, vault, folders, &progress).await;
+    progress.done();
+    swarm.leave().await;
+    vault.state.close();
+    result
+}
+
+/// Bytes of a run so far.
+#[derive(Default)]
+struct Traffic {
+    uploaded: u64,
+    stored: u64,
+    segments: usize,
+}
+
+impl Traffic {
+    fn add(&mut self, manifest: &Manifest, sent: u64) {
+        self.uploaded += sent;
+        self.stored += u64::from(manifest.code().total()) * u64::from(manifest.shard_len().get());
+        self.segments += 1;
+    }
+}
+
+struct Run<'a> {
+    vault: &'a Vault,
+    link: Link,
+    upload: Upload,
+    fetcher: Arc<Fetcher>,
+    code: Code,
+    traffic: Traffic,
+}
+
+async fn backup_in(
+    swarm: &Swarm,
+    vault: &Vault,
+    folders: &[PathBuf],
+    progress: &Progress,
+) -> Result<BackupReport, ClientError> {
+    let (begun, started) = (Instant::now(), UnixTime::now());
+    let link = vault.link(&swarm.net).await?;
+    let fetcher = vault.fetcher(&swarm.net, Some(link.clone()))?;
+    let head = vault.current_head(&link).await?;
+    if let Some(head) = &head {
+        vault.load_catalog(&fetcher, &head.body.refs).await?;
+    }
+    let quote = link.quote(vault.config.redundancy).await?;
+    let account = vault.keys.root.account(vault.slot()?).account();
+    let path = vault.home.run_journal();
+    let mut journal = RunJournal::open(&path, &account, started)?;
+    let upload = Upload {
+        link: link.clone(),
+        network: vault.network(),
+        run: journal.run,
+        mandate: vault.mandate(link.node())?,
+    };
+    let mut run = Run { vault, link, upload, fetcher, code: quote.code, traffic: Traffic::default() };
+    let (snapshot, counts) = run.store_files(folders, &mut journal, started, progress).await?;
+    let pieces = run.store_index(&journal.stored, 0).await?;
+    let head = run.commit(head, pieces, started).await?;
+
+    // The head is committed: what follows only makes it known.
+    for (manifest, directory) in &journal.stored {
+        vault.index.insert(manifest, directory)?;
+    }
+    let refs: Vec<_> = head.body.refs.iter().map(|reference| reference.segment).collect();
+    vault.mark_loaded(&refs)?;
+    vault.set_head(head.head.signed())?;
+    run.link.keep(vault.keep(journal.run)?).await?;
+    journal.finish(&path)?;
+
+    let skipped = counts.skipped.into_iter().map(|(path, reason, missing)| Skipped { path, reason, missing });
+    Ok(BackupReport {
+        snapshot: snapshot.to_string(),
+        files: counts.files,
+        bytes_in: counts.bytes_in,
+        bytes_new: counts.bytes_new,
+        bytes_uploaded: run.traffic.uploaded,
+        bytes_stored: run.traffic.stored,
+        segments: run.traffic.segments,
+        seconds: begun.elapsed().as_secs_f64(),
+        skipped: skipped.collect(),
+    })
+}
+
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .or_else(|_| std::fs::read_to_string("/etc/hostname"));
+    name.map(|name| name.trim().chars().take(64).collect()).unwrap_or_default()
+}
+
+fn damaged(error: SegmentError) -> ClientError {
+    ClientError::Damaged(error.to_string())
+}
+
+impl Run<'_> {
+    /// Scans and uploads at the same time.
+    async fn store_files(
+        &mut self,
+        folders: &[PathBuf],
+        journal: &mut RunJournal,
+        started: UnixTime,
+        progress: &Progress,
+    ) -> Result<(fincrypt_storage::blob::BlobId, Counts), ClientError> {
+        let resumed = BlobIndex::new(MemoryKv::default());
+        for (manifest, directory) in &journal.stored {
+            resumed.insert(manifest, directory)?;
+        }
+        let (sink, mut segments) = mpsc::channel::<SealedSegment>(1);
+        let pipeline = Pipeline::new(PipelineSetup {
+            root: self.vault.keys.root.clone(),
+            state: self.vault.state.clone(),
+            resumed: Arc::new(resumed),
+            code: self.code,
+            redundancy: self.vault.config.redundancy,
+            sink,
+            started,
+            progress: progress.clone(),
+        });
+        let pipeline = pipeline.map_err(explain)?;
+        let scanner = Scanner::new(folders.to_vec(), &self.vault.config.exclude)
+            .map_err(|error| ClientError::Damaged(error.to_string()))?;
+        let producer = tokio::task::spawn_blocking(move || pipeline.run(&scanner, host(), started));
+        let upload = self.upload.clone();
+        let uploaded = {
+            let mut uploads = futures::stream::poll_fn(|cx| segments.poll_recv(cx))
+                .map(|sealed| {
+                    let upload = upload.clone();
+                    async move { upload.store(&sealed).await.map(|sent| (sealed, sent)) }
+                })
+                .buffer_unordered(SEGMENTS_AT_ONCE);
+            loop {
+                match uploads.next().await {
+                    None => break Ok(()),
+                    Some(Err(error)) => break Err(error),
+                    Some(Ok((sealed, sent))) => {
+                        self.traffic.add(&sealed.manifest, sent);
+                        journal.stored(sealed.manifest, sealed.directory)?;
+                    }
+                }
+            }
+        };
+        // Ends a producer whose segments nobody takes any more.
+        segments.close();
+        while segments.try_recv().is_ok() {}
+        let produced = producer.await.map_err(|_| ClientError::Inner)?;
+        uploaded?;
+        produced.map_err(explain)
+    }
+
+    /// Stores index pieces that list these segments; references to where they lie.
+    async fn store_index(
+        &mut self,
+        segments: &[(Manifest, Directory)],
+        level: u8,
+    ) -> Result<Vec<CatalogRef>, ClientError> {
+        let root = &self.vault.keys.root;
+        let compress =
+            |error: fincrypt_storage::compress::CompressError| ClientError::Damaged(error.to_string());
+        let mut maker = BlobMaker::new(root).map_err(compress)?;
+        let mut packer = RunPacker::new(self.code, self.vault.config.redundancy);
+        let mut sealer = Sealer::new(root);
+        let mut unsealed = Vec::new();
+        for piece in IndexPiece::encode_all(segments) {
+            let blob = maker.make(maker.id(&piece), BlobKind::Index, &piece).map_err(compress)?;
+            unsealed.extend(packer.push(&blob).map_err(damaged)?);
+        }
+        unsealed.extend(packer.finish());
+        let mut refs = Vec::new();
+        for segment in unsealed {
+            let sealed = sealer.seal(segment).map_err(damaged)?;
+            let sent = self.upload.store(&sealed).await?;
+            self.traffic.add(&sealed.manifest, sent);
+            let (code, shard_len) = (sealed.manifest.code(), sealed.manifest.shard_len());
+            refs.push(CatalogRef { segment: sealed.manifest.id(), code, shard_len, level });
+        }
+        Ok(refs)
+    }
+
+    /// Merges pieces of the catalog until there is room for `new` more references.
+    async fn merge(&mut self, mut refs: Vec<CatalogRef>, new: usize) -> Result<Vec<CatalogRef>, ClientError> {
+        while let Some(merge) = catalog::plan(&refs.iter().map(|r| r.level).collect::<Vec<_>>(), new) {
+            let taken: Vec<CatalogRef> = merge.take.iter().map(|at| refs[*at]).collect();
+            let pieces = self.vault.read_pieces(&self.fetcher, &taken).await?;
+            let segments: Vec<_> = pieces.into_iter().flat_map(|piece| piece.segments).collect();
+            let merged = self.store_index(&segments, merge.level).await?;
+            refs.retain(|reference| !taken.contains(reference));
+            refs.extend(merged);
+        }
+        Ok(refs)
+    }
+
+    /// Commits a new head over `base`, or over whatever another device made of it meanwhile.
+    async fn commit(
+        &mut self,
+        mut base: Option<OpenHead>,
+        new: Vec<CatalogRef>,
+        started: UnixTime,
+    ) -> Result<OpenHead, ClientError> {
+        let slot = self.vault.slot()?;
+        for _ in 0..REBASES {
+            let old = base.as_ref().map(|head| head.body.refs.clone()).unwrap_or_default();
+            let mut refs = self.merge(old, new.len()).await?;
+            refs.extend(&new);
+            let body = HeadBody {
+                refs,
+                slots: base.as_ref().map_or(0, |head| head.body.slots) | 1_u32.checked_shl(slot).unwrap_or(0),
+                time: started,
+                releases: base.as_ref().map(|head| head.body.releases.clone()).unwrap_or_default(),
+            };
+            let head = self.vault.next_head(base.as_ref(), &body)?;
+            if self.link.swap_head(base.as_ref().map(OpenHead::hash), head.clone()).await? {
+                return self.vault.open_head(slot, &head);
+            }
+            base = self.vault.current_head(&self.link).await?;
+            if let Some(base) = &base {
+                self.vault.load_catalog(&self.fetcher, &base.body.refs).await?;
+            }
+        }
+        Err(ClientError::Contended)
+    }
+}
+
+fn explain(error: PipelineError) -> ClientError {
+    match error {
+        PipelineError::State(error) => error.into(),
+        other => ClientError::Damaged(other.to_string()),
+    }
+}

@@ -1,0 +1,139 @@
+//! Single blobs from the swarm: trees, lists and snapshots.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use fincrypt_protocol::SegmentId;
+use fincrypt_storage::Root;
+use fincrypt_storage::blob::BlobId;
+use fincrypt_storage::index::{BlobIndex, Location};
+use fincrypt_storage::segment::{BlobAssembler, SegmentCipher, SegmentError};
+use fincrypt_storage::snapshot::{Snapshot, SnapshotId, select};
+use fincrypt_storage::state::State;
+use fincrypt_storage::tree::{Node, Piece, check_order, decode_list, decode_tree};
+use tokio::sync::Mutex;
+
+use super::error::ClientError;
+use super::fetch::Fetcher;
+use super::vault::Vault;
+
+/// Segments kept in memory: at up to 15 MiB each, 60 MiB. Trees are written depth-first and read
+/// in nearly the same order, so few suffice.
+const CACHED: usize = 4;
+
+/// Ciphertexts fetched last, oldest first.
+#[derive(Default)]
+struct Recent {
+    order: VecDeque<SegmentId>,
+    segments: HashMap<SegmentId, Arc<Vec<u8>>>,
+}
+
+/// Reads blobs.
+pub(crate) struct BlobReader {
+    root: Root,
+    index: BlobIndex<State>,
+    fetcher: Arc<Fetcher>,
+    recent: Mutex<Recent>,
+}
+
+fn damaged(error: &dyn std::fmt::Display) -> ClientError {
+    ClientError::Damaged(error.to_string())
+}
+
+/// An extent of a segment's ciphertext, decrypted and checked.
+pub(crate) fn extent(
+    root: &Root,
+    ciphertext: &[u8],
+    location: &fincrypt_storage::segment::Entry,
+) -> Result<Vec<u8>, SegmentError> {
+    let nonce = ciphertext.first_chunk().ok_or(SegmentError::Layout)?;
+    let range = location.offset as usize..location.end() as usize;
+    let mut bytes = ciphertext.get(range).ok_or(SegmentError::Layout)?.to_vec();
+    SegmentCipher::new(root, nonce).open_extent(location, &mut bytes)?;
+    Ok(bytes)
+}
+
+impl BlobReader {
+    pub(crate) fn new(vault: &Vault, fetcher: Arc<Fetcher>) -> Self {
+        Self { root: vault.keys.root.clone(), index: vault.index.clone(), fetcher, recent: Mutex::default() }
+    }
+
+    async fn segment(&self, id: SegmentId) -> Result<Arc<Vec<u8>>, ClientError> {
+        if let Some(known) = self.recent.lock().await.segments.get(&id) {
+            return Ok(Arc::clone(known));
+        }
+        let manifest =
+            self.index.manifest(&id)?.ok_or_else(|| damaged(&"the index names an unknown segment"))?;
+        let ciphertext = Arc::new(self.fetcher.segment(&manifest).await?);
+        let mut recent = self.recent.lock().await;
+        if recent.segments.insert(id, Arc::clone(&ciphertext)).is_none() {
+            recent.order.push_back(id);
+        }
+        if recent.order.len() > CACHED
+            && let Some(oldest) = recent.order.pop_front()
+        {
+            recent.segments.remove(&oldest);
+        }
+        Ok(ciphertext)
+    }
+
+    /// Where a blob lies.
+    pub(crate) fn locate(&self, id: &BlobId) -> Result<Vec<Location>, ClientError> {
+        self.index.locate(id)?.ok_or_else(|| damaged(&"a blob is missing from the index"))
+    }
+
+    /// A blob's plaintext, checked against its id.
+    pub(crate) async fn blob(&self, id: &BlobId) -> Result<Vec<u8>, ClientError> {
+        let mut assembler = BlobAssembler::new(self.root.blob_id_key());
+        for location in self.locate(id)? {
+            let ciphertext = self.segment(location.segment).await?;
+            let bytes = extent(&self.root, &ciphertext, &location.entry).map_err(|error| damaged(&error))?;
+            if let Some(plain) = assembler.add(&location.entry, bytes).map_err(|error| damaged(&error))? {
+                return Ok(plain);
+            }
+        }
+        Err(damaged(&"a blob's parts are not all there"))
+    }
+
+    /// The entries of a folder.
+    pub(crate) async fn folder(&self, tree: &[BlobId]) -> Result<Vec<Node>, ClientError> {
+        let mut nodes: Vec<Node> = Vec::new();
+        for id in tree {
+            let part = decode_tree(&self.blob(id).await?).map_err(|error| damaged(&error))?;
+            check_order(nodes.last().map(|node| &node.name), &part).map_err(|error| damaged(&error))?;
+            nodes.extend(part);
+        }
+        Ok(nodes)
+    }
+
+    /// The pieces in a file's List blobs.
+    pub(crate) async fn lists(&self, lists: &[BlobId]) -> Result<Vec<Piece>, ClientError> {
+        let mut pieces = Vec::new();
+        for id in lists {
+            pieces.extend(decode_list(&self.blob(id).await?).map_err(|error| damaged(&error))?);
+        }
+        Ok(pieces)
+    }
+
+    /// All snapshots, oldest first.
+    pub(crate) async fn snapshots(&self) -> Result<Vec<(SnapshotId, Snapshot)>, ClientError> {
+        let mut all = Vec::new();
+        for id in self.index.snapshots()? {
+            let snapshot = Snapshot::decode(&self.blob(&id).await?).map_err(|error| damaged(&error))?;
+            all.push((SnapshotId::new(id), snapshot));
+        }
+        all.sort_by_key(|(id, snapshot)| (snapshot.time, *id));
+        Ok(all)
+    }
+
+    /// The snapshot that a person named: `latest`, or the beginning of its id.
+    pub(crate) async fn snapshot(&self, name: &str) -> Result<(SnapshotId, Snapshot), ClientError> {
+        if name == "latest" {
+            return self.snapshots().await?.pop().ok_or_else(|| ClientError::NoSnapshot(name.to_owned()));
+        }
+        let ids = self.index.snapshots()?.into_iter().map(SnapshotId::new);
+        let id = select(name, ids).map_err(|_| ClientError::NoSnapshot(name.to_owned()))?;
+        let snapshot = Snapshot::decode(&self.blob(&id.blob()).await?).map_err(|error| damaged(&error))?;
+        Ok((id, snapshot))
+    }
+}

@@ -1,0 +1,158 @@
+//! Restoring: a plan from the trees, then segments in the order in which files need them.
+
+mod dirs;
+mod plan;
+mod write;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use fincrypt_protocol::Manifest;
+use fincrypt_storage::target::{Overwrite, Target};
+use futures::StreamExt;
+use serde::Serialize;
+
+use super::error::ClientError;
+use super::progress::Progress;
+use super::reader::BlobReader;
+use super::vault::{Swarm, Vault};
+
+use plan::Plan;
+use write::Writer;
+
+/// Segments fetched at once: at up to 15 MiB each, 60 MiB with the one being written.
+const SEGMENTS_AT_ONCE: usize = 3;
+
+/// What to restore, and where.
+#[derive(Debug, Clone)]
+pub struct RestoreOptions {
+    /// `latest`, or the beginning of a snapshot's id.
+    pub snapshot: String,
+    /// The folder to restore into.
+    pub target: PathBuf,
+    /// Paths inside the snapshot; all if there is none.
+    pub paths: Vec<PathBuf>,
+    /// Replace existing files that differ.
+    pub overwrite: bool,
+    /// Fetch straight from storage.
+    pub direct: bool,
+}
+
+/// A file that did not come back.
+#[derive(Debug, Clone, Serialize)]
+pub struct Failed {
+    /// Its path inside the snapshot.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What a restore did.
+#[derive(Debug, Serialize)]
+pub struct RestoreReport {
+    /// The snapshot's id.
+    pub snapshot: String,
+    /// Files restored, or found as they should be.
+    pub files: u64,
+    /// Bytes of these files.
+    pub bytes: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// Files that did not come back.
+    pub failed: Vec<Failed>,
+    /// Smaller things, such as attributes that could not be set.
+    pub warnings: Vec<String>,
+}
+
+/// Restores a snapshot.
+///
+/// # Errors
+/// [`ClientError`] if there is no such snapshot or the target cannot be used; single files that do
+/// not come back are in the report.
+pub async fn restore(
+    vault: &Vault,
+    options: &RestoreOptions,
+    show: bool,
+) -> Result<RestoreReport, ClientError> {
+    raise_file_limit();
+    let swarm = Swarm::join(&vault.config).await?;
+    let progress = Progress::new("restored", show);
+    let result = restore_in(&swarm, vault, options, &progress).await;
+    progress.done();
+    swarm.leave().await;
+    result
+}
+
+/// Files whose chunks are spread over many segments stay open until the last one comes.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
+async fn restore_in(
+    swarm: &Swarm,
+    vault: &Vault,
+    options: &RestoreOptions,
+    progress: &Progress,
+) -> Result<RestoreReport, ClientError> {
+    let begun = Instant::now();
+    let fetcher = vault.read_from(swarm, options.direct).await?;
+    let reader = BlobReader::new(vault, Arc::clone(&fetcher));
+    let (id, snapshot) = reader.snapshot(&options.snapshot).await?;
+    let target = Target::open(&options.target).map_err(|error| {
+        use std::error::Error;
+        let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        ClientError::Target { path: options.target.clone(), reason }
+    })?;
+    let plan = Plan::make(&reader, &snapshot, &options.paths).await?;
+    let overwrite = if options.overwrite { Overwrite::Different } else { Overwrite::Never };
+    let root = vault.keys.root.clone();
+    let prepared = {
+        let progress = progress.clone();
+        let work = move || Writer::prepare(target, plan, root, overwrite, progress);
+        tokio::task::spawn_blocking(work).await.map_err(|_| ClientError::Inner)?
+    };
+    let mut wanted = Vec::new();
+    let mut writer = prepared;
+    for (segment, entries) in writer.locate(&reader) {
+        match vault.index.manifest(&segment)? {
+            Some(manifest) => wanted.push((manifest, entries)),
+            None => writer.lose(&entries, "its segment is unknown"),
+        }
+    }
+    let writer = Arc::new(Mutex::new(writer));
+    let fetches = wanted.into_iter().map(|(manifest, entries): (Manifest, _)| {
+        let fetcher = Arc::clone(&fetcher);
+        async move { (fetcher.segment(&manifest).await, entries) }
+    });
+    let mut fetched = futures::stream::iter(fetches).buffered(SEGMENTS_AT_ONCE);
+    while let Some((ciphertext, entries)) = fetched.next().await {
+        let writer = Arc::clone(&writer);
+        let work = move || {
+            let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+            match ciphertext {
+                Ok(ciphertext) => writer.take(&ciphertext, &entries),
+                Err(error) => writer.lose(&entries, &error.to_string()),
+            }
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| ClientError::Inner)?;
+    }
+    drop(fetched);
+    let writer = Arc::into_inner(writer).ok_or(ClientError::Inner)?;
+    let writer = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let outcome =
+        tokio::task::spawn_blocking(move || writer.finish()).await.map_err(|_| ClientError::Inner)?;
+    Ok(RestoreReport {
+        snapshot: id.to_string(),
+        files: outcome.files,
+        bytes: outcome.bytes,
+        seconds: begun.elapsed().as_secs_f64(),
+        failed: outcome.failed,
+        warnings: outcome.warnings,
+    })
+}
