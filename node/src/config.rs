@@ -87,12 +87,13 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("bootstrap", "", "addresses of first contacts, comma-separated"),
     ("capacity", "100GB", "bytes a storage node offers"),
     ("epoch", "3600", "seconds of an epoch"),
-    ("api", "off", "address of the local interface, or off"),
+    ("api", "off", "the local interface: off, as this version has none yet"),
     ("price", "0", "satoshi per GiB-month for storage, three decimals"),
     ("egress_price", "0", "satoshi per GiB read beyond what is included, three decimals"),
     ("grace_days", "90", "days that unpaid shards are kept, at least 30"),
     ("fee_percent", "0", "a mediator's fee on what storage earns, one decimal"),
     ("redundancy", "2.0", "stored bytes per source byte, at least 2"),
+    ("backup_interval", "3600", "seconds between backups of a client node"),
     ("folders", "", "folders to back up, one array entry each"),
     ("exclude", "", "patterns of files to leave out, gitignore syntax, one array entry each"),
     ("mdns", "false", "look for peers in the local network"),
@@ -224,6 +225,10 @@ impl Settings {
     /// The first value that cannot be used.
     pub fn resolve(&self) -> Result<Config, ConfigError> {
         let network: Network = self.parse("network")?;
+        self.read("api", |text| match text {
+            "off" => Ok(()),
+            _ => Err("this version has no local interface yet; write off".to_owned()),
+        })?;
         Ok(Config {
             network,
             listen: self.addresses("listen")?,
@@ -232,13 +237,6 @@ impl Settings {
             epoch_seconds: self.read("epoch", |text| match text.parse() {
                 Ok(seconds @ 1..=86_400_u64) => Ok(seconds),
                 _ => Err("write seconds between 1 and 86400".to_owned()),
-            })?,
-            api: self.read("api", |text| match text {
-                "off" => Ok(None),
-                text => text
-                    .parse()
-                    .map(Some)
-                    .map_err(|_| "write an address such as 127.0.0.1:7070, or off".to_owned()),
             })?,
             price: self.read("price", read_sat)?,
             egress_price: self.read("egress_price", read_sat)?,
@@ -251,6 +249,10 @@ impl Settings {
                 _ => Err("write percent between 0 and 50, one decimal".to_owned()),
             })?,
             redundancy: self.read("redundancy", read_redundancy)?,
+            backup_interval: self.read("backup_interval", |text| match text.parse() {
+                Ok(seconds @ 1..=2_592_000_u64) => Ok(std::time::Duration::from_secs(seconds)),
+                _ => Err("write seconds between 1 and 2592000".to_owned()),
+            })?,
             folders: self.setting("folders").values.into_iter().map(PathBuf::from).collect(),
             exclude: self.setting("exclude").values,
             mdns: self.parse("mdns")?,
@@ -323,8 +325,6 @@ pub struct Config {
     pub capacity: Bytes,
     /// Length of an epoch.
     pub epoch_seconds: u64,
-    /// Local interface.
-    pub api: Option<std::net::SocketAddr>,
     /// For holding data.
     pub price: Price,
     /// For reading it.
@@ -335,6 +335,8 @@ pub struct Config {
     pub fee_permille: u16,
     /// Stored bytes per source byte.
     pub redundancy: Redundancy,
+    /// Between backups of a client node.
+    pub backup_interval: std::time::Duration,
     /// Folders to back up.
     pub folders: Vec<PathBuf>,
     /// Patterns to leave out.

@@ -12,8 +12,9 @@ use libp2p::Multiaddr;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use zeroize::Zeroizing;
 
-use crate::client::{ClientError, Home};
+use crate::client::{ClientError, Home, Vault, backup};
 use crate::config::Config;
 use crate::engine::{Engine, EngineSetup, Inboxes, Net};
 use crate::identity::Identity;
@@ -65,11 +66,17 @@ fn default_listen(network: Network) -> Vec<Multiaddr> {
     texts.iter().filter_map(|text| text.parse().ok()).collect()
 }
 
-/// Runs a node until SIGTERM or Ctrl-C. Prints the ready line once it can serve.
+/// Runs a node until SIGTERM or Ctrl-C. Prints the ready line once it can serve. The password is
+/// that of the home's vault, for the client role.
 ///
 /// # Errors
 /// If it cannot start.
-pub async fn run(home: Home, config: Config, roles: Roles) -> Result<(), NodeError> {
+pub async fn run(
+    home: Home,
+    config: Config,
+    roles: Roles,
+    password: Option<Zeroizing<String>>,
+) -> Result<(), NodeError> {
     home.create()?;
     let identity = Identity::open(&home.identity())?;
     let (state, report) = State::open(&home.state())?;
@@ -82,6 +89,13 @@ pub async fn run(home: Home, config: Config, roles: Roles) -> Result<(), NodeErr
         Some(store)
     } else {
         None
+    };
+
+    let vault = match password {
+        Some(password) if roles.has(Role::Client) => {
+            Some(Vault::open_over(home.clone(), config.clone(), &password, state.clone())?)
+        }
+        _ => None,
     };
 
     let (mediate_in, mediate_out) = mpsc::channel(INBOX);
@@ -126,6 +140,12 @@ pub async fn run(home: Home, config: Config, roles: Roles) -> Result<(), NodeErr
         let role = MediatorRole::new(net.clone(), sessions, state.clone(), identity.signing, terms);
         let inbox = MediatorInbox { requests: mediate_out, offers: offers_out, storage_seen: seen_out };
         tasks.spawn(role.run(inbox, stopping));
+    }
+    if let Some(vault) = vault {
+        let (interval, stopping, handle) =
+            (config.backup_interval, stop.subscribe(), tokio::runtime::Handle::current());
+        // A thread of its own: a backup works the disk and the CPU hard.
+        tasks.spawn_blocking(move || handle.block_on(keep_backing_up(vault, interval, stopping)));
     }
     print_ready(&net, &bound);
 
@@ -172,6 +192,33 @@ async fn keep_joined(net: Net, contacts: Vec<Multiaddr>, mut stop: watch::Receiv
         tokio::select! {
             _ = stop.changed() => return,
             () = tokio::time::sleep(REJOIN) => {}
+        }
+    }
+}
+
+/// Backs up the vault's folders now and at every interval. A backup that is cut off by the end of
+/// the node is gone on with by the next.
+async fn keep_backing_up(vault: Vault, interval: Duration, mut stop: watch::Receiver<bool>) {
+    let folders = vault.config.folders.clone();
+    let mut tick = tokio::time::interval(interval);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = stop.changed() => return,
+            _ = tick.tick() => {}
+        }
+        let done = tokio::select! {
+            _ = stop.changed() => return,
+            done = backup(&vault, &folders, false) => done,
+        };
+        match done {
+            Ok(report) => tracing::info!(
+                files = report.files,
+                uploaded = report.bytes_uploaded,
+                skipped = report.skipped.len(),
+                "a snapshot was taken"
+            ),
+            Err(error) => tracing::warn!(%error, "the backup failed; it is tried again at the next interval"),
         }
     }
 }

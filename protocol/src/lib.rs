@@ -31,6 +31,8 @@ pub mod shard;
 mod signed;
 mod size;
 mod time;
+#[cfg(test)]
+mod vectors;
 
 pub use frame::{Frame, FrameError, Header};
 pub use geometry::{Code, GeometryError, Redundancy, ShardIndex, ShardLen};

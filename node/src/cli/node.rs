@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use fincrypt_protocol::net::{Role, Roles};
 
 use super::output::{Exit, complain};
+use super::secret;
 use crate::client::Home;
 use crate::config::{Settings, default_home};
 use crate::daemon;
@@ -47,6 +48,9 @@ struct Args {
     /// Satoshi per GiB-month, three decimals.
     #[arg(long, global = true)]
     price: Option<String>,
+    /// File whose first line is the password of the home's vault, for the client role.
+    #[arg(long, global = true)]
+    password_file: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -120,6 +124,17 @@ pub(super) fn main(args: Vec<OsString>) -> Exit {
         complain(NAME, &"no role: give --role storage, mediator, bootstrap or client");
         return Exit::Usage;
     }
+    let password = if args.roles.iter().any(|role| matches!(role, RoleArg::Client)) {
+        match secret::password(args.password_file.as_deref(), false) {
+            Ok(password) => Some(password),
+            Err(error) => {
+                complain(NAME, &error);
+                return Exit::Failed;
+            }
+        }
+    } else {
+        None
+    };
     let roles = Roles::new(args.roles.into_iter().map(Role::from));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -128,7 +143,7 @@ pub(super) fn main(args: Vec<OsString>) -> Exit {
             return Exit::Failed;
         }
     };
-    match runtime.block_on(daemon::run(home, config, roles)) {
+    match runtime.block_on(daemon::run(home, config, roles, password)) {
         Ok(()) => Exit::Done,
         Err(error) => {
             complain(NAME, &error);

@@ -173,6 +173,15 @@ impl Vault {
     /// # Errors
     /// If there is none, the password is wrong, or its state is in use.
     pub fn open(home: Home, config: Config, password: &Zeroizing<String>) -> Result<Self, ClientError> {
+        let keys = Self::unseal(&home, password)?;
+        let (state, report) = State::open(&home.state())?;
+        if let Some(aside) = &report.set_aside {
+            tracing::warn!(aside = %aside.display(), "the state database did not open; it was set aside and is rebuilt");
+        }
+        Ok(Self::over(home, config, keys, state))
+    }
+
+    fn unseal(home: &Home, password: &Zeroizing<String>) -> Result<VaultKeys, ClientError> {
         let path = home.keyfile();
         let sealed = match std::fs::read(&path) {
             Ok(bytes) => bytes,
@@ -181,13 +190,26 @@ impl Vault {
             }
             Err(error) => return Err(ClientError::io(&path)(error)),
         };
-        let keys = keyfile::open(&sealed, password)?;
-        let (state, report) = State::open(&home.state())?;
-        if let Some(aside) = &report.set_aside {
-            tracing::warn!(aside = %aside.display(), "the state database did not open; it was set aside and is rebuilt");
-        }
+        Ok(keyfile::open(&sealed, password)?)
+    }
+
+    /// Opens the vault of a home whose state is open already.
+    ///
+    /// # Errors
+    /// If there is none, or the password is wrong.
+    pub fn open_over(
+        home: Home,
+        config: Config,
+        password: &Zeroizing<String>,
+        state: State,
+    ) -> Result<Self, ClientError> {
+        let keys = Self::unseal(&home, password)?;
+        Ok(Self::over(home, config, keys, state))
+    }
+
+    fn over(home: Home, config: Config, keys: VaultKeys, state: State) -> Self {
         let index = BlobIndex::new(state.clone());
-        Ok(Self { home, config, keys, state, index })
+        Self { home, config, keys, state, index }
     }
 
     pub(crate) fn network(&self) -> Network {

@@ -1,0 +1,14 @@
+//! Segments, directories and index pieces.
+
+#![no_main]
+
+use fincrypt_storage::Root;
+use fincrypt_storage::index::IndexPiece;
+use fincrypt_storage::segment::{Directory, OpenSegment};
+use zeroize::Zeroizing;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let _ = Directory::decode(bytes, 1 << 20);
+    let _ = IndexPiece::decode(bytes);
+    let _ = OpenSegment::open(&Root::from_bytes(&Zeroizing::new([1; 32])), bytes.to_vec());
+});

@@ -1,0 +1,277 @@
+//! Every message and record, encoded, against the fixture in `tests/vectors`: the wire format
+//! cannot change unnoticed.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use serde_bytes::ByteBuf;
+use zeroize::Zeroizing;
+
+use crate::amount::Price;
+use crate::record::{
+    Head, HolderList, Keep, Mandate, MediatorRecord, PayoutKind, Receipt, Registration, Rights, StorageOffer,
+};
+use crate::{
+    AccountId, Body, Code, Frame, GuardKey, HeadHash, HeadKey, Header, MandateHash, Manifest, Network,
+    NodeId, Nonce, Redundancy, Refusal, RunId, SegmentId, ShardId, ShardIndex, ShardLen, Signature, Signed,
+    SigningKey, Tag, UnixTime, mediate, shard,
+};
+
+fn key() -> SigningKey {
+    SigningKey::from_seed(&Zeroizing::new([1; 32]))
+}
+
+fn index(at: u8) -> ShardIndex {
+    ShardIndex::new(at).expect("valid")
+}
+
+fn seal<T: Body>(body: &T) -> Signed<T> {
+    Signed::seal(body, &key()).expect("seals")
+}
+
+const SEGMENT: SegmentId = SegmentId::from_bytes([2; 32]);
+const NETWORK: Network = Network::Test;
+const TIME: UnixTime = UnixTime::from_secs(1_700_000_000);
+const PROOF: Signature = Signature::from_bytes([9; 64]);
+
+fn manifest() -> Manifest {
+    let ids = vec![ShardId::from_bytes([3; 32]), ShardId::from_bytes([4; 32])];
+    Manifest::new(Code::new(1, 1).expect("valid"), ShardLen::FULL, ids).expect("valid")
+}
+
+fn registration() -> Signed<Registration> {
+    let (head_key, guard_key) = (HeadKey::from_bytes([5; 32]), GuardKey::from_bytes([6; 32]));
+    seal(&Registration { network: NETWORK, account: key().account(), head_key, guard_key })
+}
+
+fn mandate() -> Signed<Mandate> {
+    let rights = Rights { put: true, audit: true, get: false };
+    let (account, mediator) = (key().account(), NodeId::from_bytes([7; 32]));
+    seal(&Mandate {
+        network: NETWORK,
+        account,
+        mediator,
+        rights,
+        byte_cap: 1 << 40,
+        sequence: 3,
+        expiry: TIME,
+    })
+}
+
+fn head() -> Signed<Head> {
+    let (account, head_key) = (AccountId::from_bytes([8; 32]), key().head_key());
+    let previous = Some(HeadHash::from_bytes([1; 32]));
+    seal(&Head { network: NETWORK, account, head_key, sequence: 7, previous, body: ByteBuf::from([1, 2, 3]) })
+}
+
+fn keep() -> Signed<Keep> {
+    seal(&Keep { network: NETWORK, account: key().account(), run: RunId::from_bytes([4; 16]) })
+}
+
+fn holders() -> Signed<HolderList> {
+    let (account, mediator) = (AccountId::from_bytes([8; 32]), key().node());
+    let holders = vec![(index(0), NodeId::from_bytes([1; 32])), (index(1), NodeId::from_bytes([2; 32]))];
+    seal(&HolderList { network: NETWORK, account, mediator, segment: SEGMENT, sequence: 2, holders })
+}
+
+fn receipt() -> Signed<Receipt> {
+    seal(&Receipt {
+        network: NETWORK,
+        node: key().node(),
+        account: AccountId::from_bytes([8; 32]),
+        mandate: MandateHash::from_bytes([1; 32]),
+        segment: SEGMENT,
+        index: index(1),
+        shard: ShardId::from_bytes([3; 32]),
+        length: 4096,
+        price: Price::new(1500),
+        time: TIME,
+        paid_until: TIME,
+    })
+}
+
+fn offer() -> Signed<StorageOffer> {
+    seal(&StorageOffer {
+        network: NETWORK,
+        node: key().node(),
+        price: Price::new(1500),
+        egress_price: Price::FREE,
+        free_bytes: 1 << 40,
+        grace_days: 90,
+        minimum_days: 30,
+        payout: vec![PayoutKind::Lightning, PayoutKind::OnChain],
+        addresses: vec![ByteBuf::from([4, 127, 0, 0, 1])],
+        sequence: 1,
+        expiry: TIME,
+    })
+}
+
+fn mediator_record() -> Signed<MediatorRecord> {
+    seal(&MediatorRecord {
+        network: NETWORK,
+        node: key().node(),
+        fee_permille: 25,
+        floor: Redundancy::MIN,
+        payment_networks: vec!["regtest".to_owned()],
+        addresses: vec![],
+        sequence: 1,
+        expiry: TIME,
+    })
+}
+
+fn mediate_requests() -> Vec<mediate::Request> {
+    use mediate::Request as R;
+    let (run, tag) = (RunId::from_bytes([4; 16]), Tag::from_bytes([5; 32]));
+    vec![
+        R::Record,
+        R::Hello,
+        R::Login { registration: registration(), proof: PROOF },
+        R::Quote { redundancy: Redundancy::MIN },
+        R::Open { run, mandate: mandate(), manifest: manifest(), tag },
+        R::Put { segment: SEGMENT, index: index(0) },
+        R::Commit { segment: SEGMENT },
+        R::Keep { keep: keep() },
+        R::Get { segment: SEGMENT, index: index(1) },
+        R::Locate { segments: vec![SEGMENT] },
+        R::HeadGet,
+        R::HeadSwap { expected: None, head: head() },
+    ]
+}
+
+fn mediate_responses() -> Vec<mediate::Response> {
+    use mediate::Response as R;
+    let code = Code::new(4, 4).expect("valid");
+    let (price, egress_price) = (Price::new(1500), Price::FREE);
+    let quote = mediate::Quote { eligible: 8, code, price, egress_price, fee_permille: 25, caps_off: true };
+    let located = mediate::Located {
+        manifest: manifest(),
+        tag: Tag::from_bytes([5; 32]),
+        holders: vec![(index(0), NodeId::from_bytes([1; 32]))],
+    };
+    let node = NodeId::from_bytes([1; 32]);
+    let nodes = vec![mediate::NodeAddresses { node, addresses: vec![ByteBuf::from([4, 127, 0, 0, 1])] }];
+    vec![
+        R::Refused(Refusal::TooFewPeers { eligible: 1, needed: 2 }),
+        R::Record(mediator_record()),
+        R::Nonce(Nonce::from_bytes([6; 32])),
+        R::Welcome { known: true },
+        R::Quote(quote),
+        R::Opened { missing: 5 },
+        R::Taken,
+        R::Receipts(vec![receipt()]),
+        R::Kept,
+        R::Shard,
+        R::Located { segments: vec![located], nodes },
+        R::Head(Some(head())),
+        R::Head(None),
+        R::Swapped,
+    ]
+}
+
+fn shard_requests() -> Vec<shard::Request> {
+    use shard::Request as R;
+    let account = AccountId::from_bytes([8; 32]);
+    let placement = shard::Placement {
+        registration: registration(),
+        mandate: mandate(),
+        run: RunId::from_bytes([4; 16]),
+        manifest: manifest(),
+        index: index(0),
+        tag: Tag::from_bytes([5; 32]),
+    };
+    vec![
+        R::Quote,
+        R::Hello,
+        R::Login { registration: registration(), proof: PROOF },
+        R::Put(Box::new(placement)),
+        R::Get { account, segment: SEGMENT, index: index(1) },
+        R::List { account, after: Some((SEGMENT, index(1))) },
+        R::Locate { account, segments: vec![SEGMENT] },
+        R::Holders { lists: vec![holders()] },
+        R::Keep { keep: keep() },
+        R::HeadPut { registration: registration(), head: head() },
+        R::Heads { account },
+    ]
+}
+
+fn shard_responses() -> Vec<shard::Response> {
+    use shard::Response as R;
+    let held = vec![index(0), index(1)];
+    let tag = Tag::from_bytes([5; 32]);
+    vec![
+        R::Refused(Refusal::Full),
+        R::Offer(offer()),
+        R::Nonce(Nonce::from_bytes([6; 32])),
+        R::Welcome { mandate: Some(mandate()) },
+        R::Receipt(receipt()),
+        R::Shard,
+        R::Listed { shards: vec![(SEGMENT, index(1), ShardId::from_bytes([3; 32]))], more: true },
+        R::Located(vec![shard::HeldSegment { manifest: manifest(), tag, held, holders: Some(holders()) }]),
+        R::Done,
+        R::Heads(vec![head()]),
+    ]
+}
+
+/// Each message as a frame in hexadecimal, after checking that it comes back from its bytes.
+fn lines<H: Header + Clone + PartialEq + std::fmt::Debug>(title: &str, messages: Vec<H>, out: &mut String) {
+    for header in messages {
+        let payload = if header.payload_limit() > 0 { Bytes::from_static(b"payload") } else { Bytes::new() };
+        let frame = Frame { header, payload };
+        let bytes = [frame.prefix().expect("encodes"), frame.payload.to_vec()].concat();
+        assert_eq!(Frame::from_slice(&bytes).expect("decodes"), frame);
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        writeln!(out, "{title} {hex}").expect("a string takes everything");
+    }
+}
+
+#[test]
+fn messages_are_what_the_fixture_says() {
+    let mut text = String::new();
+    lines("mediate-request", mediate_requests(), &mut text);
+    lines("mediate-response", mediate_responses(), &mut text);
+    lines("shard-request", shard_requests(), &mut text);
+    lines("shard-response", shard_responses(), &mut text);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors/messages.txt");
+    if std::env::var_os("FINCRYPT_BLESS").is_some() {
+        std::fs::write(&path, &text).expect("the fixture is written");
+    }
+    let fixture = std::fs::read_to_string(&path).expect("the fixture is there");
+    for (at, (found, expected)) in text.lines().zip(fixture.lines()).enumerate() {
+        assert_eq!(found, expected, "line {}", at + 1);
+    }
+    assert_eq!(text.lines().count(), fixture.lines().count());
+}
+
+#[test]
+fn the_largest_holder_list_and_offer_fit_their_limits() {
+    let holders = (0..30).map(|at| (index(at), NodeId::from_bytes([at; 32]))).collect();
+    let (account, mediator) = (AccountId::from_bytes([8; 32]), key().node());
+    seal(&HolderList { network: NETWORK, account, mediator, segment: SEGMENT, sequence: u64::MAX, holders });
+    let offer = offer().verify(NETWORK, UnixTime::from_secs(0)).expect("verifies").into_body();
+    let bytes = seal(&StorageOffer { addresses: vec![ByteBuf::from([1; 256]); 8], ..offer }).to_bytes();
+    assert!(bytes.expect("encodes").len() <= crate::limits::MAX_RECORD);
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_a_frame_or_refused(bytes: Vec<u8>) {
+        let _ = Frame::<mediate::Request>::from_slice(&bytes);
+        let _ = Frame::<mediate::Response>::from_slice(&bytes);
+        let _ = Frame::<shard::Request>::from_slice(&bytes);
+        let _ = Frame::<shard::Response>::from_slice(&bytes);
+    }
+
+    /// Damage anywhere in a real frame never panics, and never yields another message with the
+    /// same bytes.
+    #[test]
+    fn a_damaged_frame_is_read_or_refused(pick: prop::sample::Index, at: prop::sample::Index, bit in 0u8..8) {
+        let requests = shard_requests();
+        let header = requests[pick.index(requests.len())].clone();
+        let mut bytes = Frame::bare(header).prefix().expect("encodes");
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        let _ = Frame::<shard::Request>::from_slice(&bytes);
+    }
+}
