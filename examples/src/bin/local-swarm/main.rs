@@ -62,7 +62,7 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
-        print!("{report}");
+        print!("\n{report}");
     }
     if args.keep {
         stage.mend()?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -227,9 +227,9 @@ fn number(outcome: &Outcome, key: &str) -> Outcomes<u64> {
     outcome.number(key).ok_or_else(|| format!("`fincrypt backup --json` printed no number {key:?}").into())
 }
 
-/// Where a restored folder is: below the target by its whole path.
+/// Where a restored folder is: below the target by its own name.
 fn restored(target: &Path, source: &Path) -> PathBuf {
-    target.join(source.strip_prefix("/").unwrap_or(source))
+    target.join(source.file_name().unwrap_or_else(|| OsStr::new("root")))
 }
 
 /// Refuses early what would fill the disk: shards are twice the folder, a restore once more.
