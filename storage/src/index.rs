@@ -11,7 +11,7 @@
 use fincrypt_protocol::{Code, Manifest, SegmentId, ShardId, ShardLen, cbor};
 
 use crate::blob::{BlobId, BlobKind, MAX_BLOB};
-use crate::kv::{Batch, KeyValue, KvError, Tree};
+use crate::kv::{Batch, Entries, KeyValue, KvError, Tree};
 use crate::segment::{Directory, ENTRY_LEN, Entry, SegmentError};
 
 /// `blob id ‖ split id ‖ u16be part` → `segment id ‖ entry`.
@@ -202,8 +202,8 @@ impl<K: KeyValue> BlobIndex<K> {
         bytes.map(|bytes| cbor::decode(&bytes, MAX_MANIFEST).map_err(|_| corrupt(MANIFESTS))).transpose()
     }
 
-    fn all(&self, tree: Tree) -> Result<Vec<(Vec<u8>, Vec<u8>)>, KvError> {
-        let mut all: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    fn all(&self, tree: Tree) -> Result<Entries, KvError> {
+        let mut all = Entries::new();
         loop {
             let page = self.state.scan(tree, &[], all.last().map(|(key, _)| key.as_slice()), PAGE)?;
             if page.is_empty() {

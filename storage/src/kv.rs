@@ -1,5 +1,8 @@
 //! Small local state as the rest of the crate sees it: named trees of bytes to bytes.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 /// One named tree of a [`KeyValue`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tree(pub &'static str);
@@ -90,11 +93,13 @@ pub trait KeyValue: Send + Sync {
 
 /// Trees in memory, for tests and for commands that keep nothing.
 #[derive(Debug, Default)]
-pub struct MemoryKv(std::sync::Mutex<std::collections::BTreeMap<(Tree, Vec<u8>), Vec<u8>>>);
+pub struct MemoryKv(Mutex<MemoryMap>);
+
+type MemoryMap = BTreeMap<(Tree, Vec<u8>), Vec<u8>>;
 
 impl MemoryKv {
-    fn lock(&self) -> std::sync::MutexGuard<'_, std::collections::BTreeMap<(Tree, Vec<u8>), Vec<u8>>> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, MemoryMap> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,111 +3,19 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use fincrypt_protocol::Bytes;
 use fincrypt_storage::words::Words;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use super::args::{Args, Command};
 use super::output::{Exit, complain, print_json};
 use super::secret::{self, SecretError};
 use crate::client::{self, BackupReport, ClientError, Home, RestoreOptions, Vault};
 use crate::config::{Config, ConfigError, Settings, default_home};
 
 const NAME: &str = "fincrypt";
-
-/// Backs up folders into the swarm and brings them back.
-#[derive(Parser)]
-#[command(name = NAME, version, about)]
-struct Args {
-    /// Where the vault's local part is [default: the user's data folder].
-    #[arg(long, global = true)]
-    home: Option<PathBuf>,
-    /// Address of a first contact; may be given several times.
-    #[arg(long, global = true)]
-    bootstrap: Vec<String>,
-    /// local, test or main.
-    #[arg(long, global = true)]
-    network: Option<String>,
-    /// Print one JSON document on standard output.
-    #[arg(long, global = true)]
-    json: bool,
-    /// Say nothing but errors and results.
-    #[arg(short, long, global = true)]
-    quiet: bool,
-    /// Say more; twice for everything.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
-    verbose: u8,
-    /// File whose first line is the vault's password.
-    #[arg(long, global = true)]
-    password_file: Option<PathBuf>,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Makes a vault and shows its 24 words, once.
-    Init {
-        /// Folders to back up.
-        #[arg(required = true)]
-        folders: Vec<PathBuf>,
-        /// Stored bytes per source byte, at least 2.0.
-        #[arg(long)]
-        redundancy: Option<String>,
-        /// Write the words into this file (mode 0600) instead of showing them.
-        #[arg(long)]
-        words_file: Option<PathBuf>,
-    },
-    /// Takes a snapshot of the vault's folders, or of those given.
-    Backup {
-        /// Folders to back up this time.
-        folders: Vec<PathBuf>,
-    },
-    /// Lists the snapshots.
-    Snapshots,
-    /// Lists what a snapshot holds.
-    Ls {
-        /// Snapshot id, at least four digits of it, or latest.
-        snapshot: String,
-        /// Path inside the snapshot.
-        path: Option<PathBuf>,
-    },
-    /// Brings a snapshot back.
-    Restore {
-        /// Snapshot id, at least four digits of it, or latest.
-        snapshot: String,
-        /// Folder to restore into.
-        #[arg(long)]
-        target: PathBuf,
-        /// Paths inside the snapshot; all if none is given.
-        paths: Vec<PathBuf>,
-        /// Replace existing files that differ.
-        #[arg(long)]
-        overwrite: bool,
-        /// Fetch straight from storage, without the mediator; storage nodes see this machine's
-        /// address.
-        #[arg(long)]
-        direct: bool,
-    },
-    /// Shows how the vault stands.
-    Status,
-    /// Finds a vault in the network by its 24 words and makes a new home for it.
-    Recover {
-        /// File with the 24 words, or - for standard input.
-        #[arg(long)]
-        words_file: PathBuf,
-    },
-    /// Fetches shards straight from storage and checks them.
-    Verify {
-        /// Check every shard.
-        #[arg(long, conflicts_with = "sample")]
-        all: bool,
-        /// Check so many random shards [default: 30].
-        #[arg(long)]
-        sample: Option<usize>,
-    },
-}
 
 /// A command did not work.
 #[derive(Debug, thiserror::Error)]

@@ -62,10 +62,10 @@ impl Bin {
         let shift = self.buffer.len() - NONCE_LEN;
         self.buffer.extend_from_slice(&other.buffer[NONCE_LEN..]);
         // Both bins together are below a segment's length, so the offsets fit.
-        let moved = other.entries.iter().cloned().map(|entry| Entry {
+        let moved = other.entries.iter().map(|entry| Entry {
             offset: entry.offset + shift as u32,
             split: self.nonce,
-            ..entry
+            ..entry.clone()
         });
         self.entries.extend(moved);
     }

@@ -1,0 +1,98 @@
+//! The arguments of `fincrypt`.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Backs up folders into the swarm and brings them back.
+#[derive(Parser)]
+#[command(name = "fincrypt", version, about)]
+pub(super) struct Args {
+    /// Where the vault's local part is [default: the user's data folder].
+    #[arg(long, global = true)]
+    pub(super) home: Option<PathBuf>,
+    /// Address of a first contact; may be given several times.
+    #[arg(long, global = true)]
+    pub(super) bootstrap: Vec<String>,
+    /// local, test or main.
+    #[arg(long, global = true)]
+    pub(super) network: Option<String>,
+    /// Print one JSON document on standard output.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Say nothing but errors and results.
+    #[arg(short, long, global = true)]
+    pub(super) quiet: bool,
+    /// Say more; twice for everything.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+    /// File whose first line is the vault's password.
+    #[arg(long, global = true)]
+    pub(super) password_file: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Makes a vault and shows its 24 words, once.
+    Init {
+        /// Folders to back up.
+        #[arg(required = true)]
+        folders: Vec<PathBuf>,
+        /// Stored bytes per source byte, at least 2.0.
+        #[arg(long)]
+        redundancy: Option<String>,
+        /// Write the words into this file (mode 0600) instead of showing them.
+        #[arg(long)]
+        words_file: Option<PathBuf>,
+    },
+    /// Takes a snapshot of the vault's folders, or of those given.
+    Backup {
+        /// Folders to back up this time.
+        folders: Vec<PathBuf>,
+    },
+    /// Lists the snapshots.
+    Snapshots,
+    /// Lists what a snapshot holds.
+    Ls {
+        /// Snapshot id, at least four digits of it, or latest.
+        snapshot: String,
+        /// Path inside the snapshot.
+        path: Option<PathBuf>,
+    },
+    /// Brings a snapshot back.
+    Restore {
+        /// Snapshot id, at least four digits of it, or latest.
+        snapshot: String,
+        /// Folder to restore into.
+        #[arg(long)]
+        target: PathBuf,
+        /// Paths inside the snapshot; all if none is given.
+        paths: Vec<PathBuf>,
+        /// Replace existing files that differ.
+        #[arg(long)]
+        overwrite: bool,
+        /// Fetch straight from storage, without the mediator; storage nodes see this machine's
+        /// address.
+        #[arg(long)]
+        direct: bool,
+    },
+    /// Shows how the vault stands.
+    Status,
+    /// Finds a vault in the network by its 24 words and makes a new home for it.
+    Recover {
+        /// File with the 24 words, or - for standard input.
+        #[arg(long)]
+        words_file: PathBuf,
+    },
+    /// Fetches shards straight from storage and checks them.
+    Verify {
+        /// Check every shard.
+        #[arg(long, conflicts_with = "sample")]
+        all: bool,
+        /// Check so many random shards [default: 30].
+        #[arg(long)]
+        sample: Option<usize>,
+    },
+}
