@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::process::ProcessError;
-use crate::programs::Programs;
+use crate::programs::{Program, Programs};
 use crate::reaper;
 
 /// How a command ended.
@@ -77,6 +77,13 @@ impl Client {
         Self { home, ..self.clone() }
     }
 
+    /// The same by another program.
+    #[must_use]
+    pub fn with_program(&self, client: Program) -> Self {
+        let programs = Programs { client, node: self.programs.node.clone() };
+        Self { programs, ..self.clone() }
+    }
+
     /// The same in another network.
     #[must_use]
     pub fn with_network(&self, network: &str) -> Self {
@@ -123,12 +130,13 @@ impl Client {
         arguments
     }
 
-    /// The command line for a person to type.
+    /// The command line for a person to type. Network and first contacts are left out: a home that
+    /// was made with them remembers them.
     #[must_use]
     pub fn command_line(&self, arguments: &str) -> String {
-        let leading: Vec<_> = self.leading().iter().map(|word| quoted(&word.to_string_lossy())).collect();
-        let program = quoted(&self.programs.client.path().to_string_lossy());
-        format!("{program} {} {arguments}", leading.join(" "))
+        let [program, home] =
+            [self.programs.client.path(), &self.home].map(|path| quoted(&path.to_string_lossy()));
+        format!("{program} --home {home} {arguments}")
     }
 
     /// Runs a command with `--json`.
@@ -221,7 +229,6 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::programs::Program;
 
     #[test]
     fn words_are_quoted_for_a_shell_where_needed() {

@@ -40,6 +40,15 @@ impl Program {
         &self.path
     }
 
+    /// A copy of it, for users who cannot reach the original.
+    ///
+    /// # Errors
+    /// If it cannot be copied.
+    pub fn copy_to(&self, path: &Path) -> std::io::Result<Self> {
+        std::fs::copy(&self.path, path)?;
+        Ok(Self { path: path.to_owned(), leading: self.leading.clone() })
+    }
+
     /// A command that runs it, free of settings from the environment.
     #[must_use]
     pub fn command(&self) -> Command {

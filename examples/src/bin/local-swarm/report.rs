@@ -80,10 +80,10 @@ impl fmt::Display for Report {
         for difference in &self.differences {
             writeln!(f, "  differs  {difference}")?;
         }
-        let result = if self.equal {
-            "EQUAL: every byte, mode, symlink and time came back, twice"
-        } else {
-            "NOT EQUAL: what came back differs"
+        let result = match (self.equal, self.skipped.is_empty()) {
+            (true, true) => "EQUAL: every byte, mode, symlink and time came back, twice",
+            (true, false) => "EQUAL, but for what was skipped: all else came back, twice",
+            (false, _) => "NOT EQUAL: what came back differs",
         };
         writeln!(f, "  result   {result}")
     }

@@ -199,7 +199,7 @@ impl Stage {
             say(&format!("starting {member} again"));
             self.swarm.restart(member)?;
         }
-        Ok(())
+        Ok(self.swarm.wait_eligible(&self.owner, self.storage, GATHER)?)
     }
 
     /// Commands to paste.

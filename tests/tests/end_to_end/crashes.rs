@@ -1,0 +1,84 @@
+//! Ends of every kind, and what is still there after them.
+
+use std::fs;
+use std::time::Duration;
+
+use fincrypt_examples::{Member, Signal, compare};
+use fincrypt_tests::Plan;
+
+use crate::{text, world};
+
+/// What the programs promise.
+const GRACE: Duration = Duration::from_secs(10);
+
+#[test]
+fn every_role_ends_with_0_within_10_s_of_sigterm_and_of_ctrl_c() {
+    let mut world = world("sigterm", Plan::small());
+    world.backup();
+    for (at, member) in world.swarm.members().into_iter().rev().enumerate() {
+        let signal = if at % 2 == 0 { Signal::TERM } else { Signal::INT };
+        let status = world.swarm.stop(member, signal, GRACE).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(status.code(), Some(0), "{member} after {signal:?}: {status}");
+    }
+}
+
+#[test]
+fn killed_nodes_that_start_again_lose_nothing() {
+    let mut world = world("restarts", Plan::default());
+    let first = world.backup();
+    let before = world.path("before");
+    let copied =
+        std::process::Command::new("cp").arg("-a").arg(&world.source).arg(&before).status().expect("cp runs");
+    assert!(copied.success());
+
+    for member in [Member::Storage(0), Member::Storage(4), Member::Mediator(0)] {
+        world.swarm.kill9(member).expect("a member");
+        world.swarm.restart(member).unwrap_or_else(|error| panic!("{member} starts again: {error}"));
+    }
+    world.wait_eligible(8);
+    fs::write(world.source.join("later"), vec![42; 300_000]).expect("written");
+    world.backup();
+    for member in [Member::Storage(1), Member::Storage(4)] {
+        world.swarm.kill9(member).expect("a member");
+        world.swarm.restart(member).unwrap_or_else(|error| panic!("{member} starts again: {error}"));
+    }
+    // Exactly as many go as a segment may lose: those that came back have to have kept their shards.
+    for member in [2, 3, 6, 7].map(Member::Storage) {
+        world.swarm.kill9(member).expect("a member");
+    }
+    let (machine, restored) = world.bring_back("new-machine");
+    world.assert_equal(&restored);
+    let snapshot = first["snapshot"].as_str().expect("has an id");
+    let restored = world.restore(&machine, snapshot, "older");
+    let comparison = compare(&before, &restored).expect("compared");
+    assert!(comparison.equal(), "{comparison}");
+}
+
+#[test]
+fn a_backup_after_a_killed_one_completes_it() {
+    let world = world("resumes", Plan::default());
+    // Ends somewhere in the middle on any machine; where exactly does not matter.
+    let hurried = world.owner.with_limit(Duration::from_millis(700));
+    let ended = hurried.run(["backup"]);
+    eprintln!("the first backup {}", if ended.is_ok() { "was done already" } else { "was killed" });
+    let report = world.backup();
+    assert!(report["files"].as_u64() > Some(0), "{report}");
+    let (_, restored) = world.bring_back("new-machine");
+    world.assert_equal(&restored);
+    let verified = world.ok(&world.owner, &["verify", "--all"]);
+    assert_eq!(verified["good"], verified["shards"], "{verified}");
+}
+
+#[test]
+fn a_backup_goes_on_when_storage_nodes_are_gone_before_it() {
+    let mut world = world("fewer", Plan::small());
+    world.backup();
+    for dead in [3, 6] {
+        world.swarm.kill9(Member::Storage(dead)).expect("a member");
+    }
+    fs::write(world.source.join("later"), vec![7; 100_000]).expect("written");
+    let report = world.ok(&world.owner, &["backup", text(&world.source)]);
+    assert!(report["bytes_uploaded"].as_u64() > Some(0), "{report}");
+    let (_, restored) = world.bring_back("new-machine");
+    world.assert_equal(&restored);
+}

@@ -1,0 +1,21 @@
+//! The main job over real processes, and everything a person may get wrong on the way.
+
+mod backup;
+mod crashes;
+mod refusals;
+mod restoring;
+mod verification;
+
+use std::path::Path;
+
+use fincrypt_tests::{Plan, World};
+
+/// A world of the programs that were built with these tests.
+fn world(label: &str, plan: Plan) -> World {
+    World::start(label, env!("CARGO_BIN_EXE_under-test"), plan)
+}
+
+/// A path of ours, which is UTF-8.
+fn text(path: &Path) -> &str {
+    path.to_str().expect("the scratch folder's path is UTF-8")
+}
