@@ -9,6 +9,8 @@ use fincrypt_protocol::limits::ROLE_BUCKETS;
 use fincrypt_protocol::record::StorageOffer;
 use fincrypt_protocol::shard::{Request, Response};
 use fincrypt_protocol::{Frame, NodeId, UnixTime, Verified};
+use fincrypt_storage::kv::{Batch, KeyValue, Tree};
+use fincrypt_storage::state::State;
 use futures::StreamExt;
 use libp2p::Multiaddr;
 
@@ -32,23 +34,54 @@ struct Known {
     resting_until: Option<Instant>,
 }
 
+/// `node` → its newest offer: so that a mediator that starts again knows whom to dial.
+const OFFERS: Tree = Tree("offers");
+
 /// What is known about storage nodes.
 pub(crate) struct Directory {
     net: Net,
+    state: State,
     known: Mutex<HashMap<NodeId, Known>>,
 }
 
 impl Directory {
-    pub(crate) fn new(net: Net) -> Self {
-        Self { net, known: Mutex::default() }
+    /// The nodes whose offers were remembered and still hold.
+    pub(crate) fn open(net: Net, state: State) -> Self {
+        let directory = Self { net, state, known: Mutex::default() };
+        let remembered = directory.state.scan(OFFERS, &[], None, MAX_KNOWN).unwrap_or_default();
+        let mut stale = Batch::default();
+        for (key, bytes) in remembered {
+            match admit_offer(&bytes, directory.net.network(), UnixTime::now()) {
+                Ok(offer) => directory.keep(&offer),
+                Err(_) => stale.remove(OFFERS, key),
+            }
+        }
+        directory.remember(&stale);
+        directory
+    }
+
+    /// Offers come again: one that could not be remembered is no loss.
+    fn remember(&self, batch: &Batch) {
+        if let Err(error) = self.state.apply(batch) {
+            tracing::debug!(%error, "offers could not be remembered");
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in an offer.
+    /// Takes in an offer and remembers it.
     pub(crate) fn learn(&self, offer: &Verified<StorageOffer>) {
+        self.keep(offer);
+        let mut batch = Batch::default();
+        if let Ok(bytes) = offer.signed().to_bytes() {
+            batch.put(OFFERS, *offer.node.as_bytes(), bytes);
+        }
+        self.remember(&batch);
+    }
+
+    fn keep(&self, offer: &Verified<StorageOffer>) {
         let now = UnixTime::now();
         let mut known = self.lock();
         if known.len() >= MAX_KNOWN && !known.contains_key(&offer.node) {

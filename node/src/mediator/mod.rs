@@ -77,7 +77,7 @@ impl MediatorRole {
     ) -> Self {
         let network = net.network();
         Self {
-            directory: Directory::new(net.clone()),
+            directory: Directory::open(net.clone(), state.clone()),
             accounts: Accounts::new(state.clone(), network),
             records: Records::new(state, network),
             open: OpenSegments::default(),
