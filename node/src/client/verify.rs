@@ -59,7 +59,13 @@ pub async fn verify(vault: &Vault, sample: Option<usize>) -> Result<VerifyReport
 
 async fn verify_in(swarm: &Swarm, vault: &Vault, sample: Option<usize>) -> Result<VerifyReport, ClientError> {
     let fetcher = vault.fetcher(&swarm.net, None)?;
-    let manifests: Vec<Manifest> = vault.index.manifests()?;
+    let mut manifests: Vec<Manifest> = vault.index.manifests()?;
+    // The catalog's own segments are not in the index.
+    if let Some(head) = vault.head()? {
+        let head = vault.open_head(vault.slot()?, &head)?;
+        let refs: Vec<_> = head.body.refs.iter().map(|reference| reference.segment).collect();
+        manifests.extend(fetcher.manifests(&refs).await?.into_values());
+    }
     let mut pairs: Vec<(usize, ShardIndex)> = Vec::new();
     for (at, manifest) in manifests.iter().enumerate() {
         pairs.extend(manifest.code().indices().map(|index| (at, index)));
