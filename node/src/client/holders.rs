@@ -98,6 +98,32 @@ impl Holders {
         located
     }
 
+    /// Every segment of which any holder has a shard.
+    pub(crate) async fn segments(&self) -> Vec<SegmentId> {
+        let listing = self.nodes.iter().map(|node| self.segments_at(*node));
+        let listed: Vec<Vec<SegmentId>> =
+            futures::stream::iter(listing).buffer_unordered(AT_ONCE).collect().await;
+        let all: std::collections::BTreeSet<SegmentId> = listed.into_iter().flatten().collect();
+        all.into_iter().collect()
+    }
+
+    async fn segments_at(&self, node: NodeId) -> Vec<SegmentId> {
+        let mut segments = Vec::new();
+        let mut after = None;
+        loop {
+            let request = Request::List { account: self.account, after };
+            let Ok(answer) = self.net.shard(node, Frame::bare(request)).await else { return segments };
+            let Response::Listed { shards, more } = answer.header else { return segments };
+            segments.extend(shards.iter().map(|(segment, ..)| *segment));
+            let last = shards.last().map(|(segment, index, _)| (*segment, *index));
+            // A page that does not go on ends the list, whatever the node says.
+            if !more || last.is_none() || last <= after {
+                return segments;
+            }
+            after = last;
+        }
+    }
+
     /// Fetches a shard, unchecked.
     pub(crate) async fn get(
         &self,

@@ -1,8 +1,8 @@
 //! A vault from its 24 words alone: accounts slot by slot, their holders from the DHT, the newest
 //! valid head, the catalog. No mediator takes part.
 
+use fincrypt_protocol::UnixTime;
 use fincrypt_protocol::limits::SLOT_GAP;
-use fincrypt_protocol::{NodeId, UnixTime};
 use fincrypt_storage::keyfile::VaultKeys;
 use fincrypt_storage::words::Words;
 use futures::StreamExt;
@@ -23,18 +23,21 @@ pub struct RecoverReport {
     pub accounts: usize,
     /// Holders that answered.
     pub holders: usize,
-    /// Sequence of the newest head.
+    /// Sequence of the newest head; 0 if none was found.
     pub sequence: u64,
     /// Seconds since it was written.
     pub age_seconds: u64,
     /// Snapshots it lists.
     pub snapshots: usize,
+    /// Segments that were read one by one because no head or catalog could be had.
+    pub rebuilt_segments: usize,
 }
 
-struct Found {
-    slot: u32,
-    head: OpenHead,
-    mediator: Option<NodeId>,
+#[derive(Default)]
+struct Restored {
+    accounts: usize,
+    rebuilt_segments: usize,
+    head: Option<OpenHead>,
 }
 
 /// Slots looked for at once.
@@ -98,7 +101,7 @@ async fn recover_in(
     Vault::create(&home, keys, password)?;
     let vault = Vault::open(home.clone(), config, password)?;
     let restored = restore_state(swarm, &vault, accounts).await;
-    let (newest, count) = match restored {
+    let restored = match restored {
         Ok(restored) => restored,
         Err(error) => {
             // The home was made by this call and holds nothing yet; the next try needs it free.
@@ -108,44 +111,56 @@ async fn recover_in(
             return Err(error);
         }
     };
+    let head = restored.head.as_ref();
     let report = RecoverReport {
-        accounts: count,
+        accounts: restored.accounts,
         holders,
-        sequence: newest.head.sequence,
-        age_seconds: UnixTime::now().since(newest.body.time).as_secs(),
+        sequence: head.map_or(0, |head| head.head.sequence),
+        age_seconds: head.map_or(0, |head| UnixTime::now().since(head.body.time).as_secs()),
         snapshots: vault.index.snapshots()?.len(),
+        rebuilt_segments: restored.rebuilt_segments,
     };
     vault.state.close();
     Ok(report)
 }
 
+/// Fills the vault's state from what the accounts' holders have. Without a head, or without its
+/// catalog, the index is rebuilt from the segments themselves.
 async fn restore_state(
     swarm: &Swarm,
     vault: &Vault,
     accounts: Vec<(u32, Holders)>,
-) -> Result<(OpenHead, usize), ClientError> {
+) -> Result<Restored, ClientError> {
     let network = vault.network();
-    let mut found = Vec::new();
+    let mut restored = Restored::default();
     for (slot, holders) in accounts {
-        let newest = vault.best_head(slot, &holders).await;
-        let Some(head) = newest else { continue };
+        let head = vault.best_head(slot, &holders).await;
         let now = UnixTime::now();
         let mandates = holders.mandates.iter().filter_map(|mandate| mandate.verify(network, now).ok());
         let mediator = mandates.max_by_key(|mandate| mandate.sequence).map(|mandate| mandate.mediator);
         let (account, registration) =
             (vault.keys.root.account(slot), vault.keys.registration(network, slot)?);
         let fetcher = Fetcher::new(swarm.net.clone(), None, account, registration, vault.keys.root.tag_key());
-        vault.load_catalog(&fetcher, &head.body.refs).await?;
-        found.push(Found { slot, head, mediator });
+        let refs = head.as_ref().map(|head| head.body.refs.as_slice()).unwrap_or_default();
+        let loaded = vault.load_catalog(&fetcher, refs).await;
+        if head.is_none() || loaded.is_err() {
+            tracing::warn!(slot, "the catalog cannot be had; reading every segment instead");
+            let segments = vault.rebuild_index(&fetcher).await?;
+            restored.rebuilt_segments += segments;
+            if head.is_none() && segments == 0 {
+                continue;
+            }
+        }
+        restored.accounts += 1;
+        // Slots come in order; the last is that of the mediator used last.
+        vault.set_slot(slot)?;
+        if let Some(mediator) = mediator {
+            vault.set_mediator(mediator)?;
+        }
+        if let Some(head) = head {
+            vault.set_head(head.head.signed())?;
+            restored.head = Some(head);
+        }
     }
-    let count = found.len();
-    // The slot of the mediator used last.
-    let active =
-        found.into_iter().max_by_key(|found| found.slot).ok_or(ClientError::VaultNotFound(network))?;
-    vault.set_slot(active.slot)?;
-    vault.set_head(active.head.head.signed())?;
-    if let Some(mediator) = active.mediator {
-        vault.set_mediator(mediator)?;
-    }
-    Ok((active.head, count))
+    if restored.accounts == 0 { Err(ClientError::VaultNotFound(network)) } else { Ok(restored) }
 }

@@ -112,25 +112,39 @@ impl Target {
         name: &Name,
         overwrite: Overwrite,
     ) -> Result<FileStart, TargetError> {
+        match self.look(dir, name, overwrite)? {
+            Some(existing) => Ok(FileStart::Existing(existing)),
+            None => PartialFile::create(dir, name, overwrite).map(FileStart::New),
+        }
+    }
+
+    /// The readable regular file that has the name, if there is one.
+    ///
+    /// # Errors
+    /// As [`Target::begin_file`].
+    pub fn look(
+        &self,
+        dir: &DirHandle,
+        name: &Name,
+        overwrite: Overwrite,
+    ) -> Result<Option<ExistingFile>, TargetError> {
         let error = TargetError::entry(name);
         match kind_of(dir, name).map_err(&error)? {
-            Some(FileType::Directory) => return Err(TargetError::Exists { name: name.clone() }),
+            Some(FileType::Directory) => Err(TargetError::Exists { name: name.clone() }),
             Some(FileType::RegularFile) => {
-                // What cannot be read cannot be compared, and is replaced.
+                // What cannot be read cannot be compared: it is replaced, or in the way.
                 if let Ok(fd) = rustix::fs::openat(&dir.0, name.as_bytes(), READ, Mode::empty()) {
                     let file = File::from(fd);
                     let stat = rustix::fs::fstat(&file).map_err(|errno| error(errno.into()))?;
                     if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
-                        return Ok(FileStart::Existing(ExistingFile::new(file, dir, name)));
+                        return Ok(Some(ExistingFile::new(file, dir, name)));
                     }
                 }
+                Ok(None)
             }
-            Some(_) if overwrite == Overwrite::Never => {
-                return Err(TargetError::Exists { name: name.clone() });
-            }
-            Some(_) | None => {}
+            Some(_) if overwrite == Overwrite::Never => Err(TargetError::Exists { name: name.clone() }),
+            Some(_) | None => Ok(None),
         }
-        PartialFile::create(dir, name, overwrite).map(FileStart::New)
     }
 
     /// Restores a symbolic link, which is never followed.

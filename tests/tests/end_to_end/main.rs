@@ -2,6 +2,7 @@
 
 mod backup;
 mod crashes;
+mod hostile;
 mod refusals;
 mod restoring;
 mod verification;

@@ -175,17 +175,18 @@ impl Writer {
         let job = &self.files[at].job;
         let explain = |error: TargetError| reason(&error);
         let dir = self.dirs.handle(job.dir).map_err(explain)?;
-        match self.dirs.target().begin_file(&dir, &job.name, self.overwrite).map_err(explain)? {
-            // Made again when its first piece comes, so that few files are open at once.
-            FileStart::New(partial) => drop(partial),
-            FileStart::Existing(existing) if same(&existing, job, ids).map_err(explain)? => {
-                let warnings = existing.accept(job.mode, job.mtime, &job.xattrs).map_err(explain)?;
-                self.done(at, warnings.into_iter().map(|warning| warning.to_string()).collect());
-            }
-            FileStart::Existing(_) if self.overwrite == Overwrite::Never => {
-                return Err("another file is already there; --overwrite replaces it".to_owned());
-            }
-            FileStart::Existing(_) => self.files[at].replace = true,
+        // The file itself is made when its first piece comes, so that few are open at once.
+        let Some(existing) = self.dirs.target().look(&dir, &job.name, self.overwrite).map_err(explain)?
+        else {
+            return Ok(());
+        };
+        if same(&existing, job, ids).map_err(explain)? {
+            let warnings = existing.accept(job.mode, job.mtime, &job.xattrs).map_err(explain)?;
+            self.done(at, warnings.into_iter().map(|warning| warning.to_string()).collect());
+        } else if self.overwrite == Overwrite::Never {
+            return Err("another file is already there; --overwrite replaces it".to_owned());
+        } else {
+            self.files[at].replace = true;
         }
         Ok(())
     }
