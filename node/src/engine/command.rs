@@ -70,5 +70,9 @@ pub(crate) enum Command {
     Connected {
         done: oneshot::Sender<Vec<NodeId>>,
     },
+    /// How many peers the DHT's routing table has.
+    DhtPeers {
+        done: oneshot::Sender<usize>,
+    },
     Stop,
 }

@@ -251,6 +251,11 @@ impl Net {
         self.ask(|done| Command::Connected { done }).await.unwrap_or_default()
     }
 
+    /// How many peers the DHT's routing table has: with none, nothing can be announced.
+    pub async fn dht_peers(&self) -> usize {
+        self.ask(|done| Command::DhtPeers { done }).await.unwrap_or_default()
+    }
+
     /// Ends the engine.
     pub async fn stop(&self) {
         let _ = self.commands.send(Command::Stop).await;

@@ -212,6 +212,9 @@ impl Engine {
                 let _ =
                     done.send(self.swarm.connected_peers().filter_map(|peer| node_of(peer).ok()).collect());
             }
+            Command::DhtPeers { done } => {
+                let _ = done.send(behaviour.kad.kbuckets().map(|bucket| bucket.num_entries()).sum());
+            }
             Command::Stop => {}
         }
     }

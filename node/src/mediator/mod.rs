@@ -61,7 +61,7 @@ pub struct MediatorInbox {
 /// How long the record in the DHT lives, and how often it is repeated.
 const RECORD_LIFE: Duration = Duration::from_secs(24 * 3600);
 const RECORD_REFRESH: Duration = Duration::from_secs(6 * 3600);
-const RECORD_RETRY: Duration = Duration::from_secs(5);
+const RECORD_RETRY: Duration = Duration::from_millis(500);
 /// Between rounds of unfinished work: keeps that a holder has not heard of, abandoned segments.
 const CHORES: Duration = Duration::from_secs(10);
 
@@ -122,7 +122,6 @@ impl MediatorRole {
 
     async fn announce(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let own = self.net.own();
-        self.net.provide(role_key(AnnouncedRole::Mediator, role_bucket(&own))).await;
         loop {
             let put = match self.record().await.and_then(|record| record.to_bytes()) {
                 Ok(bytes) => self.net.put_record(mediator_record_key(&own), bytes).await,
@@ -131,7 +130,10 @@ impl MediatorRole {
                     false
                 }
             };
-            self.directory.discover().await;
+            if put {
+                self.net.provide(role_key(AnnouncedRole::Mediator, role_bucket(&own))).await;
+                self.directory.discover().await;
+            }
             let pause = if put { RECORD_REFRESH } else { RECORD_RETRY };
             tokio::select! {
                 _ = stop.changed() => return,

@@ -16,8 +16,8 @@ use crate::engine::encode_all;
 const OFFER_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Between repetitions of an offer that was heard.
 const OFFER_REFRESH: Duration = Duration::from_secs(6 * 3600);
-/// Until the offer was heard by anyone.
-const OFFER_RETRY: Duration = Duration::from_secs(2);
+/// Between tries until there is anyone to tell.
+const OFFER_RETRY: Duration = Duration::from_millis(500);
 /// Between sweeps for shards of runs that were never kept.
 const SWEEP: Duration = Duration::from_secs(3600);
 
@@ -41,7 +41,11 @@ impl StorageRole {
         Signed::seal(&offer, &self.key)
     }
 
+    /// Announces role and accounts once there is anyone to tell. Kademlia repeats it from then on.
     async fn announce(&self) {
+        while self.net.dht_peers().await == 0 {
+            tokio::time::sleep(OFFER_RETRY).await;
+        }
         self.net.provide(role_key(AnnouncedRole::Storage, role_bucket(&self.net.own()))).await;
         for account in self.store.accounts() {
             self.net.provide(holders_key(&account)).await;
@@ -62,7 +66,10 @@ impl StorageRole {
     }
 
     pub(super) async fn advertise(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
-        self.announce().await;
+        tokio::select! {
+            _ = stop.changed() => return,
+            () = self.announce() => {}
+        }
         let mut sweep = tokio::time::interval(SWEEP);
         let mut next_offer = tokio::time::Instant::now();
         loop {

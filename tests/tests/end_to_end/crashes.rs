@@ -1,10 +1,10 @@
 //! Ends of every kind, and what is still there after them.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fincrypt_examples::{Member, Signal, compare};
-use fincrypt_tests::Plan;
+use fincrypt_tests::{DEADLINE, Plan};
 
 use crate::{text, world};
 
@@ -80,5 +80,31 @@ fn a_backup_goes_on_when_storage_nodes_are_gone_before_it() {
     let report = world.ok(&world.owner, &["backup", text(&world.source)]);
     assert!(report["bytes_uploaded"].as_u64() > Some(0), "{report}");
     let (_, restored) = world.bring_back("new-machine");
+    world.assert_equal(&restored);
+}
+
+#[test]
+fn with_every_head_and_index_lost_the_words_still_bring_everything_back_from_the_shards() {
+    let mut world = world("shards-alone", Plan::default());
+    world.backup();
+    world.swarm.kill9(Member::Mediator(0)).expect("a member");
+    for member in world.storage_nodes() {
+        world.swarm.kill9(member).expect("a member");
+        fs::remove_dir_all(world.swarm.home(member).join("state")).expect("removed");
+        world.swarm.restart(member).unwrap_or_else(|error| panic!("{member} starts again: {error}"));
+    }
+    // A node that has just started needs a moment to announce whose shards it holds.
+    let begun = Instant::now();
+    let (machine, recovered) = loop {
+        assert!(begun.elapsed() < DEADLINE, "not all nodes announced their shards");
+        let machine = world.owner.with_home(world.path(&format!("machine-{}", begun.elapsed().as_millis())));
+        let outcome = world.run(&machine, &["recover", "--words-file", text(&world.words)]);
+        if outcome.code == Some(0) && outcome.json()["holders"] == 8 {
+            break (machine, outcome.json());
+        }
+    };
+    assert!(recovered["rebuilt_segments"].as_u64().is_some_and(|segments| segments > 0), "{recovered}");
+    assert_eq!(recovered["sequence"].as_u64(), Some(0), "{recovered}");
+    let restored = world.restore(&machine, "latest", "restored");
     world.assert_equal(&restored);
 }
