@@ -281,7 +281,7 @@ mod tests {
         let node = node(vec![(b"user.a".to_vec(), b"v".to_vec())]);
         let NodeKind::File { content, .. } = &node.kind else { unreachable!() };
         let value = encode(&meta(), content, &node.xattrs).expect("encodes");
-        crate::test_vectors::check("file-cache", &value, include_str!("../../tests/vectors/file-cache.hex"));
+        crate::vectors::check("file-cache.hex", &crate::vectors::hex(&value));
     }
 
     #[test]

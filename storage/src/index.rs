@@ -280,6 +280,13 @@ mod tests {
     }
 
     #[test]
+    fn a_piece_is_what_the_fixture_says() {
+        let segments = [(manifest(1), Directory::new(vec![entry(1, 1, 0, 1), entry(9, 1, 1, 2)]))];
+        let pieces = IndexPiece::encode_all(&segments);
+        crate::vectors::check("index-piece.txt", &crate::vectors::hex(&pieces.concat()));
+    }
+
+    #[test]
     fn a_segment_of_very_many_blobs_spans_pieces() {
         let entries: Vec<_> = (0..100_000).map(|at| entry(at as u8, 1, 0, 1)).collect();
         let pieces = IndexPiece::encode_all(&[(manifest(1), Directory::new(entries.clone()))]);

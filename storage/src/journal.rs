@@ -269,6 +269,16 @@ mod tests {
     }
 
     #[test]
+    fn the_file_is_what_the_fixture_says() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("log");
+        let (mut journal, ..) = open(&path).expect("opens");
+        journal.append(b"first").expect("appends");
+        journal.append(b"").expect("appends");
+        crate::vectors::check("journal.txt", &crate::vectors::hex(&std::fs::read(&path).expect("reads")));
+    }
+
+    #[test]
     fn damage_before_the_end_is_an_error_and_at_the_end_a_torn_record() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("log");

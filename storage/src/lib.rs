@@ -23,8 +23,6 @@ pub mod shards;
 pub mod snapshot;
 pub mod state;
 pub mod target;
-#[cfg(test)]
-mod test_vectors;
 pub mod tree;
 #[cfg(test)]
 mod vectors;

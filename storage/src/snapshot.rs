@@ -309,6 +309,6 @@ mod tests {
     #[test]
     fn the_format_is_that_of_the_fixture() {
         let bytes = sample().encode().expect("encodes");
-        crate::test_vectors::check("snapshot", &bytes, include_str!("../../tests/vectors/snapshot.hex"));
+        crate::vectors::check("snapshot.hex", &crate::vectors::hex(&bytes));
     }
 }

@@ -354,6 +354,12 @@ mod tests {
     }
 
     #[test]
+    fn a_record_is_what_the_fixture_says() {
+        let changes = [("facts", b"key".as_slice(), Some(b"value".as_slice())), ("other", b"gone", None)];
+        crate::vectors::check("state-batch.txt", &crate::vectors::hex(&encode(changes.into_iter())));
+    }
+
+    #[test]
     fn what_was_committed_survives_the_loss_of_the_database() {
         let dir = tempfile::tempdir().expect("a folder");
         let (state, _) = State::open(dir.path()).expect("opens");

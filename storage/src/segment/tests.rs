@@ -138,6 +138,22 @@ fn an_altered_extent_or_directory_or_a_foreign_root_is_noticed() {
 }
 
 #[test]
+fn the_index_is_rebuilt_from_the_segments_alone() {
+    let plains: Vec<Vec<u8>> = (0..6).map(|at| noise(900_000, at)).collect();
+    let blobs: Vec<Blob> = plains.iter().map(|plain| blob(plain, BlobKind::Data)).collect();
+    let segments = pack(Code::new(2, 2).expect("valid"), &blobs);
+    assert!(segments.len() > 1);
+    let index = crate::index::BlobIndex::new(crate::kv::MemoryKv::default());
+    for segment in &segments {
+        let open = OpenSegment::open(&root(), segment.ciphertext.to_vec()).expect("opens");
+        index.insert(&segment.manifest, open.directory()).expect("inserted");
+    }
+    for blob in &blobs {
+        assert!(index.contains(&blob.id).expect("reads"));
+    }
+}
+
+#[test]
 fn parts_of_different_splits_do_not_combine() {
     let plain = noise(3 << 20, 6);
     let code = Code::new(1, 1).expect("valid");

@@ -93,6 +93,18 @@ fn another_shard_under_that_id_does_not_get_in() {
 }
 
 #[test]
+fn a_shard_file_is_what_the_fixture_says() {
+    let setup = Setup::new();
+    let (store, _) = setup.open(1 << 30);
+    put(&store, 1).expect("stored");
+    let path = store.path(&FileKey { shard: shard_id(&shard(1)), account: key().account() });
+    let file = std::fs::read(&path).expect("reads");
+    // The data stands first, as it is; the rest is pinned.
+    assert_eq!(&file[..LENGTH], &shard(1)[..]);
+    crate::vectors::check("shard-file.txt", &crate::vectors::hex(&file[LENGTH..]));
+}
+
+#[test]
 fn the_quota_refuses_before_anything_is_written() {
     let setup = Setup::new();
     let (store, _) = setup.open(LENGTH as u64 + 4096);

@@ -188,6 +188,6 @@ pub(crate) fn sample() -> Vec<Node> {
 fn the_formats_are_those_of_the_fixtures() {
     let tree = encode_tree(&sample()).expect("encodes");
     let list = encode_list(&[Piece::Data { blob: id(1), len: 65_536 }, Piece::Hole(1)]).expect("encodes");
-    crate::test_vectors::check("tree", &tree, include_str!("../../../tests/vectors/tree.hex"));
-    crate::test_vectors::check("list", &list, include_str!("../../../tests/vectors/list.hex"));
+    crate::vectors::check("tree.hex", &crate::vectors::hex(&tree));
+    crate::vectors::check("list.hex", &crate::vectors::hex(&list));
 }
