@@ -87,7 +87,7 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("bootstrap", "", "addresses of first contacts, comma-separated"),
     ("capacity", "100GB", "bytes a storage node offers"),
     ("epoch", "3600", "seconds of an epoch"),
-    ("api", "off", "the local interface: off, as this version has none yet"),
+    ("api", "off", "loopback address of the local interface, or off"),
     ("price", "0", "satoshi per GiB-month for storage, three decimals"),
     ("egress_price", "0", "satoshi per GiB read beyond what is included, three decimals"),
     ("grace_days", "90", "days that unpaid shards are kept, at least 30"),
@@ -225,10 +225,6 @@ impl Settings {
     /// The first value that cannot be used.
     pub fn resolve(&self) -> Result<Config, ConfigError> {
         let network: Network = self.parse("network")?;
-        self.read("api", |text| match text {
-            "off" => Ok(()),
-            _ => Err("this version has no local interface yet; write off".to_owned()),
-        })?;
         Ok(Config {
             network,
             listen: self.addresses("listen")?,
@@ -237,6 +233,17 @@ impl Settings {
             epoch_seconds: self.read("epoch", |text| match text.parse() {
                 Ok(seconds @ 1..=86_400_u64) => Ok(seconds),
                 _ => Err("write seconds between 1 and 86400".to_owned()),
+            })?,
+            api: self.read("api", |text| match text {
+                "off" => Ok(None),
+                text => match text.parse::<std::net::SocketAddr>() {
+                    Ok(address) if address.ip().is_loopback() => Ok(Some(address)),
+                    Ok(_) => {
+                        Err("only this machine may use it: write a loopback address such as 127.0.0.1:0"
+                            .to_owned())
+                    }
+                    Err(_) => Err("write an address such as 127.0.0.1:7070, or off".to_owned()),
+                },
             })?,
             price: self.read("price", read_sat)?,
             egress_price: self.read("egress_price", read_sat)?,
@@ -325,6 +332,8 @@ pub struct Config {
     pub capacity: Bytes,
     /// Length of an epoch.
     pub epoch_seconds: u64,
+    /// Where the local interface listens; port 0 takes any.
+    pub api: Option<std::net::SocketAddr>,
     /// For holding data.
     pub price: Price,
     /// For reading it.

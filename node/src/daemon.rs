@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
+use crate::api::{self, Facts};
 use crate::client::{ClientError, Home, Vault, backup};
 use crate::config::Config;
 use crate::engine::{Engine, EngineSetup, Inboxes, Net};
@@ -41,6 +42,14 @@ pub enum NodeError {
     /// The shard store did not open.
     #[error(transparent)]
     Store(#[from] fincrypt_storage::shards::StoreError),
+    /// The local interface did not start.
+    #[error("the local interface cannot listen on {address}: {source}; choose another --api address, or off")]
+    Api {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
     /// Signals cannot be waited for.
     #[error("cannot wait for signals: {0}")]
     Signals(std::io::Error),
@@ -98,6 +107,7 @@ pub async fn run(
         _ => None,
     };
 
+    let served = store.clone();
     let (mediate_in, mediate_out) = mpsc::channel(INBOX);
     let (shard_in, shard_out) = mpsc::channel(INBOX);
     let (offers_in, offers_out) = mpsc::channel(NEWS);
@@ -147,7 +157,16 @@ pub async fn run(
         // A thread of its own: a backup works the disk and the CPU hard.
         tasks.spawn_blocking(move || handle.block_on(keep_backing_up(vault, interval, stopping)));
     }
-    print_ready(&net, &bound);
+    let api = match config.api {
+        Some(address) => {
+            let facts = Facts { net: net.clone(), roles, listen: bound.clone(), store: served };
+            let (url, server) = api::start(address, &home, facts, stop.subscribe()).await?;
+            tasks.spawn(server);
+            url
+        }
+        None => "off".to_owned(),
+    };
+    print_ready(&net, &bound, &api);
 
     let mut terminate = signal(SignalKind::terminate()).map_err(NodeError::Signals)?;
     tokio::select! {
@@ -167,12 +186,12 @@ pub async fn run(
 }
 
 /// `ready peer=PEERID listen=MULTIADDR[,…] api=URL|off`
-fn print_ready(net: &Net, bound: &[Multiaddr]) {
+fn print_ready(net: &Net, bound: &[Multiaddr], api: &str) {
     let peer = peer_of(&net.own()).map(|peer| peer.to_string()).unwrap_or_default();
     let listen: Vec<String> = bound.iter().map(ToString::to_string).collect();
     let mut out = std::io::stdout().lock();
     // Nobody reading the line is no reason not to serve.
-    let _ = writeln!(out, "ready peer={peer} listen={} api=off", listen.join(","));
+    let _ = writeln!(out, "ready peer={peer} listen={} api={api}", listen.join(","));
     let _ = out.flush();
 }
 

@@ -4,6 +4,7 @@
 //! meet the network and the clock.
 
 mod accounts;
+mod api;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -42,7 +42,7 @@ struct Args {
     /// Seconds of an epoch.
     #[arg(long, global = true)]
     epoch: Option<String>,
-    /// Address of the local interface, or off.
+    /// Loopback address of the local interface, or off.
     #[arg(long, global = true)]
     api: Option<String>,
     /// Satoshi per GiB-month, three decimals.

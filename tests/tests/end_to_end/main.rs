@@ -3,6 +3,7 @@
 mod backup;
 mod crashes;
 mod hostile;
+mod local_interface;
 mod refusals;
 mod restoring;
 mod verification;

@@ -1,0 +1,179 @@
+//! The local interface: JSON and metrics for this machine's user.
+//!
+//! It listens on loopback only. Every request needs the token in `api.token` (mode 0600, new at
+//! every start) as `Authorization: Bearer …`, and a `Host` that names loopback, so that a web page
+//! cannot reach it under a name of its own.
+//!
+//! * `GET /api/v1/node`: version, peer, network, roles, addresses, connections, storage.
+//! * `GET /metrics`: the same numbers in OpenMetrics text.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use fincrypt_protocol::net::{Roles, peer_of};
+use fincrypt_storage::shards::ShardStore;
+use libp2p::Multiaddr;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use crate::client::{ClientError, Home};
+use crate::daemon::NodeError;
+use crate::engine::Net;
+
+/// What the interface tells about.
+pub(crate) struct Facts {
+    pub(crate) net: Net,
+    pub(crate) roles: Roles,
+    pub(crate) listen: Vec<Multiaddr>,
+    pub(crate) store: Option<ShardStore>,
+}
+
+#[derive(Serialize)]
+struct StorageInfo {
+    used_bytes: u64,
+    capacity_bytes: u64,
+    free_bytes: u64,
+    accounts: usize,
+}
+
+#[derive(Serialize)]
+struct NodeInfo {
+    version: &'static str,
+    peer: String,
+    network: String,
+    roles: Vec<&'static str>,
+    listen: Vec<String>,
+    connected_peers: usize,
+    dht_peers: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    storage: Option<StorageInfo>,
+}
+
+impl Facts {
+    async fn info(&self) -> NodeInfo {
+        let storage = self.store.as_ref().map(|store| StorageInfo {
+            used_bytes: store.used(),
+            capacity_bytes: store.capacity(),
+            free_bytes: store.free(),
+            accounts: store.accounts().len(),
+        });
+        NodeInfo {
+            version: env!("CARGO_PKG_VERSION"),
+            peer: peer_of(&self.net.own()).map(|peer| peer.to_string()).unwrap_or_default(),
+            network: self.net.network().to_string(),
+            roles: self.roles.iter().map(fincrypt_protocol::net::Role::name).collect(),
+            listen: self.listen.iter().map(ToString::to_string).collect(),
+            connected_peers: self.net.connected().await.len(),
+            dht_peers: self.net.dht_peers().await,
+            storage,
+        }
+    }
+}
+
+struct Access {
+    /// Hash of the token: comparing hashes takes the same time whatever is sent.
+    token: blake3::Hash,
+    port: u16,
+}
+
+fn names_loopback(headers: &HeaderMap, port: u16) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let allowed = ["127.0.0.1", "localhost", "[::1]"].map(|name| format!("{name}:{port}"));
+    host.is_some_and(|host| allowed.iter().any(|name| name == host))
+}
+
+async fn admit(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+    if !names_loopback(request.headers(), access.port) {
+        return (StatusCode::MISDIRECTED_REQUEST, "this interface answers on loopback only").into_response();
+    }
+    let sent = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let sent = sent.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+    if blake3::hash(sent.as_bytes()) != access.token {
+        return (StatusCode::UNAUTHORIZED, "send the token in the home's api.token").into_response();
+    }
+    next.run(request).await
+}
+
+async fn node(State(facts): State<Arc<Facts>>) -> Json<NodeInfo> {
+    Json(facts.info().await)
+}
+
+async fn metrics(State(facts): State<Arc<Facts>>) -> impl IntoResponse {
+    let info = facts.info().await;
+    let mut text = String::new();
+    let mut gauge = |name: &str, help: &str, value: u64| {
+        text.push_str(&format!(
+            "# HELP fincrypt_{name} {help}\n# TYPE fincrypt_{name} gauge\nfincrypt_{name} {value}\n"
+        ));
+    };
+    gauge("connected_peers", "Peers with a connection.", info.connected_peers as u64);
+    gauge("dht_peers", "Peers in the routing table.", info.dht_peers as u64);
+    if let Some(storage) = info.storage {
+        gauge("storage_used_bytes", "Bytes that shard files take.", storage.used_bytes);
+        gauge("storage_capacity_bytes", "Bytes that shard files may take.", storage.capacity_bytes);
+        gauge("storage_free_bytes", "Bytes that still fit.", storage.free_bytes);
+    }
+    text.push_str("# EOF\n");
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+}
+
+fn new_token(home: &Home) -> Result<Zeroizing<String>, ClientError> {
+    let mut random = Zeroizing::new([0; 32]);
+    getrandom::fill(random.as_mut_slice()).map_err(|_| ClientError::Inner)?;
+    let token: Zeroizing<String> = Zeroizing::new(random.iter().map(|byte| format!("{byte:02x}")).collect());
+    let path = home.path().join("api.token");
+    fincrypt_storage::durable::write_file(&path, token.as_bytes(), 0o600).map_err(ClientError::io(&path))?;
+    Ok(token)
+}
+
+/// Listens; the interface's URL, and the server to run until told to stop.
+pub(crate) async fn start(
+    address: SocketAddr,
+    home: &Home,
+    facts: Facts,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(String, impl Future<Output = ()> + Send + 'static), NodeError> {
+    let refused = |source| NodeError::Api { address, source };
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let bound = listener.local_addr().map_err(refused)?;
+    let token = new_token(home)?;
+    let access = Arc::new(Access { token: blake3::hash(token.as_bytes()), port: bound.port() });
+    let router = Router::new()
+        .route("/api/v1/node", get(node))
+        .route("/metrics", get(metrics))
+        .layer(middleware::from_fn_with_state(access, admit))
+        .with_state(Arc::new(facts));
+    let stopped = async move { drop(stop.changed().await) };
+    let server = async move {
+        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped).await {
+            tracing::error!(%error, "the local interface has stopped");
+        }
+    };
+    Ok((format!("http://{bound}"), server))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_names_with_the_right_port_are_answered() {
+        let host = |host: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().expect("a header"));
+            names_loopback(&headers, 7070)
+        };
+        assert!(host("127.0.0.1:7070") && host("localhost:7070") && host("[::1]:7070"));
+        assert!(!host("evil.example:7070") && !host("127.0.0.1:80") && !host("127.0.0.1"));
+        assert!(!names_loopback(&HeaderMap::new(), 7070));
+    }
+}
