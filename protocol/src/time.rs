@@ -22,6 +22,13 @@ impl UnixTime {
         Self(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs())
     }
 
+    /// The machine's clock, with the nanoseconds after the second.
+    #[must_use]
+    pub fn now_with_nanos() -> (Self, u32) {
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        (Self(now.as_secs()), now.subsec_nanos())
+    }
+
     /// Seconds after the epoch.
     #[must_use]
     pub const fn secs(self) -> u64 {

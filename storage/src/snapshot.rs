@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! snapshot = { "t": uint,        time, Unix seconds
+//!              "n": uint,        nanoseconds after that second
 //!              "h": text,        host, at most 255 bytes
 //!              "r": [* root],    at most 1,024
 //!              "f": uint,        files
@@ -41,6 +42,9 @@ pub struct Snapshot {
     /// When the scan began.
     #[serde(rename = "t")]
     pub time: UnixTime,
+    /// Nanoseconds after that second: they tell snapshots of one second apart.
+    #[serde(rename = "n")]
+    pub nanos: u32,
     /// The machine's name, at most 255 bytes.
     #[serde(rename = "h")]
     pub host: String,
@@ -108,8 +112,8 @@ pub enum SnapshotError {
     /// A folder's path has a component that is no name.
     #[error("a folder's path is not valid")]
     Path(#[from] NameError),
-    /// A folder's mode has unknown bits, or its time too many nanoseconds.
-    #[error("a folder's mode or time is out of bounds")]
+    /// A folder's mode has unknown bits, or a time has too many nanoseconds.
+    #[error("a mode or time is out of bounds")]
     Metadata,
 }
 
@@ -136,6 +140,9 @@ impl Snapshot {
     }
 
     fn check(&self) -> Result<(), SnapshotError> {
+        if self.nanos >= 1_000_000_000 {
+            return Err(SnapshotError::Metadata);
+        }
         at_most("host name", self.host.len(), MAX_HOST)?;
         at_most("program name", self.program.len(), MAX_PROGRAM)?;
         at_most("list of folders", self.roots.len(), MAX_ROOTS)?;
@@ -233,6 +240,7 @@ mod tests {
     fn sample() -> Snapshot {
         Snapshot {
             time: UnixTime::from_secs(1_800_000_000),
+            nanos: 5,
             host: "host".into(),
             roots: vec![Root {
                 path: b"/home/\xffa".to_vec(),

@@ -126,7 +126,8 @@ async fn backup_in(
     folders: &[PathBuf],
     progress: &Progress,
 ) -> Result<BackupReport, ClientError> {
-    let (begun, started) = (Instant::now(), UnixTime::now());
+    let begun = Instant::now();
+    let (started, nanos) = UnixTime::now_with_nanos();
     let link = vault.link(&swarm.net).await?;
     let fetcher = vault.fetcher(&swarm.net, Some(link.clone()))?;
     let head = vault.current_head(&link).await?;
@@ -144,7 +145,7 @@ async fn backup_in(
         mandate: vault.mandate(link.node())?,
     };
     let mut run = Run { vault, link, upload, fetcher, code: quote.code, traffic: Traffic::default() };
-    let (snapshot, counts) = run.store_files(folders, &mut journal, started, progress).await?;
+    let (snapshot, counts) = run.store_files(folders, &mut journal, (started, nanos), progress).await?;
     let pieces = run.store_index(&journal.stored, 0).await?;
     let head = run.commit(head, pieces, started).await?;
 
@@ -188,7 +189,7 @@ impl Run<'_> {
         &mut self,
         folders: &[PathBuf],
         journal: &mut RunJournal,
-        started: UnixTime,
+        (started, nanos): (UnixTime, u32),
         progress: &Progress,
     ) -> Result<(fincrypt_storage::blob::BlobId, Counts), ClientError> {
         let resumed = BlobIndex::new(MemoryKv::default());
@@ -209,7 +210,7 @@ impl Run<'_> {
         let pipeline = pipeline.map_err(explain)?;
         let scanner = Scanner::new(folders.to_vec(), &self.vault.config.exclude)
             .map_err(|error| ClientError::Damaged(error.to_string()))?;
-        let producer = tokio::task::spawn_blocking(move || pipeline.run(&scanner, host(), started));
+        let producer = tokio::task::spawn_blocking(move || pipeline.run(&scanner, host(), nanos));
         let upload = self.upload.clone();
         let uploaded = {
             let mut uploads = futures::stream::poll_fn(|cx| segments.poll_recv(cx))

@@ -76,6 +76,7 @@ pub(crate) struct Pipeline {
     links: HashMap<(u64, u64), u64>,
     counts: Counts,
     progress: Progress,
+    started: UnixTime,
 }
 
 /// What a pipeline is made from.
@@ -111,20 +112,23 @@ impl Pipeline {
             links: HashMap::new(),
             counts: Counts::default(),
             progress,
+            started,
         })
     }
 
-    /// Scans the folders and stores everything new; the snapshot's id and what was counted.
+    /// Scans the folders and stores everything new; the snapshot's id and what was counted. The
+    /// scan began `nanos` nanoseconds after the second it was set up with.
     pub(crate) fn run(
         mut self,
         scanner: &Scanner,
         host: String,
-        started: UnixTime,
+        nanos: u32,
     ) -> Result<(BlobId, Counts), PipelineError> {
         scanner.scan(&mut self)?;
         self.flush_cache()?;
         let snapshot = Snapshot {
-            time: started,
+            time: self.started,
+            nanos,
             host,
             roots: std::mem::take(&mut self.roots),
             files: self.counts.files,

@@ -122,7 +122,7 @@ impl BlobReader {
             let snapshot = Snapshot::decode(&self.blob(&id).await?).map_err(|error| damaged(&error))?;
             all.push((SnapshotId::new(id), snapshot));
         }
-        all.sort_by_key(|(id, snapshot)| (snapshot.time, *id));
+        all.sort_by_key(|(id, snapshot)| (snapshot.time, snapshot.nanos, *id));
         Ok(all)
     }
 

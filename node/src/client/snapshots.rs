@@ -229,7 +229,8 @@ mod tests {
         };
         let roots = vec![root("/a/docs"), root("/b/docs"), root("/")];
         let (host, program) = (String::new(), String::new());
-        let snapshot = Snapshot { time: UnixTime::from_secs(0), host, roots, files: 0, bytes: 0, program };
+        let snapshot =
+            Snapshot { time: UnixTime::from_secs(0), nanos: 0, host, roots, files: 0, bytes: 0, program };
         let names: Vec<_> =
             root_names(&snapshot).expect("named").iter().map(|name| name.as_bytes().to_vec()).collect();
         assert_eq!(names, [b"docs".to_vec(), b"docs-2".to_vec(), b"root".to_vec()]);
