@@ -55,7 +55,7 @@ pub(super) fn main(args: Vec<OsString>) -> Exit {
     };
     super::log(match (args.quiet, args.verbose) {
         (true, _) => "off",
-        (_, 0) => "error",
+        (_, 0) => "off,fincrypt_node=warn,fincrypt_storage=warn",
         (_, 1) => "fincrypt_node=info,fincrypt_storage=info,warn",
         _ => "fincrypt_node=debug,fincrypt_storage=debug,info",
     });
