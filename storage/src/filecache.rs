@@ -283,19 +283,4 @@ mod tests {
         let value = encode(&meta(), content, &node.xattrs).expect("encodes");
         crate::vectors::check("file-cache.hex", &crate::vectors::hex(&value));
     }
-
-    #[test]
-    #[ignore = "measures; run with --release --nocapture"]
-    fn many_lookups_are_quick() {
-        let cache = cache(1004);
-        let paths: Vec<_> = (0..35_000).map(|i| format!("/home/user/folder/file-{i}")).collect();
-        let mut batch = Batch::default();
-        for path in &paths {
-            cache.remember(Path::new(path), &meta(), &node(vec![]), &mut batch);
-        }
-        cache.store.apply(&batch).expect("applies");
-        let started = std::time::Instant::now();
-        assert!(paths.iter().all(|path| cache.lookup(Path::new(path), &meta()).is_some()));
-        println!("35,000 lookups in {:?}", started.elapsed());
-    }
 }

@@ -136,8 +136,13 @@ async fn restore_state(
     for (slot, holders) in accounts {
         let head = vault.best_head(slot, &holders).await;
         let now = UnixTime::now();
+        let own = vault.keys.root.account(slot).account();
         let mandates = holders.mandates.iter().filter_map(|mandate| mandate.verify(network, now).ok());
-        let mediator = mandates.max_by_key(|mandate| mandate.sequence).map(|mandate| mandate.mediator);
+        // A holder could show somebody else's mandate, to lead us to a mediator of its choice.
+        let mediator = mandates
+            .filter(|mandate| mandate.account == own)
+            .max_by_key(|mandate| mandate.sequence)
+            .map(|mandate| mandate.mediator);
         let (account, registration) =
             (vault.keys.root.account(slot), vault.keys.registration(network, slot)?);
         let fetcher = Fetcher::new(swarm.net.clone(), None, account, registration, vault.keys.root.tag_key());

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use fincrypt_protocol::record::{Mandate, Receipt};
-use fincrypt_protocol::{Manifest, Network, RunId, ShardIndex, Signed, UnixTime};
+use fincrypt_protocol::{Manifest, Network, Refusal, RunId, ShardIndex, Signed, UnixTime};
 use fincrypt_storage::segment::SealedSegment;
 use futures::{StreamExt, TryStreamExt};
 
@@ -12,6 +12,9 @@ use super::link::Link;
 
 /// Shards of one segment on the way at once.
 const SHARDS_AT_ONCE: usize = 6;
+
+/// Times a segment is announced: a mediator that started again does not know it any more.
+const OPENINGS: usize = 3;
 
 /// What a run uploads under.
 #[derive(Clone)]
@@ -28,21 +31,31 @@ impl Upload {
     /// # Errors
     /// [`ClientError`] if the mediator refuses or the receipts do not show enough keepers.
     pub(crate) async fn store(&self, sealed: &SealedSegment) -> Result<u64, ClientError> {
+        let mut sent = 0;
+        for _ in 1..OPENINGS {
+            match self.store_once(sealed, &mut sent).await {
+                Err(ClientError::Call(error)) if error.refusal() == Some(Refusal::UnknownSegment) => {}
+                other => return other.map(|()| sent),
+            }
+        }
+        self.store_once(sealed, &mut sent).await.map(|()| sent)
+    }
+
+    async fn store_once(&self, sealed: &SealedSegment, sent: &mut u64) -> Result<(), ClientError> {
         let manifest = &sealed.manifest;
         let segment = manifest.id();
         let missing =
             self.link.open_segment(self.run, self.mandate.clone(), manifest.clone(), sealed.tag).await?;
         let wanted: Vec<ShardIndex> =
             manifest.code().indices().filter(|index| missing >> index.get() & 1 == 1).collect();
-        let sent = wanted.len() as u64 * u64::from(manifest.shard_len().get());
+        *sent += wanted.len() as u64 * u64::from(manifest.shard_len().get());
         futures::stream::iter(wanted)
             .map(|index| self.link.put(segment, index, sealed.data_shard(index)))
             .buffer_unordered(SHARDS_AT_ONCE)
             .try_collect::<Vec<()>>()
             .await?;
         let receipts = self.link.commit(segment).await?;
-        self.check(manifest, &receipts)?;
-        Ok(sent)
+        self.check(manifest, &receipts)
     }
 
     /// A segment counts as stored when enough distinct nodes signed for distinct shards of it.

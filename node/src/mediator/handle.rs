@@ -130,7 +130,7 @@ impl MediatorRole {
             return Err(Refusal::Invalid);
         }
         let id = manifest.id();
-        if self.open.get(account, id).is_none() {
+        if !self.open.adopt(from, account, id) {
             let known = self.records.segment(&account, &id)?;
             let record = match known {
                 Some(record) if record.manifest == manifest && record.tag == tag => record,

@@ -136,6 +136,13 @@ impl OpenSegments {
         Ok(segment)
     }
 
+    /// Passes an open segment to the peer `owner`; whether there is one.
+    pub(crate) fn adopt(&self, owner: NodeId, account: AccountId, id: SegmentId) -> bool {
+        let mut open = lock(&self.0);
+        let entry = open.get_mut(&(account, id));
+        entry.map(|entry| (entry.owner, entry.touched) = (owner, Instant::now())).is_some()
+    }
+
     pub(crate) fn get(&self, account: AccountId, id: SegmentId) -> Option<Arc<OpenSegment>> {
         let mut open = lock(&self.0);
         let entry = open.get_mut(&(account, id))?;

@@ -253,22 +253,3 @@ fn paths_are_absolute_and_plain() {
     let missing = Scanner::new(vec!["/missing/../x".into()], &[]);
     assert!(matches!(missing, Err(ScanError::Path { .. })));
 }
-
-#[test]
-#[ignore = "measures; run with --release --nocapture"]
-fn a_scan_of_many_files_is_quick() {
-    let temp = TempDir::new().expect("temporary folder");
-    for dir in 0..350 {
-        let dir = temp.path().join(format!("dir-{dir}"));
-        fs::create_dir(&dir).expect("creates");
-        (0..100).for_each(|file| fs::write(dir.join(format!("file-{file}")), b"x").expect("writes"));
-    }
-    for excludes in [&[][..], &["*.o".to_owned(), "target/".to_owned()][..]] {
-        let scanner = Scanner::new(vec![temp.path().to_owned()], excludes).expect("prepares");
-        let mut log = Log { root: temp.path().to_owned(), ..Log::default() };
-        let started = std::time::Instant::now();
-        let Ok(()) = scanner.scan(&mut log);
-        println!("{} lines in {:?}", log.lines.len(), started.elapsed());
-        assert_eq!(log.lines.len(), 35_000 + 2 * 351);
-    }
-}

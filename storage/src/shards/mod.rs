@@ -5,7 +5,9 @@
 
 mod file;
 mod index;
+mod reconcile;
 mod store;
 
 pub use file::{CheckedShard, ShardMeta, WrongShard};
-pub use store::{HeldSegment, HeldShard, PutOutcome, ShardStore, StoreError, StoreReport};
+pub use reconcile::StoreReport;
+pub use store::{HeldSegment, HeldShard, PutOutcome, ShardStore, StoreError};

@@ -11,6 +11,7 @@ use fincrypt_protocol::{AccountId, Manifest, RunId, SegmentId, ShardId, ShardInd
 
 use super::file::{self, CheckedShard, ShardMeta};
 use super::index::{FileEntry, FileKey, ShardTable};
+use super::reconcile::StoreReport;
 use crate::durable::sync_dir;
 use crate::kv::KvError;
 use crate::state::State;
@@ -48,21 +49,6 @@ pub enum StoreError {
     /// The index failed.
     #[error(transparent)]
     State(#[from] KvError),
-}
-
-/// What opening found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct StoreReport {
-    /// Shards held.
-    pub shards: u64,
-    /// Files that the index did not know and were taken in again.
-    pub adopted: u64,
-    /// Shards that the index knew and whose files are gone.
-    pub lost: u64,
-    /// Files that are no shards; left alone.
-    pub foreign: u64,
-    /// Unfinished files that were removed.
-    pub unfinished: u64,
 }
 
 /// Whether a put changed anything.
@@ -114,14 +100,9 @@ struct Inner {
 #[derive(Clone)]
 pub struct ShardStore(Arc<Inner>);
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
+pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
     let path = path.to_owned();
     move |source| StoreError::Io { path, source }
-}
-
-fn parse_name(name: &str) -> Option<FileKey> {
-    let (shard, account) = name.split_once('.')?;
-    Some(FileKey { shard: shard.parse().ok()?, account: account.parse().ok()? })
 }
 
 /// Gives back what a put had reserved.
@@ -169,56 +150,20 @@ impl ShardStore {
         self.0.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The index.
+    pub(super) fn table(&self) -> &ShardTable {
+        &self.0.table
+    }
+
     fn folder(&self, first: u8) -> PathBuf {
         self.0.dir.join(format!("{first:02x}"))
     }
 
-    fn path(&self, key: &FileKey) -> PathBuf {
+    pub(super) fn path(&self, key: &FileKey) -> PathBuf {
         self.folder(key.shard.as_bytes()[0]).join(format!("{}.{}", key.shard, key.account))
     }
 
-    /// Compares one folder with the index. A 256th of the store at a time, so memory stays small.
-    fn reconcile(&self, first: u8, folder: &Path, report: &mut StoreReport) -> Result<(), StoreError> {
-        let mut on_disk = HashSet::new();
-        for entry in std::fs::read_dir(folder).map_err(at(folder))? {
-            let name = entry.map_err(at(folder))?.file_name();
-            match name.to_str().and_then(parse_name) {
-                Some(key) if key.shard.as_bytes()[0] == first => drop(on_disk.insert(key)),
-                _ => report.foreign += 1,
-            }
-        }
-        let mut after = None;
-        loop {
-            let page = self.0.table.files(&[first], after.as_ref())?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(*last);
-            for (key, entry) in page {
-                if on_disk.remove(&key) {
-                    self.count(&key.account, entry.file_len);
-                    report.shards += 1;
-                } else {
-                    self.0.table.remove(&key, &entry)?;
-                    report.lost += 1;
-                }
-            }
-        }
-        for key in on_disk {
-            match file::read_meta(&self.path(&key)) {
-                Ok((meta, file_len))
-                    if meta.account == key.account && meta.manifest.shard(meta.index) == Some(key.shard) =>
-                {
-                    self.0.table.insert(&key, &FileEntry::new(&meta, file_len))?;
-                    self.count(&key.account, file_len);
-                    report.adopted += 1;
-                    report.shards += 1;
-                }
-                _ => report.foreign += 1,
-            }
-        }
-        Ok(())
-    }
-
-    fn count(&self, account: &AccountId, bytes: u64) {
+    pub(super) fn count(&self, account: &AccountId, bytes: u64) {
         let mut usage = self.usage();
         usage.used += bytes;
         *usage.accounts.entry(*account).or_default() += bytes;
