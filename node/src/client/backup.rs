@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use fincrypt_protocol::{Code, Manifest, UnixTime};
+use fincrypt_protocol::{Code, Manifest, ShardLen, UnixTime};
 use fincrypt_storage::blob::BlobKind;
 use fincrypt_storage::catalog;
 use fincrypt_storage::compress::BlobMaker;
@@ -72,6 +72,8 @@ impl BackupReport {
 
 /// Segments uploaded at once: what a mediator keeps open for a client.
 const SEGMENTS_AT_ONCE: usize = fincrypt_protocol::limits::MAX_OPEN_SEGMENTS;
+/// A run that took longer is kept before its head: its first segments would lapse after seven days.
+const KEEP_EARLY: Duration = Duration::from_secs(3 * 24 * 3600);
 /// Times a head is rebased on another device's before giving up.
 const REBASES: usize = 8;
 
@@ -138,6 +140,16 @@ async fn backup_in(
     let account = vault.keys.root.account(vault.slot()?).account();
     let path = vault.home.run_journal();
     let mut journal = RunJournal::open(&path, &account, started)?;
+    if let Some((run, stored)) = journal.abandoned.take() {
+        // It was committed, but perhaps never said that it is to be kept.
+        let mut committed = false;
+        for (manifest, _) in &stored {
+            committed |= vault.index.manifest(&manifest.id())?.is_some();
+        }
+        if committed {
+            link.keep(vault.keep(run)?).await?;
+        }
+    }
     let upload = Upload {
         link: link.clone(),
         network: vault.network(),
@@ -147,6 +159,9 @@ async fn backup_in(
     let mut run = Run { vault, link, upload, fetcher, code: quote.code, traffic: Traffic::default() };
     let (snapshot, counts) = run.store_files(folders, &mut journal, (started, nanos), progress).await?;
     let pieces = run.store_index(&journal.stored, 0).await?;
+    if UnixTime::now().since(journal.started) > KEEP_EARLY {
+        run.link.keep(vault.keep(journal.run)?).await?;
+    }
     let head = run.commit(head, pieces, started).await?;
 
     // The head is committed: what follows only makes it known.
@@ -269,15 +284,23 @@ impl Run<'_> {
 
     /// Merges pieces of the catalog until there is room for `new` more references.
     async fn merge(&mut self, mut refs: Vec<CatalogRef>, new: usize) -> Result<Vec<CatalogRef>, ClientError> {
-        while let Some(merge) = catalog::plan(&refs.iter().map(|r| r.level).collect::<Vec<_>>(), new) {
-            let taken: Vec<CatalogRef> = merge.take.iter().map(|at| refs[*at]).collect();
+        loop {
+            // A full segment gains nothing by being merged: it would only be stored again.
+            let full = |r: &CatalogRef| r.shard_len == ShardLen::FULL && r.code.data() >= self.code.data();
+            let mergeable: Vec<CatalogRef> = refs.iter().filter(|r| !full(r)).copied().collect();
+            let levels: Vec<u8> = mergeable.iter().map(|r| r.level).collect();
+            let Some(merge) = catalog::plan(&levels, new) else { return Ok(refs) };
+            let taken: Vec<CatalogRef> = merge.take.iter().map(|at| mergeable[*at]).collect();
             let pieces = self.vault.read_pieces(&self.fetcher, &taken).await?;
             let segments: Vec<_> = pieces.into_iter().flat_map(|piece| piece.segments).collect();
             let merged = self.store_index(&segments, merge.level).await?;
+            let gained = merged.len() < taken.len();
             refs.retain(|reference| !taken.contains(reference));
             refs.extend(merged);
+            if !gained {
+                return Ok(refs);
+            }
         }
-        Ok(refs)
     }
 
     /// Commits a new head over `base`, or over whatever another device made of it meanwhile.

@@ -1,6 +1,7 @@
 //! The client's side of `/shard/1`: straight to the holders of an account's shards.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use fincrypt_protocol::admission::holders_key;
@@ -15,6 +16,10 @@ use crate::engine::{CallError, Net};
 
 /// Holders asked at once.
 const AT_ONCE: usize = 16;
+/// How long one holder may take for what is not a shard.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Shards that one holder's list may name: 1 TiB of full ones.
+const MAX_LISTED: usize = 1 << 20;
 
 /// The storage nodes that hold shards of one account and answered.
 pub(crate) struct Holders {
@@ -57,7 +62,7 @@ impl Holders {
         let asking = self.nodes.iter().map(|node| {
             let (frame, read) = (Frame::bare(request.clone()), &read);
             async move {
-                let answer = self.net.shard(*node, frame).await.ok()?;
+                let answer = tokio::time::timeout(ANSWER, self.net.shard(*node, frame)).await.ok()?.ok()?;
                 read(answer.header).map(|value| (*node, value))
             }
         });
@@ -117,7 +122,7 @@ impl Holders {
             segments.extend(shards.iter().map(|(segment, ..)| *segment));
             let last = shards.last().map(|(segment, index, _)| (*segment, *index));
             // A page that does not go on ends the list, whatever the node says.
-            if !more || last.is_none() || last <= after {
+            if !more || last.is_none() || last <= after || segments.len() >= MAX_LISTED {
                 return segments;
             }
             after = last;

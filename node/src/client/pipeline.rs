@@ -207,16 +207,24 @@ impl Pipeline {
     }
 
     fn is_stored(&self, content: &Content) -> Result<bool, PipelineError> {
-        let blobs: Box<dyn Iterator<Item = &BlobId>> = match content {
-            Content::Lists(lists) => Box::new(lists.iter()),
-            Content::Inline(pieces) => Box::new(pieces.iter().filter_map(|piece| match piece {
-                Piece::Data { blob, .. } => Some(blob),
-                Piece::Hole(_) => None,
-            })),
-        };
-        for blob in blobs {
-            if !self.knows(blob)? {
-                return Ok(false);
+        match content {
+            Content::Inline(pieces) => {
+                for piece in pieces {
+                    if let Piece::Data { blob, .. } = piece
+                        && !self.knows(blob)?
+                    {
+                        return Ok(false);
+                    }
+                }
+            }
+            // A list that a head refers to was committed with its data; one of an interrupted run
+            // may be stored without it.
+            Content::Lists(lists) => {
+                for list in lists {
+                    if !self.index.contains(list)? {
+                        return Ok(false);
+                    }
+                }
             }
         }
         Ok(true)

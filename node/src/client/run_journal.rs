@@ -23,6 +23,9 @@ const MAX_RECORD: u32 = 4 << 20;
 pub(crate) struct RunJournal {
     journal: Journal,
     pub(crate) run: RunId,
+    pub(crate) started: UnixTime,
+    /// An older run that is not gone on with, and what it stored.
+    pub(crate) abandoned: Option<(RunId, Vec<(Manifest, Directory)>)>,
     pub(crate) stored: Vec<(Manifest, Directory)>,
 }
 
@@ -64,19 +67,23 @@ impl RunJournal {
             }
             other => other.map_err(fail)?,
         };
+        let mut abandoned = None;
         if let Some((first, pieces)) = records.split_first()
             && let Some((run, owner, started)) = parse_header(first)
             && owner == *account
-            && now.since(started) < MAX_AGE
         {
             let stored = pieces.iter().filter_map(|piece| IndexPiece::decode(piece).ok());
-            return Ok(Self { journal, run, stored: stored.flat_map(|piece| piece.segments).collect() });
+            let stored = stored.flat_map(|piece| piece.segments).collect();
+            if now.since(started) < MAX_AGE {
+                return Ok(Self { journal, run, started, abandoned: None, stored });
+            }
+            abandoned = Some((run, stored));
         }
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|_| ClientError::Inner)?;
         let run = RunId::from_bytes(random);
         journal.rewrite(std::iter::once(header(run, account, now))).map_err(fail)?;
-        Ok(Self { journal, run, stored: Vec::new() })
+        Ok(Self { journal, run, started: now, abandoned, stored: Vec::new() })
     }
 
     /// Notes that a segment is stored. Not synced: a power cut only means that it is sent again.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use fincrypt_protocol::record::{Registration, login_message};
 use fincrypt_protocol::{
@@ -10,6 +11,10 @@ use fincrypt_protocol::{
 
 /// Peers with a nonce or a login. One entry is about 500 bytes, so this is at most a few MiB.
 const MAX_SESSIONS: usize = 4096;
+/// When there are too many, nonces older than this are forgotten first.
+const ASKED_LIFE: Duration = Duration::from_secs(60);
+/// And logins older than this, which are repeated when they are missed.
+const LOGIN_LIFE: Duration = Duration::from_secs(3600);
 
 /// The login was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -17,8 +22,8 @@ const MAX_SESSIONS: usize = 4096;
 pub struct LoginError;
 
 enum Session {
-    Asked(Nonce),
-    LoggedIn(Box<Verified<Registration>>),
+    Asked(Nonce, Instant),
+    LoggedIn(Box<Verified<Registration>>, Instant),
 }
 
 /// Who is logged in, by peer.
@@ -47,9 +52,16 @@ impl Sessions {
         let nonce = Nonce::from_bytes(bytes);
         let mut peers = self.lock();
         if peers.len() >= MAX_SESSIONS && !peers.contains_key(&peer) {
-            return None;
+            // A peer may have gone before its request was handled; nobody ends such a session.
+            peers.retain(|_, session| match session {
+                Session::Asked(_, since) => since.elapsed() < ASKED_LIFE,
+                Session::LoggedIn(_, since) => since.elapsed() < LOGIN_LIFE,
+            });
+            if peers.len() >= MAX_SESSIONS {
+                return None;
+            }
         }
-        peers.insert(peer, Session::Asked(nonce));
+        peers.insert(peer, Session::Asked(nonce, Instant::now()));
         Some(nonce)
     }
 
@@ -63,7 +75,7 @@ impl Sessions {
         registration: &Signed<Registration>,
         proof: &Signature,
     ) -> Result<Verified<Registration>, LoginError> {
-        let Some(Session::Asked(nonce)) = self.lock().remove(&peer) else {
+        let Some(Session::Asked(nonce, _)) = self.lock().remove(&peer) else {
             return Err(LoginError);
         };
         let registration = registration.verify(self.network, UnixTime::now()).map_err(|_| LoginError)?;
@@ -71,7 +83,7 @@ impl Sessions {
         if !registration.account.verifies(domain::LOGIN, &message, proof) {
             return Err(LoginError);
         }
-        self.lock().insert(peer, Session::LoggedIn(Box::new(registration.clone())));
+        self.lock().insert(peer, Session::LoggedIn(Box::new(registration.clone()), Instant::now()));
         Ok(registration)
     }
 
@@ -85,7 +97,7 @@ impl Sessions {
     #[must_use]
     pub fn registration(&self, peer: &NodeId) -> Option<Verified<Registration>> {
         match self.lock().get(peer) {
-            Some(Session::LoggedIn(registration)) => Some((**registration).clone()),
+            Some(Session::LoggedIn(registration, _)) => Some((**registration).clone()),
             _ => None,
         }
     }

@@ -1,5 +1,6 @@
 //! Heads and keeps: durable here first, then at the holders.
 
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use fincrypt_protocol::limits::{MAX_SEQUENCE_STEP, MAX_SHARDS};
@@ -30,19 +31,32 @@ impl MediatorRole {
         if new.account != account || new.head_key != registration.head_key || new.previous != expected {
             return Err(Refusal::Invalid);
         }
-        let current = self.records.head(&account)?;
-        if current.as_ref() != Some(head) {
-            if current.as_ref().map(Signed::head_hash) != expected {
-                return Err(Refusal::HeadMoved);
-            }
-            let known = current.and_then(|head| head.verify(self.network, UnixTime::now()).ok());
-            let known = known.map_or(0, |head| head.sequence);
-            if new.sequence <= known || new.sequence > known.saturating_add(MAX_SEQUENCE_STEP) {
-                return Err(Refusal::Invalid);
-            }
-            self.records.put_head(&account, head)?;
-        }
+        self.compare_and_swap(account, expected, head, new.sequence)?;
         self.spread_head(registration, head).await
+    }
+
+    /// One swap at a time: of two devices over one head, only one may win.
+    fn compare_and_swap(
+        &self,
+        account: AccountId,
+        expected: Option<HeadHash>,
+        head: &Signed<Head>,
+        sequence: u64,
+    ) -> Result<(), Refusal> {
+        let _one = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.records.head(&account)?;
+        if current.as_ref() == Some(head) {
+            return Ok(());
+        }
+        if current.as_ref().map(Signed::head_hash) != expected {
+            return Err(Refusal::HeadMoved);
+        }
+        let known = current.and_then(|head| head.verify(self.network, UnixTime::now()).ok());
+        let known = known.map_or(0, |head| head.sequence);
+        if sequence <= known || sequence > known.saturating_add(MAX_SEQUENCE_STEP) {
+            return Err(Refusal::Invalid);
+        }
+        self.records.put_head(&account, head)
     }
 
     async fn spread_head(
@@ -74,20 +88,29 @@ impl MediatorRole {
     }
 
     /// Takes an owner's keep: durable here, then told to every holder, now and until it hears.
-    pub(super) async fn keep(&self, account: AccountId, keep: &Signed<Keep>) -> Result<(), Refusal> {
+    pub(super) async fn keep(
+        self: &Arc<Self>,
+        account: AccountId,
+        keep: &Signed<Keep>,
+    ) -> Result<(), Refusal> {
         let statement = keep.verify(self.network, UnixTime::now()).map_err(|_| Refusal::Invalid)?;
         if statement.account != account {
             return Err(Refusal::Invalid);
         }
         let holders = self.records.holders(&account, usize::MAX)?;
         self.records.put_keep(keep, &account, &statement.run, &holders)?;
-        self.deliver_keeps().await;
+        let role = Arc::clone(self);
+        tokio::spawn(async move { role.deliver_keeps().await });
         Ok(())
     }
 
-    /// Tells holders of keeps they have not heard of.
+    /// Tells holders of keeps they have not heard of: a page at a time, going round, so that nodes
+    /// that never answer hold up nobody else's.
     pub(super) async fn deliver_keeps(&self) {
-        let Ok(pending) = self.records.pending_keeps(KEEPS_AT_ONCE) else { return };
+        let cursor = || self.keep_cursor.lock().unwrap_or_else(PoisonError::into_inner);
+        let after = cursor().take();
+        let Ok(pending) = self.records.pending_keeps(after.as_deref(), KEEPS_AT_ONCE) else { return };
+        *cursor() = pending.last().map(|pending| pending.key.clone());
         let telling = pending.into_iter().map(|pending| async move {
             let heard = self.tell(pending.node, Request::Keep { keep: pending.keep }).await;
             heard.then_some(pending.key)

@@ -8,7 +8,7 @@ mod placement;
 mod records;
 mod transfer;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fincrypt_protocol::admission::{AnnouncedRole, mediator_record_key, role_bucket, role_key};
@@ -44,6 +44,10 @@ pub struct MediatorRole {
     records: Records,
     directory: Directory,
     open: OpenSegments,
+    /// Held while a head is compared and swapped.
+    swapping: Mutex<()>,
+    /// Where the last round of undelivered keeps ended.
+    keep_cursor: Mutex<Option<Vec<u8>>>,
     key: SigningKey,
     terms: MediatorTerms,
 }
@@ -81,6 +85,8 @@ impl MediatorRole {
             accounts: Accounts::new(state.clone(), network),
             records: Records::new(state, network),
             open: OpenSegments::default(),
+            swapping: Mutex::default(),
+            keep_cursor: Mutex::default(),
             net,
             network,
             sessions,
@@ -130,7 +136,7 @@ impl MediatorRole {
                     false
                 }
             };
-            if put {
+            if put || self.net.dht_peers().await > 0 {
                 self.net.provide(role_key(AnnouncedRole::Mediator, role_bucket(&own))).await;
                 self.directory.discover().await;
             }

@@ -65,15 +65,18 @@ impl OpenSegment {
         lock(&self.record).slots.get(index.get()).cloned()
     }
 
-    /// Nodes that have, or were chosen for, a shard of this segment.
-    pub(crate) fn taken(&self) -> Vec<NodeId> {
-        lock(&self.record).slots.iter().filter_map(|slot| slot.node).collect()
-    }
-
-    /// Chooses another node for a shard.
-    pub(crate) fn reassign(&self, index: ShardIndex, node: NodeId) {
-        if let Some(slot) = lock(&self.record).slots.get_mut(index.get()) {
-            *slot = Slot { node: Some(node), receipt: None };
+    /// Chooses another node for a shard: the first of `candidates` that has no shard of this
+    /// segment. False if there is none.
+    pub(crate) fn reassign(&self, index: ShardIndex, candidates: &[NodeId]) -> bool {
+        let mut record = lock(&self.record);
+        let taken: Vec<NodeId> = record.slots.iter().filter_map(|slot| slot.node).collect();
+        let free = candidates.iter().find(|node| !taken.contains(node));
+        match (free, record.slots.get_mut(index.get())) {
+            (Some(node), Some(slot)) => {
+                *slot = Slot { node: Some(*node), receipt: None };
+                true
+            }
+            _ => false,
         }
     }
 

@@ -139,9 +139,13 @@ impl Records {
         self.state.commit(&batch).map_err(|error| failed(&error))
     }
 
-    /// Keeps still to be told, at most `most`.
-    pub(crate) fn pending_keeps(&self, most: usize) -> Result<Vec<PendingKeep>, Refusal> {
-        let entries = self.state.scan(PENDING_KEEPS, &[], None, most).map_err(|error| failed(&error))?;
+    /// Keeps still to be told, at most `most`, after the key `after`.
+    pub(crate) fn pending_keeps(
+        &self,
+        after: Option<&[u8]>,
+        most: usize,
+    ) -> Result<Vec<PendingKeep>, Refusal> {
+        let entries = self.state.scan(PENDING_KEEPS, &[], after, most).map_err(|error| failed(&error))?;
         let pending = entries.into_iter().filter_map(|(key, value)| {
             let node = NodeId::from_bytes(key.get(48..80)?.try_into().ok()?);
             let keep = Signed::<Keep>::from_bytes(&value).ok()?;

@@ -41,27 +41,32 @@ impl MediatorRole {
             if let Some(node) = slot.node {
                 match self.put_at(segment, index, node, payload.clone()).await {
                     Ok(()) => return Ok(()),
-                    Err(Refusal::WrongShard) => return Err(Refusal::WrongShard),
+                    // The client's fault, which another node would not forgive either.
+                    Err(
+                        refusal @ (Refusal::WrongShard
+                        | Refusal::NotMandated
+                        | Refusal::Invalid
+                        | Refusal::OtherRegistration),
+                    ) => return Err(refusal),
                     Err(refusal) => {
                         tracing::info!(%node, %refusal, "a storage node did not take a shard");
-                        self.directory.rest(&node);
+                        if refusal == Refusal::Failed {
+                            self.directory.rest(&node);
+                        }
                     }
                 }
             }
             let length = segment.record().manifest.shard_len().get();
-            let Some(substitute) = self.substitute(segment, length.into()).await else { break };
-            segment.reassign(index, substitute);
+            // Asked first, claimed after: another shard may be looking for a substitute too.
+            let candidates = self.directory.eligible(length.into()).await;
+            let order = draw(&candidates, candidates.len(), usize::MAX, system_random);
+            if !segment.reassign(index, &order) {
+                break;
+            }
         }
         let record = segment.record();
         let have = u8::try_from(record.receipts().count()).unwrap_or(u8::MAX);
         Err(Refusal::NotStored { have, need: record.manifest.code().stored_threshold() })
-    }
-
-    async fn substitute(&self, segment: &OpenSegment, bytes: u64) -> Option<NodeId> {
-        let taken = segment.taken();
-        let mut candidates = self.directory.eligible(bytes).await;
-        candidates.retain(|candidate| !taken.contains(&candidate.node));
-        draw(&candidates, 1, 1, system_random).first().copied()
     }
 
     async fn put_at(
@@ -134,6 +139,10 @@ impl MediatorRole {
                 },
             );
             futures::stream::iter(placing).buffer_unordered(usize::from(code.parity())).collect::<()>().await;
+            let (have, need) = (segment.record().receipts().count(), code.stored_threshold());
+            if have < usize::from(code.total()) {
+                return Err(Refusal::NotStored { have: u8::try_from(have).unwrap_or(u8::MAX), need });
+            }
             Ok(())
         };
         segment.parity.get_or_try_init(run).await.map(|_| ())

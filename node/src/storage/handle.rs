@@ -123,9 +123,9 @@ impl StorageRole {
         }
         let held = self.store.bytes_of(&account);
         if held.saturating_add(length.into()) > mandate.byte_cap {
-            return Err(Refusal::Full);
+            return Err(Refusal::NotMandated);
         }
-        let new = self.accounts.registration(&account)?.is_none();
+        let new = held == 0;
         let mut batch = Batch::default();
         self.accounts.admit_registration(&registration, &mut batch)?;
         self.accounts.admit_mandate(&mandate, &mut batch)?;

@@ -89,7 +89,7 @@ impl RecordStore for AdmittingStore {
                 if self.records.len() >= MAX_RECORDS {
                     self.drop_expired_records();
                 }
-                if self.records.len() >= MAX_RECORDS {
+                if self.records.len() >= MAX_RECORDS && record.publisher != Some(self.own) {
                     return Err(Error::MaxRecords);
                 }
             }
@@ -111,13 +111,13 @@ impl RecordStore for AdmittingStore {
     }
 
     fn add_provider(&mut self, record: ProviderRecord) -> Result<()> {
-        if self.providers.len() >= MAX_KEYS && !self.providers.contains_key(&record.key) {
+        let own = record.provider == self.own;
+        if !own && self.providers.len() >= MAX_KEYS && !self.providers.contains_key(&record.key) {
             self.drop_expired_providers();
             if self.providers.len() >= MAX_KEYS {
                 return Err(Error::MaxProvidedKeys);
             }
         }
-        let own = record.provider == self.own;
         let list = self.providers.entry(record.key.clone()).or_default();
         if let Some(old) = list.iter_mut().find(|old| old.provider == record.provider) {
             *old = record;

@@ -138,10 +138,10 @@ impl BlobAssembler {
         let slot =
             pending.parts.get_mut(usize::from(entry.part)).filter(|_| same).ok_or(SegmentError::Parts)?;
         if slot.is_none() {
-            self.pending_bytes += extent.len();
-            if self.pending_bytes > MAX_PENDING {
+            if self.pending_bytes + extent.len() > MAX_PENDING {
                 return Err(SegmentError::Parts);
             }
+            self.pending_bytes += extent.len();
             *slot = Some(extent);
         }
         if pending.parts.iter().any(Option::is_none) {

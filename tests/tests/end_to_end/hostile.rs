@@ -236,7 +236,7 @@ fn without_a_valid_mandate_of_its_own_nobody_can_add() {
         let small = stage.mandate_of(stage.mediator.own(), 1, later, LENGTH as u64 - 1);
         assert_eq!(
             stage.put(Placement { mandate: small, ..stage.placement(1) }, payload(1)).await,
-            Err(Refusal::Full)
+            Err(Refusal::NotMandated)
         );
         // A newer mandate supersedes: the older one cannot be replayed.
         let newer = stage.mandate_of(stage.mediator.own(), 9, later, cap);

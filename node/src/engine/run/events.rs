@@ -98,8 +98,9 @@ impl Engine {
             let _ = done.send(self.judge(peer, &version, shown));
         }
         if version != self.network.protocol("1") {
-            tracing::debug!("a peer of another network was disconnected");
-            let _ = self.swarm.disconnect_peer_id(peer);
+            // Not cut off at once: it has to learn from us, too, that the networks differ. Nothing is
+            // asked of it, so the connection soon ends as idle.
+            tracing::debug!("a peer belongs to another network");
             return;
         }
         self.identified.insert(peer, version);
