@@ -10,7 +10,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::durable;
@@ -149,7 +149,7 @@ impl Journal {
             bytes.resize(length as usize, 0);
             reader.read_exact(&mut bytes).map_err(io)?;
             if checksum(stated, &bytes) != head[4..] {
-                if next == end {
+                if next == end || journal.is_zero_from(offset, end).map_err(io)? {
                     break;
                 }
                 return Err(JournalError::Damaged { path: path.to_owned(), offset });
@@ -166,6 +166,21 @@ impl Journal {
         journal.file.seek(SeekFrom::Start(offset)).map_err(io)?;
         journal.length = offset;
         Ok((journal, replayed))
+    }
+
+    /// Whether the file holds nothing but zeros from `offset` to `end`: some file systems leave that
+    /// of an append that a power cut interrupted.
+    fn is_zero_from(&self, mut offset: u64, end: u64) -> io::Result<bool> {
+        let mut buffer = [0; 4096];
+        while offset < end {
+            let length = usize::try_from(end - offset).unwrap_or(usize::MAX).min(buffer.len());
+            self.file.read_exact_at(&mut buffer[..length], offset)?;
+            if buffer[..length].iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            offset += length as u64;
+        }
+        Ok(true)
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
@@ -297,6 +312,19 @@ mod tests {
         }
         std::fs::write(&path, &torn).expect("writes");
         assert_eq!(open(&path).expect("opens").2, vec![b"first".to_vec()]);
+    }
+
+    #[test]
+    fn zeros_that_a_power_cut_left_at_the_end_are_cut_off() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("log");
+        let (mut journal, ..) = open(&path).expect("opens");
+        journal.append(b"first").expect("appends");
+        let length = journal.length();
+        journal.file.set_len(length + 5000).expect("grows");
+        drop(journal);
+        let (_, replayed, back) = open(&path).expect("opens");
+        assert_eq!((back, replayed.cut), (vec![b"first".to_vec()], 5000));
     }
 
     #[test]
