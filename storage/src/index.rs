@@ -8,6 +8,8 @@
 //!
 //! A segment with very many blobs may stand in several pieces, each with some of its entries.
 
+use std::collections::BTreeMap;
+
 use fincrypt_protocol::{Code, Manifest, SegmentId, ShardId, ShardLen, cbor};
 
 use crate::blob::{BlobId, BlobKind, MAX_BLOB};
@@ -223,6 +225,27 @@ impl<K: KeyValue> BlobIndex<K> {
         self.all(MANIFESTS)?.into_iter().map(decode).collect()
     }
 
+    /// Everything that the index knows, as it is written into index pieces.
+    ///
+    /// # Errors
+    /// If the state fails.
+    pub fn segments(&self) -> Result<Vec<(Manifest, Directory)>, KvError> {
+        let mut entries: BTreeMap<SegmentId, Vec<Entry>> = BTreeMap::new();
+        for (_, value) in self.all(BLOBS)? {
+            let (segment, entry) = value.split_first_chunk::<32>().ok_or_else(|| corrupt(BLOBS))?;
+            let entry: &[u8; ENTRY_LEN] = entry.try_into().map_err(|_| corrupt(BLOBS))?;
+            let entry = Entry::decode(entry).map_err(|_| corrupt(BLOBS))?;
+            entries.entry(SegmentId::from_bytes(*segment)).or_default().push(entry);
+        }
+        let mut segments = Vec::with_capacity(entries.len());
+        for (id, mut entries) in entries {
+            entries.sort_by_key(|entry| entry.offset);
+            let manifest = self.manifest(&id)?.ok_or_else(|| corrupt(MANIFESTS))?;
+            segments.push((manifest, Directory::new(entries)));
+        }
+        Ok(segments)
+    }
+
     /// The ids of all snapshots.
     ///
     /// # Errors
@@ -319,5 +342,10 @@ mod tests {
         );
         assert_eq!(index.snapshots().expect("reads"), [BlobId::from_bytes([9; 32])]);
         assert_eq!(index.manifests().expect("reads").len(), 3);
+        let copy = BlobIndex::new(MemoryKv::default());
+        for (manifest, directory) in index.segments().expect("reads") {
+            copy.insert(&manifest, &directory).expect("inserted");
+        }
+        assert_eq!(copy.locate(&blob).expect("reads"), index.locate(&blob).expect("reads"));
     }
 }

@@ -1,5 +1,6 @@
 //! A backup: scan, upload, index, head, keep.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -158,11 +159,19 @@ async fn backup_in(
     };
     let mut run = Run { vault, link, upload, fetcher, code: quote.code, traffic: Traffic::default() };
     let (snapshot, counts) = run.store_files(folders, &mut journal, (started, nanos), progress).await?;
-    let pieces = run.store_index(&journal.stored, 0).await?;
+    let rebuilt = vault.is_rebuilt()?;
+    let mut listed = journal.stored.clone();
+    if rebuilt {
+        let own: HashSet<_> = listed.iter().map(|(manifest, _)| manifest.id()).collect();
+        listed.extend(
+            vault.index.segments()?.into_iter().filter(|(manifest, _)| !own.contains(&manifest.id())),
+        );
+    }
+    let pieces = run.store_index(&listed, 0).await?;
     if UnixTime::now().since(journal.started) > KEEP_EARLY {
         run.link.keep(vault.keep(journal.run)?).await?;
     }
-    let head = run.commit(head, pieces, started).await?;
+    let head = run.commit(head, pieces, started, rebuilt).await?;
 
     // The head is committed: what follows only makes it known.
     for (manifest, directory) in &journal.stored {
@@ -171,6 +180,7 @@ async fn backup_in(
     let refs: Vec<_> = head.body.refs.iter().map(|reference| reference.segment).collect();
     vault.mark_loaded(&refs)?;
     vault.set_head(head.head.signed())?;
+    vault.set_rebuilt(false)?;
     run.link.keep(vault.keep(journal.run)?).await?;
     journal.finish(&path)?;
 
@@ -309,11 +319,15 @@ impl Run<'_> {
         mut base: Option<OpenHead>,
         new: Vec<CatalogRef>,
         started: UnixTime,
+        rebuilt: bool,
     ) -> Result<OpenHead, ClientError> {
         let slot = self.vault.slot()?;
-        for _ in 0..REBASES {
-            let old = base.as_ref().map(|head| head.body.refs.clone()).unwrap_or_default();
-            let mut refs = self.merge(old, new.len()).await?;
+        for attempt in 0..REBASES {
+            // New pieces of a rebuilt index list everything: they take the old catalog's place,
+            // unless another device has written to it meanwhile.
+            let replaced = rebuilt && attempt == 0;
+            let old = base.as_ref().filter(|_| !replaced).map(|head| head.body.refs.clone());
+            let mut refs = self.merge(old.unwrap_or_default(), new.len()).await?;
             refs.extend(&new);
             let body = HeadBody {
                 refs,

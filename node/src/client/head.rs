@@ -93,7 +93,15 @@ impl Vault {
         if new.is_empty() {
             return Ok(());
         }
-        for piece in self.read_pieces(fetcher, &new).await? {
+        let pieces = match self.read_pieces(fetcher, &new).await {
+            // The index was rebuilt because the catalog cannot be read; the next backup replaces it.
+            Err(error) if self.is_rebuilt()? => {
+                tracing::warn!(%error, "the catalog cannot be read; the rebuilt index is used");
+                return Ok(());
+            }
+            other => other?,
+        };
+        for piece in pieces {
             for (manifest, directory) in &piece.segments {
                 self.index.insert(manifest, directory)?;
             }

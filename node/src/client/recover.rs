@@ -152,6 +152,7 @@ async fn restore_state(
             tracing::warn!(slot, "the catalog cannot be had; reading every segment instead");
             let segments = vault.rebuild_index(&fetcher).await?;
             restored.rebuilt_segments += segments;
+            vault.set_rebuilt(true)?;
             if head.is_none() && segments == 0 {
                 continue;
             }

@@ -255,6 +255,15 @@ impl Vault {
         self.set_fact("head", head.to_bytes()?)
     }
 
+    /// Whether the index was rebuilt from segments: the catalog is to be written anew.
+    pub(crate) fn is_rebuilt(&self) -> Result<bool, ClientError> {
+        Ok(self.fact("rebuilt")?.is_some_and(|value| value == [1]))
+    }
+
+    pub(crate) fn set_rebuilt(&self, rebuilt: bool) -> Result<(), ClientError> {
+        self.set_fact("rebuilt", vec![rebuilt.into()])
+    }
+
     pub(crate) fn registration(&self) -> Result<Signed<Registration>, ClientError> {
         Ok(self.keys.registration(self.network(), self.slot()?)?)
     }

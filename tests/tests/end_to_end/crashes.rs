@@ -107,4 +107,12 @@ fn with_every_head_and_index_lost_the_words_still_bring_everything_back_from_the
     assert_eq!(recovered["sequence"].as_u64(), Some(0), "{recovered}");
     let restored = world.restore(&machine, "latest", "restored");
     world.assert_equal(&restored);
+    // The next backup writes the catalog anew: another machine needs no rebuilding any more.
+    world.swarm.restart(Member::Mediator(0)).unwrap_or_else(|error| panic!("starts again: {error}"));
+    world.swarm.wait_eligible(&machine, 8, DEADLINE).unwrap_or_else(|error| panic!("{error}"));
+    world.ok(&machine, &["backup", text(&world.source)]);
+    let (last, restored) = world.bring_back("last-machine");
+    world.assert_equal(&restored);
+    let listed = world.ok(&last, &["snapshots"]);
+    assert_eq!(listed["snapshots"].as_array().map(Vec::len), Some(2), "{listed}");
 }
