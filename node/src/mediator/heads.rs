@@ -31,7 +31,8 @@ impl MediatorRole {
         if new.account != account || new.head_key != registration.head_key || new.previous != expected {
             return Err(Refusal::Invalid);
         }
-        self.compare_and_swap(account, expected, head, new.sequence)?;
+        // Waits for the disk, which must not hold up the network's threads.
+        tokio::task::block_in_place(|| self.compare_and_swap(account, expected, head, new.sequence))?;
         self.spread_head(registration, head).await
     }
 
@@ -98,7 +99,7 @@ impl MediatorRole {
             return Err(Refusal::Invalid);
         }
         let holders = self.records.holders(&account, usize::MAX)?;
-        self.records.put_keep(keep, &account, &statement.run, &holders)?;
+        tokio::task::block_in_place(|| self.records.put_keep(keep, &account, &statement.run, &holders))?;
         let role = Arc::clone(self);
         tokio::spawn(async move { role.deliver_keeps().await });
         Ok(())
