@@ -29,7 +29,7 @@ pub enum GeometryError {
         /// Parity shards.
         parity: u8,
     },
-    /// Not 4 KiB times a power of two up to 1 MiB.
+    /// Not a number of 4 KiB pages with at most five significant bits, or over 1 MiB.
     #[error("a shard cannot be {0} bytes long")]
     ShardLen(u32),
     /// Not below 30.
@@ -215,10 +215,19 @@ impl From<ShardIndex> for u8 {
     }
 }
 
-/// A shard's length in bytes: 4 KiB · 2^class with class 0 to 8.
+/// A shard's length in bytes: 4 KiB pages, at most 256, in a number that has at most five
+/// significant bits. So a length is at most 3.2 % above what it must hold, and tells its size to no
+/// more than five bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct ShardLen(u32);
+
+/// Rounds up to five significant bits.
+const fn round_pages(pages: u32) -> u32 {
+    let bits = u32::BITS - pages.leading_zeros();
+    let shift = bits.saturating_sub(5);
+    pages.div_ceil(1 << shift) << shift
+}
 
 impl ShardLen {
     /// 1 MiB.
@@ -227,9 +236,12 @@ impl ShardLen {
     /// A length in bytes.
     ///
     /// # Errors
-    /// If it is not 4 KiB times a power of two, or over 1 MiB.
+    /// If it is not an allowed number of 4 KiB pages, or over 1 MiB.
     pub fn new(bytes: u32) -> Result<Self, GeometryError> {
-        let valid = (MIN_SHARD_LEN..=FULL_SHARD_LEN).contains(&bytes) && bytes.is_power_of_two();
+        let pages = bytes / MIN_SHARD_LEN;
+        let valid = (MIN_SHARD_LEN..=FULL_SHARD_LEN).contains(&bytes)
+            && bytes.is_multiple_of(MIN_SHARD_LEN)
+            && round_pages(pages) == pages;
         if valid { Ok(Self(bytes)) } else { Err(GeometryError::ShardLen(bytes)) }
     }
 
@@ -237,23 +249,22 @@ impl ShardLen {
     #[must_use]
     pub fn fitting(bytes: u64) -> Self {
         let clamped = u32::try_from(bytes).unwrap_or(u32::MAX).clamp(MIN_SHARD_LEN, FULL_SHARD_LEN);
-        Self(clamped.next_power_of_two())
+        Self(round_pages(clamped.div_ceil(MIN_SHARD_LEN)) * MIN_SHARD_LEN)
     }
 
     /// The length whose class is `class`.
     ///
     /// # Errors
-    /// From class 9 on.
+    /// If no length has it.
     pub fn from_class(class: u8) -> Result<Self, GeometryError> {
-        let bytes = MIN_SHARD_LEN.checked_shl(class.into()).unwrap_or(u32::MAX);
-        Self::new(bytes)
+        Self::new((u32::from(class) + 1) * MIN_SHARD_LEN)
     }
 
-    /// `log2(length / 4 KiB)`.
+    /// The number of pages after the first.
     #[must_use]
     pub const fn class(self) -> u8 {
-        // At most 8.
-        (self.0 / MIN_SHARD_LEN).trailing_zeros() as u8
+        // At most 255.
+        (self.0 / MIN_SHARD_LEN - 1) as u8
     }
 
     /// The length in bytes.
@@ -333,8 +344,17 @@ mod tests {
         fn classes_and_lengths_agree(class in 0u8..=255) {
             match ShardLen::from_class(class) {
                 Ok(len) => prop_assert_eq!(len.class(), class),
-                Err(_) => prop_assert!(class > 8),
+                Err(_) => prop_assert!(class >= 32),
             }
+        }
+
+        #[test]
+        fn a_fitting_length_is_allowed_and_at_most_a_32nd_too_long(bytes in 1u64..=u64::from(FULL_SHARD_LEN)) {
+            let len = ShardLen::fitting(bytes);
+            prop_assert_eq!(ShardLen::new(len.get()), Ok(len));
+            let pages = bytes.div_ceil(u64::from(MIN_SHARD_LEN));
+            prop_assert!(u64::from(len.get()) >= bytes);
+            prop_assert!(u64::from(len.get() / MIN_SHARD_LEN) <= pages + pages / 16);
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Shard ids and proofs of single leaves.
 //!
-//! A shard's id is its plain BLAKE3 hash. BLAKE3 is a binary tree over 1 KiB chunks, so a leaf of
-//! 1 KiB can be proved against the id by its chunk and the sibling chaining values up to the root.
-//! Shards are 4 KiB to 1 MiB long, powers of two, so the tree is complete. A keeper stores the
-//! chaining values of each 16 KiB group beside the data and reads one group to answer.
+//! A shard's id is its plain BLAKE3 hash. BLAKE3 is a binary tree over 1 KiB chunks in which the
+//! left half is the largest power of two that leaves something to the right, so a leaf of 1 KiB
+//! can be proved against the id by its chunk and the sibling chaining values up to the root. A
+//! keeper stores the chaining values of each 16 KiB group beside the data and reads one group to
+//! answer; they also give the id, so what arrives is hashed once.
 
 use blake3::Hasher;
 use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
@@ -31,6 +32,24 @@ fn merge(left: &ChainingValue, right: &ChainingValue) -> ChainingValue {
     merge_subtrees_non_root(left, right, Mode::Hash)
 }
 
+/// How many of `count` subtrees of equal size stand on the left of their common root: the largest
+/// power of two below `count`. `count` is at least 2.
+fn left_of(count: usize) -> usize {
+    1 << (count - 1).ilog2()
+}
+
+/// The chaining value of the tree over `level`, which is not empty.
+fn tree(level: &[ChainingValue]) -> ChainingValue {
+    match level {
+        [] => ChainingValue::default(),
+        [one] => *one,
+        _ => {
+            let (left, right) = level.split_at(left_of(level.len()));
+            merge(&tree(left), &tree(right))
+        }
+    }
+}
+
 /// Chaining values of each 16 KiB group, left to right; none for a shard of one group or less,
 /// whose tree is made from the data itself.
 #[must_use]
@@ -39,6 +58,18 @@ pub fn groups(shard: &[u8]) -> Vec<ChainingValue> {
         return Vec::new();
     }
     shard.chunks(GROUP).enumerate().map(|(at, group)| subtree(group, at * GROUP)).collect()
+}
+
+/// The id and the group values of a shard, in one pass over it.
+#[must_use]
+pub fn shard_tree(shard: &[u8]) -> (ShardId, Vec<ChainingValue>) {
+    let groups = groups(shard);
+    if groups.len() < 2 {
+        return (shard_id(shard), groups);
+    }
+    let (left, right) = groups.split_at(left_of(groups.len()));
+    let root = merge_subtrees_root(&tree(left), &tree(right), Mode::Hash);
+    (ShardId::from_bytes(*root.as_bytes()), groups)
 }
 
 /// One leaf of a shard and what proves it.
@@ -50,17 +81,31 @@ pub struct LeafProof {
     pub siblings: Vec<[u8; 32]>,
 }
 
-/// Siblings of `at` in a complete tree over `level`, bottom up, to the root's children.
-fn siblings(mut level: Vec<ChainingValue>, mut at: usize, out: &mut Vec<[u8; 32]>) {
+/// Siblings of position `at` in the tree over `level`, from the root's children down.
+fn siblings(mut level: &[ChainingValue], mut at: usize, out: &mut Vec<[u8; 32]>) {
     while level.len() > 1 {
-        out.push(level[at ^ 1]);
-        if level.len() > 2 {
-            level = level.chunks_exact(2).map(|pair| merge(&pair[0], &pair[1])).collect();
-            at /= 2;
+        let (left, right) = level.split_at(left_of(level.len()));
+        if at < left.len() {
+            out.push(tree(right));
+            level = left;
         } else {
-            return;
+            out.push(tree(left));
+            at -= left.len();
+            level = right;
         }
     }
+}
+
+/// Whether a path goes to the right, at each step from the root to leaf `at` of `count`.
+fn turns(mut count: usize, mut at: usize) -> Vec<bool> {
+    let mut turns = Vec::new();
+    while count > 1 {
+        let left = left_of(count);
+        let right = at >= left;
+        turns.push(right);
+        (count, at) = if right { (count - left, at - left) } else { (left, at) };
+    }
+    turns
 }
 
 /// Proves leaf `leaf` of a shard, given the group of 16 KiB (or the whole shorter shard) that the
@@ -70,20 +115,18 @@ pub fn prove(length: ShardLen, leaf: u32, group: &[u8], groups: &[ChainingValue]
     let total = length.get() as usize;
     let offset = (leaf as usize).checked_mul(LEAF).filter(|offset| *offset < total)?;
     let group_at = offset / GROUP;
-    let expected = if total <= GROUP { total } else { GROUP };
-    let whole = if total <= GROUP { groups.is_empty() } else { groups.len() == total / GROUP };
-    if group.len() != expected || !whole {
+    let start = group_at * GROUP;
+    let whole = if total <= GROUP { groups.is_empty() } else { groups.len() == total.div_ceil(GROUP) };
+    if group.len() != GROUP.min(total - start) || !whole {
         return None;
     }
-    let start = group_at * GROUP;
     let within = (offset - start) / LEAF;
     let leaves: Vec<ChainingValue> =
         group.chunks_exact(LEAF).enumerate().map(|(at, bytes)| subtree(bytes, start + at * LEAF)).collect();
     let mut path = Vec::new();
-    siblings(leaves, within, &mut path);
-    if !groups.is_empty() {
-        siblings(groups.to_vec(), group_at, &mut path);
-    }
+    siblings(groups, group_at, &mut path);
+    siblings(&leaves, within, &mut path);
+    path.reverse();
     Some(LeafProof { leaf: ByteBuf::from(&group[within * LEAF..(within + 1) * LEAF]), siblings: path })
 }
 
@@ -92,19 +135,22 @@ impl LeafProof {
     #[must_use]
     pub fn verify(&self, id: &ShardId, length: ShardLen, leaf: u32) -> bool {
         let leaves = length.get() as usize / LEAF;
-        // Powers of two: as many siblings as the tree has levels.
-        let levels = leaves.trailing_zeros() as usize;
-        let Some((root, below)) = self.siblings.split_last() else { return false };
-        if self.leaf.len() != LEAF || self.siblings.len() != levels || leaf as usize >= leaves {
+        let at = leaf as usize;
+        if self.leaf.len() != LEAF || at >= leaves {
             return false;
         }
-        let mut at = leaf as usize;
+        // From the leaf up; the last step ends in the root. A shard has at least four leaves.
+        let turns = turns(leaves, at);
+        let steps = turns.iter().rev().zip(&self.siblings);
+        let Some((root, below)) = self.siblings.split_last().filter(|_| self.siblings.len() == turns.len())
+        else {
+            return false;
+        };
         let mut value = subtree(&self.leaf, at * LEAF);
-        for sibling in below {
-            value = if at & 1 == 0 { merge(&value, sibling) } else { merge(sibling, &value) };
-            at /= 2;
+        for (right, sibling) in steps.take(below.len()) {
+            value = if *right { merge(sibling, &value) } else { merge(&value, sibling) };
         }
-        let (left, right) = if at & 1 == 0 { (&value, root) } else { (root, &value) };
+        let (left, right) = if turns[0] { (root, &value) } else { (&value, root) };
         merge_subtrees_root(left, right, Mode::Hash).as_bytes() == id.as_bytes()
     }
 }
@@ -127,11 +173,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_leaf_of_every_length_is_proved(class in 0u8..9, pick: u32) {
-            let length = ShardLen::from_class(class)?;
+        fn every_leaf_of_every_length_is_proved(bytes in 1u64..=1 << 20, pick: u32) {
+            let length = ShardLen::fitting(bytes);
             let shard = shard(length.get() as usize);
             let leaf = pick % (length.get() / LEAF as u32);
             let proof = proof(&shard, leaf);
+            prop_assert_eq!(shard_tree(&shard), (shard_id(&shard), groups(&shard)));
             prop_assert!(proof.verify(&shard_id(&shard), length, leaf));
             let other = (leaf + 1) % (length.get() / LEAF as u32);
             prop_assert!(!proof.verify(&shard_id(&shard), length, other));
