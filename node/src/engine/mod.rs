@@ -10,6 +10,7 @@ mod inbound;
 mod queries;
 mod run;
 mod session;
+mod transport;
 
 pub use addresses::{decode_all, encode_all};
 pub use handle::{CallError, ConnectError, Net};

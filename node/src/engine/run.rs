@@ -16,7 +16,7 @@ use libp2p::kad::{Quorum, Record, RecordKey};
 use libp2p::request_response::OutboundRequestId;
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, noise, tcp, yamux};
+use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, noise, yamux};
 use tokio::sync::mpsc;
 
 use super::addresses::is_useful;
@@ -100,9 +100,9 @@ impl Engine {
         let transport = |error: &dyn std::fmt::Display| EngineError::Transport(error.to_string());
         let mut swarm = SwarmBuilder::with_existing_identity(setup.keypair.clone())
             .with_tokio()
-            .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
-            .map_err(|error| transport(&error))?
             .with_quic()
+            .with_other_transport(super::transport::transport)
+            .map_err(|error| transport(&error))?
             .with_dns()
             .map_err(|error| transport(&error))?
             .with_relay_client(noise::Config::new, yamux::Config::default)
