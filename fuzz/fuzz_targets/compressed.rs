@@ -2,11 +2,12 @@
 
 #![no_main]
 
-use fincrypt_storage::compress::decompress;
+use fincrypt_storage::compress::Unpacker;
 
 libfuzzer_sys::fuzz_target!(|input: (u32, Vec<u8>)| {
     let (raw_len, stored) = input;
-    if let Ok(plain) = decompress(stored, raw_len) {
+    let mut unpacker = Unpacker::new().expect("an unpacker");
+    if let Ok(plain) = unpacker.unpack(&stored, raw_len) {
         assert_eq!(plain.len(), raw_len as usize);
     }
 });

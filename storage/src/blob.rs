@@ -94,8 +94,8 @@ impl BlobKind {
 }
 
 /// A blob ready to be packed. Fewer stored bytes than raw ones mean zstd; as many mean raw.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Blob {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blob<'a> {
     /// Its id.
     pub id: BlobId,
     /// What it holds.
@@ -103,5 +103,5 @@ pub struct Blob {
     /// Bytes of plaintext, at most [`MAX_BLOB`].
     pub raw_len: u32,
     /// The bytes to store.
-    pub stored: Vec<u8>,
+    pub stored: &'a [u8],
 }

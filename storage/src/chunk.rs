@@ -1,7 +1,5 @@
 //! Content-defined chunks: FastCDC (Xia et al., 2016 and 2020), 256 KiB / 1 MiB / 4 MiB.
 
-use std::io::{self, Read};
-
 use fastcdc::v2020::FastCDC;
 
 use crate::blob::MAX_BLOB;
@@ -13,76 +11,14 @@ pub const AVERAGE_CHUNK: usize = 1 << 20;
 /// The largest chunk.
 pub const MAX_CHUNK: usize = MAX_BLOB;
 
-/// Cuts files into chunks, with one buffer for all of them.
-#[derive(Debug)]
-pub struct Chunker {
-    buffer: Vec<u8>,
-}
-
-impl Default for Chunker {
-    fn default() -> Self {
-        Self::new()
+/// The length of the first chunk of `rest`, which goes to the source's end or is at least as long
+/// as the largest chunk; zero if there is nothing.
+#[must_use]
+pub fn cut(rest: &[u8]) -> usize {
+    if rest.len() <= MIN_CHUNK {
+        return rest.len();
     }
-}
-
-impl Chunker {
-    /// A chunker with its buffer of two of the largest chunks.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { buffer: vec![0; 2 * MAX_CHUNK] }
-    }
-
-    /// Calls `each` with every chunk of `source`, in order; the number of bytes read.
-    ///
-    /// # Errors
-    /// What reading or `each` returns.
-    pub fn chunks<R: Read, E: From<io::Error>>(
-        &mut self,
-        mut source: R,
-        mut each: impl FnMut(&[u8]) -> Result<(), E>,
-    ) -> Result<u64, E> {
-        let (mut total, mut filled, mut ended) = (0, 0, false);
-        loop {
-            while !ended && filled < self.buffer.len() {
-                match source.read(&mut self.buffer[filled..]) {
-                    Ok(0) => ended = true,
-                    Ok(read) => filled += read,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            if filled == 0 {
-                return Ok(total);
-            }
-            let cut = self.cut_all(filled, ended, &mut each)?;
-            total += cut as u64;
-            self.buffer.copy_within(cut..filled, 0);
-            filled -= cut;
-        }
-    }
-
-    /// Cuts what is in the buffer; without the source's end in it, keeps back what a longer chunk
-    /// might still need.
-    fn cut_all<E>(
-        &self,
-        filled: usize,
-        ended: bool,
-        each: &mut impl FnMut(&[u8]) -> Result<(), E>,
-    ) -> Result<usize, E> {
-        let mut at = 0;
-        while at < filled && (ended || filled - at >= MAX_CHUNK) {
-            let rest = &self.buffer[at..filled];
-            let length = if rest.len() <= MIN_CHUNK {
-                rest.len()
-            } else {
-                let cutter = FastCDC::new(rest, MIN_CHUNK, AVERAGE_CHUNK, MAX_CHUNK);
-                cutter.cut(0, rest.len()).1
-            };
-            each(&rest[..length])?;
-            at += length;
-        }
-        Ok(at)
-    }
+    FastCDC::new(rest, MIN_CHUNK, AVERAGE_CHUNK, MAX_CHUNK).cut(0, rest.len()).1
 }
 
 #[cfg(test)]
@@ -101,13 +37,13 @@ mod tests {
         out
     }
 
-    fn cut(source: &[u8]) -> Vec<Vec<u8>> {
+    fn chunks(mut source: &[u8]) -> Vec<&[u8]> {
         let mut chunks = Vec::new();
-        let read = Chunker::new().chunks(source, |chunk| {
-            chunks.push(chunk.to_vec());
-            Ok::<(), io::Error>(())
-        });
-        assert_eq!(read.expect("reads"), source.len() as u64);
+        while !source.is_empty() {
+            let (chunk, rest) = source.split_at(cut(source));
+            chunks.push(chunk);
+            source = rest;
+        }
         chunks
     }
 
@@ -115,7 +51,7 @@ mod tests {
     fn chunks_join_to_the_source_and_keep_their_bounds() {
         for len in [0, 1, MIN_CHUNK, MIN_CHUNK + 1, 2 * MAX_CHUNK, 30 << 20] {
             let source = bytes(len, 7);
-            let chunks = cut(&source);
+            let chunks = chunks(&source);
             assert_eq!(chunks.concat(), source);
             for (at, chunk) in chunks.iter().enumerate() {
                 assert!(chunk.len() <= MAX_CHUNK);
@@ -129,29 +65,20 @@ mod tests {
         let source = bytes(30 << 20, 9);
         let mut shifted = vec![1];
         shifted.extend_from_slice(&source);
-        let before: std::collections::HashSet<_> = cut(&source).into_iter().collect();
-        let new = cut(&shifted).into_iter().filter(|chunk| !before.contains(chunk)).count();
+        let before: std::collections::HashSet<_> = chunks(&source).into_iter().collect();
+        let new = chunks(&shifted).into_iter().filter(|chunk| !before.contains(chunk)).count();
         assert!(new <= 2, "{new} chunks changed");
     }
 
     #[test]
-    fn a_source_that_trickles_gives_the_same_chunks() {
-        struct Trickle<'a>(&'a [u8]);
-        impl Read for Trickle<'_> {
-            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-                let length = self.0.len().min(buffer.len()).min(70_001);
-                buffer[..length].copy_from_slice(&self.0[..length]);
-                self.0 = &self.0[length..];
-                Ok(length)
-            }
-        }
+    fn a_chunk_does_not_depend_on_what_lies_beyond_the_largest() {
         let source = bytes(12 << 20, 3);
-        let mut chunks = Vec::new();
-        let read = Chunker::new().chunks(Trickle(&source), |chunk| {
-            chunks.push(chunk.to_vec());
-            Ok::<(), io::Error>(())
-        });
-        assert!(read.is_ok());
-        assert_eq!(chunks, cut(&source));
+        let mut at = 0;
+        while at < source.len() {
+            let end = (at + MAX_CHUNK).min(source.len());
+            let length = cut(&source[at..end]);
+            assert_eq!(length, cut(&source[at..]));
+            at += length;
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! zstd (RFC 8878) where it helps, with contexts that are made once.
 
+use std::io::Cursor;
+
 use crate::blob::{Blob, BlobId, BlobKind, MAX_BLOB};
 use crate::root::{BlobIdKey, Root};
 
@@ -31,6 +33,8 @@ pub enum CompressError {
 pub struct BlobMaker {
     key: BlobIdKey,
     zstd: zstd::bulk::Compressor<'static>,
+    /// What [`BlobMaker::make`] compressed last.
+    packed: Vec<u8>,
 }
 
 impl BlobMaker {
@@ -40,7 +44,7 @@ impl BlobMaker {
     /// If the compressor cannot be set up.
     pub fn new(root: &Root) -> Result<Self, CompressError> {
         let zstd = zstd::bulk::Compressor::new(LEVEL).map_err(CompressError::Library)?;
-        Ok(Self { key: root.blob_id_key(), zstd })
+        Ok(Self { key: root.blob_id_key(), zstd, packed: Vec::new() })
     }
 
     /// The id of a plaintext, so that a known one need not be compressed.
@@ -49,39 +53,86 @@ impl BlobMaker {
         self.key.id(plaintext)
     }
 
-    /// Makes a blob of a plaintext whose id is known already.
+    /// Appends the compressed plaintext to `packed` if that helps; whether it did.
     ///
     /// # Errors
     /// If it is longer than a blob may be, or the compressor fails.
-    pub fn make(&mut self, id: BlobId, kind: BlobKind, plaintext: &[u8]) -> Result<Blob, CompressError> {
+    pub fn pack(&mut self, plaintext: &[u8], packed: &mut Vec<u8>) -> Result<bool, CompressError> {
         if plaintext.len() > MAX_BLOB {
             return Err(CompressError::TooLong(plaintext.len()));
         }
-        let raw_len = u32::try_from(plaintext.len()).map_err(|_| CompressError::TooLong(plaintext.len()))?;
-        let compressed = self.zstd.compress(plaintext).map_err(CompressError::Library)?;
-        let helps = compressed.len() + compressed.len() / WORTH < plaintext.len();
-        let stored = if helps { compressed } else { plaintext.to_vec() };
-        Ok(Blob { id, kind, raw_len, stored })
+        let start = packed.len();
+        packed.reserve(zstd::zstd_safe::compress_bound(plaintext.len()));
+        let mut out = Cursor::new(std::mem::take(packed));
+        out.set_position(start as u64);
+        let written = self.zstd.compress_to_buffer(plaintext, &mut out);
+        *packed = out.into_inner();
+        let written = written.map_err(CompressError::Library)?;
+        let helps = written + written / WORTH < plaintext.len();
+        packed.truncate(if helps { start + written } else { start });
+        Ok(helps)
+    }
+
+    /// Makes a blob of a plaintext whose id is known already.
+    ///
+    /// # Errors
+    /// As [`BlobMaker::pack`].
+    pub fn make<'a>(
+        &'a mut self,
+        id: BlobId,
+        kind: BlobKind,
+        plaintext: &'a [u8],
+    ) -> Result<Blob<'a>, CompressError> {
+        let mut packed = std::mem::take(&mut self.packed);
+        packed.clear();
+        let helps = self.pack(plaintext, &mut packed);
+        self.packed = packed;
+        let stored = if helps? { self.packed.as_slice() } else { plaintext };
+        // At most 4 MiB, or it would not have been packed.
+        Ok(Blob { id, kind, raw_len: plaintext.len() as u32, stored })
     }
 }
 
-/// Turns a blob's stored bytes back into its plaintext; never more than [`MAX_BLOB`] bytes.
-///
-/// # Errors
-/// If the bytes do not decompress to exactly `raw_len`.
-pub fn decompress(stored: Vec<u8>, raw_len: u32) -> Result<Vec<u8>, CompressError> {
-    let expected = raw_len as usize;
-    if expected > MAX_BLOB {
-        return Err(CompressError::TooLong(expected));
+/// Turns stored bytes back into plaintexts, with a context and a buffer that are kept.
+pub struct Unpacker {
+    zstd: zstd::bulk::Decompressor<'static>,
+    plain: Vec<u8>,
+}
+
+impl Unpacker {
+    /// An unpacker that has not worked yet.
+    ///
+    /// # Errors
+    /// If the decompressor cannot be set up.
+    pub fn new() -> Result<Self, CompressError> {
+        let zstd = zstd::bulk::Decompressor::new().map_err(CompressError::Library)?;
+        Ok(Self { zstd, plain: Vec::new() })
     }
-    if stored.len() == expected {
-        return Ok(stored);
-    }
-    let plain = zstd::bulk::decompress(&stored, expected).map_err(CompressError::Library)?;
-    if plain.len() == expected {
-        Ok(plain)
-    } else {
-        Err(CompressError::Length { expected: raw_len, found: plain.len() })
+
+    /// The plaintext of a blob's stored bytes; never more than [`MAX_BLOB`] bytes.
+    ///
+    /// # Errors
+    /// If the bytes do not decompress to exactly `raw_len`.
+    pub fn unpack<'a>(&'a mut self, stored: &'a [u8], raw_len: u32) -> Result<&'a [u8], CompressError> {
+        let expected = raw_len as usize;
+        if expected > MAX_BLOB {
+            return Err(CompressError::TooLong(expected));
+        }
+        if stored.len() == expected {
+            return Ok(stored);
+        }
+        self.plain.clear();
+        // What is reserved bounds what the library writes.
+        if self.plain.capacity() < expected {
+            self.plain.reserve_exact(expected);
+        }
+        let written =
+            self.zstd.decompress_to_buffer(stored, &mut self.plain).map_err(CompressError::Library)?;
+        if written == expected {
+            Ok(&self.plain)
+        } else {
+            Err(CompressError::Length { expected: raw_len, found: written })
+        }
     }
 }
 
@@ -100,14 +151,16 @@ mod tests {
         fn blobs_round_trip(seed in proptest::collection::vec(any::<u8>(), 0..200), repeat in 1usize..500) {
             let plain = seed.repeat(repeat);
             let mut maker = maker();
-            let blob = maker.make(maker.id(&plain), BlobKind::Data, &plain)?;
+            let id = maker.id(&plain);
+            let blob = maker.make(id, BlobKind::Data, &plain)?;
             prop_assert!(blob.stored.len() <= plain.len());
-            prop_assert_eq!(decompress(blob.stored, blob.raw_len)?, plain);
+            let mut unpacker = Unpacker::new()?;
+            prop_assert_eq!(unpacker.unpack(blob.stored, blob.raw_len)?, &plain[..]);
         }
 
         #[test]
         fn any_bytes_are_decompressed_or_refused(stored: Vec<u8>, raw_len in 0u32..10_000) {
-            if let Ok(plain) = decompress(stored, raw_len) {
+            if let Ok(plain) = Unpacker::new()?.unpack(&stored, raw_len) {
                 prop_assert_eq!(plain.len(), raw_len as usize);
             }
         }
@@ -116,7 +169,21 @@ mod tests {
     #[test]
     fn an_output_beyond_the_stated_length_is_refused() {
         let bomb = zstd::bulk::compress(&vec![0; 8 << 20], 3).expect("compresses");
-        assert!(decompress(bomb.clone(), 1 << 20).is_err());
-        assert!(decompress(bomb, 8 << 20).is_err(), "beyond what a blob may be");
+        let mut unpacker = Unpacker::new().expect("an unpacker");
+        assert!(unpacker.unpack(&bomb, 1 << 20).is_err());
+        assert!(unpacker.unpack(&bomb, 8 << 20).is_err(), "beyond what a blob may be");
+    }
+
+    #[test]
+    fn packed_blobs_stand_one_after_the_other() {
+        let (mut maker, mut packed) = (maker(), Vec::new());
+        assert!(maker.pack(&[1; 5000], &mut packed).expect("packs"));
+        let first = packed.len();
+        assert!(!maker.pack(b"short", &mut packed).expect("packs"));
+        assert_eq!(packed.len(), first);
+        assert!(maker.pack(&[2; 9000], &mut packed).expect("packs"));
+        let mut unpacker = Unpacker::new().expect("an unpacker");
+        assert_eq!(unpacker.unpack(&packed[..first], 5000).expect("unpacks"), [1; 5000]);
+        assert_eq!(unpacker.unpack(&packed[first..], 9000).expect("unpacks"), [2; 9000]);
     }
 }

@@ -25,6 +25,9 @@ pub enum ErasureError {
         /// Data shards of the code.
         needed: u8,
     },
+    /// Shards of one segment are equally long.
+    #[error("the shards' lengths differ")]
+    Lengths,
     /// The library refused the shards' lengths.
     #[error("the shards' lengths do not fit")]
     Library(#[source] reed_solomon_simd::Error),
@@ -36,9 +39,18 @@ impl From<reed_solomon_simd::Error> for ErasureError {
     }
 }
 
+/// Bytes of each shard that are encoded at once: with 15 data and 15 parity shards, all that is
+/// worked on stays within a processor's second-level cache. The code is computed for each 64 bytes
+/// by themselves, so the result does not depend on it.
+const STRIPE: usize = 64 << 10;
+
 /// Computes parity shards, with tables and work space that are kept between segments.
 #[derive(Default)]
-pub struct Encoder(Option<ReedSolomonEncoder>);
+pub struct Encoder {
+    encoder: Option<ReedSolomonEncoder>,
+    /// Data shards, parity shards and stripe length that it is set up for.
+    shape: (usize, usize, usize),
+}
 
 impl Encoder {
     /// An encoder that has not worked yet.
@@ -47,42 +59,59 @@ impl Encoder {
         Self::default()
     }
 
-    /// Calls `each` with every parity shard of `data`, in order.
+    fn set_up(&mut self, shape: (usize, usize, usize)) -> Result<&mut ReedSolomonEncoder, ErasureError> {
+        let (data, parity, length) = shape;
+        let encoder = match self.encoder.take() {
+            Some(mut encoder) => {
+                if self.shape != shape {
+                    encoder.reset(data, parity, length)?;
+                }
+                encoder
+            }
+            None => ReedSolomonEncoder::new(data, parity, length)?,
+        };
+        self.shape = shape;
+        Ok(self.encoder.insert(encoder))
+    }
+
+    /// Calls `each` with the number of a parity shard, from 0, and its next stripe; the stripes of
+    /// one shard come in order.
     ///
     /// # Errors
     /// If the number or the lengths of the shards do not fit.
-    pub fn encode_each(
+    pub fn encode_stripes(
         &mut self,
         code: Code,
         data: &[&[u8]],
-        mut each: impl FnMut(&[u8]),
+        mut each: impl FnMut(usize, &[u8]),
     ) -> Result<(), ErasureError> {
         if data.len() != usize::from(code.data()) {
             return Err(ErasureError::Count { found: data.len(), expected: code.data() });
         }
-        let (originals, parity) = (usize::from(code.data()), usize::from(code.parity()));
         let length = data.first().map_or(0, |shard| shard.len());
-        let encoder = match &mut self.0 {
-            Some(encoder) => {
-                encoder.reset(originals, parity, length)?;
-                encoder
-            }
-            empty => empty.insert(ReedSolomonEncoder::new(originals, parity, length)?),
-        };
-        for shard in data {
-            encoder.add_original_shard(shard)?;
+        if data.iter().any(|shard| shard.len() != length) {
+            return Err(ErasureError::Lengths);
         }
-        encoder.encode()?.recovery_iter().for_each(&mut each);
+        for start in (0..length).step_by(STRIPE) {
+            let end = (start + STRIPE).min(length);
+            let encoder = self.set_up((data.len(), code.parity().into(), end - start))?;
+            for shard in data {
+                encoder.add_original_shard(&shard[start..end])?;
+            }
+            let result = encoder.encode()?;
+            result.recovery_iter().enumerate().for_each(|(at, stripe)| each(at, stripe));
+        }
         Ok(())
     }
 
     /// All parity shards of `data`.
     ///
     /// # Errors
-    /// As [`Encoder::encode_each`].
+    /// As [`Encoder::encode_stripes`].
     pub fn encode(&mut self, code: Code, data: &[&[u8]]) -> Result<Vec<Vec<u8>>, ErasureError> {
-        let mut parity = Vec::with_capacity(code.parity().into());
-        self.encode_each(code, data, |shard| parity.push(shard.to_vec()))?;
+        let length = data.first().map_or(0, |shard| shard.len());
+        let mut parity = vec![Vec::with_capacity(length); code.parity().into()];
+        self.encode_stripes(code, data, |at, stripe| parity[at].extend_from_slice(stripe))?;
         Ok(parity)
     }
 }
@@ -201,7 +230,9 @@ mod tests {
     #[test]
     fn one_encoder_serves_codes_of_any_geometry_in_turn() {
         let mut encoder = Encoder::new();
-        for (data, parity, length) in [(4, 4, 4096), (10, 10, 128), (1, 4, 4096), (4, 4, 64)] {
+        for (data, parity, length) in
+            [(4, 4, 4096), (10, 10, 128), (1, 4, 4096), (4, 4, 2 * STRIPE + 4096), (4, 4, 64)]
+        {
             let code = Code::new(data, parity).expect("valid");
             let source = shards(code, length, 5);
             let views: Vec<&[u8]> = source.iter().map(Vec::as_slice).collect();
@@ -210,6 +241,17 @@ mod tests {
                 all(code, &source)[usize::from(data)..]
             );
         }
+    }
+
+    #[test]
+    fn parity_does_not_depend_on_stripes() {
+        let code = Code::new(5, 4).expect("valid");
+        let source = shards(code, 3 * STRIPE + 4096, 9);
+        let mut whole = ReedSolomonEncoder::new(5, 4, source[0].len()).expect("valid");
+        source.iter().for_each(|shard| whole.add_original_shard(shard).expect("fits"));
+        let result = whole.encode().expect("encodes");
+        let expected: Vec<Vec<u8>> = result.recovery_iter().map(<[u8]>::to_vec).collect();
+        assert_eq!(all(code, &source)[5..], expected);
     }
 
     /// One line for each code: `k n hash-of-all-parity-shards`.

@@ -16,12 +16,24 @@ use crate::blob::{BlobId, BlobKind, MAX_BLOB};
 use crate::kv::{Batch, Entries, KeyValue, KvError, Tree};
 use crate::segment::{Directory, ENTRY_LEN, Entry, SegmentError};
 
-/// `blob id ‖ split id ‖ u16be part` → `segment id ‖ entry`.
-const BLOBS: Tree = Tree("blobs");
-/// `segment id` → manifest.
-const MANIFESTS: Tree = Tree("manifests");
-/// `blob id` of a snapshot → nothing.
-const SNAPSHOTS: Tree = Tree("snapshots");
+/// The trees of one index.
+#[derive(Debug, Clone, Copy)]
+struct Trees {
+    /// `blob id ‖ split id ‖ u16be part` → `segment id ‖ entry`.
+    blobs: Tree,
+    /// `segment id` → manifest.
+    manifests: Tree,
+    /// `blob id` of a snapshot → nothing.
+    snapshots: Tree,
+}
+
+const COMMITTED: Trees =
+    Trees { blobs: Tree("blobs"), manifests: Tree("manifests"), snapshots: Tree("snapshots") };
+const PENDING: Trees = Trees {
+    blobs: Tree("pending_blobs"),
+    manifests: Tree("pending_manifests"),
+    snapshots: Tree("pending_snapshots"),
+};
 
 /// The most bytes of an encoded manifest.
 const MAX_MANIFEST: usize = 2048;
@@ -60,26 +72,19 @@ impl IndexPiece {
     /// Encodes segments into pieces that each fit a blob.
     #[must_use]
     pub fn encode_all(segments: &[(Manifest, Directory)]) -> Vec<Vec<u8>> {
-        let mut pieces = vec![Vec::new()];
-        for (manifest, directory) in segments {
-            let mut entries = directory.entries();
-            loop {
-                // There is always a last piece.
-                let used = pieces.last().map_or(0, Vec::len);
-                let room = MAX_BLOB.saturating_sub(used + head_len(manifest)) / ENTRY_LEN;
-                let (now, later) = entries.split_at(room.min(entries.len()));
-                if let Some(piece) = pieces.last_mut().filter(|_| room > 0) {
-                    put_segment(piece, manifest, now);
-                }
-                if later.is_empty() && room > 0 {
-                    break;
-                }
-                entries = later;
-                pieces.push(Vec::new());
-            }
+        let mut pieces = Vec::new();
+        let mut writer = PieceWriter::default();
+        let mut keep = |piece: &[u8]| {
+            pieces.push(piece.to_vec());
+            Ok::<(), std::convert::Infallible>(())
+        };
+        let written = segments
+            .iter()
+            .try_for_each(|(manifest, directory)| writer.push(manifest, directory, &mut keep))
+            .and_then(|()| writer.finish(&mut keep));
+        match written {
+            Ok(()) => pieces,
         }
-        pieces.retain(|piece| !piece.is_empty());
-        pieces
     }
 
     /// Reads a piece.
@@ -112,10 +117,57 @@ impl IndexPiece {
     }
 }
 
+/// Writes index pieces, one segment after the other.
+#[derive(Debug, Default)]
+pub struct PieceWriter {
+    piece: Vec<u8>,
+}
+
+impl PieceWriter {
+    /// Adds a segment and calls `full` with each piece that is full.
+    ///
+    /// # Errors
+    /// What `full` returns.
+    pub fn push<E>(
+        &mut self,
+        manifest: &Manifest,
+        directory: &Directory,
+        mut full: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut entries = directory.entries();
+        loop {
+            let room = MAX_BLOB.saturating_sub(self.piece.len() + head_len(manifest)) / ENTRY_LEN;
+            let (now, later) = entries.split_at(room.min(entries.len()));
+            if room > 0 {
+                put_segment(&mut self.piece, manifest, now);
+                if later.is_empty() {
+                    return Ok(());
+                }
+            }
+            entries = later;
+            full(&self.piece)?;
+            self.piece.clear();
+        }
+    }
+
+    /// Ends the last piece.
+    ///
+    /// # Errors
+    /// What `full` returns.
+    pub fn finish<E>(&mut self, mut full: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        if !self.piece.is_empty() {
+            full(&self.piece)?;
+            self.piece.clear();
+        }
+        Ok(())
+    }
+}
+
 /// The index over local state. It is volatile: what a crash loses is loaded from the catalog again.
 #[derive(Clone)]
 pub struct BlobIndex<K> {
     state: K,
+    trees: Trees,
 }
 
 fn corrupt(tree: Tree) -> KvError {
@@ -123,10 +175,35 @@ fn corrupt(tree: Tree) -> KvError {
 }
 
 impl<K: KeyValue> BlobIndex<K> {
-    /// The index in `state`.
+    /// The index in `state`: what heads refer to.
     #[must_use]
     pub fn new(state: K) -> Self {
-        Self { state }
+        Self { state, trees: COMMITTED }
+    }
+
+    /// Another index in `state`: what an interrupted run has stored, to which no head refers yet.
+    #[must_use]
+    pub fn pending(state: K) -> Self {
+        Self { state, trees: PENDING }
+    }
+
+    /// Forgets everything.
+    ///
+    /// # Errors
+    /// If the state fails.
+    pub fn clear(&self) -> Result<(), KvError> {
+        for tree in [self.trees.blobs, self.trees.manifests, self.trees.snapshots] {
+            loop {
+                let page = self.state.scan(tree, &[], None, PAGE)?;
+                if page.is_empty() {
+                    break;
+                }
+                let mut batch = Batch::default();
+                page.into_iter().for_each(|(key, _)| batch.remove(tree, key));
+                self.state.apply(&batch)?;
+            }
+        }
+        Ok(())
     }
 
     /// Adds a segment's blobs to a batch.
@@ -140,14 +217,18 @@ impl<K: KeyValue> BlobIndex<K> {
         batch: &mut Batch,
     ) -> Result<(), KvError> {
         let id = manifest.id();
-        batch.put(MANIFESTS, *id.as_bytes(), cbor::encode(manifest).map_err(|_| corrupt(MANIFESTS))?);
+        batch.put(
+            self.trees.manifests,
+            *id.as_bytes(),
+            cbor::encode(manifest).map_err(|_| corrupt(self.trees.manifests))?,
+        );
         for entry in directory.entries() {
             let key = [entry.blob.as_bytes().as_slice(), &entry.split, &entry.part.to_be_bytes()].concat();
             let mut value = id.as_bytes().to_vec();
             entry.encode(&mut value);
-            batch.put(BLOBS, key, value);
+            batch.put(self.trees.blobs, key, value);
             if entry.kind == BlobKind::Snapshot {
-                batch.put(SNAPSHOTS, *entry.blob.as_bytes(), Vec::new());
+                batch.put(self.trees.snapshots, *entry.blob.as_bytes(), Vec::new());
             }
         }
         Ok(())
@@ -168,12 +249,13 @@ impl<K: KeyValue> BlobIndex<K> {
     /// # Errors
     /// If the state fails.
     pub fn locate(&self, blob: &BlobId) -> Result<Option<Vec<Location>>, KvError> {
-        let entries = self.state.scan(BLOBS, blob.as_bytes(), None, PAGE)?;
+        let entries = self.state.scan(self.trees.blobs, blob.as_bytes(), None, PAGE)?;
         let mut run: Vec<Location> = Vec::new();
         for (_, value) in entries {
-            let (segment, entry) = value.split_first_chunk::<32>().ok_or_else(|| corrupt(BLOBS))?;
-            let entry: &[u8; ENTRY_LEN] = entry.try_into().map_err(|_| corrupt(BLOBS))?;
-            let entry = Entry::decode(entry).map_err(|_| corrupt(BLOBS))?;
+            let (segment, entry) =
+                value.split_first_chunk::<32>().ok_or_else(|| corrupt(self.trees.blobs))?;
+            let entry: &[u8; ENTRY_LEN] = entry.try_into().map_err(|_| corrupt(self.trees.blobs))?;
+            let entry = Entry::decode(entry).map_err(|_| corrupt(self.trees.blobs))?;
             // Keys are in the order of splits and parts.
             if run.first().is_some_and(|first| first.entry.split != entry.split) {
                 run.clear();
@@ -200,8 +282,10 @@ impl<K: KeyValue> BlobIndex<K> {
     /// # Errors
     /// If the state fails.
     pub fn manifest(&self, segment: &SegmentId) -> Result<Option<Manifest>, KvError> {
-        let bytes = self.state.get(MANIFESTS, segment.as_bytes())?;
-        bytes.map(|bytes| cbor::decode(&bytes, MAX_MANIFEST).map_err(|_| corrupt(MANIFESTS))).transpose()
+        let bytes = self.state.get(self.trees.manifests, segment.as_bytes())?;
+        bytes
+            .map(|bytes| cbor::decode(&bytes, MAX_MANIFEST).map_err(|_| corrupt(self.trees.manifests)))
+            .transpose()
     }
 
     fn all(&self, tree: Tree) -> Result<Entries, KvError> {
@@ -220,9 +304,10 @@ impl<K: KeyValue> BlobIndex<K> {
     /// # Errors
     /// If the state fails.
     pub fn manifests(&self) -> Result<Vec<Manifest>, KvError> {
-        let decode =
-            |(_, bytes): (_, Vec<u8>)| cbor::decode(&bytes, MAX_MANIFEST).map_err(|_| corrupt(MANIFESTS));
-        self.all(MANIFESTS)?.into_iter().map(decode).collect()
+        let decode = |(_, bytes): (_, Vec<u8>)| {
+            cbor::decode(&bytes, MAX_MANIFEST).map_err(|_| corrupt(self.trees.manifests))
+        };
+        self.all(self.trees.manifests)?.into_iter().map(decode).collect()
     }
 
     /// Everything that the index knows, as it is written into index pieces.
@@ -231,16 +316,17 @@ impl<K: KeyValue> BlobIndex<K> {
     /// If the state fails.
     pub fn segments(&self) -> Result<Vec<(Manifest, Directory)>, KvError> {
         let mut entries: BTreeMap<SegmentId, Vec<Entry>> = BTreeMap::new();
-        for (_, value) in self.all(BLOBS)? {
-            let (segment, entry) = value.split_first_chunk::<32>().ok_or_else(|| corrupt(BLOBS))?;
-            let entry: &[u8; ENTRY_LEN] = entry.try_into().map_err(|_| corrupt(BLOBS))?;
-            let entry = Entry::decode(entry).map_err(|_| corrupt(BLOBS))?;
+        for (_, value) in self.all(self.trees.blobs)? {
+            let (segment, entry) =
+                value.split_first_chunk::<32>().ok_or_else(|| corrupt(self.trees.blobs))?;
+            let entry: &[u8; ENTRY_LEN] = entry.try_into().map_err(|_| corrupt(self.trees.blobs))?;
+            let entry = Entry::decode(entry).map_err(|_| corrupt(self.trees.blobs))?;
             entries.entry(SegmentId::from_bytes(*segment)).or_default().push(entry);
         }
         let mut segments = Vec::with_capacity(entries.len());
         for (id, mut entries) in entries {
             entries.sort_by_key(|entry| entry.offset);
-            let manifest = self.manifest(&id)?.ok_or_else(|| corrupt(MANIFESTS))?;
+            let manifest = self.manifest(&id)?.ok_or_else(|| corrupt(self.trees.manifests))?;
             segments.push((manifest, Directory::new(entries)));
         }
         Ok(segments)
@@ -251,9 +337,10 @@ impl<K: KeyValue> BlobIndex<K> {
     /// # Errors
     /// If the state fails.
     pub fn snapshots(&self) -> Result<Vec<BlobId>, KvError> {
-        let id =
-            |(key, _): (Vec<u8>, _)| Ok(BlobId::from_bytes(key.try_into().map_err(|_| corrupt(SNAPSHOTS))?));
-        self.all(SNAPSHOTS)?.into_iter().map(id).collect()
+        let id = |(key, _): (Vec<u8>, _)| {
+            Ok(BlobId::from_bytes(key.try_into().map_err(|_| corrupt(self.trees.snapshots))?))
+        };
+        self.all(self.trees.snapshots)?.into_iter().map(id).collect()
     }
 }
 
@@ -346,6 +433,13 @@ mod tests {
         for (manifest, directory) in index.segments().expect("reads") {
             copy.insert(&manifest, &directory).expect("inserted");
         }
+        let pending = BlobIndex::pending(copy.state);
+        assert!(!pending.contains(&blob).expect("reads"));
+        pending.insert(&manifest(1), &Directory::new(vec![entry(3, 1, 0, 1)])).expect("inserted");
+        assert!(pending.contains(&blob).expect("reads"));
+        pending.clear().expect("cleared");
+        assert!(!pending.contains(&blob).expect("reads"));
+        let copy = BlobIndex::new(pending.state);
         assert_eq!(copy.locate(&blob).expect("reads"), index.locate(&blob).expect("reads"));
     }
 }

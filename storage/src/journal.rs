@@ -183,6 +183,12 @@ impl Journal {
         Ok(true)
     }
 
+    /// Where the records so far can be read again.
+    #[must_use]
+    pub fn records(&self) -> Records {
+        Records { path: self.path.clone(), length: self.length, max_record: self.max_record }
+    }
+
     fn write(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
         let io = |source| JournalError::Io { path: self.path.clone(), source };
         if let Err(error) = self.file.write_all(bytes) {
@@ -244,6 +250,47 @@ impl Journal {
     }
 }
 
+/// The records that a journal had at some time.
+#[derive(Debug, Clone)]
+pub struct Records {
+    path: PathBuf,
+    length: u64,
+    max_record: u32,
+}
+
+impl Records {
+    /// Calls `each` with every record, in order.
+    ///
+    /// # Errors
+    /// If the file cannot be read or was altered, or what `each` returns.
+    pub fn read<E: From<JournalError>>(&self, mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let io = |source| JournalError::Io { path: self.path.clone(), source };
+        let mut reader = BufReader::new(File::open(&self.path).map_err(io)?);
+        reader.seek(SeekFrom::Start(MAGIC.len() as u64)).map_err(io)?;
+        let mut offset = MAGIC.len() as u64;
+        let mut bytes = Vec::new();
+        while offset < self.length {
+            let damaged = JournalError::Damaged { path: self.path.clone(), offset };
+            let mut head = [0; HEAD];
+            reader.read_exact(&mut head).map_err(io)?;
+            let mut stated = [0; 4];
+            stated.copy_from_slice(&head[..4]);
+            let length = u32::from_le_bytes(stated);
+            if length > self.max_record {
+                return Err(damaged.into());
+            }
+            bytes.resize(length as usize, 0);
+            reader.read_exact(&mut bytes).map_err(io)?;
+            if checksum(stated, &bytes) != head[4..] {
+                return Err(damaged.into());
+            }
+            each(&bytes)?;
+            offset += HEAD as u64 + u64::from(length);
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,6 +322,12 @@ mod tests {
             let whole = ends.iter().filter(|end| **end <= cut).count() - 1;
             let (mut journal, _, back) = open(&path)?;
             prop_assert_eq!(&back[..], &records[..whole]);
+            let mut again = Vec::new();
+            journal.records().read(|record| {
+                again.push(record.to_vec());
+                Ok::<(), JournalError>(())
+            })?;
+            prop_assert_eq!(&again, &back);
             journal.append(b"after")?;
             drop(journal);
             let (_, replayed, back) = open(&path)?;

@@ -18,7 +18,7 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::journal::{Journal, JournalError};
 use crate::kv::{Batch, Entries, KeyValue, KvError, Tree};
@@ -49,6 +49,8 @@ pub struct State(Arc<Inner>);
 
 struct Inner {
     db: sled::Db,
+    /// Trees that were used, so that sled need not look them up by name each time.
+    trees: RwLock<Vec<(Tree, sled::Tree)>>,
     log: Mutex<Log>,
     /// The newest batch that was appended, by number.
     appended: AtomicU64,
@@ -190,6 +192,7 @@ impl State {
         let log = Log { journal, durable, compacted: 0 };
         let inner = Inner {
             db,
+            trees: RwLock::default(),
             log: Mutex::new(log),
             appended: AtomicU64::new(0),
             sync: Mutex::new(Synced { file, upto: 0 }),
@@ -262,6 +265,17 @@ impl State {
         Ok(())
     }
 
+    fn tree(&self, tree: Tree) -> Result<sled::Tree, KvError> {
+        let known = self.0.trees.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, open)) = known.iter().find(|(name, _)| *name == tree) {
+            return Ok(open.clone());
+        }
+        drop(known);
+        let open = self.0.db.open_tree(tree.0).map_err(|error| database(&error))?;
+        self.0.trees.write().unwrap_or_else(PoisonError::into_inner).push((tree, open.clone()));
+        Ok(open)
+    }
+
     /// Writes out what the database holds back. Nothing committed depends on it.
     pub fn close(&self) {
         if let Err(error) = self.0.db.flush() {
@@ -286,8 +300,7 @@ fn replay_into(db: &sled::Db, record: &[u8], durable: &mut BTreeSet<String>) -> 
 
 impl KeyValue for State {
     fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        let tree = self.0.db.open_tree(tree.0).map_err(|error| database(&error))?;
-        Ok(tree.get(key).map_err(|error| database(&error))?.map(|value| value.to_vec()))
+        Ok(self.tree(tree)?.get(key).map_err(|error| database(&error))?.map(|value| value.to_vec()))
     }
 
     fn scan(
@@ -298,7 +311,7 @@ impl KeyValue for State {
         limit: usize,
     ) -> Result<Entries, KvError> {
         use std::ops::Bound;
-        let tree = self.0.db.open_tree(tree.0).map_err(|error| database(&error))?;
+        let tree = self.tree(tree)?;
         let from = match after {
             Some(after) if after >= prefix => Bound::Excluded(after.to_vec()),
             _ => Bound::Included(prefix.to_vec()),
@@ -316,7 +329,7 @@ impl KeyValue for State {
 
     fn apply(&self, batch: &Batch) -> Result<(), KvError> {
         for change in batch.changes() {
-            let tree = self.0.db.open_tree(change.tree.0).map_err(|error| database(&error))?;
+            let tree = self.tree(change.tree)?;
             match &change.value {
                 Some(value) => tree.insert(&change.key, value.as_slice()),
                 None => tree.remove(&change.key),

@@ -1,19 +1,15 @@
 //! A backup: scan, upload, index, head, keep.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fincrypt_protocol::{Code, Manifest, ShardLen, UnixTime};
-use fincrypt_storage::blob::BlobKind;
 use fincrypt_storage::catalog;
-use fincrypt_storage::compress::BlobMaker;
 use fincrypt_storage::head::{CatalogRef, HeadBody};
-use fincrypt_storage::index::{BlobIndex, IndexPiece};
-use fincrypt_storage::kv::MemoryKv;
+use fincrypt_storage::index::BlobIndex;
 use fincrypt_storage::scan::Scanner;
-use fincrypt_storage::segment::{Directory, RunPacker, SealedSegment, Sealer, SegmentError};
+use fincrypt_storage::segment::SealedSegment;
 use futures::StreamExt;
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -21,8 +17,9 @@ use tokio::sync::mpsc;
 use super::error::ClientError;
 use super::fetch::Fetcher;
 use super::head::OpenHead;
+use super::index_maker::{IndexMaker, Listed};
 use super::link::Link;
-use super::pipeline::{Counts, Pipeline, PipelineError, PipelineSetup};
+use super::pipeline::{Counts, LeftOut, Pipeline, PipelineError, workers};
 use super::progress::Progress;
 use super::run_journal::RunJournal;
 use super::upload::Upload;
@@ -51,6 +48,8 @@ pub struct BackupReport {
     pub bytes_in: u64,
     /// Bytes that were not stored before.
     pub bytes_new: u64,
+    /// The same after compression.
+    pub bytes_packed: u64,
     /// Payload bytes sent.
     pub bytes_uploaded: u64,
     /// Bytes that the new segments take in the swarm.
@@ -140,12 +139,13 @@ async fn backup_in(
     let quote = link.quote(vault.config.redundancy).await?;
     let account = vault.keys.root.account(vault.slot()?).account();
     let path = vault.home.run_journal();
-    let mut journal = RunJournal::open(&path, &account, started)?;
+    let pending = BlobIndex::pending(vault.state.clone());
+    let mut journal = RunJournal::open(&path, &account, started, &pending)?;
     if let Some((run, stored)) = journal.abandoned.take() {
         // It was committed, but perhaps never said that it is to be kept.
         let mut committed = false;
-        for (manifest, _) in &stored {
-            committed |= vault.index.manifest(&manifest.id())?.is_some();
+        for segment in &stored {
+            committed |= vault.index.manifest(segment)?.is_some();
         }
         if committed {
             link.keep(vault.keep(run)?).await?;
@@ -160,23 +160,19 @@ async fn backup_in(
     let mut run = Run { vault, link, upload, fetcher, code: quote.code, traffic: Traffic::default() };
     let (snapshot, counts) = run.store_files(folders, &mut journal, (started, nanos), progress).await?;
     let rebuilt = vault.is_rebuilt()?;
-    let mut listed = journal.stored.clone();
-    if rebuilt {
-        let own: HashSet<_> = listed.iter().map(|(manifest, _)| manifest.id()).collect();
-        listed.extend(
-            vault.index.segments()?.into_iter().filter(|(manifest, _)| !own.contains(&manifest.id())),
-        );
-    }
-    let pieces = run.store_index(&listed, 0).await?;
+    let stored = journal.segments();
+    let pieces = run.store_index(Listed::run(vault, stored.clone(), rebuilt), 0).await?;
     if UnixTime::now().since(journal.started) > KEEP_EARLY {
         run.link.keep(vault.keep(journal.run)?).await?;
     }
     let head = run.commit(head, pieces, started, rebuilt).await?;
 
     // The head is committed: what follows only makes it known.
-    for (manifest, directory) in &journal.stored {
-        vault.index.insert(manifest, directory)?;
-    }
+    let index = vault.index.clone();
+    let insert = move || {
+        stored.read(|manifest, directory| Ok::<(), PipelineError>(index.insert(manifest, directory)?))
+    };
+    tokio::task::spawn_blocking(insert).await.map_err(|_| ClientError::Inner)?.map_err(explain)?;
     let refs: Vec<_> = head.body.refs.iter().map(|reference| reference.segment).collect();
     vault.mark_loaded(&refs)?;
     vault.set_head(head.head.signed())?;
@@ -184,12 +180,17 @@ async fn backup_in(
     run.link.keep(vault.keep(journal.run)?).await?;
     journal.finish(&path)?;
 
-    let skipped = counts.skipped.into_iter().map(|(path, reason, missing)| Skipped { path, reason, missing });
+    let skipped = counts.left_out.into_iter().map(|LeftOut { path, reason, missing }| Skipped {
+        path,
+        reason,
+        missing,
+    });
     Ok(BackupReport {
         snapshot: snapshot.to_string(),
         files: counts.files,
         bytes_in: counts.bytes_in,
         bytes_new: counts.bytes_new,
+        bytes_packed: counts.bytes_packed,
         bytes_uploaded: run.traffic.uploaded,
         bytes_stored: run.traffic.stored,
         segments: run.traffic.segments,
@@ -204,10 +205,6 @@ fn host() -> String {
     name.map(|name| name.trim().chars().take(64).collect()).unwrap_or_default()
 }
 
-fn damaged(error: SegmentError) -> ClientError {
-    ClientError::Damaged(error.to_string())
-}
-
 impl Run<'_> {
     /// Scans and uploads at the same time.
     async fn store_files(
@@ -217,25 +214,35 @@ impl Run<'_> {
         (started, nanos): (UnixTime, u32),
         progress: &Progress,
     ) -> Result<(fincrypt_storage::blob::BlobId, Counts), ClientError> {
-        let resumed = BlobIndex::new(MemoryKv::default());
-        for (manifest, directory) in &journal.stored {
-            resumed.insert(manifest, directory)?;
-        }
-        let (sink, mut segments) = mpsc::channel::<SealedSegment>(1);
-        let pipeline = Pipeline::new(PipelineSetup {
-            root: self.vault.keys.root.clone(),
-            state: self.vault.state.clone(),
-            resumed: Arc::new(resumed),
-            code: self.code,
-            redundancy: self.vault.config.redundancy,
-            sink,
-            started,
-            progress: progress.clone(),
-        });
-        let pipeline = pipeline.map_err(explain)?;
         let scanner = Scanner::new(folders.to_vec(), &self.vault.config.exclude)
             .map_err(|error| ClientError::Damaged(error.to_string()))?;
-        let producer = tokio::task::spawn_blocking(move || pipeline.run(&scanner, host(), nanos));
+        let pipeline = Pipeline {
+            root: self.vault.keys.root.clone(),
+            state: self.vault.state.clone(),
+            code: self.code,
+            redundancy: self.vault.config.redundancy,
+            started: (started, nanos),
+            host: host(),
+            workers: workers(),
+            progress: progress.clone(),
+        };
+        self.produce(
+            move |sink| pipeline.run(&scanner, sink),
+            |sealed| journal.stored(sealed.manifest, sealed.directory),
+        )
+        .await
+    }
+
+    /// Uploads the segments that `make`, on a thread of its own, gives to its sink, and calls
+    /// `stored` with each that is stored.
+    async fn produce<T: Send + 'static>(
+        &mut self,
+        make: impl FnOnce(&(dyn Fn(SealedSegment) -> bool + Sync)) -> Result<T, PipelineError> + Send + 'static,
+        mut stored: impl FnMut(SealedSegment) -> Result<(), ClientError>,
+    ) -> Result<T, ClientError> {
+        let (sink, mut segments) = mpsc::channel::<SealedSegment>(1);
+        let producer =
+            tokio::task::spawn_blocking(move || make(&|sealed| sink.blocking_send(sealed).is_ok()));
         let upload = self.upload.clone();
         let uploaded = {
             let mut uploads = futures::stream::poll_fn(|cx| segments.poll_recv(cx))
@@ -250,7 +257,9 @@ impl Run<'_> {
                     Some(Err(error)) => break Err(error),
                     Some(Ok((sealed, sent))) => {
                         self.traffic.add(&sealed.manifest, sent);
-                        journal.stored(sealed.manifest, sealed.directory)?;
+                        if let Err(error) = stored(sealed) {
+                            break Err(error);
+                        }
                     }
                 }
             }
@@ -264,31 +273,19 @@ impl Run<'_> {
     }
 
     /// Stores index pieces that list these segments; references to where they lie.
-    async fn store_index(
-        &mut self,
-        segments: &[(Manifest, Directory)],
-        level: u8,
-    ) -> Result<Vec<CatalogRef>, ClientError> {
-        let root = &self.vault.keys.root;
-        let compress =
-            |error: fincrypt_storage::compress::CompressError| ClientError::Damaged(error.to_string());
-        let mut maker = BlobMaker::new(root).map_err(compress)?;
-        let mut packer = RunPacker::new(self.code, self.vault.config.redundancy);
-        let mut sealer = Sealer::new(root);
-        let mut unsealed = Vec::new();
-        for piece in IndexPiece::encode_all(segments) {
-            let blob = maker.make(maker.id(&piece), BlobKind::Index, &piece).map_err(compress)?;
-            unsealed.extend(packer.push(&blob).map_err(damaged)?);
-        }
-        unsealed.extend(packer.finish());
+    async fn store_index(&mut self, listed: Listed, level: u8) -> Result<Vec<CatalogRef>, ClientError> {
+        let (root, code) = (self.vault.keys.root.clone(), self.code);
+        let redundancy = self.vault.config.redundancy;
         let mut refs = Vec::new();
-        for segment in unsealed {
-            let sealed = sealer.seal(segment).map_err(damaged)?;
-            let sent = self.upload.store(&sealed).await?;
-            self.traffic.add(&sealed.manifest, sent);
-            let (code, shard_len) = (sealed.manifest.code(), sealed.manifest.shard_len());
-            refs.push(CatalogRef { segment: sealed.manifest.id(), code, shard_len, level });
-        }
+        self.produce(
+            move |sink| IndexMaker::new(&root, code, redundancy, sink)?.make(listed),
+            |sealed| {
+                let (code, shard_len) = (sealed.manifest.code(), sealed.manifest.shard_len());
+                refs.push(CatalogRef { segment: sealed.manifest.id(), code, shard_len, level });
+                Ok(())
+            },
+        )
+        .await?;
         Ok(refs)
     }
 
@@ -303,7 +300,7 @@ impl Run<'_> {
             let taken: Vec<CatalogRef> = merge.take.iter().map(|at| mergeable[*at]).collect();
             let pieces = self.vault.read_pieces(&self.fetcher, &taken).await?;
             let segments: Vec<_> = pieces.into_iter().flat_map(|piece| piece.segments).collect();
-            let merged = self.store_index(&segments, merge.level).await?;
+            let merged = self.store_index(Listed::Pieces(segments), merge.level).await?;
             let gained = merged.len() < taken.len();
             refs.retain(|reference| !taken.contains(reference));
             refs.extend(merged);

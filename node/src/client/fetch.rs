@@ -3,9 +3,9 @@
 //! Every shard is checked against the manifest, every manifest against its segment's id and the
 //! owner's tag, so it does not matter who brings them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use bytes::Bytes;
 use fincrypt_protocol::limits::MAX_LOCATE;
@@ -21,10 +21,11 @@ use tokio::sync::{Mutex, OnceCell};
 use super::error::ClientError;
 use super::holders::Holders;
 use super::link::Link;
+use super::pace::Pace;
 use crate::engine::Net;
 
-/// A shard that takes longer gets a spare asked for beside it.
-const SLOW: Duration = Duration::from_secs(3);
+/// Segments whose places are remembered; at up to 2 KiB each, 8 MiB.
+const MAX_PLACES: usize = 4096;
 
 /// Where one segment's shards are: positions and nodes.
 type Places = Vec<(ShardIndex, NodeId)>;
@@ -38,6 +39,9 @@ pub(crate) struct Fetcher {
     tags: TagKey,
     holders: OnceCell<Holders>,
     places: Mutex<HashMap<SegmentId, Arc<(Manifest, Places)>>>,
+    /// Segments that will be asked for, in order: they are located many at a time.
+    upcoming: Mutex<VecDeque<SegmentId>>,
+    pace: std::sync::Mutex<Pace>,
 }
 
 enum Got {
@@ -54,7 +58,26 @@ impl Fetcher {
         registration: Signed<Registration>,
         tags: TagKey,
     ) -> Self {
-        Self { net, link, account, registration, tags, holders: OnceCell::new(), places: Mutex::default() }
+        Self {
+            net,
+            link,
+            account,
+            registration,
+            tags,
+            holders: OnceCell::new(),
+            places: Mutex::default(),
+            upcoming: Mutex::default(),
+            pace: std::sync::Mutex::default(),
+        }
+    }
+
+    /// Says which segments will be asked for, in what order.
+    pub(crate) async fn expect(&self, segments: impl Iterator<Item = SegmentId>) {
+        *self.upcoming.lock().await = segments.collect();
+    }
+
+    fn pace(&self) -> std::sync::MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     pub(crate) async fn holders(&self) -> &Holders {
@@ -69,6 +92,9 @@ impl Fetcher {
     pub(crate) async fn locate_direct(&self, segments: &[SegmentId]) {
         let located = self.holders().await.locate(segments).await;
         let mut places = self.places.lock().await;
+        if places.len() + located.len() > MAX_PLACES {
+            places.clear();
+        }
         for (segment, found) in located {
             let mut held: Places = Vec::new();
             let mut manifest = None;
@@ -89,7 +115,15 @@ impl Fetcher {
         if let Some(known) = self.places.lock().await.get(segment) {
             return Some(Arc::clone(known));
         }
-        self.locate_direct(&[*segment]).await;
+        // Whoever comes next finds what this one is looking up.
+        let mut upcoming = self.upcoming.lock().await;
+        if let Some(known) = self.places.lock().await.get(segment) {
+            return Some(Arc::clone(known));
+        }
+        let mut page = vec![*segment];
+        let expected = upcoming.len().min(MAX_LOCATE - 1);
+        page.extend(upcoming.drain(..expected).filter(|id| id != segment));
+        self.locate_direct(&page).await;
         self.places.lock().await.get(segment).cloned()
     }
 
@@ -123,7 +157,9 @@ impl Fetcher {
         let segment = manifest.id();
         let places = self.places(&segment).await?;
         for (_, node) in places.1.iter().filter(|(held, _)| *held == index) {
+            let asked = Instant::now();
             if let Ok(bytes) = self.holders().await.get(*node, segment, index).await {
+                self.pace().took(Some(*node), asked.elapsed());
                 return Some(bytes);
             }
         }
@@ -133,16 +169,37 @@ impl Fetcher {
     /// One shard from wherever, checked.
     async fn get(&self, manifest: &Manifest, index: ShardIndex) -> Got {
         let good = |bytes: &Bytes| manifest.shard(index) == Some(shard_id(bytes));
+        let asked = Instant::now();
         if let Some(link) = &self.link
             && let Ok(bytes) = link.get(manifest.id(), index).await
             && good(&bytes)
         {
+            self.pace().took(None, asked.elapsed());
             return Got::Good(index, bytes);
         }
         match self.get_direct(manifest, index).await {
             Some(bytes) if good(&bytes) => Got::Good(index, bytes),
             _ => Got::Bad(index),
         }
+    }
+
+    /// The order in which shards are asked for: through the mediator data first; straight from the
+    /// holders the fastest first.
+    async fn order(&self, manifest: &Manifest) -> VecDeque<ShardIndex> {
+        let mut order: Vec<ShardIndex> = manifest.code().indices().collect();
+        if self.link.is_none()
+            && let Some(places) = self.places(&manifest.id()).await
+        {
+            let data = usize::from(manifest.code().data());
+            let pace = self.pace();
+            order.sort_by_cached_key(|index| {
+                let nodes = places.1.iter().filter(|(held, _)| held == index);
+                let cheapest = nodes.map(|(_, node)| pace.cost(node, index.get() >= data)).min();
+                // Those that nobody is known to hold come last.
+                (cheapest.is_none(), cheapest)
+            });
+        }
+        order.into()
     }
 
     /// A segment's ciphertext: its data shards, rebuilt from any `k` where some are missing.
@@ -152,7 +209,7 @@ impl Fetcher {
     pub(crate) async fn segment(&self, manifest: &Manifest) -> Result<Vec<u8>, ClientError> {
         let code = manifest.code();
         let needed = usize::from(code.data());
-        let mut waiting: std::collections::VecDeque<ShardIndex> = code.indices().collect();
+        let mut waiting = self.order(manifest).await;
         let mut good: Vec<(ShardIndex, Bytes)> = Vec::with_capacity(needed);
         let mut running = FuturesUnordered::new();
         let mut asked = 0;
@@ -169,7 +226,8 @@ impl Fetcher {
                     needed: code.data(),
                 });
             }
-            let next = tokio::time::timeout(SLOW, running.next()).await;
+            let patience = self.pace().patience();
+            let next = tokio::time::timeout(patience, running.next()).await;
             match next.map_or(Some(Got::Slow), |got| got) {
                 Some(Got::Good(index, bytes)) => {
                     good.push((index, bytes));

@@ -144,7 +144,8 @@ impl Vault {
         let ids: Vec<SegmentId> = refs.iter().map(|reference| reference.segment).collect();
         let manifests: HashMap<_, _> = fetcher.manifests(&ids).await?;
         let damaged = |error: &dyn std::fmt::Display| ClientError::Damaged(error.to_string());
-        let mut assembler = BlobAssembler::new(self.keys.root.blob_id_key());
+        let mut assembler =
+            BlobAssembler::new(self.keys.root.blob_id_key()).map_err(|error| damaged(&error))?;
         let mut pieces = Vec::new();
         for id in ids {
             let manifest =
@@ -153,7 +154,7 @@ impl Vault {
             let open = OpenSegment::open(&self.keys.root, ciphertext).map_err(|error| damaged(&error))?;
             for entry in open.directory().entries().iter().filter(|entry| entry.kind == BlobKind::Index) {
                 let stored = open.extent(entry).map_err(|error| damaged(&error))?;
-                if let Some(plain) = assembler.add(entry, stored).map_err(|error| damaged(&error))? {
+                if let Some(plain) = assembler.add(entry, &stored).map_err(|error| damaged(&error))? {
                     pieces.push(IndexPiece::decode(&plain).map_err(|error| damaged(&error))?);
                 }
             }

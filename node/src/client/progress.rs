@@ -13,7 +13,7 @@ const LINE: Duration = Duration::from_secs(5);
 
 /// What has been done so far; clones share it.
 #[derive(Clone)]
-pub(crate) struct Progress(Arc<Inner>);
+pub struct Progress(Arc<Inner>);
 
 struct Inner {
     verb: &'static str,
@@ -26,7 +26,8 @@ struct Inner {
 
 impl Progress {
     /// Shows what `verb` says, or nothing if not `shown`.
-    pub(crate) fn new(verb: &'static str, shown: bool) -> Self {
+    #[must_use]
+    pub fn new(verb: &'static str, shown: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let bar = (shown && terminal).then(|| {
             let bar = ProgressBar::new_spinner();
@@ -47,7 +48,7 @@ impl Progress {
     }
 
     /// One file more, of so many bytes.
-    pub(crate) fn file(&self, bytes: u64) {
+    pub fn file(&self, bytes: u64) {
         let inner = &self.0;
         let files = inner.files.fetch_add(1, Ordering::Relaxed) + 1;
         let bytes = inner.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -66,7 +67,7 @@ impl Progress {
     }
 
     /// Clears the moving line.
-    pub(crate) fn done(&self) {
+    pub fn done(&self) {
         if let Some(bar) = &self.0.bar {
             bar.finish_and_clear();
         }

@@ -25,7 +25,13 @@ const CACHED: usize = 4;
 #[derive(Default)]
 struct Recent {
     order: VecDeque<SegmentId>,
-    segments: HashMap<SegmentId, Arc<Vec<u8>>>,
+    segments: HashMap<SegmentId, Arc<Segment>>,
+}
+
+/// A segment's ciphertext and what opens it.
+struct Segment {
+    ciphertext: Vec<u8>,
+    cipher: SegmentCipher,
 }
 
 /// Reads blobs.
@@ -34,39 +40,33 @@ pub(crate) struct BlobReader {
     index: BlobIndex<State>,
     fetcher: Arc<Fetcher>,
     recent: Mutex<Recent>,
+    assembler: Mutex<BlobAssembler>,
 }
 
 fn damaged(error: &dyn std::fmt::Display) -> ClientError {
     ClientError::Damaged(error.to_string())
 }
 
-/// An extent of a segment's ciphertext, decrypted and checked.
-pub(crate) fn extent(
-    root: &Root,
-    ciphertext: &[u8],
-    location: &fincrypt_storage::segment::Entry,
-) -> Result<Vec<u8>, SegmentError> {
-    let nonce = ciphertext.first_chunk().ok_or(SegmentError::Layout)?;
-    let range = location.offset as usize..location.end() as usize;
-    let mut bytes = ciphertext.get(range).ok_or(SegmentError::Layout)?.to_vec();
-    SegmentCipher::new(root, nonce).open_extent(location, &mut bytes)?;
-    Ok(bytes)
-}
-
 impl BlobReader {
-    pub(crate) fn new(vault: &Vault, fetcher: Arc<Fetcher>) -> Self {
-        Self { root: vault.keys.root.clone(), index: vault.index.clone(), fetcher, recent: Mutex::default() }
+    pub(crate) fn new(vault: &Vault, fetcher: Arc<Fetcher>) -> Result<Self, ClientError> {
+        let root = vault.keys.root.clone();
+        let assembler = BlobAssembler::new(root.blob_id_key()).map_err(|error| damaged(&error))?;
+        let (index, recent, assembler) = (vault.index.clone(), Mutex::default(), Mutex::new(assembler));
+        Ok(Self { root, index, fetcher, recent, assembler })
     }
 
-    async fn segment(&self, id: SegmentId) -> Result<Arc<Vec<u8>>, ClientError> {
+    async fn segment(&self, id: SegmentId) -> Result<Arc<Segment>, ClientError> {
         if let Some(known) = self.recent.lock().await.segments.get(&id) {
             return Ok(Arc::clone(known));
         }
         let manifest =
             self.index.manifest(&id)?.ok_or_else(|| damaged(&"the index names an unknown segment"))?;
-        let ciphertext = Arc::new(self.fetcher.segment(&manifest).await?);
+        let ciphertext = self.fetcher.segment(&manifest).await?;
+        let nonce = ciphertext.first_chunk().ok_or_else(|| damaged(&SegmentError::Layout))?;
+        let cipher = SegmentCipher::new(&self.root, nonce);
+        let segment = Arc::new(Segment { ciphertext, cipher });
         let mut recent = self.recent.lock().await;
-        if recent.segments.insert(id, Arc::clone(&ciphertext)).is_none() {
+        if recent.segments.insert(id, Arc::clone(&segment)).is_none() {
             recent.order.push_back(id);
         }
         if recent.order.len() > CACHED
@@ -74,7 +74,7 @@ impl BlobReader {
         {
             recent.segments.remove(&oldest);
         }
-        Ok(ciphertext)
+        Ok(segment)
     }
 
     /// Where a blob lies.
@@ -84,11 +84,12 @@ impl BlobReader {
 
     /// A blob's plaintext, checked against its id.
     pub(crate) async fn blob(&self, id: &BlobId) -> Result<Vec<u8>, ClientError> {
-        let mut assembler = BlobAssembler::new(self.root.blob_id_key());
         for location in self.locate(id)? {
-            let ciphertext = self.segment(location.segment).await?;
-            let bytes = extent(&self.root, &ciphertext, &location.entry).map_err(|error| damaged(&error))?;
-            if let Some(plain) = assembler.add(&location.entry, bytes).map_err(|error| damaged(&error))? {
+            let segment = self.segment(location.segment).await?;
+            let bytes = segment.cipher.extent(&segment.ciphertext, &location.entry);
+            let bytes = bytes.map_err(|error| damaged(&error))?;
+            let mut assembler = self.assembler.lock().await;
+            if let Some(plain) = assembler.add(&location.entry, &bytes).map_err(|error| damaged(&error))? {
                 return Ok(plain);
             }
         }

@@ -5,7 +5,7 @@ mod plan;
 mod write;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use fincrypt_protocol::Manifest;
@@ -14,6 +14,7 @@ use futures::StreamExt;
 use serde::Serialize;
 
 use super::error::ClientError;
+use super::pipeline::workers;
 use super::progress::Progress;
 use super::reader::BlobReader;
 use super::vault::{Swarm, Vault};
@@ -21,8 +22,10 @@ use super::vault::{Swarm, Vault};
 use plan::Plan;
 use write::Writer;
 
-/// Segments fetched at once: at up to 15 MiB each, 60 MiB with the one being written.
+/// Segments fetched at once: at up to 15 MiB each, twice while their shards are joined, 90 MiB.
 const SEGMENTS_AT_ONCE: usize = 3;
+/// Segments written at once, 15 MiB each.
+const MAX_WRITERS: usize = 3;
 
 /// What to restore, and where.
 #[derive(Debug, Clone)]
@@ -102,7 +105,7 @@ async fn restore_in(
 ) -> Result<RestoreReport, ClientError> {
     let begun = Instant::now();
     let fetcher = vault.read_from(swarm, options.direct).await?;
-    let reader = BlobReader::new(vault, Arc::clone(&fetcher));
+    let reader = BlobReader::new(vault, Arc::clone(&fetcher))?;
     let (id, snapshot) = reader.snapshot(&options.snapshot).await?;
     let target = Target::open(&options.target).map_err(|error| {
         use std::error::Error;
@@ -118,33 +121,40 @@ async fn restore_in(
         tokio::task::spawn_blocking(work).await.map_err(|_| ClientError::Inner)?
     };
     let mut wanted = Vec::new();
-    let mut writer = prepared;
+    let writer = prepared;
     for (segment, entries) in writer.locate(&reader) {
         match vault.index.manifest(&segment)? {
             Some(manifest) => wanted.push((manifest, entries)),
             None => writer.lose(&entries, "its segment is unknown"),
         }
     }
-    let writer = Arc::new(Mutex::new(writer));
+    fetcher.expect(wanted.iter().map(|(manifest, _)| manifest.id())).await;
+    let writer = Arc::new(writer);
     let fetches = wanted.into_iter().map(|(manifest, entries): (Manifest, _)| {
         let fetcher = Arc::clone(&fetcher);
         async move { (fetcher.segment(&manifest).await, entries) }
     });
-    let mut fetched = futures::stream::iter(fetches).buffered(SEGMENTS_AT_ONCE);
-    while let Some((ciphertext, entries)) = fetched.next().await {
-        let writer = Arc::clone(&writer);
-        let work = move || {
-            let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
-            match ciphertext {
-                Ok(ciphertext) => writer.take(&ciphertext, &entries),
+    let fetched = futures::stream::iter(fetches).buffer_unordered(SEGMENTS_AT_ONCE);
+    let mut written = fetched
+        .map(|(ciphertext, entries)| {
+            let writer = Arc::clone(&writer);
+            tokio::task::spawn_blocking(move || match ciphertext {
+                Ok(ciphertext) => writer.take(ciphertext, &entries),
                 Err(error) => writer.lose(&entries, &error.to_string()),
-            }
-        };
-        tokio::task::spawn_blocking(work).await.map_err(|_| ClientError::Inner)?;
+            })
+        })
+        .buffer_unordered(workers().min(MAX_WRITERS));
+    while let Some(done) = written.next().await {
+        done.map_err(|_| ClientError::Inner)?;
     }
-    drop(fetched);
+    drop(written);
+    for blob in writer.put_off() {
+        match reader.blob(&blob).await {
+            Ok(plain) => tokio::task::block_in_place(|| writer.write(&blob, &plain)),
+            Err(error) => writer.lose_blob(&blob, &error.to_string()),
+        }
+    }
     let writer = Arc::into_inner(writer).ok_or(ClientError::Inner)?;
-    let writer = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
     let outcome =
         tokio::task::spawn_blocking(move || writer.finish()).await.map_err(|_| ClientError::Inner)?;
     Ok(RestoreReport {

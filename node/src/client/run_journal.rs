@@ -7,10 +7,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use fincrypt_protocol::{AccountId, Manifest, RunId, UnixTime};
-use fincrypt_storage::index::IndexPiece;
-use fincrypt_storage::journal::{Journal, JournalError};
+use fincrypt_protocol::{AccountId, Manifest, RunId, SegmentId, UnixTime};
+use fincrypt_storage::index::{BlobIndex, IndexPiece};
+use fincrypt_storage::journal::{Journal, JournalError, Records};
+use fincrypt_storage::kv::KvError;
 use fincrypt_storage::segment::Directory;
+use fincrypt_storage::state::State;
 
 use super::error::ClientError;
 
@@ -19,14 +21,35 @@ const MAX_AGE: Duration = Duration::from_secs(6 * 24 * 3600);
 /// The most bytes of a record: an index piece.
 const MAX_RECORD: u32 = 4 << 20;
 
-/// A run and what it has stored so far.
+/// A run, and where it notes what it has stored.
 pub(crate) struct RunJournal {
     journal: Journal,
     pub(crate) run: RunId,
     pub(crate) started: UnixTime,
-    /// An older run that is not gone on with, and what it stored.
-    pub(crate) abandoned: Option<(RunId, Vec<(Manifest, Directory)>)>,
-    pub(crate) stored: Vec<(Manifest, Directory)>,
+    /// An older run that is not gone on with, and the segments it stored.
+    pub(crate) abandoned: Option<(RunId, Vec<SegmentId>)>,
+}
+
+/// The segments that a run had stored at some time.
+#[derive(Clone)]
+pub(crate) struct StoredSegments(Records);
+
+impl StoredSegments {
+    /// Calls `each` with every segment, in the order in which they were stored.
+    pub(crate) fn read<E: From<JournalError>>(
+        &self,
+        mut each: impl FnMut(&Manifest, &Directory) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut header = true;
+        self.0.read(|record| {
+            if std::mem::take(&mut header) {
+                return Ok(());
+            }
+            // Records of ours, whose checksums hold, decode.
+            let piece = IndexPiece::decode(record).unwrap_or_default();
+            piece.segments.iter().try_for_each(|(manifest, directory)| each(manifest, directory))
+        })
+    }
 }
 
 fn fail(error: JournalError) -> ClientError {
@@ -50,40 +73,86 @@ fn parse_header(bytes: &[u8]) -> Option<(RunId, AccountId, UnixTime)> {
     Some((RunId::from_bytes(*run), AccountId::from_bytes(*account), started))
 }
 
+/// What the records of a journal say.
+struct Found<'a> {
+    account: &'a AccountId,
+    now: UnixTime,
+    pending: &'a BlobIndex<State>,
+    header: Option<(RunId, UnixTime)>,
+    segments: Vec<SegmentId>,
+    failed: Option<KvError>,
+    records: usize,
+}
+
+impl Found<'_> {
+    fn fresh(&self) -> bool {
+        self.header.is_some_and(|(_, started)| self.now.since(started) < MAX_AGE)
+    }
+
+    fn record(&mut self, bytes: &[u8]) {
+        self.records += 1;
+        if self.records == 1 {
+            let header = parse_header(bytes).filter(|(_, owner, _)| owner == self.account);
+            self.header = header.map(|(run, _, started)| (run, started));
+        } else if self.header.is_some() && self.failed.is_none() {
+            for (manifest, directory) in IndexPiece::decode(bytes).unwrap_or_default().segments {
+                if !self.fresh() {
+                    self.segments.push(manifest.id());
+                } else if let Err(error) = self.pending.insert(&manifest, &directory) {
+                    self.failed = Some(error);
+                }
+            }
+        }
+    }
+}
+
 impl RunJournal {
-    /// Goes on with the account's interrupted run, or begins a new one.
-    pub(crate) fn open(path: &Path, account: &AccountId, now: UnixTime) -> Result<Self, ClientError> {
+    /// Goes on with the account's interrupted run, whose blobs are in `pending` then, or begins a
+    /// new one.
+    pub(crate) fn open(
+        path: &Path,
+        account: &AccountId,
+        now: UnixTime,
+        pending: &BlobIndex<State>,
+    ) -> Result<Self, ClientError> {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(ClientError::io(parent))?;
         }
-        let mut records = Vec::new();
-        let opened = Journal::open(path, MAX_RECORD, |record| records.push(record.to_vec()));
+        pending.clear()?;
+        let new =
+            || Found { account, now, pending, header: None, segments: Vec::new(), failed: None, records: 0 };
+        let mut found = new();
+        let opened = Journal::open(path, MAX_RECORD, |record| found.record(record));
         let (mut journal, _) = match opened {
             // A damaged run only means that it is begun anew.
             Err(JournalError::Damaged { .. } | JournalError::Format(_)) => {
                 std::fs::remove_file(path).map_err(ClientError::io(path))?;
-                records.clear();
+                found = new();
+                pending.clear()?;
                 Journal::open(path, MAX_RECORD, |_| {}).map_err(fail)?
             }
             other => other.map_err(fail)?,
         };
+        if let Some(error) = found.failed {
+            return Err(error.into());
+        }
         let mut abandoned = None;
-        if let Some((first, pieces)) = records.split_first()
-            && let Some((run, owner, started)) = parse_header(first)
-            && owner == *account
-        {
-            let stored = pieces.iter().filter_map(|piece| IndexPiece::decode(piece).ok());
-            let stored = stored.flat_map(|piece| piece.segments).collect();
-            if now.since(started) < MAX_AGE {
-                return Ok(Self { journal, run, started, abandoned: None, stored });
+        if let Some((run, started)) = found.header {
+            if found.fresh() {
+                return Ok(Self { journal, run, started, abandoned });
             }
-            abandoned = Some((run, stored));
+            abandoned = Some((run, found.segments));
         }
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|_| ClientError::Inner)?;
         let run = RunId::from_bytes(random);
         journal.rewrite(std::iter::once(header(run, account, now))).map_err(fail)?;
-        Ok(Self { journal, run, started: now, abandoned, stored: Vec::new() })
+        Ok(Self { journal, run, started: now, abandoned })
+    }
+
+    /// What the run has stored so far.
+    pub(crate) fn segments(&self) -> StoredSegments {
+        StoredSegments(self.journal.records())
     }
 
     /// Notes that a segment is stored. Not synced: a power cut only means that it is sent again.
@@ -92,7 +161,6 @@ impl RunJournal {
         for piece in IndexPiece::encode_all(std::slice::from_ref(&segment)) {
             self.journal.append(&piece).map_err(fail)?;
         }
-        self.stored.push(segment);
         Ok(())
     }
 
@@ -110,16 +178,37 @@ mod tests {
     #[test]
     fn an_interrupted_run_goes_on_and_a_stale_or_foreign_one_does_not() {
         let dir = tempfile::tempdir().expect("a folder");
+        let (state, _) = State::open(&dir.path().join("state")).expect("opens");
+        let pending = BlobIndex::pending(state);
         let path = dir.path().join("journal/run");
+        let open = |account: &AccountId, now| RunJournal::open(&path, account, now, &pending).expect("opens");
         let (account, now) = (AccountId::from_bytes([1; 32]), UnixTime::from_secs(1_000_000));
-        let first = RunJournal::open(&path, &account, now).expect("opens").run;
-        assert_eq!(RunJournal::open(&path, &account, now).expect("opens").run, first);
-        let other = AccountId::from_bytes([2; 32]);
-        let second = RunJournal::open(&path, &other, now).expect("opens").run;
-        assert_ne!(second, first);
+        let mut first = open(&account, now);
+        let run = first.run;
+        let code = fincrypt_protocol::Code::new(1, 1).expect("valid");
+        let ids = [3, 4].map(|byte| fincrypt_protocol::ShardId::from_bytes([byte; 32])).to_vec();
+        let manifest = Manifest::new(code, fincrypt_protocol::ShardLen::FULL, ids).expect("valid");
+        first.stored(manifest.clone(), Directory::default()).expect("noted");
+        drop(first);
+        let again = open(&account, now);
+        assert_eq!(again.run, run);
+        assert!(pending.manifest(&manifest.id()).expect("reads").is_some());
+        let mut listed = Vec::new();
+        let read = again.segments().read(|manifest, _| {
+            listed.push(manifest.id());
+            Ok::<(), JournalError>(())
+        });
+        assert_eq!((read.is_ok(), listed), (true, vec![manifest.id()]));
+        drop(again);
         let later = now.plus(MAX_AGE);
-        assert_ne!(RunJournal::open(&path, &other, later).expect("opens").run, second);
+        let second = open(&account, later);
+        assert_ne!(second.run, run);
+        assert_eq!(second.abandoned, Some((run, vec![manifest.id()])));
+        assert!(pending.manifest(&manifest.id()).expect("reads").is_none());
+        drop(second);
+        let other = AccountId::from_bytes([2; 32]);
+        assert_eq!(open(&other, later).abandoned, None);
         std::fs::write(&path, b"garbage garbage").expect("writes");
-        assert!(RunJournal::open(&path, &other, later).is_ok());
+        assert_eq!(open(&other, later).abandoned, None);
     }
 }

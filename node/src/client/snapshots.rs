@@ -115,7 +115,7 @@ pub async fn list_snapshots(vault: &Vault) -> Result<Vec<SnapshotInfo>, ClientEr
     let swarm = Swarm::join(&vault.config).await?;
     let result = async {
         let fetcher = vault.read_from(&swarm, false).await?;
-        BlobReader::new(vault, fetcher).snapshots().await
+        BlobReader::new(vault, fetcher)?.snapshots().await
     };
     let result = result.await;
     swarm.leave().await;
@@ -143,7 +143,7 @@ pub async fn list_entries(
     let swarm = Swarm::join(&vault.config).await?;
     let result = async {
         let fetcher = vault.read_from(&swarm, false).await?;
-        entries(&BlobReader::new(vault, fetcher), name, path).await
+        entries(&BlobReader::new(vault, fetcher)?, name, path).await
     };
     let result = result.await;
     swarm.leave().await;

@@ -178,8 +178,15 @@ impl MediatorRole {
         if !is_data || payload.len() != manifest.shard_len().get() as usize {
             return Err(Refusal::Invalid);
         }
-        self.place(&open, index, payload.clone()).await?;
-        open.remember(index, payload);
+        let all = open.remember(index, payload.clone());
+        let parity = async {
+            // The parity need not wait for the data's keepers. What fails here, the commit repeats.
+            if all && let Err(refusal) = self.place_parity(&open).await {
+                tracing::debug!(%refusal, "the parity is not placed yet");
+            }
+        };
+        let (placed, ()) = tokio::join!(self.place(&open, index, payload), parity);
+        placed?;
         bare(Response::Taken)
     }
 

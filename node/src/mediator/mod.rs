@@ -1,6 +1,7 @@
 //! The mediator role: finds storage, computes parity, places shards, keeps the vaults' heads.
 
 mod directory;
+mod encoders;
 mod handle;
 mod heads;
 mod open;
@@ -23,6 +24,7 @@ use crate::engine::{MediateInbound, Net, Sessions, encode_all};
 use crate::serve::serve;
 
 use directory::Directory;
+use encoders::Encoders;
 use open::OpenSegments;
 use records::Records;
 
@@ -44,6 +46,7 @@ pub struct MediatorRole {
     records: Records,
     directory: Directory,
     open: OpenSegments,
+    encoders: Arc<Encoders>,
     /// Held while a head is compared and swapped.
     swapping: Mutex<()>,
     /// Where the last round of undelivered keeps ended.
@@ -85,6 +88,7 @@ impl MediatorRole {
             accounts: Accounts::new(state.clone(), network),
             records: Records::new(state, network),
             open: OpenSegments::default(),
+            encoders: Arc::default(),
             swapping: Mutex::default(),
             keep_cursor: Mutex::default(),
             net,

@@ -21,7 +21,7 @@ pub(crate) struct OpenSegment {
     pub(crate) registration: Signed<Registration>,
     pub(crate) mandate: Signed<Mandate>,
     record: Mutex<SegmentRecord>,
-    /// Data shards that their keepers accepted, for the parity.
+    /// Data shards that came, for the parity.
     data: Mutex<Vec<Option<Bytes>>>,
     /// Set once parity was computed and every parity shard was tried.
     pub(crate) parity: OnceCell<()>,
@@ -87,11 +87,13 @@ impl OpenSegment {
         }
     }
 
-    /// Remembers an accepted data shard for the parity.
-    pub(crate) fn remember(&self, index: ShardIndex, payload: Bytes) {
-        if let Some(slot) = lock(&self.data).get_mut(index.get()) {
+    /// Remembers a data shard for the parity; whether all are there now.
+    pub(crate) fn remember(&self, index: ShardIndex, payload: Bytes) -> bool {
+        let mut data = lock(&self.data);
+        if let Some(slot) = data.get_mut(index.get()) {
             *slot = Some(payload);
         }
+        data.iter().all(Option::is_some)
     }
 
     /// The data shards in memory.

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use fincrypt_protocol::record::HolderList;
 use fincrypt_protocol::shard::{Placement, Request, Response};
 use fincrypt_protocol::{Code, Frame, NodeId, Refusal, ShardIndex, Signed, UnixTime};
-use fincrypt_storage::erasure::Encoder;
 use futures::StreamExt;
 
 use super::MediatorRole;
@@ -106,46 +105,51 @@ impl MediatorRole {
         Ok(())
     }
 
-    /// Computes and places the parity, once all data shards have receipts. Data shards that are
-    /// not in memory (after a restart) are fetched from their keepers.
+    /// Makes sure that data and parity are placed.
     pub(super) async fn finish(&self, segment: &OpenSegment) -> Result<(), Refusal> {
         if segment.missing_data() != 0 {
             return Err(Refusal::Incomplete);
         }
+        self.place_parity(segment).await
+    }
+
+    /// Computes and places the parity, once. Data shards that are not in memory (after a restart)
+    /// are fetched from their keepers.
+    pub(super) async fn place_parity(&self, segment: &OpenSegment) -> Result<(), Refusal> {
         let run = || async {
             let record = segment.record();
-            let open: Vec<ShardIndex> = record
-                .manifest
-                .code()
-                .indices()
-                .filter(|index| segment.slot(*index).is_some_and(|slot| slot.receipt.is_none()))
-                .collect();
-            if open.is_empty() {
+            let code = record.manifest.code();
+            let first = usize::from(code.data());
+            let unplaced = || {
+                let receipted =
+                    |index: &ShardIndex| segment.slot(*index).is_some_and(|slot| slot.receipt.is_some());
+                code.indices().skip(first).any(|index| !receipted(&index))
+            };
+            if !unplaced() {
                 return Ok(());
             }
             let data = self.all_data(segment, &record).await?;
             segment.forget_data();
-            let code = record.manifest.code();
+            let encoders = Arc::clone(&self.encoders);
             let parity = blocking(move || {
                 let shards: Vec<&[u8]> = data.iter().map(AsRef::as_ref).collect();
-                Encoder::new().encode(code, &shards).map_err(|error| failed(&error))
+                encoders.encode(code, &shards).map_err(|error| failed(&error))
             })
             .await?;
-            let placing = parity.into_iter().zip(code.indices().skip(code.data().into())).map(
-                |(shard, index)| async move {
+            let placing =
+                parity.into_iter().zip(code.indices().skip(first)).map(|(shard, index)| async move {
                     if let Err(refusal) = self.place(segment, index, Bytes::from(shard)).await {
                         tracing::warn!(%refusal, "a parity shard found no keeper");
                     }
-                },
-            );
+                });
             futures::stream::iter(placing).buffer_unordered(usize::from(code.parity())).collect::<()>().await;
-            let (have, need) = (segment.record().receipts().count(), code.stored_threshold());
-            if have < usize::from(code.total()) {
-                return Err(Refusal::NotStored { have: u8::try_from(have).unwrap_or(u8::MAX), need });
+            if unplaced() {
+                let have = u8::try_from(segment.record().receipts().count()).unwrap_or(u8::MAX);
+                return Err(Refusal::NotStored { have, need: code.stored_threshold() });
             }
             Ok(())
         };
-        segment.parity.get_or_try_init(run).await.map(|_| ())
+        segment.parity.get_or_try_init(run).await.map(drop)
     }
 
     async fn all_data(&self, segment: &OpenSegment, record: &SegmentRecord) -> Result<Vec<Bytes>, Refusal> {

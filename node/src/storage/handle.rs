@@ -110,8 +110,13 @@ impl StorageRole {
         payload: Bytes,
     ) -> Result<(Signed<Receipt>, Option<AccountId>), Refusal> {
         let Placement { registration, mandate, run, manifest, index, tag } = placement;
-        let mandate = self.verify(&mandate)?;
-        let registration = self.verify(&registration)?;
+        let now = UnixTime::now();
+        let admitted = self.admitted.get(&registration, &mandate, now);
+        let is_new = admitted.is_none();
+        let (registration, mandate) = match admitted {
+            Some(pair) => pair,
+            None => (self.verify(&registration)?, self.verify(&mandate)?),
+        };
         let account = mandate.account;
         if mandate.mediator != from || !mandate.rights.put {
             return Err(Refusal::NotMandated);
@@ -126,13 +131,15 @@ impl StorageRole {
             return Err(Refusal::NotMandated);
         }
         let new = held == 0;
-        let mut batch = Batch::default();
-        self.accounts.admit_registration(&registration, &mut batch)?;
-        self.accounts.admit_mandate(&mandate, &mut batch)?;
         let checked = CheckedShard::check(payload, shard).map_err(|_| Refusal::WrongShard)?;
-        self.accounts.commit(&batch)?;
+        if is_new {
+            let mut batch = Batch::default();
+            self.accounts.admit_registration(&registration, &mut batch)?;
+            self.accounts.admit_mandate(&mandate, &mut batch)?;
+            self.accounts.commit(&batch)?;
+            self.admitted.remember(registration, mandate.clone());
+        }
         let (segment, hash) = (manifest.id(), mandate.signed().mandate_hash());
-        let now = UnixTime::now();
         let meta =
             ShardMeta { account, manifest, index, tag, run, mandate: mandate.signed().clone(), stored: now };
         self.store.put(&checked, &meta).map_err(|error| refuse_store(&error))?;

@@ -1,5 +1,6 @@
 //! The storage role: keeps shards, proves who asked for what, hands out heads.
 
+mod admitted;
 mod handle;
 mod heads;
 mod offer;
@@ -15,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use crate::accounts::Accounts;
 use crate::engine::{Net, Sessions, ShardInbound};
 use crate::serve::serve;
+use admitted::Admitted;
 
 /// What a storage operator decides.
 #[derive(Debug, Clone)]
@@ -36,6 +38,7 @@ pub struct StorageRole {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) store: ShardStore,
     pub(crate) accounts: Accounts,
+    admitted: Admitted,
     pub(crate) key: SigningKey,
     pub(crate) terms: StorageTerms,
 }
@@ -52,7 +55,8 @@ impl StorageRole {
         terms: StorageTerms,
     ) -> Self {
         let network = net.network();
-        Self { net, network, sessions, store, accounts: Accounts::new(state, network), key, terms }
+        let (accounts, admitted) = (Accounts::new(state, network), Admitted::default());
+        Self { net, network, sessions, store, accounts, admitted, key, terms }
     }
 
     /// Serves until the inbox closes. `stop` ends the background work.

@@ -13,9 +13,11 @@
 //! with XChaCha20-Poly1305 (nonce 0, no associated data) before the stream cipher covers it. What
 //! authenticates an extent is its check in the directory.
 
+mod buffers;
 mod directory;
 mod open;
 mod pack;
+mod parts;
 mod seal;
 
 use aes::Aes256;
@@ -23,9 +25,11 @@ use ctr::Ctr64BE;
 use ctr::cipher::{KeyIvInit, StreamCipher, StreamCipherSeek};
 use fincrypt_protocol::domain;
 
+pub use buffers::{Buffer, Buffers};
 pub use directory::{Directory, ENTRY_LEN, Entry, SplitId};
-pub use open::{BlobAssembler, OpenSegment, SegmentCipher};
+pub use open::{BlobOpener, OpenSegment, SegmentCipher};
 pub use pack::{RunPacker, Unsealed};
+pub use parts::{BlobAssembler, Parts};
 pub use seal::{SealedSegment, Sealer};
 
 /// Bytes of a segment's nonce, which stand in front of it.
@@ -47,9 +51,12 @@ pub enum SegmentError {
     /// An extent was altered.
     #[error("an extent is altered")]
     Extent,
-    /// The parts of a blob contradict each other, or too many are pending.
+    /// The parts of a blob contradict each other.
     #[error("the parts of a blob do not fit together")]
     Parts,
+    /// Too many bytes of unfinished blobs are held already.
+    #[error("too many blobs are unfinished")]
+    Crowded,
     /// The plaintext is not what the blob's id says.
     #[error("a blob is not what its id says")]
     Blob,

@@ -1,6 +1,4 @@
-//! Opening segments and putting blobs together again.
-
-use std::collections::HashMap;
+//! Opening segments and blobs.
 
 use chacha20poly1305::XChaCha20Poly1305;
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
@@ -8,8 +6,7 @@ use zeroize::Zeroizing;
 
 use super::directory::{Directory, Entry, SplitId};
 use super::{LENGTH_LEN, NONCE_LEN, SegmentError, TAG_LEN, check, check_key, stream};
-use crate::blob::BlobId;
-use crate::compress::decompress;
+use crate::compress::Unpacker;
 use crate::root::{BlobIdKey, Root, SegmentKeys};
 
 /// The ciphers of one segment.
@@ -25,6 +22,17 @@ impl SegmentCipher {
         let keys = root.segment_keys(nonce);
         let checks = check_key(&keys.directory);
         Self { keys, checks }
+    }
+
+    /// A copy of an extent of the segment `ciphertext`, decrypted and checked.
+    ///
+    /// # Errors
+    /// [`SegmentError::Extent`] if it was altered.
+    pub fn extent(&self, ciphertext: &[u8], entry: &Entry) -> Result<Vec<u8>, SegmentError> {
+        let range = entry.offset as usize..entry.end() as usize;
+        let mut extent = ciphertext.get(range).ok_or(SegmentError::Layout)?.to_vec();
+        self.open_extent(entry, &mut extent)?;
+        Ok(extent)
     }
 
     /// Decrypts an extent in place and checks it.
@@ -84,80 +92,31 @@ impl OpenSegment {
     /// # Errors
     /// [`SegmentError::Extent`] if it was altered.
     pub fn extent(&self, entry: &Entry) -> Result<Vec<u8>, SegmentError> {
-        let range = entry.offset as usize..entry.end() as usize;
-        let mut extent = self.ciphertext.get(range).ok_or(SegmentError::Layout)?.to_vec();
-        self.cipher.open_extent(entry, &mut extent)?;
-        Ok(extent)
+        self.cipher.extent(&self.ciphertext, entry)
     }
 }
 
-/// Stored bytes of unfinished blobs that may be held: two segments' worth of split blobs.
-const MAX_PENDING: usize = 64 << 20;
-
-/// Puts blobs together from their extents, decompresses them and checks them against their ids.
-pub struct BlobAssembler {
+/// Turns blobs' stored bytes into plaintexts and checks them against their ids.
+pub struct BlobOpener {
     key: BlobIdKey,
-    pending: HashMap<(BlobId, SplitId), Pending>,
-    pending_bytes: usize,
+    unpacker: Unpacker,
 }
 
-struct Pending {
-    parts: Vec<Option<Vec<u8>>>,
-    total: u32,
-    raw_len: u32,
-}
-
-impl BlobAssembler {
-    /// An assembler for a vault.
-    #[must_use]
-    pub fn new(key: BlobIdKey) -> Self {
-        Self { key, pending: HashMap::new(), pending_bytes: 0 }
-    }
-
-    /// Stored bytes of blobs whose parts are not all there.
-    #[must_use]
-    pub fn pending_bytes(&self) -> usize {
-        self.pending_bytes
-    }
-
-    /// Takes a checked extent; the blob's plaintext once all its parts are there.
+impl BlobOpener {
+    /// An opener for a vault.
     ///
     /// # Errors
-    /// If parts contradict each other, too much is pending, or the plaintext is not what the id says.
-    pub fn add(&mut self, entry: &Entry, extent: Vec<u8>) -> Result<Option<Vec<u8>>, SegmentError> {
-        if entry.parts == 1 {
-            return self.finish(entry, extent).map(Some);
-        }
-        let key = (entry.blob, entry.split);
-        let pending = self.pending.entry(key).or_insert_with(|| Pending {
-            parts: vec![None; entry.parts.into()],
-            total: entry.total,
-            raw_len: entry.raw_len,
-        });
-        let same = pending.total == entry.total && pending.raw_len == entry.raw_len;
-        let slot =
-            pending.parts.get_mut(usize::from(entry.part)).filter(|_| same).ok_or(SegmentError::Parts)?;
-        if slot.is_none() {
-            if self.pending_bytes + extent.len() > MAX_PENDING {
-                return Err(SegmentError::Parts);
-            }
-            self.pending_bytes += extent.len();
-            *slot = Some(extent);
-        }
-        if pending.parts.iter().any(Option::is_none) {
-            return Ok(None);
-        }
-        let parts = self.pending.remove(&key).map(|pending| pending.parts).unwrap_or_default();
-        let stored = parts.into_iter().flatten().collect::<Vec<_>>().concat();
-        self.pending_bytes -= stored.len();
-        if stored.len() != entry.total as usize {
-            return Err(SegmentError::Parts);
-        }
-        self.finish(entry, stored).map(Some)
+    /// If the decompressor cannot be set up.
+    pub fn new(key: BlobIdKey) -> Result<Self, SegmentError> {
+        Ok(Self { key, unpacker: Unpacker::new()? })
     }
 
-    fn finish(&self, entry: &Entry, stored: Vec<u8>) -> Result<Vec<u8>, SegmentError> {
-        let plain = decompress(stored, entry.raw_len)?;
-        if self.key.id(&plain) == entry.blob { Ok(plain) } else { Err(SegmentError::Blob) }
+    /// The plaintext of the blob that `entry` is a part of, from all its stored bytes.
+    ///
+    /// # Errors
+    /// If it does not decompress, or is not what its id says.
+    pub fn open<'a>(&'a mut self, entry: &Entry, stored: &'a [u8]) -> Result<&'a [u8], SegmentError> {
+        let plain = self.unpacker.unpack(stored, entry.raw_len)?;
+        if self.key.id(plain) == entry.blob { Ok(plain) } else { Err(SegmentError::Blob) }
     }
 }

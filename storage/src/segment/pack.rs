@@ -6,6 +6,7 @@
 use fincrypt_protocol::limits::FULL_SHARD_LEN;
 use fincrypt_protocol::{Code, Redundancy, ShardLen};
 
+use super::buffers::{Buffer, Buffers};
 use super::directory::{ENTRY_LEN, Entry, SplitId};
 use super::{LENGTH_LEN, NONCE_LEN, SegmentError, TAG_LEN};
 use crate::blob::{Blob, BlobKind};
@@ -20,7 +21,7 @@ const FRAME: usize = NONCE_LEN + TAG_LEN + LENGTH_LEN;
 pub struct Unsealed {
     pub(super) nonce: SplitId,
     /// The nonce and the extents.
-    pub(super) buffer: Vec<u8>,
+    pub(super) buffer: Buffer,
     pub(super) entries: Vec<Entry>,
     /// The segment's code.
     pub code: Code,
@@ -31,21 +32,21 @@ pub struct Unsealed {
 /// An open segment.
 struct Bin {
     nonce: SplitId,
-    buffer: Vec<u8>,
+    buffer: Buffer,
     entries: Vec<Entry>,
 }
 
 impl Bin {
-    fn new(capacity: usize) -> Result<Self, SegmentError> {
+    fn new(buffers: &Buffers) -> Result<Self, SegmentError> {
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce).map_err(|_| SegmentError::Randomness)?;
-        let mut buffer = Vec::with_capacity(capacity);
-        buffer.extend_from_slice(&nonce);
+        let mut buffer = buffers.take();
+        buffer.bytes.extend_from_slice(&nonce);
         Ok(Self { nonce, buffer, entries: Vec::new() })
     }
 
     fn used(&self) -> usize {
-        self.buffer.len() - NONCE_LEN + FRAME + self.entries.len() * ENTRY_LEN
+        self.buffer.bytes.len() - NONCE_LEN + FRAME + self.entries.len() * ENTRY_LEN
     }
 
     /// Stored bytes that still fit, with one more entry.
@@ -59,8 +60,8 @@ impl Bin {
 
     /// Takes over another's blobs, none of which is split.
     fn absorb(&mut self, other: &Self) {
-        let shift = self.buffer.len() - NONCE_LEN;
-        self.buffer.extend_from_slice(&other.buffer[NONCE_LEN..]);
+        let shift = self.buffer.bytes.len() - NONCE_LEN;
+        self.buffer.bytes.extend_from_slice(&other.buffer.bytes[NONCE_LEN..]);
         // Both bins together are below a segment's length, so the offsets fit.
         let moved = other.entries.iter().map(|entry| Entry {
             offset: entry.offset + shift as u32,
@@ -75,47 +76,52 @@ impl Bin {
 pub struct RunPacker {
     code: Code,
     redundancy: Redundancy,
+    buffers: Buffers,
     data: Option<Bin>,
     trees: Option<Bin>,
     filled_any: bool,
 }
 
 impl RunPacker {
-    /// A packer for full segments of `code`.
+    /// A packer for full segments of `code`, which holds at most two of `count` buffers itself.
     #[must_use]
-    pub fn new(code: Code, redundancy: Redundancy) -> Self {
-        Self { code, redundancy, data: None, trees: None, filled_any: false }
+    pub fn new(code: Code, redundancy: Redundancy, count: usize) -> Self {
+        let capacity = usize::from(code.data()) * FULL_SHARD_LEN as usize;
+        let buffers = Buffers::new(count, capacity);
+        Self { code, redundancy, buffers, data: None, trees: None, filled_any: false }
     }
 
-    fn capacity(&self) -> usize {
-        usize::from(self.code.data()) * FULL_SHARD_LEN as usize
-    }
-
-    /// Packs a blob; segments that are full come out.
+    /// Packs a blob and calls `full` with every segment that is full.
     ///
     /// # Errors
-    /// Only if the system gives no randomness.
-    pub fn push(&mut self, blob: &Blob) -> Result<Vec<Unsealed>, SegmentError> {
-        let capacity = self.capacity();
+    /// If the system gives no randomness, or what `full` returns.
+    pub fn push<E: From<SegmentError>>(
+        &mut self,
+        blob: &Blob<'_>,
+        mut full: impl FnMut(Unsealed) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let capacity = self.buffers.capacity();
         let is_data = matches!(blob.kind, BlobKind::Data | BlobKind::List);
         let slot = if is_data { &mut self.data } else { &mut self.trees };
         let mut bin = match slot.take() {
             Some(bin) => bin,
-            None => Bin::new(capacity)?,
+            None => Bin::new(&self.buffers)?,
         };
-        let mut full = Vec::new();
-        let fits = |bin: &Bin| bin.room(capacity) >= blob.stored.len().min(MIN_PART);
-        if !fits(&bin) && !bin.is_empty() {
-            full.push(std::mem::replace(&mut bin, Bin::new(capacity)?));
+        if bin.room(capacity) < blob.stored.len().min(MIN_PART) && !bin.is_empty() {
+            full(self.close(bin))?;
+            self.filled_any = true;
+            bin = Bin::new(&self.buffers)?;
         }
         let split = bin.nonce;
         let first = bin.room(capacity).min(blob.stored.len());
         let later = capacity - FRAME - ENTRY_LEN;
         let parts = 1 + (blob.stored.len() - first).div_ceil(later);
-        let mut rest = blob.stored.as_slice();
+        let mut rest = blob.stored;
         for part in 0..parts {
             if part > 0 {
-                full.push(std::mem::replace(&mut bin, Bin::new(capacity)?));
+                full(self.close(bin))?;
+                self.filled_any = true;
+                bin = Bin::new(&self.buffers)?;
             }
             let (extent, tail) = rest.split_at(bin.room(capacity).min(rest.len()));
             rest = tail;
@@ -127,22 +133,21 @@ impl RunPacker {
                 part: part as u16,
                 parts: parts as u16,
                 total: blob.stored.len() as u32,
-                offset: bin.buffer.len() as u32,
+                offset: bin.buffer.bytes.len() as u32,
                 length: extent.len() as u32,
                 raw_len: blob.raw_len,
                 check: [0; 16],
             });
-            bin.buffer.extend_from_slice(extent);
+            bin.buffer.bytes.extend_from_slice(extent);
         }
         let slot = if is_data { &mut self.data } else { &mut self.trees };
         *slot = Some(bin);
-        self.filled_any |= !full.is_empty();
-        Ok(full.into_iter().map(|bin| self.close(bin)).collect())
+        Ok(())
     }
 
     /// The last segments, each as short as it may be; a small run is one segment.
     pub fn finish(&mut self) -> Vec<Unsealed> {
-        let capacity = self.capacity();
+        let capacity = self.buffers.capacity();
         let bins = match (self.data.take(), self.trees.take()) {
             (Some(mut data), Some(trees))
                 if !self.filled_any && data.used() + trees.used() - FRAME <= capacity =>

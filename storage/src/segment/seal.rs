@@ -54,7 +54,8 @@ impl Sealer {
     /// # Errors
     /// If the packed blobs do not fit the geometry, which the packer prevents.
     pub fn seal(&mut self, unsealed: Unsealed) -> Result<SealedSegment, SegmentError> {
-        let Unsealed { nonce, mut buffer, mut entries, code, shard_len } = unsealed;
+        let Unsealed { nonce, buffer: mut owner, mut entries, code, shard_len } = unsealed;
+        let buffer = &mut owner.bytes;
         let shard = shard_len.get() as usize;
         let length = usize::from(code.data()) * shard;
         let keys = self.root.segment_keys(&nonce);
@@ -79,9 +80,13 @@ impl Sealer {
 
         let shards: Vec<&[u8]> = buffer.chunks_exact(shard).collect();
         let mut ids: Vec<ShardId> = shards.iter().map(|shard| shard_id(shard)).collect();
-        self.encoder.encode_each(code, &shards, |parity| ids.push(shard_id(parity)))?;
+        let mut parity = vec![blake3::Hasher::new(); code.parity().into()];
+        self.encoder.encode_stripes(code, &shards, |at, stripe| {
+            parity[at].update(stripe);
+        })?;
+        ids.extend(parity.iter().map(|hasher| ShardId::from_bytes(*hasher.finalize().as_bytes())));
         let manifest = Manifest::new(code, shard_len, ids)?;
         let tag = self.tags.tag(&manifest.id());
-        Ok(SealedSegment { manifest, tag, directory, ciphertext: Bytes::from(buffer) })
+        Ok(SealedSegment { manifest, tag, directory, ciphertext: Bytes::from_owner(owner) })
     }
 }

@@ -12,12 +12,13 @@ use std::io::{self, IoSlice, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
+use blake3::hazmat::ChainingValue;
 use bytes::Bytes;
 use fincrypt_protocol::record::Mandate;
 use fincrypt_protocol::{AccountId, Manifest, RunId, ShardId, ShardIndex, Signed, Tag, UnixTime, cbor};
 use serde::{Deserialize, Serialize};
 
-use crate::proof::{groups, shard_id};
+use crate::proof::shard_tree;
 
 const MAGIC: &[u8; 8] = b"FINSHD\x00\x01";
 const FOOTER: usize = 36;
@@ -34,6 +35,7 @@ pub struct WrongShard;
 pub struct CheckedShard {
     bytes: Bytes,
     id: ShardId,
+    groups: Vec<ChainingValue>,
 }
 
 impl CheckedShard {
@@ -42,7 +44,8 @@ impl CheckedShard {
     /// # Errors
     /// [`WrongShard`] if they are another shard.
     pub fn check(bytes: Bytes, expected: ShardId) -> Result<Self, WrongShard> {
-        if shard_id(&bytes) == expected { Ok(Self { bytes, id: expected }) } else { Err(WrongShard) }
+        let (id, groups) = shard_tree(&bytes);
+        if id == expected { Ok(Self { bytes, id, groups }) } else { Err(WrongShard) }
     }
 
     /// The shard's id.
@@ -83,12 +86,12 @@ fn checksum(groups: &[u8], meta: &[u8], lengths: &[u8]) -> [u8; 16] {
 }
 
 /// Everything after the data.
-fn trailer(shard: &[u8], meta: &ShardMeta) -> io::Result<Vec<u8>> {
+fn trailer(shard: &CheckedShard, meta: &ShardMeta) -> io::Result<Vec<u8>> {
     let meta = cbor::encode(meta).map_err(io::Error::other)?;
-    let mut out: Vec<u8> = groups(shard).concat();
+    let mut out: Vec<u8> = shard.groups.concat();
     let groups_len = out.len();
     let mut lengths = Vec::with_capacity(12);
-    for length in [shard.len(), groups_len, meta.len()] {
+    for length in [shard.bytes.len(), groups_len, meta.len()] {
         lengths.extend_from_slice(&u32::try_from(length).map_err(io::Error::other)?.to_le_bytes());
     }
     let sum = checksum(&out, &meta, &lengths);
@@ -98,25 +101,36 @@ fn trailer(shard: &[u8], meta: &ShardMeta) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
-/// The length that a shard's file will have.
-pub(super) fn file_len(shard: &CheckedShard, meta: &ShardMeta) -> io::Result<u64> {
-    Ok((shard.bytes.len() + trailer(&shard.bytes, meta)?.len()) as u64)
+/// A shard's file before it is written.
+pub(super) struct NewFile<'a> {
+    shard: &'a CheckedShard,
+    trailer: Vec<u8>,
 }
 
-/// Writes and syncs a new file; its name is made durable by whoever renames it.
-pub(super) fn write(path: &Path, shard: &CheckedShard, meta: &ShardMeta) -> io::Result<()> {
-    let trailer = trailer(&shard.bytes, meta)?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    let mut parts = [IoSlice::new(&shard.bytes), IoSlice::new(&trailer)];
-    let mut rest = parts.as_mut_slice();
-    while !rest.is_empty() {
-        let written = file.write_vectored(rest)?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        IoSlice::advance_slices(&mut rest, written);
+impl<'a> NewFile<'a> {
+    pub(super) fn new(shard: &'a CheckedShard, meta: &ShardMeta) -> io::Result<Self> {
+        Ok(Self { shard, trailer: trailer(shard, meta)? })
     }
-    file.sync_data()
+
+    /// The length that the file will have.
+    pub(super) fn length(&self) -> u64 {
+        (self.shard.bytes.len() + self.trailer.len()) as u64
+    }
+
+    /// Writes and syncs a new file; its name is made durable by whoever renames it.
+    pub(super) fn write(&self, path: &Path) -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let mut parts = [IoSlice::new(&self.shard.bytes), IoSlice::new(&self.trailer)];
+        let mut rest = parts.as_mut_slice();
+        while !rest.is_empty() {
+            let written = file.write_vectored(rest)?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            IoSlice::advance_slices(&mut rest, written);
+        }
+        file.sync_data()
+    }
 }
 
 /// Reads a shard's bytes.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fincrypt_protocol::{AccountId, Manifest, RunId, SegmentId, ShardId, ShardIndex, Tag, UnixTime};
 
-use super::file::{self, CheckedShard, ShardMeta};
+use super::file::{self, CheckedShard, NewFile, ShardMeta};
 use super::index::{FileEntry, FileKey, ShardTable};
 use super::reconcile::StoreReport;
 use crate::durable::sync_dir;
@@ -223,7 +223,8 @@ impl ShardStore {
     pub fn put(&self, shard: &CheckedShard, meta: &ShardMeta) -> Result<PutOutcome, StoreError> {
         let key = FileKey { shard: shard.id(), account: meta.account };
         let path = self.path(&key);
-        let file_len = file::file_len(shard, meta).map_err(at(&path))?;
+        let new = NewFile::new(shard, meta).map_err(at(&path))?;
+        let file_len = new.length();
         let entry = FileEntry::new(meta, file_len);
         if let Some(known) = self.0.table.file(&key)? {
             let same = known.segment == entry.segment && known.index == entry.index;
@@ -231,7 +232,7 @@ impl ShardStore {
         }
         let _reservation = self.reserve(key, file_len)?;
         let temp = self.0.dir.join(TEMP).join(format!("{}.{}", key.shard, key.account));
-        let written = file::write(&temp, shard, meta).and_then(|()| std::fs::rename(&temp, &path));
+        let written = new.write(&temp).and_then(|()| std::fs::rename(&temp, &path));
         if let Err(error) = written {
             // What was written is of no use; if it stays behind, the next start removes it.
             let _ = std::fs::remove_file(&temp);

@@ -35,10 +35,6 @@ impl Dirs {
         self.dirs.len()
     }
 
-    pub(super) fn target(&self) -> &Target {
-        &self.target
-    }
-
     /// The folder's path inside the snapshot.
     pub(super) fn path(&self, dir: usize) -> Vec<u8> {
         path_of(&self.dirs, dir)

@@ -1,10 +1,11 @@
 //! Writing files as their segments come.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fincrypt_protocol::SegmentId;
 use fincrypt_storage::blob::BlobId;
-use fincrypt_storage::segment::{BlobAssembler, Entry};
+use fincrypt_storage::segment::{BlobOpener, Entry, Parts, SegmentCipher, SegmentError};
 use fincrypt_storage::target::{ExistingFile, FileStart, Overwrite, PartialFile, Target, TargetError};
 use fincrypt_storage::tree::Piece;
 use fincrypt_storage::{BlobIdKey, Root};
@@ -13,7 +14,7 @@ use super::Failed;
 use super::dirs::Dirs;
 use super::plan::{FileJob, LinkJob, Plan};
 use crate::client::progress::Progress;
-use crate::client::reader::{BlobReader, extent};
+use crate::client::reader::BlobReader;
 
 /// How far a file is.
 enum State {
@@ -27,10 +28,15 @@ enum State {
 
 struct FileState {
     job: FileJob,
+    replace: bool,
+    written: Mutex<Written>,
+}
+
+/// How much of a file is written.
+struct Written {
     state: State,
     /// Data pieces that are still to come.
     missing: usize,
-    replace: bool,
 }
 
 /// What a restore has done in the end.
@@ -42,20 +48,27 @@ pub(super) struct Outcome {
     pub(super) warnings: Vec<String>,
 }
 
-/// Writes into the target.
+/// Writes into the target; segments may be taken by several threads at once.
 pub(super) struct Writer {
-    dirs: Dirs,
+    dirs: Mutex<Dirs>,
+    target: Target,
     files: Vec<FileState>,
     symlinks: Vec<LinkJob>,
     /// Further names of files: the job, and the first file of the same link number.
     hard_links: Vec<(FileJob, usize)>,
     /// Where each blob goes: files and offsets.
     targets: HashMap<BlobId, Vec<(usize, u64)>>,
-    assembler: BlobAssembler,
+    parts: Mutex<Parts>,
+    /// Split blobs that had no room among the parts.
+    put_off: Mutex<HashSet<BlobId>>,
     root: Root,
     overwrite: Overwrite,
     progress: Progress,
-    outcome: Outcome,
+    outcome: Mutex<Outcome>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn reason(error: &TargetError) -> String {
@@ -110,24 +123,28 @@ impl Writer {
         progress: Progress,
     ) -> Self {
         let mut writer = Self {
-            dirs: Dirs::new(target, plan.dirs),
+            dirs: Mutex::new(Dirs::new(target.clone(), plan.dirs)),
+            target,
             files: Vec::with_capacity(plan.files.len()),
             symlinks: plan.links,
             hard_links: Vec::new(),
             targets: HashMap::new(),
-            assembler: BlobAssembler::new(root.blob_id_key()),
+            parts: Mutex::default(),
+            put_off: Mutex::default(),
             root,
             overwrite,
             progress,
-            outcome: Outcome::default(),
+            outcome: Mutex::default(),
         };
         for (path, problem) in plan.unreadable {
-            writer.outcome.failed.push(Failed { path: shown(&path), reason: problem });
+            writer.failed(shown(&path), problem);
         }
-        for dir in 0..writer.dirs.len() {
-            if let Err(error) = writer.dirs.handle(dir) {
-                let path = shown(&writer.dirs.path(dir));
-                writer.outcome.failed.push(Failed { path, reason: reason(&error) });
+        let dirs = lock(&writer.dirs).len();
+        for dir in 0..dirs {
+            let made = lock(&writer.dirs).handle(dir);
+            if let Err(error) = made {
+                let path = shown(&lock(&writer.dirs).path(dir));
+                writer.failed(path, reason(&error));
             }
         }
         let ids = writer.root.blob_id_key();
@@ -145,20 +162,24 @@ impl Writer {
         writer
     }
 
+    fn failed(&self, path: String, reason: String) {
+        lock(&self.outcome).failed.push(Failed { path, reason });
+    }
+
     fn begin(&mut self, job: FileJob, ids: &BlobIdKey) {
         let at = self.files.len();
         let missing = job.pieces.iter().filter(|piece| matches!(piece, Piece::Data { .. })).count();
-        self.files.push(FileState { job, state: State::Waiting(None), missing, replace: false });
-        if let Err(problem) = self.look_at(at, ids) {
-            self.fail(at, problem);
-            return;
+        let written = Mutex::new(Written { state: State::Waiting(None), missing });
+        self.files.push(FileState { job, replace: false, written });
+        match self.look_at(at, ids) {
+            Ok(replace) => self.files[at].replace = replace,
+            Err(problem) => return self.fail(at, problem),
         }
-        if !matches!(self.files[at].state, State::Waiting(_)) {
+        if !self.is_waiting(at) {
             return;
         }
         if missing == 0 {
-            self.complete(at);
-            return;
+            return self.complete(at, &mut lock(&self.files[at].written));
         }
         let mut offset = 0;
         for piece in &self.files[at].job.pieces {
@@ -169,63 +190,67 @@ impl Writer {
         }
     }
 
+    fn is_waiting(&self, at: usize) -> bool {
+        matches!(lock(&self.files[at].written).state, State::Waiting(_))
+    }
+
     /// Keeps an existing file that is as it should be; refuses one that is not, unless it may be
-    /// replaced.
-    fn look_at(&mut self, at: usize, ids: &BlobIdKey) -> Result<(), String> {
+    /// replaced. Whether there is one to replace.
+    fn look_at(&self, at: usize, ids: &BlobIdKey) -> Result<bool, String> {
         let job = &self.files[at].job;
         let explain = |error: TargetError| reason(&error);
-        let dir = self.dirs.handle(job.dir).map_err(explain)?;
+        let dir = lock(&self.dirs).handle(job.dir).map_err(explain)?;
         // The file itself is made when its first piece comes, so that few are open at once.
-        let Some(existing) = self.dirs.target().look(&dir, &job.name, self.overwrite).map_err(explain)?
-        else {
-            return Ok(());
+        let Some(existing) = self.target.look(&dir, &job.name, self.overwrite).map_err(explain)? else {
+            return Ok(false);
         };
         if same(&existing, job, ids).map_err(explain)? {
             let warnings = existing.accept(job.mode, job.mtime, &job.xattrs).map_err(explain)?;
-            self.done(at, warnings.into_iter().map(|warning| warning.to_string()).collect());
-        } else if self.overwrite == Overwrite::Never {
-            return Err("another file is already there; --overwrite replaces it".to_owned());
-        } else {
-            self.files[at].replace = true;
+            let warnings = warnings.into_iter().map(|warning| warning.to_string()).collect();
+            self.done(at, &mut lock(&self.files[at].written), warnings);
+            return Ok(false);
         }
-        Ok(())
+        match self.overwrite {
+            Overwrite::Never => Err("another file is already there; --overwrite replaces it".to_owned()),
+            Overwrite::Different => Ok(true),
+        }
     }
 
-    fn path(&self, job_dir: usize, name: &[u8]) -> String {
-        shown(&[self.dirs.path(job_dir).as_slice(), b"/", name].concat())
+    fn path(&self, dir: usize, name: &[u8]) -> String {
+        shown(&[lock(&self.dirs).path(dir).as_slice(), b"/", name].concat())
     }
 
-    fn fail(&mut self, at: usize, problem: String) {
-        if matches!(self.files[at].state, State::Waiting(_)) {
-            self.files[at].state = State::Failed;
+    fn fail(&self, at: usize, problem: String) {
+        self.fail_written(at, &mut lock(&self.files[at].written), problem);
+    }
+
+    fn fail_written(&self, at: usize, written: &mut Written, problem: String) {
+        if matches!(written.state, State::Waiting(_)) {
+            written.state = State::Failed;
             let job = &self.files[at].job;
-            let path = self.path(job.dir, job.name.as_bytes());
-            self.outcome.failed.push(Failed { path, reason: problem });
+            self.failed(self.path(job.dir, job.name.as_bytes()), problem);
         }
     }
 
-    fn done(&mut self, at: usize, warnings: Vec<String>) {
-        let file = &mut self.files[at];
-        file.state = State::Done;
-        self.outcome.files += 1;
-        self.outcome.bytes += file.job.size;
-        self.progress.file(file.job.size);
-        let (dir, name) = (file.job.dir, file.job.name.clone());
-        for warning in warnings {
-            let path = self.path(dir, name.as_bytes());
-            self.outcome.warnings.push(format!("{path}: {warning}"));
-        }
+    fn done(&self, at: usize, written: &mut Written, warnings: Vec<String>) {
+        let job = &self.files[at].job;
+        written.state = State::Done;
+        self.progress.file(job.size);
+        let path = if warnings.is_empty() { String::new() } else { self.path(job.dir, job.name.as_bytes()) };
+        let mut outcome = lock(&self.outcome);
+        outcome.files += 1;
+        outcome.bytes += job.size;
+        outcome.warnings.extend(warnings.iter().map(|warning| format!("{path}: {warning}")));
     }
 
     /// The file being written, made if this is its first piece.
-    fn partial(&mut self, at: usize) -> Result<&PartialFile, String> {
+    fn partial<'w>(&self, at: usize, written: &'w mut Written) -> Result<&'w PartialFile, String> {
         let explain = |error: TargetError| reason(&error);
-        let file = &mut self.files[at];
-        let State::Waiting(partial) = &mut file.state else { return Err(String::new()) };
+        let file = &self.files[at];
+        let State::Waiting(partial) = &mut written.state else { return Err(String::new()) };
         if partial.is_none() {
-            let dir = self.dirs.handle(file.job.dir).map_err(explain)?;
-            let start =
-                self.dirs.target().begin_file(&dir, &file.job.name, self.overwrite).map_err(explain)?;
+            let dir = lock(&self.dirs).handle(file.job.dir).map_err(explain)?;
+            let start = self.target.begin_file(&dir, &file.job.name, self.overwrite).map_err(explain)?;
             *partial = Some(match start {
                 FileStart::New(partial) => partial,
                 FileStart::Existing(existing) if file.replace => existing.replace().map_err(explain)?,
@@ -235,31 +260,30 @@ impl Writer {
         partial.as_ref().ok_or_else(String::new)
     }
 
-    fn complete(&mut self, at: usize) {
-        let finished = self.partial(at).map(|_| ()).and_then(|()| {
-            let file = &mut self.files[at];
-            let State::Waiting(Some(partial)) = std::mem::replace(&mut file.state, State::Waiting(None))
+    fn complete(&self, at: usize, written: &mut Written) {
+        let finished = self.partial(at, written).map(drop).and_then(|()| {
+            let State::Waiting(Some(partial)) = std::mem::replace(&mut written.state, State::Waiting(None))
             else {
                 return Err(String::new());
             };
-            let job = &file.job;
+            let job = &self.files[at].job;
             let warnings =
                 partial.finish(job.size, job.mode, job.mtime, &job.xattrs).map_err(|error| reason(&error))?;
             Ok(warnings.into_iter().map(|warning| warning.to_string()).collect())
         });
         match finished {
-            Ok(warnings) => self.done(at, warnings),
-            Err(problem) => self.fail(at, problem),
+            Ok(warnings) => self.done(at, written, warnings),
+            Err(problem) => self.fail_written(at, written, problem),
         }
     }
 
     /// The segments that are needed, in the order in which files need them, with what of each.
-    pub(super) fn locate(&mut self, reader: &BlobReader) -> Vec<(SegmentId, Vec<Entry>)> {
+    pub(super) fn locate(&self, reader: &BlobReader) -> Vec<(SegmentId, Vec<Entry>)> {
         let mut order: Vec<(SegmentId, Vec<Entry>)> = Vec::new();
         let (mut places, mut seen) = (HashMap::new(), HashSet::new());
         let mut lost = Vec::new();
         for at in 0..self.files.len() {
-            if !matches!(self.files[at].state, State::Waiting(_)) {
+            if !self.is_waiting(at) {
                 continue;
             }
             for piece in &self.files[at].job.pieces {
@@ -287,48 +311,84 @@ impl Writer {
         order
     }
 
-    fn lose_blob(&mut self, blob: &BlobId, problem: &str) {
-        for (at, _) in self.targets.remove(blob).unwrap_or_default() {
-            self.fail(at, problem.to_owned());
+    fn places(&self, blob: &BlobId) -> &[(usize, u64)] {
+        self.targets.get(blob).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    pub(super) fn lose_blob(&self, blob: &BlobId, problem: &str) {
+        for (at, _) in self.places(blob) {
+            self.fail(*at, problem.to_owned());
         }
     }
 
     /// Notes that some extents will not come.
-    pub(super) fn lose(&mut self, entries: &[Entry], problem: &str) {
+    pub(super) fn lose(&self, entries: &[Entry], problem: &str) {
         for entry in entries {
             self.lose_blob(&entry.blob, problem);
         }
     }
 
-    /// Takes a segment: decrypts, checks and writes what is needed of it.
-    pub(super) fn take(&mut self, ciphertext: &[u8], entries: &[Entry]) {
+    /// Takes a segment: decrypts it in place, checks and writes what is needed of it.
+    pub(super) fn take(&self, mut ciphertext: Vec<u8>, entries: &[Entry]) {
+        let opener = BlobOpener::new(self.root.blob_id_key());
+        let (Some(nonce), Ok(mut opener)) = (ciphertext.first_chunk(), opener) else {
+            return self.lose(entries, &SegmentError::Layout.to_string());
+        };
+        let cipher = SegmentCipher::new(&self.root, nonce);
         for entry in entries {
-            let plain =
-                extent(&self.root, ciphertext, entry).and_then(|bytes| self.assembler.add(entry, bytes));
-            match plain {
-                Ok(None) => {}
-                Ok(Some(plain)) => self.write(&entry.blob, &plain),
-                Err(error) => self.lose_blob(&entry.blob, &error.to_string()),
+            let range = entry.offset as usize..entry.end() as usize;
+            let extent = ciphertext.get_mut(range).ok_or(SegmentError::Layout);
+            let taken = extent.and_then(|extent| {
+                cipher.open_extent(entry, extent)?;
+                self.take_extent(&mut opener, entry, extent)
+            });
+            if let Err(error) = taken {
+                self.lose_blob(&entry.blob, &error.to_string());
             }
         }
     }
 
-    fn write(&mut self, blob: &BlobId, plain: &[u8]) {
-        for (at, offset) in self.targets.remove(blob).unwrap_or_default() {
-            if !matches!(self.files[at].state, State::Waiting(_)) {
+    fn take_extent(&self, opener: &mut BlobOpener, entry: &Entry, extent: &[u8]) -> Result<(), SegmentError> {
+        if entry.parts == 1 {
+            self.write(&entry.blob, opener.open(entry, extent)?);
+            return Ok(());
+        }
+        if lock(&self.put_off).contains(&entry.blob) {
+            return Ok(());
+        }
+        let whole = lock(&self.parts).add(entry, extent);
+        match whole {
+            Ok(Some(stored)) => self.write(&entry.blob, opener.open(entry, &stored)?),
+            Ok(None) => {}
+            Err(SegmentError::Crowded) => drop(lock(&self.put_off).insert(entry.blob)),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Blobs whose parts lie so far apart that they are to be fetched by themselves.
+    pub(super) fn put_off(&self) -> Vec<BlobId> {
+        lock(&self.put_off).drain().collect()
+    }
+
+    /// Writes a blob to all its places.
+    pub(super) fn write(&self, blob: &BlobId, plain: &[u8]) {
+        for (at, offset) in self.places(blob) {
+            let mut written = lock(&self.files[*at].written);
+            if !matches!(written.state, State::Waiting(_)) {
                 continue;
             }
-            let written = self
-                .partial(at)
-                .and_then(|partial| partial.write_at(offset, plain).map_err(|error| reason(&error)));
-            match written {
+            let wrote = self
+                .partial(*at, &mut written)
+                .and_then(|partial| partial.write_at(*offset, plain).map_err(|error| reason(&error)));
+            match wrote {
                 Ok(()) => {
-                    self.files[at].missing -= 1;
-                    if self.files[at].missing == 0 {
-                        self.complete(at);
+                    written.missing -= 1;
+                    if written.missing == 0 {
+                        self.complete(*at, &mut written);
                     }
                 }
-                Err(problem) => self.fail(at, problem),
+                Err(problem) => self.fail_written(*at, &mut written, problem),
             }
         }
     }
@@ -340,42 +400,44 @@ impl Writer {
         }
         for (job, first) in std::mem::take(&mut self.hard_links) {
             if let Err(problem) = self.hard_link(&job, first) {
-                let path = self.path(job.dir, job.name.as_bytes());
-                self.outcome.failed.push(Failed { path, reason: problem });
+                self.failed(self.path(job.dir, job.name.as_bytes()), problem);
             } else {
-                self.outcome.files += 1;
-                self.outcome.bytes += job.size;
+                let mut outcome = lock(&self.outcome);
+                outcome.files += 1;
+                outcome.bytes += job.size;
             }
         }
         for link in std::mem::take(&mut self.symlinks) {
-            let made = self.dirs.handle(link.dir).and_then(|dir| {
-                self.dirs.target().symlink(&dir, &link.name, &link.target, link.mtime, self.overwrite)
+            let dir = lock(&self.dirs).handle(link.dir);
+            let made = dir.and_then(|dir| {
+                self.target.symlink(&dir, &link.name, &link.target, link.mtime, self.overwrite)
             });
             if let Err(error) = made {
-                let path = self.path(link.dir, link.name.as_bytes());
-                self.outcome.failed.push(Failed { path, reason: reason(&error) });
+                self.failed(self.path(link.dir, link.name.as_bytes()), reason(&error));
             }
         }
-        for dir in (0..self.dirs.len()).rev() {
-            match self.dirs.finish(dir) {
-                Ok(warnings) => self.outcome.warnings.extend(warnings),
+        let mut outcome = self.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut dirs = self.dirs.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for dir in (0..dirs.len()).rev() {
+            match dirs.finish(dir) {
+                Ok(warnings) => outcome.warnings.extend(warnings),
                 Err(error) => {
-                    let path = shown(&self.dirs.path(dir));
-                    self.outcome.warnings.push(format!("{path}: {}", reason(&error)));
+                    let path = shown(&dirs.path(dir));
+                    outcome.warnings.push(format!("{path}: {}", reason(&error)));
                 }
             }
         }
-        self.outcome
+        outcome
     }
 
-    fn hard_link(&mut self, job: &FileJob, first: usize) -> Result<(), String> {
+    fn hard_link(&self, job: &FileJob, first: usize) -> Result<(), String> {
         let explain = |error: TargetError| reason(&error);
-        if !matches!(self.files[first].state, State::Done) {
+        if !matches!(lock(&self.files[first].written).state, State::Done) {
             return Err("the file it is another name of did not come back".to_owned());
         }
-        let (first_dir, first_name) = (self.files[first].job.dir, self.files[first].job.name.clone());
-        let (dir, existing) =
-            (self.dirs.handle(job.dir).map_err(explain)?, self.dirs.handle(first_dir).map_err(explain)?);
-        self.dirs.target().hard_link(&dir, &job.name, &existing, &first_name, self.overwrite).map_err(explain)
+        let original = &self.files[first].job;
+        let dir = lock(&self.dirs).handle(job.dir).map_err(explain)?;
+        let existing = lock(&self.dirs).handle(original.dir).map_err(explain)?;
+        self.target.hard_link(&dir, &job.name, &existing, &original.name, self.overwrite).map_err(explain)
     }
 }

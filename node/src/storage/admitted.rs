@@ -1,0 +1,43 @@
+//! Registrations and mandates that were verified and admitted already, so that the thousand shards
+//! of a run have their signatures checked once.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use fincrypt_protocol::record::{Mandate, Registration};
+use fincrypt_protocol::{MandateHash, Signed, UnixTime, Verified};
+
+/// Pairs remembered; at about 2 KiB each, 2 MiB.
+const MAX_PAIRS: usize = 1024;
+
+type Pair = (Verified<Registration>, Verified<Mandate>);
+
+/// The pairs, by mandate.
+#[derive(Default)]
+pub(super) struct Admitted(Mutex<HashMap<MandateHash, Pair>>);
+
+impl Admitted {
+    /// The pair of exactly these records, unless the mandate has expired.
+    pub(super) fn get(
+        &self,
+        registration: &Signed<Registration>,
+        mandate: &Signed<Mandate>,
+        now: UnixTime,
+    ) -> Option<Pair> {
+        let pairs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, given) = pairs.get(&mandate.mandate_hash())?;
+        let same = known.signed() == registration && given.signed() == mandate && given.expiry > now;
+        same.then(|| (known.clone(), given.clone()))
+    }
+
+    /// Remembers a pair that was committed. Of an account and mediator only the newest mandate
+    /// counts, so others of theirs are forgotten.
+    pub(super) fn remember(&self, registration: Verified<Registration>, mandate: Verified<Mandate>) {
+        let mut pairs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pairs.retain(|_, (_, known)| (known.account, known.mediator) != (mandate.account, mandate.mediator));
+        if pairs.len() >= MAX_PAIRS {
+            pairs.clear();
+        }
+        pairs.insert(mandate.signed().mandate_hash(), (registration, mandate));
+    }
+}
