@@ -184,3 +184,6 @@ impl Pipeline {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -241,3 +241,59 @@ impl Visitor for Reader<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fincrypt_protocol::UnixTime;
+    use fincrypt_storage::Root;
+    use fincrypt_storage::kv::MemoryKv;
+    use fincrypt_storage::state::State;
+    use std::sync::Arc;
+    use zeroize::Zeroizing;
+
+    /// Gives so many bytes, then fails.
+    struct Failing(usize);
+
+    impl Read for Failing {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let length = self.0.min(buffer.len()).min(100_000);
+            if length == 0 {
+                return Err(io::Error::other("broken"));
+            }
+            self.0 -= length;
+            buffer[..length].fill(7);
+            Ok(length)
+        }
+    }
+
+    #[test]
+    fn what_was_read_of_a_file_that_fails_is_not_taken_for_the_next_one() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (state, _) = State::open(dir.path()).expect("opens");
+        let root = Root::from_bytes(&Zeroizing::new([1; 32]));
+        let (known, cache) =
+            (Known::new(state), FileCache::new(Arc::new(MemoryKv::default()), &root, UnixTime::from_secs(1)));
+        for length in [1, 3 << 20, 6 << 20, 11 << 20] {
+            let (jobs, jobs_taken) = sync_channel(8);
+            let (tickets, _tickets_taken) = sync_channel(8);
+            let (_spare, spare_taken) = sync_channel(8);
+            let mut reader = Reader::new(&known, &cache, 8, jobs, tickets, spare_taken);
+            let (mut first, mut second, mut broken) = (Vec::new(), Vec::new(), Vec::new());
+            assert!(reader.read(&[1; 5000][..], &mut first).is_ok());
+            assert!(matches!(reader.read(Failing(length), &mut broken), Err(ReadError::File(_))));
+            assert!(reader.read(&[2; 6000][..], &mut second).is_ok());
+            assert_eq!((first.len(), second.len()), (1, 1));
+            assert!(reader.ship(0).is_ok());
+            drop(reader);
+            let mut chunks = Vec::new();
+            for job in jobs_taken {
+                let Job::Batch(batch, _) = job else { panic!("only batches") };
+                chunks.extend(batch.chunks.iter().map(|range| batch.data[range.clone()].to_vec()));
+            }
+            assert_eq!(chunks.len(), 2 + broken.len());
+            assert_eq!(chunks.first(), Some(&vec![1; 5000]));
+            assert_eq!(chunks.last(), Some(&vec![2; 6000]));
+        }
+    }
+}
