@@ -1,11 +1,11 @@
 //! Requests on their way to a role, and their answers on the way back.
 
 use bytes::Bytes;
-use fincrypt_protocol::net::Packet;
+use fincrypt_protocol::net::{Hold, Packet};
 use fincrypt_protocol::record::StorageOffer;
 use fincrypt_protocol::{Frame, NodeId, Verified, mediate, shard};
 use libp2p::request_response::ResponseChannel;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use super::command::Command;
 
@@ -18,7 +18,7 @@ pub struct Inbound<Req, Res> {
     /// The bytes that came with it.
     pub payload: Bytes,
     /// The payload's share of the intake: held until the payload is dropped.
-    pub permit: Option<OwnedSemaphorePermit>,
+    pub permit: Option<Hold>,
     /// Where the answer goes.
     pub reply: Reply<Res>,
 }
