@@ -15,7 +15,7 @@ use fincrypt_protocol::admission::{AnnouncedRole, mediator_record_key, role_buck
 use fincrypt_protocol::record::{MediatorRecord, StorageOffer};
 use fincrypt_protocol::{Network, NodeId, RecordError, Redundancy, Signed, SigningKey, UnixTime, Verified};
 use fincrypt_storage::state::State;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::accounts::Accounts;
@@ -44,6 +44,8 @@ pub struct MediatorRole {
     records: Records,
     directory: Directory,
     open: OpenSegments,
+    /// Segments whose parity is made or on its way.
+    parity_turns: Semaphore,
     /// Held while a head is compared and swapped.
     swapping: Mutex<()>,
     /// Where the last round of undelivered keeps ended.
@@ -66,6 +68,8 @@ pub struct MediatorInbox {
 const RECORD_LIFE: Duration = Duration::from_secs(24 * 3600);
 const RECORD_REFRESH: Duration = Duration::from_secs(6 * 3600);
 const RECORD_RETRY: Duration = Duration::from_millis(500);
+/// Segments whose parity is in memory at once, 15 MiB at most each; four clients have no more open.
+const PARITY_AT_ONCE: usize = 8;
 /// Between rounds of unfinished work: keeps that a holder has not heard of, abandoned segments.
 const CHORES: Duration = Duration::from_secs(10);
 
@@ -85,6 +89,7 @@ impl MediatorRole {
             accounts: Accounts::new(state.clone(), network),
             records: Records::new(state, network),
             open: OpenSegments::default(),
+            parity_turns: Semaphore::new(PARITY_AT_ONCE),
             swapping: Mutex::default(),
             keep_cursor: Mutex::default(),
             net,

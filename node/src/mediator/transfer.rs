@@ -123,6 +123,7 @@ impl MediatorRole {
             if open.is_empty() {
                 return Ok(());
             }
+            let _turn = self.parity_turns.acquire().await.map_err(|_| Refusal::Failed)?;
             let data = self.all_data(segment, &record).await?;
             segment.forget_data();
             let code = record.manifest.code();
