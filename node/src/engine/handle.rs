@@ -155,21 +155,27 @@ impl Net {
     /// # Errors
     /// [`ConnectError`] if it cannot be reached.
     pub async fn connect(&self, node: NodeId, hints: Vec<Multiaddr>) -> Result<(), ConnectError> {
-        let peer = peer_of(&node).map_err(|_| ConnectError::Unknown(node))?;
-        let dial = |addresses| async move {
-            let asked = self.ask(|done| Command::Connect { peer, addresses, done });
-            match tokio::time::timeout(CONNECT_TIMEOUT, asked).await {
-                Ok(Some(result)) => result,
-                Ok(None) => Err(ConnectError::Stopped),
-                Err(_) => Err(ConnectError::NoAnswer { address: node.to_string() }),
-            }
-        };
-        match dial(hints).await {
+        match self.reach(node, hints).await {
             Err(ConnectError::Unknown(_)) => {
+                let peer = peer_of(&node).map_err(|_| ConnectError::Unknown(node))?;
                 let found = self.ask(|done| Command::FindPeer { peer, done }).await.unwrap_or_default();
-                dial(found).await
+                self.reach(node, found).await
             }
             other => other,
+        }
+    }
+
+    /// Makes sure that `node` is connected, by these addresses or those that are known.
+    ///
+    /// # Errors
+    /// [`ConnectError`] if it cannot be reached, [`ConnectError::Unknown`] if there is no address.
+    pub async fn reach(&self, node: NodeId, addresses: Vec<Multiaddr>) -> Result<(), ConnectError> {
+        let peer = peer_of(&node).map_err(|_| ConnectError::Unknown(node))?;
+        let asked = self.ask(|done| Command::Connect { peer, addresses, done });
+        match tokio::time::timeout(CONNECT_TIMEOUT, asked).await {
+            Ok(Some(result)) => result,
+            Ok(None) => Err(ConnectError::Stopped),
+            Err(_) => Err(ConnectError::NoAnswer { address: node.to_string() }),
         }
     }
 

@@ -11,6 +11,7 @@ mod queries;
 mod run;
 mod session;
 
+pub(crate) use addresses::is_useful;
 pub use addresses::{decode_all, encode_all};
 pub use handle::{CallError, ConnectError, Net};
 pub use inbound::{Inbound, Inboxes, MediateInbound, Reply, ShardInbound};

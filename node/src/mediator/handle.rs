@@ -92,6 +92,7 @@ impl MediatorRole {
 
     async fn quote(&self, redundancy: Redundancy) -> Result<Quote, Refusal> {
         let redundancy = redundancy.max(self.terms.floor);
+        self.directory.settle().await;
         let eligible = self.directory.eligible(MIN_FREE).await;
         let code = Code::for_peers(eligible.len(), redundancy).map_err(|error| match error {
             GeometryError::TooFewPeers { eligible, needed } => {

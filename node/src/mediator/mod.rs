@@ -6,6 +6,7 @@ mod heads;
 mod open;
 mod placement;
 mod records;
+mod roster;
 mod transfer;
 
 use std::sync::{Arc, Mutex};
@@ -64,9 +65,11 @@ pub struct MediatorInbox {
     pub storage_seen: mpsc::Receiver<NodeId>,
 }
 
-/// How long the record in the DHT lives, and how often it is repeated.
+/// Storage nodes newly met that are asked for their offers at once.
+const MEETINGS: usize = 16;
+/// How long the record in the DHT lives, and how often it is repeated and storage looked for.
 const RECORD_LIFE: Duration = Duration::from_secs(24 * 3600);
-const RECORD_REFRESH: Duration = Duration::from_secs(6 * 3600);
+const RECORD_REFRESH: Duration = Duration::from_secs(30 * 60);
 const RECORD_RETRY: Duration = Duration::from_millis(500);
 /// Segments whose parity is in memory at once, 15 MiB at most each; four clients have no more open.
 const PARITY_AT_ONCE: usize = 8;
@@ -108,6 +111,7 @@ impl MediatorRole {
         background.spawn(Arc::clone(&role).chores(stop));
         background.spawn(Arc::clone(&role).hear_offers(inbox.offers));
         background.spawn(Arc::clone(&role).meet(inbox.storage_seen));
+        background.spawn(Arc::clone(&role).look_after_directory());
         serve(inbox.requests, move |request| {
             let role = Arc::clone(&role);
             async move { role.handle(request).await }
@@ -155,14 +159,24 @@ impl MediatorRole {
 
     async fn hear_offers(self: Arc<Self>, mut offers: mpsc::Receiver<Verified<StorageOffer>>) {
         while let Some(offer) = offers.recv().await {
-            self.directory.learn(&offer);
+            self.directory.learn(offer);
         }
     }
 
     async fn meet(self: Arc<Self>, mut seen: mpsc::Receiver<NodeId>) {
+        let mut asking = JoinSet::new();
         while let Some(node) = seen.recv().await {
-            self.directory.ask(node).await;
+            while asking.len() >= MEETINGS {
+                asking.join_next().await;
+            }
+            while asking.try_join_next().is_some() {}
+            let role = Arc::clone(&self);
+            asking.spawn(async move { role.directory.ask(node).await });
         }
+    }
+
+    async fn look_after_directory(self: Arc<Self>) {
+        tokio::join!(self.directory.keep_probing(), self.directory.keep_saving());
     }
 
     async fn chores(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
