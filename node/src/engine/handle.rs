@@ -9,6 +9,7 @@ use fincrypt_protocol::{Frame, Network, NodeId, Refusal, mediate, shard};
 use libp2p::Multiaddr;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use super::calls::{Ask, Exchange, Refuse};
 use super::command::Command;
 
 /// Requests in flight to one peer: enough to fill a long link with 1 MiB shards, few enough that
@@ -188,16 +189,7 @@ impl Net {
         node: NodeId,
         frame: Frame<mediate::Request>,
     ) -> Result<Frame<mediate::Response>, CallError> {
-        let peer = peer_of(&node).map_err(|_| ConnectError::Unknown(node))?;
-        let slots = self.slots(node);
-        let _slot = slots.acquire().await.map_err(|_| CallError::Stopped)?;
-        let packet = Packet::from(frame);
-        let answer = self.ask(|done| Command::Mediate { peer, packet, done }).await;
-        let (frame, _) = answer.ok_or(CallError::Stopped)??.into_parts();
-        match frame.header {
-            mediate::Response::Refused(refusal) => Err(CallError::Refused { node, refusal }),
-            _ => Ok(frame),
-        }
+        self.call(node, frame).await
     }
 
     /// Sends a request to a storage node and returns its answer; a refusal is an error.
@@ -209,15 +201,19 @@ impl Net {
         node: NodeId,
         frame: Frame<shard::Request>,
     ) -> Result<Frame<shard::Response>, CallError> {
+        self.call(node, frame).await
+    }
+
+    async fn call<R: Ask>(&self, node: NodeId, frame: Frame<R>) -> Result<Frame<R::Answer>, CallError> {
         let peer = peer_of(&node).map_err(|_| ConnectError::Unknown(node))?;
         let slots = self.slots(node);
         let _slot = slots.acquire().await.map_err(|_| CallError::Stopped)?;
         let packet = Packet::from(frame);
-        let answer = self.ask(|done| Command::Shard { peer, packet, done }).await;
+        let answer = self.ask(|done| R::command(Exchange::Call { peer, packet, done })).await;
         let (frame, _) = answer.ok_or(CallError::Stopped)??.into_parts();
-        match frame.header {
-            shard::Response::Refused(refusal) => Err(CallError::Refused { node, refusal }),
-            _ => Ok(frame),
+        match frame.header.refusal() {
+            Some(refusal) => Err(CallError::Refused { node, refusal }),
+            None => Ok(frame),
         }
     }
 
