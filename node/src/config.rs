@@ -9,6 +9,8 @@ use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::{Bytes, Network, Redundancy};
 use libp2p::Multiaddr;
 
+use crate::engine::Budget;
+
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -96,6 +98,8 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("backup_interval", "3600", "seconds between backups of a client node"),
     ("folders", "", "folders to back up, one array entry each"),
     ("exclude", "", "patterns of files to leave out, gitignore syntax, one array entry each"),
+    ("requests_per_minute", "120000", "requests that one peer may make in a minute"),
+    ("bytes_per_minute", "100GB", "bytes that one peer may send and fetch in a minute"),
     ("mdns", "false", "look for peers in the local network"),
     ("upnp", "true", "ask the router for a port"),
 ];
@@ -262,6 +266,10 @@ impl Settings {
             })?,
             folders: self.setting("folders").values.into_iter().map(PathBuf::from).collect(),
             exclude: self.setting("exclude").values,
+            budget: Budget {
+                requests: self.parse("requests_per_minute")?,
+                bytes: self.parse::<Bytes>("bytes_per_minute")?.0,
+            },
             mdns: self.parse("mdns")?,
             upnp: self.parse("upnp")?,
         })
@@ -350,6 +358,8 @@ pub struct Config {
     pub folders: Vec<PathBuf>,
     /// Patterns to leave out.
     pub exclude: Vec<String>,
+    /// What one peer may ask for.
+    pub budget: Budget,
     /// Look for peers in the local network.
     pub mdns: bool,
     /// Ask the router for a port.

@@ -130,7 +130,7 @@ pub async fn run(
     };
     let setup = EngineSetup { behaviour, keypair: identity.keypair, listen, inboxes };
     let (engine, net, sessions, bound) = Engine::start(setup).await?;
-    let mut engine = tokio::spawn(engine.run());
+    let mut engine = tokio::spawn(engine.with_budget(config.budget).run());
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
     tasks.spawn(keep_joined(net.clone(), config.bootstrap.clone(), stopping.clone()));

@@ -18,6 +18,12 @@ use crate::limits::MAX_HEADER;
 pub trait Header: Serialize + DeserializeOwned + Send + 'static {
     /// The most payload bytes that may follow this header.
     fn payload_limit(&self) -> u32;
+
+    /// The most payload bytes that an answer to this header may bring; none unless it is a request
+    /// for them.
+    fn answer_limit(&self) -> u32 {
+        0
+    }
 }
 
 /// A header and the payload that belongs to it.

@@ -10,6 +10,8 @@ pub const MIN_SHARD_LEN: u32 = 4 << 10;
 pub const MAX_PAYLOAD: u32 = FULL_SHARD_LEN;
 /// The most bytes of a message header. A `Located` answer for 64 segments of 30 shards fits.
 pub const MAX_HEADER: u32 = 512 << 10;
+/// The most bytes of a request's header. 64 holder lists of 30 shards fit.
+pub const MAX_REQUEST_HEADER: u32 = 128 << 10;
 /// The most bytes of a record in the DHT or on a gossip topic.
 pub const MAX_RECORD: usize = 4 << 10;
 /// Length of a head's body before it is sealed.

@@ -172,6 +172,10 @@ impl Header for Request {
     fn payload_limit(&self) -> u32 {
         if matches!(self, Self::Put { .. }) { MAX_PAYLOAD } else { 0 }
     }
+
+    fn answer_limit(&self) -> u32 {
+        if matches!(self, Self::Get { .. }) { MAX_PAYLOAD } else { 0 }
+    }
 }
 
 impl Header for Response {

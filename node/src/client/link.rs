@@ -20,10 +20,11 @@ use crate::engine::{CallError, Net};
 const SEARCH: Duration = Duration::from_secs(20);
 /// Between rounds of the search.
 const SEARCH_PAUSE: Duration = Duration::from_millis(300);
-/// Between tries of a request that was refused for now.
+/// After the first try of a request that was refused for now; up to ten times as much later.
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
-/// Tries of a request that was refused for now.
-const BUSY_TRIES: usize = 25;
+/// Tries of a request that was refused for now, in little more than a minute: when many store at
+/// once, a mediator takes segments in turn.
+const BUSY_TRIES: u32 = 40;
 
 /// Signs a login for the connection between `listener` and this node.
 pub(crate) fn login_proof(net: &Net, account: &SigningKey, listener: &NodeId, nonce: &Nonce) -> Signature {
@@ -128,7 +129,7 @@ impl Link {
             match error.refusal() {
                 Some(Refusal::NotLoggedIn) if tries < 3 => self.login().await?,
                 Some(Refusal::Busy | Refusal::TooManyOpen) if tries < BUSY_TRIES => {
-                    tokio::time::sleep(BUSY_PAUSE).await
+                    tokio::time::sleep(BUSY_PAUSE * tries.min(10)).await
                 }
                 None if tries < 3 => self.login().await.map_err(|_| explain(error))?,
                 _ => return Err(explain(error)),

@@ -1,12 +1,11 @@
 //! What the engine is asked to do.
 
-use fincrypt_protocol::net::Packet;
 use fincrypt_protocol::{NodeId, mediate, shard};
-use libp2p::request_response::ResponseChannel;
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::oneshot;
 
-use super::handle::{CallError, ConnectError};
+use super::calls::Exchange;
+use super::handle::ConnectError;
 
 pub(crate) type Waiter<T, E> = oneshot::Sender<Result<T, E>>;
 
@@ -22,24 +21,8 @@ pub(crate) enum Command {
         addresses: Vec<Multiaddr>,
         done: Waiter<(), ConnectError>,
     },
-    Mediate {
-        peer: PeerId,
-        packet: Packet<mediate::Request>,
-        done: Waiter<Packet<mediate::Response>, CallError>,
-    },
-    Shard {
-        peer: PeerId,
-        packet: Packet<shard::Request>,
-        done: Waiter<Packet<shard::Response>, CallError>,
-    },
-    MediateReply {
-        channel: ResponseChannel<Packet<mediate::Response>>,
-        packet: Packet<mediate::Response>,
-    },
-    ShardReply {
-        channel: ResponseChannel<Packet<shard::Response>>,
-        packet: Packet<shard::Response>,
-    },
+    Mediate(Exchange<mediate::Request>),
+    Shard(Exchange<shard::Request>),
     Provide {
         key: [u8; 32],
     },

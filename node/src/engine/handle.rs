@@ -9,6 +9,7 @@ use fincrypt_protocol::{Frame, Network, NodeId, Refusal, mediate, shard};
 use libp2p::Multiaddr;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use super::calls::{Ask, Exchange, Refuse};
 use super::command::Command;
 
 /// Requests in flight to one peer: enough to fill a long link with 1 MiB shards, few enough that
@@ -155,21 +156,27 @@ impl Net {
     /// # Errors
     /// [`ConnectError`] if it cannot be reached.
     pub async fn connect(&self, node: NodeId, hints: Vec<Multiaddr>) -> Result<(), ConnectError> {
-        let peer = peer_of(&node).map_err(|_| ConnectError::Unknown(node))?;
-        let dial = |addresses| async move {
-            let asked = self.ask(|done| Command::Connect { peer, addresses, done });
-            match tokio::time::timeout(CONNECT_TIMEOUT, asked).await {
-                Ok(Some(result)) => result,
-                Ok(None) => Err(ConnectError::Stopped),
-                Err(_) => Err(ConnectError::NoAnswer { address: node.to_string() }),
-            }
-        };
-        match dial(hints).await {
+        match self.reach(node, hints).await {
             Err(ConnectError::Unknown(_)) => {
+                let peer = peer_of(&node).map_err(|_| ConnectError::Unknown(node))?;
                 let found = self.ask(|done| Command::FindPeer { peer, done }).await.unwrap_or_default();
-                dial(found).await
+                self.reach(node, found).await
             }
             other => other,
+        }
+    }
+
+    /// Makes sure that `node` is connected, by these addresses or those that are known.
+    ///
+    /// # Errors
+    /// [`ConnectError`] if it cannot be reached, [`ConnectError::Unknown`] if there is no address.
+    pub async fn reach(&self, node: NodeId, addresses: Vec<Multiaddr>) -> Result<(), ConnectError> {
+        let peer = peer_of(&node).map_err(|_| ConnectError::Unknown(node))?;
+        let asked = self.ask(|done| Command::Connect { peer, addresses, done });
+        match tokio::time::timeout(CONNECT_TIMEOUT, asked).await {
+            Ok(Some(result)) => result,
+            Ok(None) => Err(ConnectError::Stopped),
+            Err(_) => Err(ConnectError::NoAnswer { address: node.to_string() }),
         }
     }
 
@@ -182,16 +189,7 @@ impl Net {
         node: NodeId,
         frame: Frame<mediate::Request>,
     ) -> Result<Frame<mediate::Response>, CallError> {
-        let peer = peer_of(&node).map_err(|_| ConnectError::Unknown(node))?;
-        let slots = self.slots(node);
-        let _slot = slots.acquire().await.map_err(|_| CallError::Stopped)?;
-        let packet = Packet::from(frame);
-        let answer = self.ask(|done| Command::Mediate { peer, packet, done }).await;
-        let (frame, _) = answer.ok_or(CallError::Stopped)??.into_parts();
-        match frame.header {
-            mediate::Response::Refused(refusal) => Err(CallError::Refused { node, refusal }),
-            _ => Ok(frame),
-        }
+        self.call(node, frame).await
     }
 
     /// Sends a request to a storage node and returns its answer; a refusal is an error.
@@ -203,15 +201,19 @@ impl Net {
         node: NodeId,
         frame: Frame<shard::Request>,
     ) -> Result<Frame<shard::Response>, CallError> {
+        self.call(node, frame).await
+    }
+
+    async fn call<R: Ask>(&self, node: NodeId, frame: Frame<R>) -> Result<Frame<R::Answer>, CallError> {
         let peer = peer_of(&node).map_err(|_| ConnectError::Unknown(node))?;
         let slots = self.slots(node);
         let _slot = slots.acquire().await.map_err(|_| CallError::Stopped)?;
         let packet = Packet::from(frame);
-        let answer = self.ask(|done| Command::Shard { peer, packet, done }).await;
+        let answer = self.ask(|done| R::command(Exchange::Call { peer, packet, done })).await;
         let (frame, _) = answer.ok_or(CallError::Stopped)??.into_parts();
-        match frame.header {
-            shard::Response::Refused(refusal) => Err(CallError::Refused { node, refusal }),
-            _ => Ok(frame),
+        match frame.header.refusal() {
+            Some(refusal) => Err(CallError::Refused { node, refusal }),
+            None => Ok(frame),
         }
     }
 

@@ -1,11 +1,14 @@
 //! Requests on their way to a role, and their answers on the way back.
 
+use std::any::Any;
+
 use bytes::Bytes;
-use fincrypt_protocol::net::Packet;
+use fincrypt_protocol::net::{Hold, Packet};
 use fincrypt_protocol::record::StorageOffer;
 use fincrypt_protocol::{Frame, NodeId, Verified, mediate, shard};
+use libp2p::PeerId;
 use libp2p::request_response::ResponseChannel;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use super::command::Command;
 
@@ -18,7 +21,7 @@ pub struct Inbound<Req, Res> {
     /// The bytes that came with it.
     pub payload: Bytes,
     /// The payload's share of the intake: held until the payload is dropped.
-    pub permit: Option<OwnedSemaphorePermit>,
+    pub permit: Option<Hold>,
     /// Where the answer goes.
     pub reply: Reply<Res>,
 }
@@ -30,29 +33,34 @@ pub type ShardInbound = Inbound<shard::Request, shard::Response>;
 
 /// The one answer to a request. Dropped unused, the asker sees a closed stream.
 pub struct Reply<Res> {
+    peer: PeerId,
     channel: ResponseChannel<Packet<Res>>,
     commands: mpsc::Sender<Command>,
-    wrap: fn(ResponseChannel<Packet<Res>>, Packet<Res>) -> Command,
+    wrap: Wrap<Res>,
 }
+
+type Wrap<Res> = fn(PeerId, ResponseChannel<Packet<Res>>, Packet<Res>) -> Command;
 
 impl<Res> Reply<Res> {
     pub(crate) fn new(
+        peer: PeerId,
         channel: ResponseChannel<Packet<Res>>,
         commands: mpsc::Sender<Command>,
-        wrap: fn(ResponseChannel<Packet<Res>>, Packet<Res>) -> Command,
+        wrap: Wrap<Res>,
     ) -> Self {
-        Self { channel, commands, wrap }
+        Self { peer, channel, commands, wrap }
     }
 
     /// Sends the answer from within the engine, which must not wait for itself.
     pub(crate) fn try_send(self, frame: Frame<Res>) {
-        let command = (self.wrap)(self.channel, frame.into());
+        let command = (self.wrap)(self.peer, self.channel, frame.into());
         let _ = self.commands.try_send(command);
     }
 
-    /// Sends the answer. An engine that has stopped, or a peer that has gone, does not mind.
-    pub async fn send(self, frame: Frame<Res>) {
-        let command = (self.wrap)(self.channel, frame.into());
+    /// Sends the answer, and drops `hold` once it is written. An engine that has stopped, or a peer
+    /// that has gone, does not mind.
+    pub async fn send(self, frame: Frame<Res>, hold: impl Any + Send) {
+        let command = (self.wrap)(self.peer, self.channel, Packet::holding(frame, hold));
         let _ = self.commands.send(command).await;
     }
 }

@@ -4,6 +4,8 @@
 //! inboxes; a full inbox answers `Busy`.
 
 mod addresses;
+mod budget;
+mod calls;
 mod command;
 mod handle;
 mod inbound;
@@ -12,7 +14,10 @@ mod run;
 mod session;
 mod transport;
 
+pub(crate) use addresses::is_useful;
 pub use addresses::{decode_all, encode_all};
+pub use budget::Budget;
+pub(crate) use calls::Refuse;
 pub use handle::{CallError, ConnectError, Net};
 pub use inbound::{Inbound, Inboxes, MediateInbound, Reply, ShardInbound};
 pub use run::{Engine, EngineError, EngineSetup};

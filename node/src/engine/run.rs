@@ -7,21 +7,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fincrypt_protocol::admission::OfferGate;
-use fincrypt_protocol::net::{Behaviour, Packet, Setup, node_of, offers_topic};
-use fincrypt_protocol::{Network, NodeId, mediate, shard};
+use fincrypt_protocol::net::{Behaviour, Setup, node_of, offers_topic};
+use fincrypt_protocol::record::StorageOffer;
+use fincrypt_protocol::{Network, NodeId, Verified, mediate, shard};
 use futures::StreamExt;
 use libp2p::gossipsub::{self};
 use libp2p::identity::Keypair;
 use libp2p::kad::{Quorum, Record, RecordKey};
-use libp2p::request_response::OutboundRequestId;
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, noise, yamux};
 use tokio::sync::mpsc;
 
 use super::addresses::is_useful;
+use super::budget::{Budget, Budgets};
+use super::calls::Calls;
 use super::command::{Command, Waiter};
-use super::handle::{CallError, ConnectError, Net};
+use super::handle::{ConnectError, Net};
 use super::inbound::Inboxes;
 use super::queries::Queries;
 use super::session::Sessions;
@@ -74,7 +76,8 @@ pub struct Engine {
     network: Network,
     commands: mpsc::Receiver<Command>,
     reply_to: mpsc::WeakSender<Command>,
-    inboxes: Inboxes,
+    offer_inbox: Option<mpsc::Sender<Verified<StorageOffer>>>,
+    seen_inbox: Option<mpsc::Sender<NodeId>>,
     sessions: Arc<Sessions>,
     offers: OfferGate,
     queries: Queries,
@@ -84,8 +87,9 @@ pub struct Engine {
     joins: HashMap<ConnectionId, Join>,
     awaiting_identify: HashMap<PeerId, Vec<Join>>,
     connects: HashMap<PeerId, Vec<Waiter<(), ConnectError>>>,
-    mediates: HashMap<OutboundRequestId, (PeerId, Waiter<Packet<mediate::Response>, CallError>)>,
-    shards: HashMap<OutboundRequestId, (PeerId, Waiter<Packet<shard::Response>, CallError>)>,
+    mediate: Calls<mediate::Request>,
+    shard: Calls<shard::Request>,
+    budgets: Budgets,
 }
 
 impl Engine {
@@ -124,7 +128,8 @@ impl Engine {
             network,
             commands,
             reply_to: sender.downgrade(),
-            inboxes: setup.inboxes,
+            offer_inbox: setup.inboxes.offers,
+            seen_inbox: setup.inboxes.storage_seen,
             sessions: Arc::clone(&sessions),
             offers: OfferGate::new(MAX_OFFERERS, OFFER_INTERVAL_SECONDS),
             queries: Queries::default(),
@@ -134,10 +139,18 @@ impl Engine {
             joins: HashMap::new(),
             awaiting_identify: HashMap::new(),
             connects: HashMap::new(),
-            mediates: HashMap::new(),
-            shards: HashMap::new(),
+            mediate: Calls::new(setup.inboxes.mediate),
+            shard: Calls::new(setup.inboxes.shard),
+            budgets: Budgets::new(Budget::DEFAULT),
         };
         Ok((engine, Net::new(sender, own, network), sessions, bound))
+    }
+
+    /// The same engine, with another budget for each peer.
+    #[must_use]
+    pub fn with_budget(mut self, budget: Budget) -> Self {
+        self.budgets = Budgets::new(budget);
+        self
     }
 
     /// Runs until told to stop, or until the last handle is dropped.
@@ -158,19 +171,12 @@ impl Engine {
         match command {
             Command::Join { address, done } => self.join(address, done),
             Command::Connect { peer, addresses, done } => self.connect(peer, addresses, done),
-            Command::Mediate { peer, packet, done } => {
-                let id = behaviour.mediate.send_request(&peer, packet);
-                self.mediates.insert(id, (peer, done));
+            Command::Mediate(exchange) => {
+                self.mediate.send(&mut behaviour.mediate, exchange, &mut self.budgets);
             }
-            Command::Shard { peer, packet, done } => {
-                let id = behaviour.shard.send_request(&peer, packet);
-                self.shards.insert(id, (peer, done));
+            Command::Shard(exchange) => {
+                self.shard.send(&mut behaviour.shard, exchange, &mut self.budgets);
             }
-            // A peer that has gone does not get its answer.
-            Command::MediateReply { channel, packet } => {
-                drop(behaviour.mediate.send_response(channel, packet))
-            }
-            Command::ShardReply { channel, packet } => drop(behaviour.shard.send_response(channel, packet)),
             Command::Provide { key } => {
                 if let Err(error) = behaviour.kad.start_providing(RecordKey::new(&key)) {
                     tracing::warn!(%error, "the DHT store takes no more provider keys");

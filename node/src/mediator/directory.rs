@@ -1,100 +1,126 @@
 //! The storage nodes a mediator knows, from offers over gossip and from asking them.
+//!
+//! Nodes are tried in the background, so that whoever asks for a quote never waits for those that
+//! do not exist. Who answered is remembered over restarts.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fincrypt_protocol::admission::{AnnouncedRole, admit_offer, role_key};
-use fincrypt_protocol::limits::ROLE_BUCKETS;
+use fincrypt_protocol::limits::{MAX_SHARDS, ROLE_BUCKETS};
 use fincrypt_protocol::record::StorageOffer;
 use fincrypt_protocol::shard::{Request, Response};
 use fincrypt_protocol::{Frame, NodeId, UnixTime, Verified};
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
 use fincrypt_storage::state::State;
 use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use libp2p::Multiaddr;
+use tokio::sync::Notify;
 
-use super::placement::Candidate;
-use crate::engine::{Net, decode_all};
+use super::placement::{Candidate, system_random};
+use super::roster::{Probe, Roster, Usable};
+use crate::accounts::failed;
+use crate::engine::{Net, decode_all, is_useful};
+use crate::serve::blocking;
 
 /// Storage nodes remembered; at about 500 bytes each, 32 MiB.
 const MAX_KNOWN: usize = 65_536;
-/// Dials at once when reachability is checked.
+/// Dials at once: few enough that half-open ones leave room for those of others.
 const DIALS: usize = 32;
-/// How long a storage node may take to be reached before it does not count for now.
+/// How long a node that answered before may take to be reached again while somebody waits.
 const REACH: Duration = Duration::from_secs(3);
-/// How long a node that could not be reached, or failed, is left alone.
-const REST: Duration = Duration::from_secs(20);
-/// Placement demands at least so many days of grace.
-const MIN_GRACE_DAYS: u16 = 90;
+/// How long a quote waits for nodes that were never tried: a young swarm is found in that time.
+const SETTLE: Duration = Duration::from_secs(1);
+/// With so many connected nodes to choose from, nobody waits for others to be reached again.
+const ENOUGH: usize = 2 * MAX_SHARDS;
+/// A node that answered so recently is believed without a connection.
+const RECENT: Duration = Duration::from_secs(600);
+/// Between looks for nodes whose rest is over.
+const TICK: Duration = Duration::from_secs(1);
+/// Offers that are to be remembered are gathered for so long.
+const GATHER: Duration = Duration::from_millis(200);
+/// Nodes asked at once, and how long all of them may take.
+const ASKED: usize = 16;
+const DISCOVERY: Duration = Duration::from_secs(120);
 
-struct Known {
-    offer: StorageOffer,
-    addresses: Vec<Multiaddr>,
-    resting_until: Option<Instant>,
-}
-
-/// `node` → its newest offer: so that a mediator that starts again knows whom to dial.
+/// `node` → its newest offer, of nodes that answered: so that a mediator that starts again knows
+/// whom to dial.
 const OFFERS: Tree = Tree("offers");
 
 /// What is known about storage nodes.
 pub(crate) struct Directory {
     net: Net,
     state: State,
-    known: Mutex<HashMap<NodeId, Known>>,
+    roster: Mutex<Roster>,
+    /// Nodes whose offer is to be remembered.
+    unsaved: Mutex<HashSet<NodeId>>,
+    /// An offer came.
+    heard: Notify,
+    /// A node was tried.
+    tried: Notify,
+    /// An offer is to be remembered.
+    save: Notify,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Directory {
     /// The nodes whose offers were remembered and still hold.
     pub(crate) fn open(net: Net, state: State) -> Self {
-        let directory = Self { net, state, known: Mutex::default() };
-        let remembered = directory.state.scan(OFFERS, &[], None, MAX_KNOWN).unwrap_or_default();
+        let mut roster = Roster::new(MAX_KNOWN);
         let mut stale = Batch::default();
-        for (key, bytes) in remembered {
-            match admit_offer(&bytes, directory.net.network(), UnixTime::now()) {
-                Ok(offer) => directory.keep(&offer),
+        for (key, bytes) in state.scan(OFFERS, &[], None, MAX_KNOWN).unwrap_or_default() {
+            match admit_offer(&bytes, net.network(), UnixTime::now()) {
+                Ok(offer) => {
+                    let addresses = useful(&net, &offer);
+                    roster.recall(offer, addresses);
+                }
                 Err(_) => stale.remove(OFFERS, key),
             }
         }
-        directory.remember(&stale);
-        directory
-    }
-
-    /// Offers come again: one that could not be remembered is no loss.
-    fn remember(&self, batch: &Batch) {
-        if let Err(error) = self.state.apply(batch) {
-            tracing::debug!(%error, "offers could not be remembered");
+        // Offers come again: one that could not be forgotten is no harm.
+        let _ = state.apply(&stale);
+        Self {
+            net,
+            state,
+            roster: Mutex::new(roster),
+            unsaved: Mutex::default(),
+            heard: Notify::new(),
+            tried: Notify::new(),
+            save: Notify::new(),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes in an offer. The node counts once it was reached.
+    pub(crate) fn learn(&self, offer: Verified<StorageOffer>) {
+        let (node, addresses) = (offer.node, useful(&self.net, &offer));
+        if lock(&self.roster).learn(offer, addresses, &mut system_random) {
+            self.remember(node);
+        }
+        self.heard.notify_one();
     }
 
-    /// Takes in an offer and remembers it.
-    pub(crate) fn learn(&self, offer: &Verified<StorageOffer>) {
-        self.keep(offer);
-        let mut batch = Batch::default();
-        if let Ok(bytes) = offer.signed().to_bytes() {
-            batch.put(OFFERS, *offer.node.as_bytes(), bytes);
-        }
-        self.remember(&batch);
+    fn remember(&self, node: NodeId) {
+        lock(&self.unsaved).insert(node);
+        self.save.notify_one();
     }
 
-    fn keep(&self, offer: &Verified<StorageOffer>) {
-        let now = UnixTime::now();
-        let mut known = self.lock();
-        if known.len() >= MAX_KNOWN && !known.contains_key(&offer.node) {
-            known.retain(|_, node| node.offer.expiry > now);
-            if known.len() >= MAX_KNOWN {
-                return;
-            }
+    fn answered(&self, node: &NodeId) {
+        let first = lock(&self.roster).answered(node, Instant::now()).is_some();
+        if first {
+            self.remember(*node);
         }
-        if known.get(&offer.node).is_some_and(|old| old.offer.sequence > offer.sequence) {
-            return;
-        }
-        let addresses = decode_all(&offer.addresses);
-        known.insert(offer.node, Known { offer: (**offer).clone(), addresses, resting_until: None });
+        self.tried.notify_waiters();
+    }
+
+    /// Leaves a node alone for a while.
+    pub(crate) fn rest(&self, node: &NodeId) {
+        lock(&self.roster).failed(node, Instant::now());
+        self.tried.notify_waiters();
     }
 
     /// Asks a storage node for its offer.
@@ -105,67 +131,133 @@ impl Directory {
         if let Ok(offer) = admit_offer(&bytes, self.net.network(), UnixTime::now())
             && offer.node == node
         {
-            self.learn(&offer);
+            self.learn(offer);
+            self.answered(&node);
         }
     }
 
     /// Looks for storage nodes in the DHT.
     pub(crate) async fn discover(&self) {
-        for bucket in 0..ROLE_BUCKETS {
-            for node in self.net.providers(role_key(AnnouncedRole::Storage, bucket)).await {
-                if !self.lock().contains_key(&node) && self.net.connect(node, Vec::new()).await.is_ok() {
-                    self.ask(node).await;
-                }
+        let queries =
+            (0..ROLE_BUCKETS).map(|bucket| self.net.providers(role_key(AnnouncedRole::Storage, bucket)));
+        let nodes = futures::stream::iter(queries).buffer_unordered(ASKED).flat_map(futures::stream::iter);
+        let asking = nodes.for_each_concurrent(ASKED, |node| async move {
+            if !lock(&self.roster).knows(&node) && self.net.connect(node, Vec::new()).await.is_ok() {
+                self.ask(node).await;
+            }
+        });
+        // Whoever makes it take longer does not exist; the others are asked in the next round.
+        let _ = tokio::time::timeout(DISCOVERY, asking).await;
+    }
+
+    /// Tries nodes in the background, for ever.
+    pub(crate) async fn keep_probing(&self) {
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            while under_way.len() < DIALS
+                && let Some(probe) = lock(&self.roster).next(Instant::now(), &mut system_random)
+            {
+                under_way.push(self.probe(probe));
+            }
+            tokio::select! {
+                Some(()) = under_way.next() => {}
+                () = self.heard.notified() => {}
+                () = tokio::time::sleep(TICK) => {}
             }
         }
     }
 
-    /// Leaves a node alone for a while.
-    pub(crate) fn rest(&self, node: &NodeId) {
-        if let Some(known) = self.lock().get_mut(node) {
-            known.resting_until = Some(Instant::now() + REST);
+    /// Tries a node until the dial ends: dials that were given up would pile up in the swarm.
+    async fn probe(&self, probe: Probe) {
+        let Probe { node, addresses, proven } = probe;
+        // Nobody is looked for in the DHT for the sake of a stranger's word.
+        let reached = if proven {
+            self.net.connect(node, addresses).await
+        } else {
+            self.net.reach(node, addresses).await
+        };
+        match reached {
+            Ok(()) => self.answered(&node),
+            Err(_) => self.rest(&node),
         }
     }
 
-    fn usable(&self, bytes: u64) -> Vec<(Candidate, Vec<Multiaddr>)> {
-        let (now, instant) = (UnixTime::now(), Instant::now());
-        let known = self.lock();
-        let usable = known.values().filter(|node| {
-            node.offer.expiry > now
-                && node.offer.free_bytes >= bytes
-                && node.offer.grace_days >= MIN_GRACE_DAYS
-                && node.resting_until.is_none_or(|until| until <= instant)
-        });
-        let candidates = usable.map(|node| {
-            let offer = &node.offer;
-            let candidate =
-                Candidate { node: offer.node, price: offer.price, free_bytes: offer.free_bytes, group: None };
-            (candidate, node.addresses.clone())
-        });
-        candidates.collect()
+    /// Writes offers of nodes that answered to the state, away from the network's threads, for
+    /// ever. Offers come again: one that could not be remembered is no loss.
+    pub(crate) async fn keep_saving(&self) {
+        loop {
+            self.save.notified().await;
+            tokio::time::sleep(GATHER).await;
+            let nodes = std::mem::take(&mut *lock(&self.unsaved));
+            let mut batch = Batch::default();
+            for node in nodes {
+                let offer = lock(&self.roster).offer(&node).map(|offer| offer.signed().to_bytes());
+                if let Some(Ok(bytes)) = offer {
+                    batch.put(OFFERS, *node.as_bytes(), bytes);
+                }
+            }
+            let state = self.state.clone();
+            let _ = blocking(move || state.apply(&batch).map_err(|error| failed(&error))).await;
+        }
     }
 
-    /// Storage nodes that have room for `bytes` and answer now.
+    /// Waits a moment if nodes are known that were never tried.
+    pub(crate) async fn settle(&self) {
+        let settled = async {
+            loop {
+                let tried = self.tried.notified();
+                let (untried, reached) = {
+                    let roster = lock(&self.roster);
+                    (roster.untried(), roster.reached())
+                };
+                if untried == 0 || reached >= MAX_SHARDS {
+                    return;
+                }
+                tried.await;
+            }
+        };
+        let _ = tokio::time::timeout(SETTLE, settled).await;
+    }
+
+    /// Storage nodes that have room for `bytes` and answer.
     pub(crate) async fn eligible(&self, bytes: u64) -> Vec<Candidate> {
-        let checks = self.usable(bytes).into_iter().map(|(candidate, addresses)| async move {
-            let reached = tokio::time::timeout(REACH, self.net.connect(candidate.node, addresses)).await;
-            match reached {
-                Ok(Ok(())) => Some(candidate),
-                _ => {
-                    self.rest(&candidate.node);
-                    None
-                }
-            }
-        });
-        futures::stream::iter(checks)
-            .buffer_unordered(DIALS)
-            .filter_map(|found| async { found })
-            .collect()
-            .await
+        let usable = lock(&self.roster).usable(bytes, UnixTime::now());
+        let connected: HashSet<NodeId> = self.net.connected().await.into_iter().collect();
+        let (there, away): (Vec<_>, Vec<_>) =
+            usable.into_iter().partition(|node| connected.contains(&node.candidate.node));
+        let enough = there.len() >= ENOUGH;
+        let there = there.into_iter().map(|node| node.candidate);
+        if enough {
+            let recent = away.into_iter().filter(|node| node.answered.elapsed() < RECENT);
+            return there.chain(recent.map(|node| node.candidate)).collect();
+        }
+        let again = away.into_iter().map(|node| self.again(node));
+        let again = futures::stream::iter(again).buffer_unordered(DIALS).filter_map(std::future::ready);
+        let again: Vec<Candidate> = again.collect().await;
+        there.chain(again).collect()
+    }
+
+    /// Connects a node that answered before and has no connection now.
+    async fn again(&self, node: Usable) -> Option<Candidate> {
+        let id = node.candidate.node;
+        let reached = tokio::time::timeout(REACH, self.net.connect(id, node.addresses)).await;
+        if let Ok(Ok(())) = reached {
+            self.answered(&id);
+            return Some(node.candidate);
+        }
+        self.rest(&id);
+        None
     }
 
     /// Where a node listens, as far as it said.
     pub(crate) fn addresses(&self, node: &NodeId) -> Vec<Multiaddr> {
-        self.lock().get(node).map(|known| known.addresses.clone()).unwrap_or_default()
+        lock(&self.roster).addresses(node)
     }
+}
+
+/// The addresses in an offer that can be expected to lead anywhere.
+fn useful(net: &Net, offer: &StorageOffer) -> Vec<Multiaddr> {
+    let mut addresses = decode_all(&offer.addresses);
+    addresses.retain(|address| is_useful(address, net.network()));
+    addresses
 }

@@ -92,6 +92,7 @@ impl MediatorRole {
 
     async fn quote(&self, redundancy: Redundancy) -> Result<Quote, Refusal> {
         let redundancy = redundancy.max(self.terms.floor);
+        self.directory.settle().await;
         let eligible = self.directory.eligible(MIN_FREE).await;
         let code = Code::for_peers(eligible.len(), redundancy).map_err(|error| match error {
             GeometryError::TooFewPeers { eligible, needed } => {
@@ -186,8 +187,10 @@ impl MediatorRole {
             }
         };
         let (placed, ()) = tokio::join!(self.place(&open, index, payload), parity);
-        placed?;
-        bare(Response::Taken)
+        if placed.is_err() {
+            open.forget(index);
+        }
+        placed.and_then(|()| bare(Response::Taken))
     }
 
     async fn commit(self: Arc<Self>, account: AccountId, segment: SegmentId) -> Answer<Response> {

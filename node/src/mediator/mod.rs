@@ -7,6 +7,7 @@ mod heads;
 mod open;
 mod placement;
 mod records;
+mod roster;
 mod transfer;
 
 use std::sync::{Arc, Mutex};
@@ -16,7 +17,7 @@ use fincrypt_protocol::admission::{AnnouncedRole, mediator_record_key, role_buck
 use fincrypt_protocol::record::{MediatorRecord, StorageOffer};
 use fincrypt_protocol::{Network, NodeId, RecordError, Redundancy, Signed, SigningKey, UnixTime, Verified};
 use fincrypt_storage::state::State;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::accounts::Accounts;
@@ -47,6 +48,8 @@ pub struct MediatorRole {
     directory: Directory,
     open: OpenSegments,
     encoders: Arc<Encoders>,
+    /// Segments whose parity is made or on its way.
+    parity_turns: Semaphore,
     /// Held while a head is compared and swapped.
     swapping: Mutex<()>,
     /// Where the last round of undelivered keeps ended.
@@ -65,10 +68,14 @@ pub struct MediatorInbox {
     pub storage_seen: mpsc::Receiver<NodeId>,
 }
 
-/// How long the record in the DHT lives, and how often it is repeated.
+/// Storage nodes newly met that are asked for their offers at once.
+const MEETINGS: usize = 16;
+/// How long the record in the DHT lives, and how often it is repeated and storage looked for.
 const RECORD_LIFE: Duration = Duration::from_secs(24 * 3600);
-const RECORD_REFRESH: Duration = Duration::from_secs(6 * 3600);
+const RECORD_REFRESH: Duration = Duration::from_secs(30 * 60);
 const RECORD_RETRY: Duration = Duration::from_millis(500);
+/// Segments whose parity is in memory at once, 15 MiB at most each; four clients have no more open.
+const PARITY_AT_ONCE: usize = 8;
 /// Between rounds of unfinished work: keeps that a holder has not heard of, abandoned segments.
 const CHORES: Duration = Duration::from_secs(10);
 
@@ -89,6 +96,7 @@ impl MediatorRole {
             records: Records::new(state, network),
             open: OpenSegments::default(),
             encoders: Arc::default(),
+            parity_turns: Semaphore::new(PARITY_AT_ONCE),
             swapping: Mutex::default(),
             keep_cursor: Mutex::default(),
             net,
@@ -107,6 +115,7 @@ impl MediatorRole {
         background.spawn(Arc::clone(&role).chores(stop));
         background.spawn(Arc::clone(&role).hear_offers(inbox.offers));
         background.spawn(Arc::clone(&role).meet(inbox.storage_seen));
+        background.spawn(Arc::clone(&role).look_after_directory());
         serve(inbox.requests, move |request| {
             let role = Arc::clone(&role);
             async move { role.handle(request).await }
@@ -154,14 +163,24 @@ impl MediatorRole {
 
     async fn hear_offers(self: Arc<Self>, mut offers: mpsc::Receiver<Verified<StorageOffer>>) {
         while let Some(offer) = offers.recv().await {
-            self.directory.learn(&offer);
+            self.directory.learn(offer);
         }
     }
 
     async fn meet(self: Arc<Self>, mut seen: mpsc::Receiver<NodeId>) {
+        let mut asking = JoinSet::new();
         while let Some(node) = seen.recv().await {
-            self.directory.ask(node).await;
+            while asking.len() >= MEETINGS {
+                asking.join_next().await;
+            }
+            while asking.try_join_next().is_some() {}
+            let role = Arc::clone(&self);
+            asking.spawn(async move { role.directory.ask(node).await });
         }
+    }
+
+    async fn look_after_directory(self: Arc<Self>) {
+        tokio::join!(self.directory.keep_probing(), self.directory.keep_saving());
     }
 
     async fn chores(self: Arc<Self>, mut stop: watch::Receiver<bool>) {

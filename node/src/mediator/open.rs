@@ -1,6 +1,10 @@
 //! Segments whose shards are arriving.
+//!
+//! Their data shards are remembered for the parity, within one bound for all clients. Nothing
+//! depends on it: what is not remembered is fetched from its keeper.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +19,38 @@ use super::records::{SegmentRecord, Slot};
 /// An open segment that nobody touched for so long is given up; its shards stay where they are.
 const ABANDONED: Duration = Duration::from_secs(300);
 
+/// Data shards remembered over all clients: ten full segments, so that four clients with two each
+/// need not wait for one another.
+const MAX_REMEMBERED: usize = 160 << 20;
+/// A segment that got no shard for so long gives its memory to others that want it.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Memory for data shards.
+struct Memory {
+    free: AtomicUsize,
+}
+
+impl Memory {
+    fn take(self: &Arc<Self>, payload: Bytes) -> Option<Remembered> {
+        let length = payload.len();
+        let taken =
+            self.free.fetch_update(Ordering::AcqRel, Ordering::Acquire, |free| free.checked_sub(length));
+        taken.is_ok().then(|| Remembered { payload, memory: Arc::clone(self) })
+    }
+}
+
+/// A data shard, and its share of the memory.
+struct Remembered {
+    payload: Bytes,
+    memory: Arc<Memory>,
+}
+
+impl Drop for Remembered {
+    fn drop(&mut self) {
+        self.memory.free.fetch_add(self.payload.len(), Ordering::AcqRel);
+    }
+}
+
 /// One segment on its way to its keepers.
 pub(crate) struct OpenSegment {
     pub(crate) account: AccountId,
@@ -22,7 +58,10 @@ pub(crate) struct OpenSegment {
     pub(crate) mandate: Signed<Mandate>,
     record: Mutex<SegmentRecord>,
     /// Data shards that came, for the parity.
-    data: Mutex<Vec<Option<Bytes>>>,
+    data: Mutex<Vec<Option<Remembered>>>,
+    /// When the last of them came.
+    grown: Mutex<Instant>,
+    memory: Option<Arc<Memory>>,
     /// Set once parity was computed and every parity shard was tried.
     pub(crate) parity: OnceCell<()>,
 }
@@ -38,13 +77,15 @@ impl OpenSegment {
         mandate: Signed<Mandate>,
         record: SegmentRecord,
     ) -> Self {
-        let data = vec![None; usize::from(record.manifest.code().data())];
+        let data = std::iter::repeat_with(|| None).take(record.manifest.code().data().into()).collect();
         Self {
             account,
             registration,
             mandate,
             record: Mutex::new(record),
             data: Mutex::new(data),
+            grown: Mutex::new(Instant::now()),
+            memory: None,
             parity: OnceCell::new(),
         }
     }
@@ -87,18 +128,38 @@ impl OpenSegment {
         }
     }
 
-    /// Remembers a data shard for the parity; whether all are there now.
+    /// Remembers a data shard for the parity, if there is room; whether all are there now.
     pub(crate) fn remember(&self, index: ShardIndex, payload: Bytes) -> bool {
         let mut data = lock(&self.data);
-        if let Some(slot) = data.get_mut(index.get()) {
-            *slot = Some(payload);
+        if let Some(slot) = data.get_mut(index.get())
+            && slot.is_none()
+        {
+            *slot = self.memory.as_ref().and_then(|memory| memory.take(payload));
+            *lock(&self.grown) = Instant::now();
         }
         data.iter().all(Option::is_some)
     }
 
+    /// Forgets a data shard that no keeper took.
+    pub(crate) fn forget(&self, index: ShardIndex) {
+        if let Some(slot) = lock(&self.data).get_mut(index.get()) {
+            *slot = None;
+        }
+    }
+
     /// The data shards in memory.
     pub(crate) fn data(&self) -> Vec<Option<Bytes>> {
-        lock(&self.data).clone()
+        lock(&self.data).iter().map(|slot| slot.as_ref().map(|kept| kept.payload.clone())).collect()
+    }
+
+    /// What all of its data shards take.
+    fn data_len(&self) -> usize {
+        let manifest = &lock(&self.record).manifest;
+        usize::from(manifest.code().data()) * manifest.shard_len().get() as usize
+    }
+
+    fn idle(&self) -> Duration {
+        lock(&self.grown).elapsed()
     }
 
     /// Frees the memory of the data shards.
@@ -114,11 +175,26 @@ struct Entry {
 }
 
 /// All open segments, at most two per client.
-#[derive(Default)]
-pub(crate) struct OpenSegments(Mutex<HashMap<(AccountId, SegmentId), Entry>>);
+pub(crate) struct OpenSegments {
+    segments: Mutex<HashMap<(AccountId, SegmentId), Entry>>,
+    memory: Arc<Memory>,
+    idle: Duration,
+}
+
+impl Default for OpenSegments {
+    fn default() -> Self {
+        Self::new(MAX_REMEMBERED, IDLE)
+    }
+}
 
 impl OpenSegments {
-    /// Opens a segment for the peer `owner`; one that is already open passes to it.
+    fn new(bytes: usize, idle: Duration) -> Self {
+        let memory = Arc::new(Memory { free: AtomicUsize::new(bytes) });
+        Self { segments: Mutex::default(), memory, idle }
+    }
+
+    /// Opens a segment for the peer `owner`; one that is already open passes to it. While there is
+    /// no memory for it, it has to wait.
     pub(crate) fn open(
         &self,
         owner: NodeId,
@@ -126,7 +202,7 @@ impl OpenSegments {
         make: impl FnOnce() -> OpenSegment,
         account: AccountId,
     ) -> Result<Arc<OpenSegment>, Refusal> {
-        let mut open = lock(&self.0);
+        let mut open = lock(&self.segments);
         let touched = Instant::now();
         if let Some(entry) = open.get_mut(&(account, id)) {
             entry.owner = owner;
@@ -136,31 +212,56 @@ impl OpenSegments {
         if open.values().filter(|entry| entry.owner == owner).count() >= MAX_OPEN_SEGMENTS {
             return Err(Refusal::TooManyOpen);
         }
-        let segment = Arc::new(make());
+        let mut segment = make();
+        self.make_room(&open, segment.data_len())?;
+        segment.memory = Some(Arc::clone(&self.memory));
+        let segment = Arc::new(segment);
         open.insert((account, id), Entry { segment: Arc::clone(&segment), owner, touched });
         Ok(segment)
     }
 
+    /// Finds memory for a new segment, of idle ones if need be. They keep their place, and fetch
+    /// their shards again when it is time for the parity.
+    fn make_room(&self, open: &HashMap<(AccountId, SegmentId), Entry>, bytes: usize) -> Result<(), Refusal> {
+        let enough = || self.memory.free.load(Ordering::Acquire) >= bytes;
+        if enough() {
+            return Ok(());
+        }
+        let mut idle: Vec<_> = open.values().map(|entry| (entry.segment.idle(), &entry.segment)).collect();
+        idle.retain(|(idle, _)| *idle >= self.idle);
+        idle.sort_by_key(|(idle, _)| std::cmp::Reverse(*idle));
+        for (_, segment) in idle {
+            segment.forget_data();
+            if enough() {
+                return Ok(());
+            }
+        }
+        Err(Refusal::TooManyOpen)
+    }
+
     /// Passes an open segment to the peer `owner`; whether there is one.
     pub(crate) fn adopt(&self, owner: NodeId, account: AccountId, id: SegmentId) -> bool {
-        let mut open = lock(&self.0);
+        let mut open = lock(&self.segments);
         let entry = open.get_mut(&(account, id));
         entry.map(|entry| (entry.owner, entry.touched) = (owner, Instant::now())).is_some()
     }
 
     pub(crate) fn get(&self, account: AccountId, id: SegmentId) -> Option<Arc<OpenSegment>> {
-        let mut open = lock(&self.0);
+        let mut open = lock(&self.segments);
         let entry = open.get_mut(&(account, id))?;
         entry.touched = Instant::now();
         Some(Arc::clone(&entry.segment))
     }
 
     pub(crate) fn close(&self, account: AccountId, id: SegmentId) {
-        lock(&self.0).remove(&(account, id));
+        lock(&self.segments).remove(&(account, id));
     }
 
     /// Drops what nobody will finish: its client has gone, or has been silent for long.
     pub(crate) fn drop_abandoned(&self, present: impl Fn(&NodeId) -> bool) {
-        lock(&self.0).retain(|_, entry| present(&entry.owner) && entry.touched.elapsed() < ABANDONED);
+        lock(&self.segments).retain(|_, entry| present(&entry.owner) && entry.touched.elapsed() < ABANDONED);
     }
 }
+
+#[cfg(test)]
+mod tests;

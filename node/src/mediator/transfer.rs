@@ -128,6 +128,7 @@ impl MediatorRole {
             if !unplaced() {
                 return Ok(());
             }
+            let _turn = self.parity_turns.acquire().await.map_err(|_| Refusal::Failed)?;
             let data = self.all_data(segment, &record).await?;
             segment.forget_data();
             let encoders = Arc::clone(&self.encoders);

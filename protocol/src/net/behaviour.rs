@@ -12,10 +12,13 @@ use libp2p::kad::{self, BucketInserts, Mode};
 use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
-use libp2p::{StreamProtocol, autonat, dcutr, identify, mdns, memory_connection_limits, ping, relay, upnp};
+use libp2p::{
+    PeerId, StreamProtocol, autonat, dcutr, identify, mdns, memory_connection_limits, ping, relay, upnp,
+};
 
-use super::codec::{FrameCodec, Intake};
+use super::intake::Intake;
 use super::record_store::AdmittingStore;
+use super::requests::Requests;
 use crate::admission::AnnouncedRole;
 use crate::domain;
 use crate::limits::MAX_RECORD;
@@ -130,9 +133,9 @@ pub struct Behaviour {
     /// Storage offers.
     pub gossip: gossipsub::Behaviour,
     /// Client ↔ mediator.
-    pub mediate: request_response::Behaviour<FrameCodec<mediate::Request, mediate::Response>>,
+    pub mediate: Requests<mediate::Request, mediate::Response>,
     /// Mediator or owner ↔ storage.
-    pub shard: request_response::Behaviour<FrameCodec<shard::Request, shard::Response>>,
+    pub shard: Requests<shard::Request, shard::Response>,
     /// Circuits through relays, for nodes behind NAT.
     pub relay_client: relay::client::Behaviour,
     relay_server: Toggle<relay::Behaviour>,
@@ -191,8 +194,8 @@ impl Behaviour {
             ping: ping::Behaviour::default(),
             kad: kademlia(setup, keypair),
             gossip: gossip(network, keypair)?,
-            mediate: requests(setup, mediate::NAME, Role::Mediator, &intake),
-            shard: requests(setup, shard::NAME, Role::Storage, &intake),
+            mediate: requests(setup, peer, mediate::NAME, Role::Mediator, &intake),
+            shard: requests(setup, peer, shard::NAME, Role::Storage, &intake),
             relay_client,
             relay_server: bootstrap.then(|| relay::Behaviour::new(peer, relay_limits())).into(),
             dcutr: public.then(|| dcutr::Behaviour::new(peer)).into(),
@@ -216,16 +219,16 @@ fn stream_protocol(network: Network, rest: &str) -> StreamProtocol {
 
 fn requests<Req: crate::Header, Res: crate::Header>(
     setup: &Setup,
+    own: PeerId,
     name: &str,
     server: Role,
     intake: &Intake,
-) -> request_response::Behaviour<FrameCodec<Req, Res>> {
+) -> Requests<Req, Res> {
     let support = if setup.roles.has(server) { ProtocolSupport::Full } else { ProtocolSupport::Outbound };
     let config = request_response::Config::default()
         .with_request_timeout(REQUEST_TIMEOUT)
         .with_max_concurrent_streams(MAX_STREAMS);
-    let codec = FrameCodec::new(intake.clone());
-    request_response::Behaviour::with_codec(codec, [(stream_protocol(setup.network, name), support)], config)
+    Requests::new(own, stream_protocol(setup.network, name), support, config, intake.clone())
 }
 
 fn kademlia(setup: &Setup, keypair: &Keypair) -> kad::Behaviour<AdmittingStore> {

@@ -1,63 +1,70 @@
-//! The one codec of all request protocols: frames over a stream, bounded before allocation.
+//! The one codec of all request protocols: frames over a stream, bounded before allocation, cut off
+//! when they trickle.
 
+use std::any::Any;
 use std::io;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use libp2p::StreamProtocol;
 use libp2p::request_response::Codec;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use libp2p::{PeerId, StreamProtocol};
 
+use super::intake::Intake;
+use super::pace::{Pace, drain, fill};
 use crate::cbor;
 use crate::frame::{Frame, FrameError, Header, header_len, payload_len};
-use crate::limits::MAX_HEADER;
+use crate::limits::{MAX_HEADER, MAX_REQUEST_HEADER};
 
-/// How many bytes of inbound payload may be in memory at once. A reader waits for its share before
-/// it allocates, so a flood of requests becomes back-pressure on their streams.
-#[derive(Clone, Debug)]
-pub struct Intake(Arc<Semaphore>);
-
-/// Bytes that one permit of an intake stands for.
-const INTAKE_UNIT: usize = 4 << 10;
-
-impl Intake {
-    /// Room for `bytes` of payload.
-    #[must_use]
-    pub fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes.div_ceil(INTAKE_UNIT))))
-    }
-
-    async fn admit(&self, bytes: usize) -> io::Result<Option<OwnedSemaphorePermit>> {
-        if bytes == 0 {
-            return Ok(None);
-        }
-        let units = u32::try_from(bytes.div_ceil(INTAKE_UNIT)).unwrap_or(u32::MAX);
-        let permit = Arc::clone(&self.0).acquire_many_owned(units).await;
-        permit.map(Some).map_err(|_| io::ErrorKind::ConnectionAborted.into())
-    }
-}
-
-/// A frame on its way, holding its share of the intake until it is dropped.
+/// A frame on its way.
 #[derive(Debug)]
 pub struct Packet<H> {
     /// The message.
     pub frame: Frame<H>,
-    permit: Option<OwnedSemaphorePermit>,
+    /// Kept until the packet is dropped: its share of the intake, or whatever its sender holds.
+    hold: Option<Hold>,
 }
+
+/// Something that is only kept, to be dropped at the right time.
+pub type Hold = Box<dyn Any + Send>;
 
 impl<H> From<Frame<H>> for Packet<H> {
     fn from(frame: Frame<H>) -> Self {
-        Self { frame, permit: None }
+        Self { frame, hold: None }
     }
 }
 
 impl<H> Packet<H> {
+    /// A frame to send, and what is to be kept until it was sent.
+    #[must_use]
+    pub fn holding(frame: Frame<H>, hold: impl Any + Send) -> Self {
+        Self { frame, hold: Some(Box::new(hold)) }
+    }
+
     /// Splits the frame from its share of the intake; whoever keeps the payload keeps the share.
     #[must_use]
-    pub fn into_parts(self) -> (Frame<H>, Option<OwnedSemaphorePermit>) {
-        (self.frame, self.permit)
+    pub fn into_parts(self) -> (Frame<H>, Option<Hold>) {
+        (self.frame, self.hold)
+    }
+}
+
+/// Who a codec speaks with. libp2p clones one codec for every connection, and that clone for every
+/// request, without saying for whom; [`super::Requests`] writes the peer here just before.
+#[derive(Debug)]
+pub(super) enum Partner {
+    /// Of the codec that is cloned for connections.
+    Next(Arc<Mutex<PeerId>>),
+    /// Of a connection.
+    Peer(PeerId),
+}
+
+impl Partner {
+    fn peer(&self) -> PeerId {
+        match self {
+            Self::Next(next) => *next.lock().unwrap_or_else(PoisonError::into_inner),
+            Self::Peer(peer) => *peer,
+        }
     }
 }
 
@@ -65,20 +72,24 @@ impl<H> Packet<H> {
 #[derive(Debug)]
 pub struct FrameCodec<Req, Res> {
     intake: Intake,
+    partner: Partner,
+    pace: Pace,
+    /// The most payload bytes that the answer to what was asked may bring.
+    answer_limit: u32,
     kind: PhantomData<fn() -> (Req, Res)>,
 }
 
 impl<Req, Res> Clone for FrameCodec<Req, Res> {
     fn clone(&self) -> Self {
-        Self { intake: self.intake.clone(), kind: PhantomData }
+        let partner = Partner::Peer(self.partner.peer());
+        Self { intake: self.intake.clone(), partner, pace: self.pace, answer_limit: 0, kind: PhantomData }
     }
 }
 
 impl<Req, Res> FrameCodec<Req, Res> {
     /// A codec whose inbound requests share `intake`.
-    #[must_use]
-    pub fn new(intake: Intake) -> Self {
-        Self { intake, kind: PhantomData }
+    pub(super) fn new(intake: Intake, partner: Partner) -> Self {
+        Self { intake, partner, pace: Pace::PROTOCOL, answer_limit: 0, kind: PhantomData }
     }
 }
 
@@ -86,31 +97,69 @@ fn invalid(error: FrameError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-async fn read<H: Header>(
-    io: &mut (impl AsyncRead + Unpin + Send),
-    intake: Option<&Intake>,
-) -> io::Result<Packet<H>> {
+/// The length of the header that comes. However long it takes: the libp2p timeout bounds it, and
+/// nothing is allocated for it.
+async fn stated_header(io: &mut (impl AsyncRead + Unpin), limit: u32) -> io::Result<usize> {
     let mut stated = [0; 4];
     io.read_exact(&mut stated).await?;
-    let mut header = vec![0; header_len(stated).map_err(invalid)?];
-    io.read_exact(&mut header).await?;
-    let header: H = cbor::decode(&header, MAX_HEADER as usize).map_err(|e| invalid(e.into()))?;
-    io.read_exact(&mut stated).await?;
-    let len = payload_len(&header, stated).map_err(invalid)?;
-    let permit = match intake {
-        Some(intake) => intake.admit(len).await?,
-        None => None,
-    };
-    let mut payload = vec![0; len];
-    io.read_exact(&mut payload).await?;
-    Ok(Packet { frame: Frame { header, payload: Bytes::from(payload) }, permit })
+    match header_len(stated).map_err(invalid)? {
+        len if len <= limit as usize => Ok(len),
+        _ => Err(invalid(FrameError::Header(u32::from_le_bytes(stated)))),
+    }
 }
 
-async fn write<H: Header>(io: &mut (impl AsyncWrite + Unpin + Send), packet: Packet<H>) -> io::Result<()> {
-    let prefix = packet.frame.prefix().map_err(invalid)?;
-    io.write_all(&prefix).await?;
-    io.write_all(&packet.frame.payload).await?;
-    io.close().await
+/// The header, and the length of the payload that follows.
+async fn header<H: Header>(
+    io: &mut (impl AsyncRead + Unpin),
+    len: usize,
+    pace: Pace,
+    short: impl Fn() -> bool,
+) -> io::Result<(H, usize)> {
+    let mut bytes = vec![0; len + 4];
+    fill(io, &mut bytes, pace, short).await?;
+    let (header, stated) = bytes.split_last_chunk::<4>().ok_or(io::ErrorKind::InvalidData)?;
+    let header: H = cbor::decode(header, MAX_HEADER as usize).map_err(|e| invalid(e.into()))?;
+    let len = payload_len(&header, *stated).map_err(invalid)?;
+    Ok((header, len))
+}
+
+async fn payload(
+    io: &mut (impl AsyncRead + Unpin),
+    len: usize,
+    pace: Pace,
+    short: impl Fn() -> bool,
+) -> io::Result<Bytes> {
+    let mut payload = vec![0; len];
+    fill(io, &mut payload, pace, short).await?;
+    Ok(Bytes::from(payload))
+}
+
+impl<Req: Header, Res: Header> FrameCodec<Req, Res> {
+    async fn request(&self, io: &mut (impl AsyncRead + Unpin)) -> io::Result<Packet<Req>> {
+        let peer = self.partner.peer();
+        let len = stated_header(io, MAX_REQUEST_HEADER).await?;
+        let room = self.intake.header(peer, len).await;
+        let (header, len) = header(io, len, self.pace, || self.intake.is_short()).await?;
+        // Given back before more is asked for: nobody waits with something in hand.
+        drop(room);
+        if len == 0 {
+            return Ok(Frame::bare(header).into());
+        }
+        let mut permit = self.intake.payload(peer, len).await;
+        let payload = payload(io, len, self.pace, || self.intake.is_short()).await?;
+        permit.arrived();
+        Ok(Packet::holding(Frame { header, payload }, permit))
+    }
+
+    async fn response(&self, io: &mut (impl AsyncRead + Unpin)) -> io::Result<Packet<Res>> {
+        let len = stated_header(io, MAX_HEADER).await?;
+        let (header, len) = header(io, len, self.pace, || false).await?;
+        if len > self.answer_limit as usize {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a payload that was not asked for"));
+        }
+        let payload = payload(io, len, self.pace, || false).await?;
+        Ok(Frame { header, payload }.into())
+    }
 }
 
 impl<Req: Header, Res: Header> Codec for FrameCodec<Req, Res> {
@@ -122,14 +171,14 @@ impl<Req: Header, Res: Header> Codec for FrameCodec<Req, Res> {
     where
         T: AsyncRead + Unpin + Send,
     {
-        read(io, Some(&self.intake)).await
+        self.request(io).await
     }
 
     async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Packet<Res>>
     where
         T: AsyncRead + Unpin + Send,
     {
-        read(io, None).await
+        self.response(io).await
     }
 
     async fn write_request<T>(
@@ -141,7 +190,13 @@ impl<Req: Header, Res: Header> Codec for FrameCodec<Req, Res> {
     where
         T: AsyncWrite + Unpin + Send,
     {
-        write(io, packet).await
+        // The same codec reads the answer.
+        self.answer_limit = packet.frame.header.answer_limit();
+        let prefix = packet.frame.prefix().map_err(invalid)?;
+        // At the reader's speed: it may have others to read first.
+        io.write_all(&prefix).await?;
+        io.write_all(&packet.frame.payload).await?;
+        io.close().await
     }
 
     async fn write_response<T>(
@@ -153,48 +208,12 @@ impl<Req: Header, Res: Header> Codec for FrameCodec<Req, Res> {
     where
         T: AsyncWrite + Unpin + Send,
     {
-        write(io, packet).await
+        let prefix = packet.frame.prefix().map_err(invalid)?;
+        drain(io, &prefix, self.pace).await?;
+        drain(io, &packet.frame.payload, self.pace).await?;
+        io.close().await
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::shard::{Request, Response};
-    use futures::executor::block_on;
-    use futures::io::Cursor;
-
-    fn written(response: Response, payload: &'static [u8]) -> Vec<u8> {
-        let mut out = Cursor::new(Vec::new());
-        let frame = Frame { header: response, payload: Bytes::from_static(payload) };
-        block_on(write(&mut out, frame.into())).expect("writes");
-        out.into_inner()
-    }
-
-    #[test]
-    fn a_frame_crosses_a_stream() {
-        let bytes = written(Response::Shard, b"shard");
-        let packet: Packet<Response> = block_on(read(&mut Cursor::new(&bytes), None)).expect("reads");
-        assert_eq!(packet.frame, Frame::from_slice(&bytes).expect("parses"));
-        assert_eq!(&packet.frame.payload[..], b"shard");
-    }
-
-    #[test]
-    fn a_payload_where_none_belongs_is_refused_before_it_is_read() {
-        let mut out = Cursor::new(Vec::new());
-        let frame = Frame { header: Response::Done, payload: Bytes::from_static(b"x") };
-        assert!(block_on(write(&mut out, frame.into())).is_err());
-        let mut bytes = written(Response::Done, b"");
-        let at = bytes.len() - 4;
-        bytes[at..].copy_from_slice(&u32::MAX.to_le_bytes());
-        let result: io::Result<Packet<Response>> = block_on(read(&mut Cursor::new(&bytes), None));
-        assert_eq!(result.map(|_| ()).map_err(|e| e.kind()), Err(io::ErrorKind::InvalidData));
-    }
-
-    #[test]
-    fn a_huge_header_is_refused_before_it_is_allocated() {
-        let bytes = u32::MAX.to_le_bytes();
-        let result: io::Result<Packet<Request>> = block_on(read(&mut Cursor::new(&bytes), None));
-        assert_eq!(result.map(|_| ()).map_err(|e| e.kind()), Err(io::ErrorKind::InvalidData));
-    }
-}
+mod tests;

@@ -28,7 +28,7 @@ const NETWORK: Network = Network::Local;
 const LENGTH: usize = 4096;
 
 /// A swarm handle of its own, as any machine has.
-async fn machine(
+pub(crate) async fn machine(
     roles: Roles,
     listen: bool,
     inboxes: Inboxes,

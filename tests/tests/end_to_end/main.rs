@@ -2,6 +2,7 @@
 
 mod backup;
 mod crashes;
+mod floods;
 mod hostile;
 mod local_interface;
 mod refusals;

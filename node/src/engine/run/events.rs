@@ -1,22 +1,18 @@
 //! What the swarm tells the engine.
 
-use bytes::Bytes;
 use fincrypt_protocol::admission::GossipVerdict;
 use fincrypt_protocol::limits::MAX_ADDRESSES;
-use fincrypt_protocol::net::{BehaviourEvent, Packet, node_of};
-use fincrypt_protocol::{Frame, Network, NodeId, Refusal, UnixTime, mediate, shard};
+use fincrypt_protocol::net::{BehaviourEvent, node_of};
+use fincrypt_protocol::{Network, NodeId, UnixTime, shard};
 use libp2p::gossipsub::{self, MessageAcceptance};
 use libp2p::kad::{self, Mode};
-use libp2p::request_response::{self, OutboundFailure};
 use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, PeerId, identify};
-use tokio::sync::mpsc;
 
 use super::{Engine, MAX_BOOK, dial_error};
 use crate::engine::addresses::{is_relayed, is_useful};
-use crate::engine::command::{Command, Waiter};
-use crate::engine::handle::{CallError, ConnectError};
-use crate::engine::inbound::{Inbound, Reply};
+use crate::engine::command::Waiter;
+use crate::engine::handle::ConnectError;
 
 impl Engine {
     pub(super) fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
@@ -86,8 +82,10 @@ impl Engine {
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
                 self.on_offer(propagation_source, &message_id, &message.data);
             }
-            BehaviourEvent::Mediate(event) => self.on_mediate(event),
-            BehaviourEvent::Shard(event) => self.on_shard(event),
+            BehaviourEvent::Mediate(event) => {
+                self.mediate.on_event(event, &self.reply_to, &mut self.budgets);
+            }
+            BehaviourEvent::Shard(event) => self.shard.on_event(event, &self.reply_to, &mut self.budgets),
             _ => {}
         }
     }
@@ -116,7 +114,7 @@ impl Engine {
             }
         }
         self.remember(peer, addresses);
-        if storage && let (Some(inbox), Ok(node)) = (&self.inboxes.storage_seen, node_of(&peer)) {
+        if storage && let (Some(inbox), Ok(node)) = (&self.seen_inbox, node_of(&peer)) {
             // A full inbox only delays the acquaintance: the peer's offer comes over gossip too.
             let _ = inbox.try_send(node);
         }
@@ -140,96 +138,9 @@ impl Engine {
             GossipVerdict::Reject => MessageAcceptance::Reject,
         };
         self.swarm.behaviour_mut().gossip.report_message_validation_result(id, &source, acceptance);
-        if let (Some(offer), Some(inbox)) = (offer, &self.inboxes.offers) {
+        if let (Some(offer), Some(inbox)) = (offer, &self.offer_inbox) {
             // A full inbox drops the offer; it is repeated.
             let _ = inbox.try_send(offer);
         }
     }
-
-    fn on_mediate(
-        &mut self,
-        event: request_response::Event<Packet<mediate::Request>, Packet<mediate::Response>>,
-    ) {
-        match event {
-            request_response::Event::Message { peer, message, .. } => match message {
-                request_response::Message::Request { request, channel, .. } => {
-                    let Some(commands) = self.reply_to.upgrade() else { return };
-                    let reply = Reply::new(channel, commands, |channel, packet| Command::MediateReply {
-                        channel,
-                        packet,
-                    });
-                    let busy = mediate::Response::Refused(Refusal::Busy);
-                    deliver(&self.inboxes.mediate, &peer, request, reply, busy);
-                }
-                request_response::Message::Response { request_id, response } => {
-                    if let Some((_, done)) = self.mediates.remove(&request_id) {
-                        let _ = done.send(Ok(response));
-                    }
-                }
-            },
-            request_response::Event::OutboundFailure { request_id, error, .. } => {
-                if let Some((peer, done)) = self.mediates.remove(&request_id) {
-                    let _ = done.send(Err(failed(&peer, &error)));
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn on_shard(&mut self, event: request_response::Event<Packet<shard::Request>, Packet<shard::Response>>) {
-        match event {
-            request_response::Event::Message { peer, message, .. } => match message {
-                request_response::Message::Request { request, channel, .. } => {
-                    let Some(commands) = self.reply_to.upgrade() else { return };
-                    let reply = Reply::new(channel, commands, |channel, packet| Command::ShardReply {
-                        channel,
-                        packet,
-                    });
-                    let busy = shard::Response::Refused(Refusal::Busy);
-                    deliver(&self.inboxes.shard, &peer, request, reply, busy);
-                }
-                request_response::Message::Response { request_id, response } => {
-                    if let Some((_, done)) = self.shards.remove(&request_id) {
-                        let _ = done.send(Ok(response));
-                    }
-                }
-            },
-            request_response::Event::OutboundFailure { request_id, error, .. } => {
-                if let Some((peer, done)) = self.shards.remove(&request_id) {
-                    let _ = done.send(Err(failed(&peer, &error)));
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-/// Hands a request to its role; a full inbox answers `busy`.
-fn deliver<Req, Res: Send + 'static>(
-    inbox: &Option<mpsc::Sender<Inbound<Req, Res>>>,
-    peer: &PeerId,
-    request: Packet<Req>,
-    reply: Reply<Res>,
-    busy: Res,
-) {
-    let (Some(inbox), Ok(from)) = (inbox, node_of(peer)) else { return };
-    let (Frame { header, payload }, permit) = request.into_parts();
-    if let Err(error) = inbox.try_send(Inbound { from, header, payload, permit, reply }) {
-        let refused = match error {
-            mpsc::error::TrySendError::Full(inbound) | mpsc::error::TrySendError::Closed(inbound) => inbound,
-        };
-        refused.reply.try_send(Frame { header: busy, payload: Bytes::new() });
-    }
-}
-
-fn failed(peer: &PeerId, error: &OutboundFailure) -> CallError {
-    let Ok(node) = node_of(peer) else { return CallError::Stopped };
-    let reason = match error {
-        OutboundFailure::DialFailure => return ConnectError::NoAnswer { address: peer.to_string() }.into(),
-        OutboundFailure::Timeout => "time is over",
-        OutboundFailure::ConnectionClosed => "the connection was closed",
-        OutboundFailure::UnsupportedProtocols => "it does not have this role",
-        OutboundFailure::Io(_) => "the stream broke",
-    };
-    CallError::NoAnswer { node, reason }
 }
