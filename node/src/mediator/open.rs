@@ -66,14 +66,22 @@ impl OpenSegment {
     }
 
     /// Chooses another node for a shard: the first of `candidates` that has no shard of this
-    /// segment. False if there is none.
+    /// segment. Data goes before parity: where all have one, a data shard takes the place of a
+    /// parity shard that is not stored yet. False if there is none.
     pub(crate) fn reassign(&self, index: ShardIndex, candidates: &[NodeId]) -> bool {
         let mut record = lock(&self.record);
+        let data = usize::from(record.manifest.code().data());
         let taken: Vec<NodeId> = record.slots.iter().filter_map(|slot| slot.node).collect();
-        let free = candidates.iter().find(|node| !taken.contains(node));
-        match (free, record.slots.get_mut(index.get())) {
+        let free = candidates.iter().find(|node| !taken.contains(node)).copied();
+        let chosen = free.or_else(|| {
+            let parity = record.slots.iter_mut().skip(data).filter(|_| index.get() < data);
+            let mut unstored = parity.filter(|slot| slot.receipt.is_none());
+            let giver = unstored.find(|slot| slot.node.is_some_and(|node| candidates.contains(&node)))?;
+            giver.node.take()
+        });
+        match (chosen, record.slots.get_mut(index.get())) {
             (Some(node), Some(slot)) => {
-                *slot = Slot { node: Some(*node), receipt: None };
+                *slot = Slot { node: Some(node), receipt: None };
                 true
             }
             _ => false,

@@ -50,8 +50,11 @@ impl MediatorRole {
                     ) => return Err(refusal),
                     Err(refusal) => {
                         tracing::info!(%node, %refusal, "a storage node did not take a shard");
-                        if refusal == Refusal::Failed {
-                            self.directory.rest(&node);
+                        match refusal {
+                            Refusal::Failed => self.directory.rest(&node),
+                            // It promised room in an offer that is hours old.
+                            Refusal::Full => self.directory.ask(node).await,
+                            _ => {}
                         }
                     }
                 }
