@@ -2,7 +2,9 @@
 
 mod backup;
 mod crashes;
+mod disk;
 mod hostile;
+mod liars;
 mod local_interface;
 mod refusals;
 mod restoring;
