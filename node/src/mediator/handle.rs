@@ -186,7 +186,8 @@ impl MediatorRole {
     async fn commit(self: Arc<Self>, account: AccountId, segment: SegmentId) -> Answer<Response> {
         let Some(open) = self.open.get(account, segment) else {
             let record = self.records.segment(&account, &segment)?.ok_or(Refusal::UnknownSegment)?;
-            return Self::receipts(&record);
+            // Without its receipts it was open when this mediator ended: to be announced again.
+            return Self::receipts(&record).map_err(|_| Refusal::UnknownSegment);
         };
         match self.finish(&open).await {
             // Some keepers are missing, but enough are there.
