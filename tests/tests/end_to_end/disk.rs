@@ -37,10 +37,15 @@ pub(crate) fn shards(home: &Path) -> Vec<ShardMeta> {
     files(&home.join("shards")).iter().filter_map(|path| meta(path)).collect()
 }
 
-/// The positions of all segments that any storage node holds.
+/// Of which segment a shard is, and which.
+pub(crate) fn position(meta: &ShardMeta) -> (SegmentId, ShardIndex) {
+    (meta.manifest.id(), meta.index)
+}
+
+/// The positions of all shards that any storage node holds.
 pub(crate) fn held(world: &World) -> BTreeSet<(SegmentId, ShardIndex)> {
     let all = world.storage_nodes().flat_map(|member| shards(&world.swarm.home(member)));
-    all.map(|meta| (meta.manifest.id(), meta.index)).collect()
+    all.map(|meta| position(&meta)).collect()
 }
 
 /// Copies a folder with everything that is in it.

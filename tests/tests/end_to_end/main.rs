@@ -2,8 +2,10 @@
 
 mod backup;
 mod crashes;
+mod devices;
 mod disk;
 mod hostile;
+mod interruptions;
 mod liars;
 mod local_interface;
 mod refusals;
