@@ -160,6 +160,34 @@ impl Client {
         every: Duration,
         mut tick: impl FnMut(Duration),
     ) -> Result<Outcome, ProcessError> {
+        let never = |passed| {
+            tick(passed);
+            false
+        };
+        let outcome = self.drive(arguments, every, never)?;
+        outcome.ok_or_else(|| ProcessError::Gone("fincrypt".to_owned()))
+    }
+
+    /// Runs a command until it ends, or kills it with SIGKILL once `enough` holds, which is asked
+    /// about every `every`; none if it was killed.
+    ///
+    /// # Errors
+    /// As [`Client::run`].
+    pub fn run_until<S: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = S>,
+        every: Duration,
+        mut enough: impl FnMut() -> bool,
+    ) -> Result<Option<Outcome>, ProcessError> {
+        self.drive(arguments, every, |_| enough())
+    }
+
+    fn drive<S: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = S>,
+        every: Duration,
+        mut enough: impl FnMut(Duration) -> bool,
+    ) -> Result<Option<Outcome>, ProcessError> {
         let mut command = self.programs.client.command();
         command.args(self.leading()).arg("--json").args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -185,13 +213,16 @@ impl Client {
                 let _ = child.kill();
                 break None;
             }
-            tick(started.elapsed());
+            if enough(started.elapsed()) {
+                let _ = child.kill();
+                return Ok(None);
+            }
             next = Instant::now().checked_add(every);
         };
         let took = started.elapsed();
         let (stdout, stderr) = (text(stdout), text(stderr));
         match status {
-            Some(status) => Ok(Outcome { code: status.code(), stdout, stderr, took }),
+            Some(status) => Ok(Some(Outcome { code: status.code(), stdout, stderr, took })),
             None => Err(ProcessError::Slow {
                 name: "fincrypt".to_owned(),
                 what: "end",

@@ -3,6 +3,8 @@
 //!
 //! All of it is committed durably before it is acknowledged.
 
+use std::cmp::Ordering;
+
 use fincrypt_protocol::record::{HolderList, Keep, Mandate, Registration};
 use fincrypt_protocol::{
     AccountId, Body, Network, NodeId, Refusal, RunId, SegmentId, Signed, UnixTime, Verified,
@@ -84,28 +86,39 @@ impl Accounts {
         Ok(signed.and_then(|signed| signed.verify(self.network, UnixTime::now()).ok()))
     }
 
-    /// The mandate of the highest sequence that an account gave to anyone.
-    pub(crate) fn newest_mandate(&self, account: &AccountId) -> Result<Option<Signed<Mandate>>, Refusal> {
+    /// The mandates kept for an account: of one sequence, and whether or not they have expired.
+    fn mandates(&self, account: &AccountId) -> Result<Vec<Verified<Mandate>>, Refusal> {
         let entries =
             self.state.scan(MANDATES, account.as_bytes(), None, 64).map_err(|error| failed(&error))?;
-        let now = UnixTime::now();
         let signed = entries.iter().filter_map(|(_, bytes)| Signed::<Mandate>::from_bytes(bytes).ok());
-        let valid = signed.filter_map(|signed| signed.verify(self.network, now).ok());
+        // They held when they were kept; as of the beginning of time none has expired.
+        Ok(signed.filter_map(|signed| signed.verify(self.network, UnixTime::from_secs(0)).ok()).collect())
+    }
+
+    /// The mandate of the highest sequence that an account gave to anyone.
+    pub(crate) fn newest_mandate(&self, account: &AccountId) -> Result<Option<Signed<Mandate>>, Refusal> {
+        let now = UnixTime::now();
+        let valid = self.mandates(account)?.into_iter().filter(|mandate| mandate.expiry > now);
         Ok(valid.max_by_key(|mandate| mandate.sequence).map(|mandate| mandate.signed().clone()))
     }
 
-    /// Takes a mandate of at least the known sequence; an older one is refused.
+    /// Takes a mandate of at least the known sequence; an older one is refused. A newer one dismisses
+    /// whoever had the older ones.
     pub(crate) fn admit_mandate(&self, new: &Verified<Mandate>, batch: &mut Batch) -> Result<(), Refusal> {
         let known = self.mandate(&new.account, &new.mediator)?;
-        match known {
-            Some(known) if known.signed() == new.signed() => Ok(()),
-            Some(known) if known.sequence > new.sequence => Err(Refusal::NotMandated),
-            _ => {
-                let bytes = new.signed().to_bytes().map_err(|error| failed(&error))?;
-                batch.put(MANDATES, key(&new.account, new.mediator.as_bytes()), bytes);
-                Ok(())
+        if known.is_some_and(|known| known.signed() == new.signed()) {
+            return Ok(());
+        }
+        for old in self.mandates(&new.account)? {
+            match old.sequence.cmp(&new.sequence) {
+                Ordering::Greater => return Err(Refusal::NotMandated),
+                Ordering::Less => batch.remove(MANDATES, key(&new.account, old.mediator.as_bytes())),
+                Ordering::Equal => {}
             }
         }
+        let bytes = new.signed().to_bytes().map_err(|error| failed(&error))?;
+        batch.put(MANDATES, key(&new.account, new.mediator.as_bytes()), bytes);
+        Ok(())
     }
 
     /// Remembers that a run is to be kept.

@@ -147,7 +147,7 @@ pub enum Response {
         /// Bit `i` is set if data shard `i` is still missing.
         missing: u32,
     },
-    /// Answers `Put`: the shard's keeper has it.
+    /// Answers `Put`: the shard's keeper has it, or the mediator until the segment is committed.
     Taken,
     /// Answers `Commit`.
     Receipts(Vec<Signed<Receipt>>),

@@ -89,13 +89,21 @@ pub enum ClientError {
     },
     /// The head at the mediator is older than one seen before.
     #[error(
-        "the vault was rolled back: sequence {found} is offered, {known} was seen before; do not trust this mediator, restore from another holder with `fincrypt recover`"
+        "the vault was rolled back: sequence {found} is offered, {known} was seen before; do not trust this mediator; `fincrypt restore --direct` reads from the storage nodes instead"
     )]
     RolledBack {
         /// The sequence offered.
         found: u64,
         /// The sequence known.
         known: u64,
+    },
+    /// The head at the mediator does not follow the one seen before.
+    #[error(
+        "the vault was forked: the mediator's head does not follow head {sequence}, which was seen before; do not trust this mediator; `fincrypt restore --direct` reads from the storage nodes instead"
+    )]
+    Forked {
+        /// The sequence known.
+        sequence: u64,
     },
     /// A head could not be opened.
     #[error("the vault's head cannot be opened: {0}")]

@@ -156,9 +156,12 @@ impl Fetcher {
     async fn get_direct(&self, manifest: &Manifest, index: ShardIndex) -> Option<Bytes> {
         let segment = manifest.id();
         let places = self.places(&segment).await?;
+        // Several may claim a shard; one that brings something else must not hide the others.
         for (_, node) in places.1.iter().filter(|(held, _)| *held == index) {
             let asked = Instant::now();
-            if let Ok(bytes) = self.holders().await.get(*node, segment, index).await {
+            if let Ok(bytes) = self.holders().await.get(*node, segment, index).await
+                && manifest.shard(index) == Some(shard_id(&bytes))
+            {
                 self.pace().took(Some(*node), asked.elapsed());
                 return Some(bytes);
             }
@@ -168,18 +171,17 @@ impl Fetcher {
 
     /// One shard from wherever, checked.
     async fn get(&self, manifest: &Manifest, index: ShardIndex) -> Got {
-        let good = |bytes: &Bytes| manifest.shard(index) == Some(shard_id(bytes));
         let asked = Instant::now();
         if let Some(link) = &self.link
             && let Ok(bytes) = link.get(manifest.id(), index).await
-            && good(&bytes)
+            && manifest.shard(index) == Some(shard_id(&bytes))
         {
             self.pace().took(None, asked.elapsed());
             return Got::Good(index, bytes);
         }
         match self.get_direct(manifest, index).await {
-            Some(bytes) if good(&bytes) => Got::Good(index, bytes),
-            _ => Got::Bad(index),
+            Some(bytes) => Got::Good(index, bytes),
+            None => Got::Bad(index),
         }
     }
 

@@ -43,19 +43,34 @@ impl Vault {
         Ok(OpenHead { head, body })
     }
 
-    /// The mediator's head, refused if it is older than one seen before.
+    /// The mediator's head, refused if it is older than one seen before, or does not follow it.
     pub(crate) async fn current_head(&self, link: &Link) -> Result<Option<OpenHead>, ClientError> {
         let slot = self.slot()?;
         let known = self.head()?.map(|head| self.open_head(slot, &head)).transpose()?;
-        let known = known.map_or(0, |known| known.head.sequence);
-        let Some(head) = link.head().await? else {
-            return if known == 0 { Ok(None) } else { Err(ClientError::RolledBack { found: 0, known }) };
-        };
-        let open = self.open_head(slot, &head)?;
-        if open.head.sequence < known {
-            return Err(ClientError::RolledBack { found: open.head.sequence, known });
+        let found = link.head().await?.map(|head| self.open_head(slot, &head)).transpose()?;
+        if let Some(known) = known {
+            let sequence = known.head.sequence;
+            match &found {
+                Some(found) if found.head.sequence >= sequence => {
+                    let same = found.hash() == known.hash();
+                    let next = found.head.previous == Some(known.hash());
+                    // What lies between heads further apart is not known here.
+                    let follows = match found.head.sequence - sequence {
+                        0 => same,
+                        1 => next,
+                        _ => true,
+                    };
+                    if !follows {
+                        return Err(ClientError::Forked { sequence });
+                    }
+                }
+                _ => {
+                    let found = found.map_or(0, |found| found.head.sequence);
+                    return Err(ClientError::RolledBack { found, known: sequence });
+                }
+            }
         }
-        Ok(Some(open))
+        Ok(found)
     }
 
     /// The newest valid head that the holders have, if it is newer than the one known.

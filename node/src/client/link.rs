@@ -1,5 +1,6 @@
 //! The client's side of `/mediate/1`: finding a mediator, logging in, asking.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use fincrypt_protocol::{
     Signed, SigningKey, Tag, UnixTime, domain,
 };
 use futures::StreamExt;
+use tokio::sync::Mutex;
 
 use super::error::{ClientError, explain};
 use crate::engine::{CallError, Net};
@@ -25,6 +27,10 @@ const BUSY_PAUSE: Duration = Duration::from_millis(200);
 /// Tries of a request that was refused for now, in little more than a minute: when many store at
 /// once, a mediator takes segments in turn.
 const BUSY_TRIES: u32 = 40;
+/// Between tries to reach a mediator whose connection broke.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
+/// Such tries: a mediator that starts again is back within 10 s.
+const RECONNECTS: usize = 20;
 
 /// Signs a login for the connection between `listener` and this node.
 pub(crate) fn login_proof(net: &Net, account: &SigningKey, listener: &NodeId, nonce: &Nonce) -> Signature {
@@ -79,6 +85,8 @@ pub(crate) struct Link {
     node: NodeId,
     account: SigningKey,
     registration: Signed<Registration>,
+    /// How often this client has logged in. Held meanwhile, as a second login would end the first.
+    logins: Arc<Mutex<u64>>,
 }
 
 impl Link {
@@ -89,7 +97,7 @@ impl Link {
         account: SigningKey,
         registration: Signed<Registration>,
     ) -> Result<Self, ClientError> {
-        let link = Self { net, node, account, registration };
+        let link = Self { net, node, account, registration, logins: Arc::default() };
         link.login().await?;
         Ok(link)
     }
@@ -108,6 +116,30 @@ impl Link {
         }
     }
 
+    /// Logs in again, waiting for a mediator that is starting again; once for all requests that
+    /// failed since login `seen`.
+    async fn log_in_again(&self, seen: u64) -> Result<(), ClientError> {
+        let mut logins = self.logins.lock().await;
+        if *logins != seen {
+            return Ok(());
+        }
+        for _ in 1..RECONNECTS {
+            match self.login().await {
+                Ok(()) => {
+                    *logins += 1;
+                    return Ok(());
+                }
+                Err(ClientError::Call(error)) if error.refusal().is_some() => return Err(explain(error)),
+                Err(_) => tokio::time::sleep(RECONNECT_PAUSE).await,
+            }
+        }
+        self.login().await
+    }
+
+    fn gone(&self, error: &dyn std::fmt::Display) -> ClientError {
+        ClientError::MediatorGone { node: self.node, reason: error.to_string() }
+    }
+
     pub(crate) fn node(&self) -> NodeId {
         self.node
     }
@@ -120,6 +152,7 @@ impl Link {
     async fn ask(&self, header: Request, payload: Bytes) -> Result<Frame<Response>, ClientError> {
         let mut tries = 0;
         loop {
+            let seen = *self.logins.lock().await;
             let frame = Frame { header: header.clone(), payload: payload.clone() };
             let error = match self.net.mediate(self.node, frame).await {
                 Ok(answer) => return Ok(answer),
@@ -127,12 +160,13 @@ impl Link {
             };
             tries += 1;
             match error.refusal() {
-                Some(Refusal::NotLoggedIn) if tries < 3 => self.login().await?,
+                Some(Refusal::NotLoggedIn) if tries < 3 => self.log_in_again(seen).await?,
                 Some(Refusal::Busy | Refusal::TooManyOpen) if tries < BUSY_TRIES => {
                     tokio::time::sleep(BUSY_PAUSE * tries.min(10)).await
                 }
-                None if tries < 3 => self.login().await.map_err(|_| explain(error))?,
-                _ => return Err(explain(error)),
+                None if tries < 3 => self.log_in_again(seen).await.map_err(|_| self.gone(&error))?,
+                None => return Err(self.gone(&error)),
+                Some(_) => return Err(explain(error)),
             }
         }
     }

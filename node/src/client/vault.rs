@@ -21,11 +21,11 @@ use crate::config::Config;
 use crate::engine::{Engine, EngineSetup, Inboxes, Net};
 use crate::identity::Identity;
 
-/// Small facts of the vault, durable: its mediator, slot, newest head, mandates.
+/// Small facts of the vault, durable: its mediator, slot, newest head.
 const VAULT: Tree = Tree("vault");
 
-/// How long a mandate that the client gives lives; renewed at half of it.
-const MANDATE_LIFE: Duration = Duration::from_secs(180 * 24 * 3600);
+/// Mandates are renewed every 90 days and hold for at least as long.
+const MANDATE_PERIOD: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Bytes one storage node may hold under a mandate: 1 PiB, as the network sets the true limit.
 const MANDATE_CAP: u64 = 1 << 50;
 /// Inbound payload of a client that serves nobody.
@@ -268,30 +268,22 @@ impl Vault {
         Ok(self.keys.registration(self.network(), self.slot()?)?)
     }
 
-    /// The mandate for a mediator, renewed when half its life is over.
+    /// The mandate for a mediator: in each period the same to the byte, on every device of the vault.
+    /// A newer one supersedes, so devices with mandates of their own would shut each other out.
     pub(crate) fn mandate(&self, mediator: NodeId) -> Result<Signed<Mandate>, ClientError> {
-        let now = UnixTime::now();
-        let known = self.fact("mandate")?.and_then(|bytes| Signed::<Mandate>::from_bytes(&bytes).ok());
         let account = self.keys.root.account(self.slot()?);
-        if let Some(known) = known
-            && let Ok(mandate) = known.verify(self.network(), now.plus(MANDATE_LIFE / 2))
-            && mandate.mediator == mediator
-            && mandate.account == account.account()
-        {
-            return Ok(known);
-        }
+        let period = MANDATE_PERIOD.as_secs();
+        let end = UnixTime::from_secs((UnixTime::now().secs() / period + 1) * period);
         let mandate = Mandate {
             network: self.network(),
             account: account.account(),
             mediator,
             rights: Rights { put: true, audit: true, get: true },
             byte_cap: MANDATE_CAP,
-            sequence: now.secs(),
-            expiry: now.plus(MANDATE_LIFE),
+            sequence: end.secs(),
+            expiry: end.plus(MANDATE_PERIOD),
         };
-        let signed = Signed::seal(&mandate, &account)?;
-        self.set_fact("mandate", signed.to_bytes()?)?;
-        Ok(signed)
+        Ok(Signed::seal(&mandate, &account)?)
     }
 
     /// Logs in with the vault's mediator, choosing one if it has none yet.

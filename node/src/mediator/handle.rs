@@ -187,16 +187,24 @@ impl MediatorRole {
             }
         };
         let (placed, ()) = tokio::join!(self.place(&open, index, payload), parity);
-        if placed.is_err() {
-            open.forget(index);
+        match placed {
+            Ok(()) => {}
+            // No node is left for it. It is in the parity all the same, and the commit tells whether
+            // enough keepers have theirs.
+            Err(Refusal::NotStored { .. }) if open.remembers(index) || open.has_data() => {}
+            Err(refusal) => {
+                open.forget(index);
+                return Err(refusal);
+            }
         }
-        placed.and_then(|()| bare(Response::Taken))
+        bare(Response::Taken)
     }
 
     async fn commit(self: Arc<Self>, account: AccountId, segment: SegmentId) -> Answer<Response> {
         let Some(open) = self.open.get(account, segment) else {
             let record = self.records.segment(&account, &segment)?.ok_or(Refusal::UnknownSegment)?;
-            return Self::receipts(&record);
+            // Without its receipts it was open when this mediator ended: to be announced again.
+            return Self::receipts(&record).map_err(|_| Refusal::UnknownSegment);
         };
         match self.finish(&open).await {
             // Some keepers are missing, but enough are there.

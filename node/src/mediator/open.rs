@@ -122,10 +122,20 @@ impl OpenSegment {
     }
 
     /// Notes a keeper's receipt.
-    pub(crate) fn receipted(&self, index: ShardIndex, receipt: Signed<Receipt>) {
+    pub(crate) fn receipted(&self, index: ShardIndex, node: NodeId, receipt: Signed<Receipt>) {
         if let Some(slot) = lock(&self.record).slots.get_mut(index.get()) {
-            slot.receipt = Some(receipt);
+            *slot = Slot { node: Some(node), receipt: Some(receipt) };
         }
+    }
+
+    /// Whether data shard `index` is in memory.
+    pub(crate) fn remembers(&self, index: ShardIndex) -> bool {
+        lock(&self.data).get(index.get()).is_some_and(Option::is_some)
+    }
+
+    /// Whether every data shard has a keeper, or went into the parity.
+    pub(crate) fn has_data(&self) -> bool {
+        self.missing_data() == 0 || self.parity.initialized() || lock(&self.data).iter().all(Option::is_some)
     }
 
     /// Remembers a data shard for the parity, if there is room; whether all are there now.

@@ -49,8 +49,11 @@ impl MediatorRole {
                     ) => return Err(refusal),
                     Err(refusal) => {
                         tracing::info!(%node, %refusal, "a storage node did not take a shard");
-                        if refusal == Refusal::Failed {
-                            self.directory.rest(&node);
+                        match refusal {
+                            Refusal::Failed => self.directory.rest(&node),
+                            // It promised room in an offer that is hours old.
+                            Refusal::Full => self.directory.ask(node).await,
+                            _ => {}
                         }
                     }
                 }
@@ -101,13 +104,13 @@ impl MediatorRole {
         if !fits {
             return Err(Refusal::Failed);
         }
-        segment.receipted(index, receipt);
+        segment.receipted(index, node, receipt);
         Ok(())
     }
 
-    /// Makes sure that data and parity are placed.
+    /// Makes sure that all data came and that the parity is placed.
     pub(super) async fn finish(&self, segment: &OpenSegment) -> Result<(), Refusal> {
-        if segment.missing_data() != 0 {
+        if !segment.has_data() {
             return Err(Refusal::Incomplete);
         }
         self.place_parity(segment).await
@@ -130,7 +133,6 @@ impl MediatorRole {
             }
             let _turn = self.parity_turns.acquire().await.map_err(|_| Refusal::Failed)?;
             let data = self.all_data(segment, &record).await?;
-            segment.forget_data();
             let encoders = Arc::clone(&self.encoders);
             let parity = blocking(move || {
                 let shards: Vec<&[u8]> = data.iter().map(AsRef::as_ref).collect();
@@ -150,7 +152,9 @@ impl MediatorRole {
             }
             Ok(())
         };
-        segment.parity.get_or_try_init(run).await.map(drop)
+        segment.parity.get_or_try_init(run).await?;
+        segment.forget_data();
+        Ok(())
     }
 
     async fn all_data(&self, segment: &OpenSegment, record: &SegmentRecord) -> Result<Vec<Bytes>, Refusal> {

@@ -30,11 +30,14 @@ impl Admitted {
         same.then(|| (known.clone(), given.clone()))
     }
 
-    /// Remembers a pair that was committed. Of an account and mediator only the newest mandate
-    /// counts, so others of theirs are forgotten.
+    /// Remembers a pair that was committed, and forgets what it supersedes: older mandates of the
+    /// account, to whomever, and others to this mediator.
     pub(super) fn remember(&self, registration: Verified<Registration>, mandate: Verified<Mandate>) {
         let mut pairs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pairs.retain(|_, (_, known)| (known.account, known.mediator) != (mandate.account, mandate.mediator));
+        pairs.retain(|_, (_, known)| {
+            known.account != mandate.account
+                || (known.mediator != mandate.mediator && known.sequence >= mandate.sequence)
+        });
         if pairs.len() >= MAX_PAIRS {
             pairs.clear();
         }

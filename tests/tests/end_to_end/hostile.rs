@@ -205,6 +205,9 @@ fn wrong_bytes_and_manifests_that_do_not_fit_are_refused() {
         let stage = stage(1 << 30).await;
         assert_eq!(stage.put(stage.placement(1), payload(2)).await, Err(Refusal::WrongShard));
         assert_eq!(stage.put(stage.placement(1), payload(1).slice(..100)).await, Err(Refusal::Invalid));
+        // The parity of other data: what a lying mediator would forward.
+        let parity = Placement { index: ShardIndex::new(1).expect("valid"), ..stage.placement(1) };
+        assert_eq!(stage.put(parity, payload(9)).await, Err(Refusal::WrongShard));
         let beyond = Placement { index: ShardIndex::new(5).expect("valid"), ..stage.placement(1) };
         assert_eq!(stage.put(beyond, payload(1)).await, Err(Refusal::Invalid));
     });
@@ -241,6 +244,41 @@ fn without_a_valid_mandate_of_its_own_nobody_can_add() {
         // A newer mandate supersedes: the older one cannot be replayed.
         let newer = stage.mandate_of(stage.mediator.own(), 9, later, cap);
         assert_eq!(stage.put(Placement { mandate: newer, ..stage.placement(1) }, payload(1)).await, Ok(()));
+        assert_eq!(stage.put(stage.placement(3), payload(3)).await, Err(Refusal::NotMandated));
+    });
+}
+
+#[test]
+fn a_dismissed_mediator_can_neither_add_nor_read() {
+    run(async {
+        let stage = stage(1 << 30).await;
+        let successor = stage.stranger().await;
+        let (soon, later) = (2, 3600);
+        let until = |secs| UnixTime::now().plus(Duration::from_secs(secs));
+        // Superseded by another mediator's mandate.
+        stage.put(stage.placement(1), payload(1)).await.expect("stored");
+        let newer = stage.mandate_of(successor.own(), 2, until(later), 1 << 40);
+        let placement =
+            |seed, mandate: &Signed<Mandate>| Placement { mandate: mandate.clone(), ..stage.placement(seed) };
+        assert_eq!(stage.put_from(&successor, placement(2, &newer), payload(2)).await, Ok(()));
+        assert_eq!(stage.put(stage.placement(3), payload(3)).await, Err(Refusal::NotMandated));
+        for request in stage.reads() {
+            assert_eq!(stage.ask(&stage.mediator, request.clone()).await, Err(Refusal::NotMandated));
+            assert!(stage.ask(&successor, request).await.is_ok());
+        }
+        let lists = Request::HeadPut { registration: stage.registration(), head: stage.head(&stage.keys, 1) };
+        assert_eq!(stage.ask(&stage.mediator, lists).await, Err(Refusal::NotMandated));
+        // Expired while it was in use; nor does its end bring the older one back.
+        let short = stage.mandate_of(successor.own(), 3, until(soon), 1 << 40);
+        assert_eq!(stage.put_from(&successor, placement(4, &short), payload(4)).await, Ok(()));
+        let begun = tokio::time::Instant::now();
+        while stage.ask(&successor, stage.reads().remove(0)).await.is_ok() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it never ends");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        for mandate in [&short, &newer] {
+            assert!(stage.put_from(&successor, placement(5, mandate), payload(5)).await.is_err());
+        }
         assert_eq!(stage.put(stage.placement(3), payload(3)).await, Err(Refusal::NotMandated));
     });
 }

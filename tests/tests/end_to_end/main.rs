@@ -2,8 +2,12 @@
 
 mod backup;
 mod crashes;
+mod devices;
+mod disk;
 mod floods;
 mod hostile;
+mod interruptions;
+mod liars;
 mod local_interface;
 mod refusals;
 mod restoring;

@@ -1,26 +1,11 @@
 //! Storage is checked, not believed.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use fincrypt_examples::Member;
 use fincrypt_tests::Plan;
 
-use crate::world;
-
-/// Shards' files below a folder.
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let entry = entry.expect("an entry");
-        if entry.file_type().expect("has a type").is_dir() {
-            found.extend(files(&entry.path()));
-        } else {
-            found.push(entry.path());
-        }
-    }
-    found
-}
+use crate::{disk, world};
 
 #[test]
 fn one_flipped_byte_is_found_and_its_node_is_named() {
@@ -32,7 +17,8 @@ fn one_flipped_byte_is_found_and_its_node_is_named() {
     assert_eq!(report["good"], report["shards"], "{report}");
 
     let victim = Member::Storage(2);
-    let path = files(&world.swarm.home(victim).join("shards")).pop().expect("every node holds something");
+    let path =
+        disk::files(&world.swarm.home(victim).join("shards")).pop().expect("every node holds something");
     let mut bytes = fs::read(&path).expect("read");
     // A shard's file begins with its bytes.
     bytes[100] ^= 1;
