@@ -3,6 +3,7 @@
 mod handle;
 mod heads;
 mod offer;
+mod positions;
 
 use std::sync::Arc;
 
@@ -38,6 +39,7 @@ pub struct StorageRole {
     pub(crate) accounts: Accounts,
     pub(crate) key: SigningKey,
     pub(crate) terms: StorageTerms,
+    positions: positions::Positions,
 }
 
 impl StorageRole {
@@ -52,7 +54,16 @@ impl StorageRole {
         terms: StorageTerms,
     ) -> Self {
         let network = net.network();
-        Self { net, network, sessions, store, accounts: Accounts::new(state, network), key, terms }
+        Self {
+            net,
+            network,
+            sessions,
+            store,
+            accounts: Accounts::new(state, network),
+            key,
+            terms,
+            positions: positions::Positions::default(),
+        }
     }
 
     /// Serves until the inbox closes. `stop` ends the background work.
