@@ -55,8 +55,11 @@ impl MediatorRole {
                 bare(Response::Kept)
             }
             Ask::Get { segment, index } => self.get(self.account(from)?, segment, index).await,
-            Ask::Locate { segments } => self.locate(self.account(from)?, &segments).await,
-            Ask::HeadGet => bare(Response::Head(self.records.head(&self.account(from)?)?)),
+            Ask::Locate { segments } => self.locate(self.account(from)?, segments).await,
+            Ask::HeadGet => {
+                let (records, account) = (self.records.clone(), self.account(from)?);
+                bare(Response::Head(blocking(move || records.head(&account)).await?))
+            }
             Ask::HeadSwap { expected, head } => {
                 self.swap_head(&self.registration(from)?, expected, &head).await?;
                 bare(Response::Swapped)
@@ -132,9 +135,9 @@ impl MediatorRole {
         }
         let id = manifest.id();
         if !self.open.adopt(from, account, id) {
-            let known = self.records.segment(&account, &id)?;
+            let known = self.records.find(account, id).await?;
             let record = match known {
-                Some(record) if record.manifest == manifest && record.tag == tag => record,
+                Some(record) if record.manifest == manifest && record.tag == tag => (*record).clone(),
                 Some(_) => return Err(Refusal::Conflict),
                 None => {
                     let record = self.assign(run, manifest, tag).await?;
@@ -202,7 +205,7 @@ impl MediatorRole {
 
     async fn commit(self: Arc<Self>, account: AccountId, segment: SegmentId) -> Answer<Response> {
         let Some(open) = self.open.get(account, segment) else {
-            let record = self.records.segment(&account, &segment)?.ok_or(Refusal::UnknownSegment)?;
+            let record = self.records.find(account, segment).await?.ok_or(Refusal::UnknownSegment)?;
             // Without its receipts it was open when this mediator ended: to be announced again.
             return Self::receipts(&record).map_err(|_| Refusal::UnknownSegment);
         };
@@ -231,21 +234,20 @@ impl MediatorRole {
     }
 
     async fn get(&self, account: AccountId, segment: SegmentId, index: ShardIndex) -> Answer<Response> {
-        let record = self.records.segment(&account, &segment)?.ok_or(Refusal::UnknownSegment)?;
+        let record = self.records.find(account, segment).await?.ok_or(Refusal::UnknownSegment)?;
         Ok((Response::Shard, self.fetch(account, &record, index).await?))
     }
 
-    async fn locate(&self, account: AccountId, segments: &[SegmentId]) -> Answer<Response> {
+    async fn locate(&self, account: AccountId, segments: Vec<SegmentId>) -> Answer<Response> {
         if segments.len() > MAX_LOCATE {
             return Err(Refusal::Invalid);
         }
         let mut located = Vec::new();
         let mut nodes = BTreeSet::new();
-        for segment in segments {
-            let Some(record) = self.records.segment(&account, segment)? else { continue };
+        for record in self.records.find_all(account, segments).await? {
             let holders: Vec<_> = record.holders().collect();
             nodes.extend(holders.iter().map(|(_, node)| *node));
-            located.push(Located { manifest: record.manifest, tag: record.tag, holders });
+            located.push(Located { manifest: record.manifest.clone(), tag: record.tag, holders });
         }
         let nodes = nodes.into_iter().map(|node| {
             let addresses = encode_all(&self.directory.addresses(&node));

@@ -10,6 +10,8 @@ use fincrypt_protocol::{AccountId, Frame, HeadHash, NodeId, Refusal, Signed, Uni
 use futures::StreamExt;
 
 use super::MediatorRole;
+use super::placement::{sample, system_random};
+use crate::serve::blocking;
 
 /// Holders that must have a head before its swap is acknowledged, if there are so many.
 const HEAD_COPIES: usize = 2;
@@ -65,7 +67,9 @@ impl MediatorRole {
         registration: &Verified<Registration>,
         head: &Signed<Head>,
     ) -> Result<(), Refusal> {
-        let holders = self.records.holders(&registration.account, MAX_SHARDS)?;
+        let (records, account) = (self.records.clone(), registration.account);
+        let all = blocking(move || records.holders(&account, usize::MAX)).await?;
+        let holders = sample(all, MAX_SHARDS, system_random);
         let need = HEAD_COPIES.min(holders.len());
         let telling = holders.into_iter().map(|node| {
             let put = Request::HeadPut { registration: registration.signed().clone(), head: head.clone() };
@@ -98,7 +102,8 @@ impl MediatorRole {
         if statement.account != account {
             return Err(Refusal::Invalid);
         }
-        let holders = self.records.holders(&account, usize::MAX)?;
+        let records = self.records.clone();
+        let holders = blocking(move || records.holders(&account, usize::MAX)).await?;
         tokio::task::block_in_place(|| self.records.put_keep(keep, &account, &statement.run, &holders))?;
         let role = Arc::clone(self);
         tokio::spawn(async move { role.deliver_keeps().await });
@@ -110,7 +115,9 @@ impl MediatorRole {
     pub(super) async fn deliver_keeps(&self) {
         let cursor = || self.keep_cursor.lock().unwrap_or_else(PoisonError::into_inner);
         let after = cursor().take();
-        let Ok(pending) = self.records.pending_keeps(after.as_deref(), KEEPS_AT_ONCE) else { return };
+        let records = self.records.clone();
+        let pending = blocking(move || records.pending_keeps(after.as_deref(), KEEPS_AT_ONCE)).await;
+        let Ok(pending) = pending else { return };
         *cursor() = pending.last().map(|pending| pending.key.clone());
         let telling = pending.into_iter().map(|pending| async move {
             let heard = self.tell(pending.node, Request::Keep { keep: pending.keep }).await;
@@ -119,6 +126,7 @@ impl MediatorRole {
         let told = futures::stream::iter(telling).buffer_unordered(16);
         let keys: Vec<Vec<u8>> = told.filter_map(std::future::ready).collect().await;
         // What could not be noted as told is told again.
-        let _ = self.records.keep_told(keys);
+        let records = self.records.clone();
+        let _ = blocking(move || records.keep_told(keys)).await;
     }
 }

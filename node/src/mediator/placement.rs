@@ -45,6 +45,16 @@ pub(crate) fn draw(
     chosen.into_iter().map(|candidate| candidate.node).collect()
 }
 
+/// Chooses `most` nodes, each as likely as any other.
+pub(crate) fn sample(mut nodes: Vec<NodeId>, most: usize, mut random: impl FnMut(u64) -> u64) -> Vec<NodeId> {
+    let mut chosen = Vec::with_capacity(most.min(nodes.len()));
+    while chosen.len() < most && !nodes.is_empty() {
+        let at = random(nodes.len() as u64) as usize % nodes.len();
+        chosen.push(nodes.swap_remove(at));
+    }
+    chosen
+}
+
 fn weighted(pool: &[&Candidate], random: &mut impl FnMut(u64) -> u64) -> usize {
     // In units of 1 GiB, at least one, so that the sum cannot overflow.
     let weight = |candidate: &Candidate| (candidate.free_bytes >> 30).clamp(1, 1 << 20);
@@ -113,6 +123,21 @@ mod tests {
     fn one_address_group_cannot_hold_more_than_its_cap() {
         let candidates: Vec<_> = (0..20).map(|id| candidate(id, 0, Some(id / 10))).collect();
         assert_eq!(draw(&candidates, 8, 2, seeded(1)).len(), 4);
+    }
+
+    #[test]
+    fn a_sample_has_no_favourites_and_no_repetitions() {
+        let nodes: Vec<_> = (0..60).map(|id| NodeId::from_bytes([id; 32])).collect();
+        let mut hits = std::collections::HashMap::new();
+        for seed in 0..400 {
+            let chosen = sample(nodes.clone(), 30, seeded(seed));
+            assert_eq!(chosen.iter().collect::<HashSet<_>>().len(), 30);
+            for node in chosen {
+                *hits.entry(node).or_insert(0) += 1;
+            }
+        }
+        assert!(nodes.iter().all(|node| (120..280).contains(&hits[node])), "{hits:?}");
+        assert_eq!(sample(nodes[..3].to_vec(), 30, seeded(1)).len(), 3);
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! What a mediator remembers of segments and heads, durably.
 
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use fincrypt_protocol::record::{Head, Keep, Receipt};
 use fincrypt_protocol::{
     AccountId, Manifest, Network, NodeId, Refusal, RunId, SegmentId, ShardIndex, Signed, Tag, UnixTime, cbor,
@@ -9,6 +12,7 @@ use fincrypt_storage::state::State;
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::failed;
+use crate::serve::blocking;
 
 /// `account ‖ segment` → [`SegmentRecord`].
 const SEGMENTS: Tree = Tree("segments");
@@ -63,10 +67,39 @@ pub(crate) struct PendingKeep {
     pub(crate) keep: Signed<Keep>,
 }
 
+/// Decoded segments kept in memory, at about 8 KiB each. A restore asks for each of a segment's
+/// shards, so it reads and decodes each record once.
+const CACHED: usize = 512;
+
+type Key = (AccountId, SegmentId);
+
+/// Newest records of segments; the oldest entry goes first.
+#[derive(Default)]
+struct Cache {
+    records: HashMap<Key, Arc<SegmentRecord>>,
+    order: VecDeque<Key>,
+    /// Grows with each write, so that nothing is cached that was read before it.
+    writes: u64,
+}
+
+impl Cache {
+    fn keep(&mut self, key: Key, record: Arc<SegmentRecord>) {
+        if self.records.insert(key, record).is_none() {
+            self.order.push_back(key);
+        }
+        while self.records.len() > CACHED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.records.remove(&oldest);
+        }
+    }
+}
+
 #[derive(Clone)]
 pub(crate) struct Records {
     state: State,
     network: Network,
+    cache: Arc<Mutex<Cache>>,
 }
 
 fn at(account: &AccountId, rest: &[u8]) -> Vec<u8> {
@@ -75,14 +108,57 @@ fn at(account: &AccountId, rest: &[u8]) -> Vec<u8> {
 
 impl Records {
     pub(crate) fn new(state: State, network: Network) -> Self {
-        Self { state, network }
+        Self { state, network, cache: Arc::default() }
     }
 
-    pub(crate) fn segment(
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cached(&self, account: AccountId, segment: SegmentId) -> Option<Arc<SegmentRecord>> {
+        self.cache().records.get(&(account, segment)).cloned()
+    }
+
+    /// A segment, from memory or from the disk, which is waited for on another thread.
+    pub(crate) async fn find(
         &self,
-        account: &AccountId,
-        segment: &SegmentId,
-    ) -> Result<Option<SegmentRecord>, Refusal> {
+        account: AccountId,
+        segment: SegmentId,
+    ) -> Result<Option<Arc<SegmentRecord>>, Refusal> {
+        if let Some(known) = self.cached(account, segment) {
+            return Ok(Some(known));
+        }
+        let records = self.clone();
+        blocking(move || records.read(account, segment)).await
+    }
+
+    /// Those of some segments that are known.
+    pub(crate) async fn find_all(
+        &self,
+        account: AccountId,
+        segments: Vec<SegmentId>,
+    ) -> Result<Vec<Arc<SegmentRecord>>, Refusal> {
+        let records = self.clone();
+        let find = move |segment| match records.cached(account, segment) {
+            Some(known) => Ok(Some(known)),
+            None => records.read(account, segment),
+        };
+        blocking(move || segments.into_iter().filter_map(|segment| find(segment).transpose()).collect()).await
+    }
+
+    fn read(&self, account: AccountId, segment: SegmentId) -> Result<Option<Arc<SegmentRecord>>, Refusal> {
+        let writes = self.cache().writes;
+        let record = self.segment(&account, &segment)?.map(Arc::new);
+        if let Some(record) = &record {
+            let mut cache = self.cache();
+            if cache.writes == writes {
+                cache.keep((account, segment), Arc::clone(record));
+            }
+        }
+        Ok(record)
+    }
+
+    fn segment(&self, account: &AccountId, segment: &SegmentId) -> Result<Option<SegmentRecord>, Refusal> {
         let bytes =
             self.state.get(SEGMENTS, &at(account, segment.as_bytes())).map_err(|error| failed(&error))?;
         bytes.map(|bytes| cbor::decode(&bytes, MAX_RECORD).map_err(|error| failed(&error))).transpose()
@@ -92,14 +168,21 @@ impl Records {
     pub(crate) fn put_segment(&self, account: &AccountId, record: &SegmentRecord) -> Result<(), Refusal> {
         let mut batch = Batch::default();
         let bytes = cbor::encode(record).map_err(|error| failed(&error))?;
-        batch.put(SEGMENTS, at(account, record.manifest.id().as_bytes()), bytes);
+        let id = record.manifest.id();
+        batch.put(SEGMENTS, at(account, id.as_bytes()), bytes);
         for (_, node) in record.holders() {
             let key = at(account, node.as_bytes());
             if self.state.get(HOLDERS, &key).map_err(|error| failed(&error))?.is_none() {
                 batch.put(HOLDERS, key, Vec::new());
             }
         }
-        self.state.commit(&batch).map_err(|error| failed(&error))
+        let done = self.state.commit(&batch).map_err(|error| failed(&error));
+        let mut cache = self.cache();
+        cache.writes += 1;
+        // Read again when it is next asked for: of two writers, the cache cannot know the later.
+        cache.records.remove(&(*account, id));
+        cache.order.retain(|key| *key != (*account, id));
+        done
     }
 
     /// Nodes that hold something for the account, at most `most`.
@@ -161,5 +244,54 @@ impl Records {
             batch.remove(PENDING_KEEPS, key);
         }
         if batch.is_empty() { Ok(()) } else { self.state.commit(&batch).map_err(|error| failed(&error)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fincrypt_protocol::{Code, ShardId, ShardLen};
+
+    fn record(sequence: u64) -> SegmentRecord {
+        let ids = vec![ShardId::from_bytes([1; 32]), ShardId::from_bytes([2; 32])];
+        let manifest = Manifest::new(Code::new(1, 1).expect("valid"), ShardLen::FULL, ids).expect("valid");
+        let slots = vec![Slot { node: None, receipt: None }; 2];
+        let (tag, run) = (Tag::from_bytes([3; 32]), RunId::from_bytes([4; 16]));
+        SegmentRecord { manifest, tag, run, slots, sequence }
+    }
+
+    #[tokio::test]
+    async fn a_record_is_read_once_until_it_is_written_again() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (state, _) = State::open(dir.path()).expect("opens");
+        let records = Records::new(state.clone(), Network::Local);
+        let (account, id) = (AccountId::from_bytes([5; 32]), record(1).manifest.id());
+        let sequence = async || {
+            let found = records.find(account, id).await.expect("no failure");
+            found.map(|record| record.sequence)
+        };
+        assert_eq!(sequence().await, None);
+        records.put_segment(&account, &record(1)).expect("written");
+        assert_eq!(sequence().await, Some(1));
+        // Gone from the disk, it still comes from memory.
+        let mut gone = Batch::default();
+        gone.remove(SEGMENTS, at(&account, id.as_bytes()));
+        state.commit(&gone).expect("removed");
+        assert_eq!(sequence().await, Some(1));
+        records.put_segment(&account, &record(2)).expect("written");
+        assert_eq!(sequence().await, Some(2));
+        let all = records.find_all(account, vec![id, SegmentId::from_bytes([9; 32])]).await;
+        assert_eq!(all.expect("no failure").len(), 1);
+    }
+
+    #[test]
+    fn the_cache_is_bounded() {
+        let (mut cache, record) = (Cache::default(), Arc::new(record(1)));
+        for number in 0..2 * CACHED {
+            let mut id = [0; 32];
+            id[..8].copy_from_slice(&(number as u64).to_le_bytes());
+            cache.keep((AccountId::from_bytes([5; 32]), SegmentId::from_bytes(id)), Arc::clone(&record));
+        }
+        assert_eq!((cache.records.len(), cache.order.len()), (CACHED, CACHED));
     }
 }

@@ -45,7 +45,9 @@ impl StorageRole {
         match header {
             Ask::Quote => bare(Response::Offer(self.offer().await.map_err(|error| failed(&error))?)),
             Ask::Hello => bare(Response::Nonce(self.sessions.hello(from).ok_or(Refusal::Busy)?)),
-            Ask::Login { registration, proof } => self.login(from, &registration, &proof),
+            Ask::Login { registration, proof } => {
+                blocking(move || self.login(from, &registration, &proof)).await
+            }
             Ask::Put(placement) => self.put(from, *placement, payload).await,
             Ask::Get { account, segment, index } => self.get(from, account, segment, index).await,
             Ask::List { account, after } => blocking(move || self.list(from, account, after)).await,
@@ -130,6 +132,12 @@ impl StorageRole {
         if held.saturating_add(length.into()) > mandate.byte_cap {
             return Err(Refusal::NotMandated);
         }
+        let segment = manifest.id();
+        let _position = self.positions.claim(account, segment, index)?;
+        let known = self.store.segment(&account, &segment).map_err(|error| refuse_store(&error))?;
+        if known.is_some_and(|known| known.shards.iter().any(|shard| shard.index != index)) {
+            return Err(Refusal::Conflict);
+        }
         let new = held == 0;
         let checked = CheckedShard::check(payload, shard).map_err(|_| Refusal::WrongShard)?;
         if is_new {
@@ -139,7 +147,7 @@ impl StorageRole {
             self.accounts.commit(&batch)?;
             self.admitted.remember(registration, mandate.clone());
         }
-        let (segment, hash) = (manifest.id(), mandate.signed().mandate_hash());
+        let hash = mandate.signed().mandate_hash();
         let meta =
             ShardMeta { account, manifest, index, tag, run, mandate: mandate.signed().clone(), stored: now };
         self.store.put(&checked, &meta).map_err(|error| refuse_store(&error))?;

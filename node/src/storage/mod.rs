@@ -4,6 +4,7 @@ mod admitted;
 mod handle;
 mod heads;
 mod offer;
+mod positions;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use crate::accounts::Accounts;
 use crate::engine::{Net, Sessions, ShardInbound};
 use crate::serve::serve;
 use admitted::Admitted;
+use positions::Positions;
 
 /// What a storage operator decides.
 #[derive(Debug, Clone)]
@@ -41,6 +43,7 @@ pub struct StorageRole {
     admitted: Admitted,
     pub(crate) key: SigningKey,
     pub(crate) terms: StorageTerms,
+    positions: Positions,
 }
 
 impl StorageRole {
@@ -56,7 +59,8 @@ impl StorageRole {
     ) -> Self {
         let network = net.network();
         let (accounts, admitted) = (Accounts::new(state, network), Admitted::default());
-        Self { net, network, sessions, store, accounts, admitted, key, terms }
+        let positions = Positions::default();
+        Self { net, network, sessions, store, accounts, admitted, key, terms, positions }
     }
 
     /// Serves until the inbox closes. `stop` ends the background work.

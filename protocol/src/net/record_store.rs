@@ -4,12 +4,12 @@
 //! counted by its publisher. Nothing is persisted: publishers repeat themselves.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::time::Instant;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
 use libp2p::kad::store::{Error, RecordStore, Result};
-use libp2p::kad::{ProviderRecord, Record, RecordKey};
+use libp2p::kad::{KBucketDistance as Distance, KBucketKey, ProviderRecord, Record, RecordKey};
 
 use crate::admission::admit_mediator_record;
 use crate::network::Network;
@@ -17,21 +17,40 @@ use crate::time::UnixTime;
 
 /// Records kept: at 4 KiB each, at most 16 MiB.
 const MAX_RECORDS: usize = 4096;
-/// Keys with providers.
-const MAX_KEYS: usize = 65_536;
+/// Pairs of key and provider kept: at about 300 bytes each, 20 MiB.
+const MAX_PROVIDED: usize = 65_536;
 /// Providers of one key: a popular bucket lists as many mediators, a vault as many holders.
 const MAX_PROVIDERS: usize = 64;
+/// A full store is searched for what has expired at most this often.
+const PURGE: Duration = Duration::from_secs(60);
 /// Keys for which one peer may be provider here.
 const MAX_KEYS_PER_PEER: usize = 8192;
 
 /// A record store that verifies before it keeps, with quotas per peer.
+///
+/// When it is full, a newcomer takes the place of what its own node is least responsible for: the
+/// farthest key of the peer that provides most. So a flood only pushes out itself, and a peer's
+/// single key is always taken. What this node publishes itself is exempt.
 #[derive(Debug)]
 pub struct AdmittingStore {
     own: PeerId,
     network: Network,
-    records: HashMap<RecordKey, (u64, Record)>,
+    most: usize,
+    records: HashMap<RecordKey, Kept>,
     providers: HashMap<RecordKey, Vec<ProviderRecord>>,
-    keys_per_peer: HashMap<PeerId, usize>,
+    /// By distance from this node, so that the farthest is at hand.
+    keys_of: HashMap<PeerId, BTreeMap<Distance, RecordKey>>,
+    /// Other peers by the number of their keys.
+    by_weight: BTreeSet<(usize, PeerId)>,
+    provided: usize,
+    purged: Instant,
+}
+
+#[derive(Debug)]
+struct Kept {
+    sequence: u64,
+    distance: Distance,
+    record: Record,
 }
 
 impl AdmittingStore {
@@ -41,26 +60,112 @@ impl AdmittingStore {
         Self {
             own,
             network,
+            most: MAX_PROVIDED,
             records: HashMap::new(),
             providers: HashMap::new(),
-            keys_per_peer: HashMap::new(),
+            keys_of: HashMap::new(),
+            by_weight: BTreeSet::new(),
+            provided: 0,
+            purged: Instant::now(),
         }
     }
 
     fn drop_expired_records(&mut self) {
         let now = Instant::now();
-        self.records.retain(|_, (_, record)| !record.is_expired(now));
+        self.records.retain(|_, kept| !kept.record.is_expired(now));
     }
 
-    fn drop_expired_providers(&mut self) {
-        let now = Instant::now();
-        for list in self.providers.values_mut() {
-            list.retain(|provider| !provider.is_expired(now));
+    /// Makes room for a record at `distance`, if it is nearer to this node than the farthest one.
+    fn make_room_for_record(&mut self, distance: Distance) -> bool {
+        self.drop_expired_records();
+        if self.records.len() < MAX_RECORDS {
+            return true;
         }
-        self.providers.retain(|_, list| !list.is_empty());
-        self.keys_per_peer.clear();
-        for provider in self.providers.values().flatten() {
-            *self.keys_per_peer.entry(provider.provider).or_default() += 1;
+        let others = self.records.values().filter(|kept| kept.record.publisher != Some(self.own));
+        let farthest = others.max_by_key(|kept| kept.distance);
+        let farthest = farthest.filter(|farthest| distance < farthest.distance);
+        let Some(key) = farthest.map(|farthest| farthest.record.key.clone()) else { return false };
+        self.records.remove(&key).is_some()
+    }
+
+    fn distance(&self, key: &RecordKey) -> Distance {
+        KBucketKey::new(key.clone()).distance(&KBucketKey::from(self.own))
+    }
+
+    fn weight(&self, peer: &PeerId) -> usize {
+        self.keys_of.get(peer).map_or(0, BTreeMap::len)
+    }
+
+    /// Changes the keys of a peer, and its place among the others.
+    fn reweigh<T>(&mut self, peer: PeerId, change: impl FnOnce(&mut BTreeMap<Distance, RecordKey>) -> T) {
+        let keys = self.keys_of.entry(peer).or_default();
+        let before = keys.len();
+        change(keys);
+        let after = keys.len();
+        if after == 0 {
+            self.keys_of.remove(&peer);
+        }
+        self.provided = self.provided - before + after;
+        self.by_weight.remove(&(before, peer));
+        if peer != self.own && after > 0 {
+            self.by_weight.insert((after, peer));
+        }
+    }
+
+    fn drop_provider(&mut self, key: &RecordKey, peer: &PeerId) {
+        let Some(list) = self.providers.get_mut(key) else { return };
+        list.retain(|provider| provider.provider != *peer);
+        if list.is_empty() {
+            self.providers.remove(key);
+        }
+        let distance = self.distance(key);
+        self.reweigh(*peer, |keys| keys.remove(&distance));
+    }
+
+    fn drop_expired_providers(&mut self, key: &RecordKey) {
+        let now = Instant::now();
+        let expired =
+            self.providers.get(key).into_iter().flatten().filter(|provider| provider.is_expired(now));
+        for peer in expired.map(|provider| provider.provider).collect::<Vec<_>>() {
+            self.drop_provider(key, &peer);
+        }
+    }
+
+    /// Makes room for a key of `peer`: whoever provides more loses its farthest.
+    fn make_room_for_provider(&mut self, peer: &PeerId) -> bool {
+        if self.purged.elapsed() >= PURGE {
+            self.purged = Instant::now();
+            for key in self.providers.keys().cloned().collect::<Vec<_>>() {
+                self.drop_expired_providers(&key);
+            }
+            if self.provided < self.most {
+                return true;
+            }
+        }
+        let Some((weight, heaviest)) = self.by_weight.last().copied() else { return false };
+        if weight <= self.weight(peer) {
+            return false;
+        }
+        let farthest = self.keys_of.get(&heaviest).and_then(BTreeMap::last_key_value);
+        let Some(farthest) = farthest.map(|(_, key)| key.clone()) else { return false };
+        self.drop_provider(&farthest, &heaviest);
+        true
+    }
+
+    /// Makes room in the list of `key` for `peer`: a provider of more keys than it has gives way.
+    fn make_room_in_list(&mut self, key: &RecordKey, peer: &PeerId) -> bool {
+        self.drop_expired_providers(key);
+        let list = self.providers.get(key).map_or(&[][..], Vec::as_slice);
+        if list.len() < MAX_PROVIDERS {
+            return true;
+        }
+        let others = list.iter().map(|provider| provider.provider).filter(|other| *other != self.own);
+        match others.max_by_key(|other| self.weight(other)) {
+            Some(heaviest) if self.weight(&heaviest) > self.weight(peer) + 1 => {
+                self.drop_provider(key, &heaviest);
+                true
+            }
+            _ => false,
         }
     }
 }
@@ -70,31 +175,31 @@ impl RecordStore for AdmittingStore {
     type ProvidedIter<'a> = std::vec::IntoIter<Cow<'a, ProviderRecord>>;
 
     fn get(&self, key: &RecordKey) -> Option<Cow<'_, Record>> {
-        self.records.get(key).map(|(_, record)| Cow::Borrowed(record))
+        self.records.get(key).map(|kept| Cow::Borrowed(&kept.record))
     }
 
     fn put(&mut self, record: Record) -> Result<()> {
         let admitted =
             admit_mediator_record(record.key.as_ref(), &record.value, self.network, UnixTime::now())
                 .map_err(|_| Error::ValueTooLarge)?;
+        let distance = self.distance(&record.key);
         match self.records.get(&record.key) {
-            Some((known, old))
-                if *known > admitted.sequence
-                    || (*known == admitted.sequence && old.value != record.value) =>
+            Some(known)
+                if known.sequence > admitted.sequence
+                    || (known.sequence == admitted.sequence && known.record.value != record.value) =>
             {
                 return Err(Error::ValueTooLarge);
             }
             Some(_) => {}
             None => {
-                if self.records.len() >= MAX_RECORDS {
-                    self.drop_expired_records();
-                }
-                if self.records.len() >= MAX_RECORDS && record.publisher != Some(self.own) {
+                let own = record.publisher == Some(self.own);
+                if self.records.len() >= MAX_RECORDS && !self.make_room_for_record(distance) && !own {
                     return Err(Error::MaxRecords);
                 }
             }
         }
-        self.records.insert(record.key.clone(), (admitted.sequence, record));
+        let sequence = admitted.sequence;
+        self.records.insert(record.key.clone(), Kept { sequence, distance, record });
         Ok(())
     }
 
@@ -106,33 +211,30 @@ impl RecordStore for AdmittingStore {
     fn records(&self) -> Self::RecordsIter<'_> {
         let own = |record: &&Record| record.publisher == Some(self.own);
         let records: Vec<_> =
-            self.records.values().map(|(_, record)| record).filter(own).map(Cow::Borrowed).collect();
+            self.records.values().map(|kept| &kept.record).filter(own).map(Cow::Borrowed).collect();
         records.into_iter()
     }
 
     fn add_provider(&mut self, record: ProviderRecord) -> Result<()> {
-        let own = record.provider == self.own;
-        if !own && self.providers.len() >= MAX_KEYS && !self.providers.contains_key(&record.key) {
-            self.drop_expired_providers();
-            if self.providers.len() >= MAX_KEYS {
-                return Err(Error::MaxProvidedKeys);
-            }
-        }
-        let list = self.providers.entry(record.key.clone()).or_default();
-        if let Some(old) = list.iter_mut().find(|old| old.provider == record.provider) {
+        let ProviderRecord { key, provider: peer, .. } = &record;
+        let (key, peer) = (key.clone(), *peer);
+        if let Some(list) = self.providers.get_mut(&key)
+            && let Some(old) = list.iter_mut().find(|old| old.provider == peer)
+        {
             *old = record;
             return Ok(());
         }
-        let now = Instant::now();
-        if list.len() >= MAX_PROVIDERS {
-            list.retain(|provider| !provider.is_expired(now));
+        if peer != self.own {
+            let allowed = self.weight(&peer) < MAX_KEYS_PER_PEER
+                && self.make_room_in_list(&key, &peer)
+                && (self.provided < self.most || self.make_room_for_provider(&peer));
+            if !allowed {
+                return Err(Error::MaxProvidedKeys);
+            }
         }
-        let keys = self.keys_per_peer.entry(record.provider).or_default();
-        if !own && (list.len() >= MAX_PROVIDERS || *keys >= MAX_KEYS_PER_PEER) {
-            return Err(Error::MaxProvidedKeys);
-        }
-        *keys += 1;
-        list.push(record);
+        let distance = self.distance(&key);
+        self.reweigh(peer, |keys| keys.insert(distance, key.clone()));
+        self.providers.entry(key).or_default().push(record);
         Ok(())
     }
 
@@ -147,17 +249,7 @@ impl RecordStore for AdmittingStore {
     }
 
     fn remove_provider(&mut self, key: &RecordKey, peer: &PeerId) {
-        let Some(list) = self.providers.get_mut(key) else { return };
-        let before = list.len();
-        list.retain(|provider| provider.provider != *peer);
-        if list.len() < before
-            && let Some(keys) = self.keys_per_peer.get_mut(peer)
-        {
-            *keys = keys.saturating_sub(1);
-        }
-        if list.is_empty() {
-            self.providers.remove(key);
-        }
+        self.drop_provider(key, peer);
     }
 }
 
@@ -215,5 +307,79 @@ mod tests {
             })
             .count();
         assert_eq!(added, MAX_PROVIDERS);
+    }
+
+    fn store(most: usize) -> AdmittingStore {
+        AdmittingStore { most, ..AdmittingStore::new(PeerId::random(), Network::Test) }
+    }
+
+    fn key(number: u32) -> RecordKey {
+        RecordKey::new(&crate::domain::ROLE.hash(&[&number.to_le_bytes()]))
+    }
+
+    fn provide(store: &mut AdmittingStore, peer: PeerId, keys: std::ops::Range<u32>) -> usize {
+        keys.filter(|at| store.add_provider(ProviderRecord::new(key(*at), peer, vec![])).is_ok()).count()
+    }
+
+    fn check(store: &AdmittingStore) {
+        let pairs: usize = store.providers.values().map(Vec::len).sum();
+        assert_eq!(pairs, store.provided);
+        assert_eq!(pairs, store.keys_of.values().map(BTreeMap::len).sum());
+        let others = store.keys_of.iter().filter(|(peer, _)| **peer != store.own);
+        assert_eq!(others.map(|(peer, keys)| (keys.len(), *peer)).collect::<BTreeSet<_>>(), store.by_weight);
+    }
+
+    #[test]
+    fn greedy_peers_cannot_keep_out_single_keys_of_honest_ones() {
+        let mut store = store(1000);
+        for _ in 0..8 {
+            provide(&mut store, PeerId::random(), 0..1000);
+            check(&store);
+        }
+        assert_eq!(store.provided, 1000);
+        for honest in 0..200 {
+            assert_eq!(provide(&mut store, PeerId::random(), 5000 + honest..5001 + honest), 1);
+        }
+        check(&store);
+        for honest in 0..200 {
+            assert_eq!(store.providers(&key(5000 + honest)).len(), 1, "and they stay");
+        }
+        assert_eq!(store.provided, 1000);
+    }
+
+    #[test]
+    fn the_flood_loses_what_is_farthest_from_this_node() {
+        let mut store = store(100);
+        let greedy = PeerId::random();
+        provide(&mut store, greedy, 0..100);
+        provide(&mut store, PeerId::random(), 500..520);
+        let kept = &store.keys_of[&greedy];
+        let all = (0..100).map(|at| store.distance(&key(at)));
+        let lost: Vec<_> = all.filter(|distance| !kept.contains_key(distance)).collect();
+        assert_eq!(lost.len(), 20);
+        assert!(lost.iter().all(|distance| Some(distance) > kept.keys().max()));
+    }
+
+    #[test]
+    fn own_keys_are_exempt_and_never_give_way() {
+        let mut store = store(50);
+        let own = store.own;
+        assert_eq!(provide(&mut store, own, 0..60), 60);
+        assert_eq!(provide(&mut store, PeerId::random(), 100..110), 0, "nothing else is there to go");
+        assert_eq!(store.provided().count(), 60);
+        check(&store);
+    }
+
+    #[test]
+    fn a_full_list_takes_whom_it_is_the_only_key_of() {
+        let mut store = store(10_000);
+        for _ in 0..MAX_PROVIDERS {
+            assert_eq!(provide(&mut store, PeerId::random(), 0..20), 20);
+        }
+        let honest = PeerId::random();
+        assert_eq!(provide(&mut store, honest, 0..1), 1);
+        assert_eq!(store.providers(&key(0)).len(), MAX_PROVIDERS);
+        store.remove_provider(&key(0), &honest);
+        check(&store);
     }
 }

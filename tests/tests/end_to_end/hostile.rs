@@ -200,6 +200,24 @@ fn a_put_is_receipted_may_be_repeated_and_is_read_back() {
 }
 
 #[test]
+fn a_node_takes_no_second_shard_of_a_segment() {
+    run(async {
+        let stage = stage(1 << 30).await;
+        let ids = vec![shard_id(&payload(1)), shard_id(&payload(2))];
+        let manifest =
+            Manifest::new(Code::new(1, 1).expect("valid"), ShardLen::new(LENGTH as u32).expect("valid"), ids);
+        let first = Placement { manifest: manifest.expect("valid"), ..stage.placement(1) };
+        let second = Placement { index: ShardIndex::new(1).expect("valid"), ..first.clone() };
+        let (a, b) =
+            tokio::join!(stage.put(first.clone(), payload(1)), stage.put(second.clone(), payload(2)));
+        assert_eq!(usize::from(a.is_ok()) + usize::from(b.is_ok()), 1, "{a:?} {b:?}");
+        let (taken, other) = if a.is_ok() { ((first, 1), (second, 2)) } else { ((second, 2), (first, 1)) };
+        assert_eq!(stage.put(other.0, payload(other.1)).await, Err(Refusal::Conflict));
+        assert_eq!(stage.put(taken.0, payload(taken.1)).await, Ok(()), "the same may be repeated");
+    });
+}
+
+#[test]
 fn wrong_bytes_and_manifests_that_do_not_fit_are_refused() {
     run(async {
         let stage = stage(1 << 30).await;
