@@ -180,7 +180,8 @@ impl Pipeline {
     fn read(&mut self, opened: &Opened) -> Result<Vec<Piece>, PipelineError> {
         let mut pieces = Vec::new();
         if !opened.meta.may_have_holes() {
-            self.store_data(&mut pieces, &opened.file)?;
+            // What it had when it was opened: a file may grow faster than it is read.
+            self.store_data(&mut pieces, (&opened.file).take(opened.meta.size))?;
             return Ok(pieces);
         }
         let mut at = 0;
