@@ -1,5 +1,5 @@
-//! Are two folders the same? Bytes, kinds, modes, times to the nanosecond, symlink targets, and
-//! which names are one file.
+//! Are two folders the same? Bytes, kinds, modes, times to the nanosecond, extended attributes, holes,
+//! symlink targets, and which names are one file.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 /// Read at once when contents are compared.
 const BUFFER: usize = 256 << 10;
+/// A file with holes may take so much more room than its original: file systems round differently.
+const ROUNDING: u64 = 128 << 10;
 /// Differences that are shown; all are counted.
 const SHOWN: usize = 20;
 
@@ -27,6 +29,10 @@ pub enum Unlike {
     Mode(u32, u32),
     /// Modification time: seconds and nanoseconds.
     Mtime((i64, i64), (i64, i64)),
+    /// The name of an extended attribute that only one has, or that has another value.
+    Xattr(OsString),
+    /// A file with holes, in which fewer are left: bytes of room taken.
+    Holes(u64, u64),
     /// Symlink targets.
     Target(OsString, OsString),
     /// Sizes in bytes.
@@ -53,6 +59,8 @@ impl fmt::Display for Unlike {
                     b.to_string_lossy().escape_debug()
                 )
             }
+            Self::Xattr(name) => write!(f, "attribute {}", name.to_string_lossy().escape_debug()),
+            Self::Holes(a, b) => write!(f, "took {a} bytes of room, now {b}"),
             Self::Size(a, b) => write!(f, "{a} bytes, now {b}"),
             Self::Byte(at) => write!(f, "differs at byte {at}"),
             Self::HardLinks => f.write_str("is linked otherwise"),
@@ -161,7 +169,16 @@ pub fn compare(first: &Path, second: &Path) -> io::Result<Comparison> {
         if times[0] != times[1] {
             differ(path, Unlike::Mtime(times[0], times[1]));
         }
+        if !old.is_symlink() {
+            for name in unlike_xattrs(&old_path, &new_path)? {
+                differ(path, Unlike::Xattr(name));
+            }
+        }
         if old.is_file() {
+            let room = [old, new].map(|meta| meta.blocks() * 512);
+            if room[0] < old.len() && room[1] > room[0] + ROUNDING {
+                differ(path, Unlike::Holes(room[0], room[1]));
+            }
             same.insert(path, (old, new));
             comparison.files += 1;
             comparison.bytes += old.len();
@@ -179,6 +196,21 @@ pub fn compare(first: &Path, second: &Path) -> io::Result<Comparison> {
         differ(&path, Unlike::HardLinks);
     }
     Ok(comparison)
+}
+
+/// Names of extended attributes that differ.
+fn unlike_xattrs(first: &Path, second: &Path) -> io::Result<BTreeSet<OsString>> {
+    let read = |path: &Path| -> io::Result<BTreeMap<OsString, Option<Vec<u8>>>> {
+        match xattr::list(path) {
+            Ok(names) => names.map(|name| Ok((name.clone(), xattr::get(path, &name)?))).collect(),
+            // Here are none, then.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(BTreeMap::new()),
+            Err(error) => Err(named(path)(error)),
+        }
+    };
+    let (before, after) = (read(first)?, read(second)?);
+    let names = before.keys().chain(after.keys());
+    Ok(names.filter(|name| before.get(*name) != after.get(*name)).cloned().collect())
 }
 
 fn is_special(meta: &Metadata) -> bool {
@@ -305,11 +337,24 @@ mod tests {
             symlink("other", f.join("link")).expect("made");
         };
         assert_eq!(unlike(link), [Unlike::Target("target".into(), "other".into())]);
+        let marked = |f: &Path| xattr::set(f.join("file"), "user.mark", b"1").expect("taken here");
+        assert_eq!(unlike(marked), [Unlike::Xattr("user.mark".into())]);
         let kind = |f: &Path| {
             fs::remove_file(f.join("link")).expect("removed");
             fs::write(f.join("link"), "target").expect("written");
         };
         assert_eq!(unlike(kind), [Unlike::Kind]);
+    }
+
+    #[test]
+    fn a_hole_that_was_filled_is_found() {
+        let filled = |folder: &Path| {
+            let path = folder.with_file_name("special").join("hole");
+            let content = fs::read(&path).expect("read");
+            fs::write(&path, content).expect("written");
+            File::open(&path).and_then(|file| file.sync_all()).expect("synced");
+        };
+        assert!(matches!(unlike(filled)[..], [Unlike::Holes(before, after)] if after > before + ROUNDING));
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 mod backup;
 mod crashes;
+mod dedup;
 mod devices;
 mod disk;
+mod files;
 mod floods;
 mod hostile;
 mod interruptions;
