@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::process::ProcessError;
+use crate::process::{ProcessError, peak_of};
 use crate::programs::{Program, Programs};
 use crate::reaper;
 
@@ -25,6 +25,8 @@ pub struct Outcome {
     pub stderr: String,
     /// How long it took.
     pub took: Duration,
+    /// The most bytes of memory it had resident, as of the last time that it was looked at.
+    pub peak: u64,
 }
 
 impl Outcome {
@@ -203,6 +205,7 @@ impl Client {
         let (stdout, stderr) = child.take_pipes();
         let (stdout, stderr) = (stdout.map(collect), stderr.map(collect));
         let mut next = started.checked_add(every);
+        let mut peak = 0;
         let status = loop {
             let limit = started + self.limit;
             let until = next.map_or(limit, |next| next.min(limit));
@@ -213,6 +216,7 @@ impl Client {
                 let _ = child.kill();
                 break None;
             }
+            peak = peak_of(child.id()).max(peak);
             if enough(started.elapsed()) {
                 let _ = child.kill();
                 return Ok(None);
@@ -222,7 +226,7 @@ impl Client {
         let took = started.elapsed();
         let (stdout, stderr) = (text(stdout), text(stderr));
         match status {
-            Some(status) => Ok(Some(Outcome { code: status.code(), stdout, stderr, took })),
+            Some(status) => Ok(Some(Outcome { code: status.code(), stdout, stderr, took, peak })),
             None => Err(ProcessError::Slow {
                 name: "fincrypt".to_owned(),
                 what: "end",

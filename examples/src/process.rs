@@ -72,6 +72,15 @@ pub enum ProcessError {
     Gone(String),
 }
 
+/// The most bytes of memory that a process had resident so far; zero if it has gone.
+#[must_use]
+pub(crate) fn peak_of(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    kilobytes.unwrap_or_default() << 10
+}
+
 /// Waits until `condition` holds; false if it does not within `limit`.
 #[must_use]
 pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {

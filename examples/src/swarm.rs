@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::client::Client;
-use crate::process::{Daemon, ProcessError, Ready, wait_until};
+use crate::process::{Daemon, ProcessError, Ready, peak_of, wait_until};
 use crate::programs::Programs;
 use crate::reaper;
 
@@ -161,6 +161,12 @@ impl Swarm {
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
         self.nodes.keys().copied().collect()
+    }
+
+    /// The most bytes of memory that a node had resident since it was started; zero if it is dead.
+    #[must_use]
+    pub fn peak(&self, member: Member) -> u64 {
+        self.nodes.get(&member).map_or(0, |node| peak_of(node.daemon.id()))
     }
 
     /// SIGKILL.

@@ -116,11 +116,14 @@ impl Encoder {
     }
 }
 
-/// All data shards, from any `k` distinct shards of a segment.
+/// The data shards that are not among any `k` distinct shards of a segment, with their positions.
 ///
 /// # Errors
 /// If there are too few, or their lengths differ.
-pub fn restore_data(code: Code, present: &[(ShardIndex, &[u8])]) -> Result<Vec<Vec<u8>>, ErasureError> {
+pub fn missing_data(
+    code: Code,
+    present: &[(ShardIndex, &[u8])],
+) -> Result<Vec<(usize, Vec<u8>)>, ErasureError> {
     let data = usize::from(code.data());
     let known: HashMap<usize, &[u8]> = present
         .iter()
@@ -131,27 +134,37 @@ pub fn restore_data(code: Code, present: &[(ShardIndex, &[u8])]) -> Result<Vec<V
         return Err(ErasureError::TooFew { found: known.len(), needed: code.data() });
     }
     let length = known.values().next().map_or(0, |shard| shard.len());
-    let mut restored: HashMap<usize, Vec<u8>> = HashMap::new();
-    if (0..data).any(|index| !known.contains_key(&index)) {
-        let mut decoder = ReedSolomonDecoder::new(data, code.parity().into(), length)?;
-        for (index, shard) in &known {
-            match index.checked_sub(data) {
-                None => decoder.add_original_shard(*index, shard)?,
-                Some(recovery) => decoder.add_recovery_shard(recovery, shard)?,
-            }
-        }
-        restored = decoder
-            .decode()?
-            .restored_original_iter()
-            .map(|(index, shard)| (index, shard.to_vec()))
-            .collect();
+    if known.values().any(|shard| shard.len() != length) {
+        return Err(ErasureError::Lengths);
     }
-    (0..data)
-        .map(|index| {
-            let shard = known.get(&index).map(|shard| shard.to_vec()).or_else(|| restored.remove(&index));
-            shard.ok_or(ErasureError::TooFew { found: known.len(), needed: code.data() })
-        })
-        .collect()
+    if (0..data).all(|index| known.contains_key(&index)) {
+        return Ok(Vec::new());
+    }
+    let mut decoder = ReedSolomonDecoder::new(data, code.parity().into(), length)?;
+    for (index, shard) in &known {
+        match index.checked_sub(data) {
+            None => decoder.add_original_shard(*index, shard)?,
+            Some(recovery) => decoder.add_recovery_shard(recovery, shard)?,
+        }
+    }
+    let restored = decoder.decode()?;
+    Ok(restored.restored_original_iter().map(|(index, shard)| (index, shard.to_vec())).collect())
+}
+
+/// All data shards, from any `k` distinct shards of a segment.
+///
+/// # Errors
+/// As [`missing_data`].
+pub fn restore_data(code: Code, present: &[(ShardIndex, &[u8])]) -> Result<Vec<Vec<u8>>, ErasureError> {
+    let count = usize::from(code.data());
+    let mut data = vec![Vec::new(); count];
+    for (index, shard) in missing_data(code, present)? {
+        data[index] = shard;
+    }
+    for (index, shard) in present.iter().filter(|(index, _)| index.get() < count) {
+        data[index.get()] = shard.to_vec();
+    }
+    Ok(data)
 }
 
 /// The shards `missing` of a segment, from any `k` others.

@@ -10,9 +10,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use fincrypt_protocol::limits::MAX_LOCATE;
 use fincrypt_protocol::record::Registration;
-use fincrypt_protocol::{Manifest, NodeId, SegmentId, ShardIndex, Signed, SigningKey};
+use fincrypt_protocol::{Code, Manifest, NodeId, SegmentId, ShardIndex, Signed, SigningKey};
 use fincrypt_storage::TagKey;
-use fincrypt_storage::erasure::restore_data;
+use fincrypt_storage::erasure::missing_data;
 use fincrypt_storage::proof::shard_id;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -212,11 +212,11 @@ impl Fetcher {
         let code = manifest.code();
         let needed = usize::from(code.data());
         let mut waiting = self.order(manifest).await;
-        let mut good: Vec<(ShardIndex, Bytes)> = Vec::with_capacity(needed);
+        let mut joined = Joined::new(manifest);
         let mut running = FuturesUnordered::new();
         let mut asked = 0;
-        while good.len() < needed {
-            while asked < needed - good.len() {
+        while joined.count() < needed {
+            while asked < needed - joined.count() {
                 let Some(index) = waiting.pop_front() else { break };
                 running.push(self.get(manifest, index));
                 asked += 1;
@@ -224,7 +224,7 @@ impl Fetcher {
             if running.is_empty() {
                 return Err(ClientError::Unavailable {
                     segment: manifest.id(),
-                    found: good.len(),
+                    found: joined.count(),
                     needed: code.data(),
                 });
             }
@@ -232,7 +232,7 @@ impl Fetcher {
             let next = tokio::time::timeout(patience, running.next()).await;
             match next.map_or(Some(Got::Slow), |got| got) {
                 Some(Got::Good(index, bytes)) => {
-                    good.push((index, bytes));
+                    joined.add(index, bytes);
                     asked = asked.saturating_sub(1);
                 }
                 Some(Got::Bad(index)) => {
@@ -245,8 +245,7 @@ impl Fetcher {
             }
         }
         drop(running);
-        good.sort_by_key(|(index, _)| *index);
-        assemble(manifest, good).await
+        tokio::task::spawn_blocking(move || joined.finish()).await.map_err(|_| ClientError::Inner)?
     }
 
     /// One shard straight from one node, whether it is what the manifest says.
@@ -261,20 +260,52 @@ impl Fetcher {
     }
 }
 
-async fn assemble(manifest: &Manifest, good: Vec<(ShardIndex, Bytes)>) -> Result<Vec<u8>, ClientError> {
-    let (code, length) = (manifest.code(), manifest.data_len());
-    let work = move || {
-        let mut ciphertext = Vec::with_capacity(length);
-        if good.iter().all(|(index, _)| index.get() < usize::from(code.data())) {
-            good.iter().for_each(|(_, bytes)| ciphertext.extend_from_slice(bytes));
-        } else {
-            let present: Vec<(ShardIndex, &[u8])> =
-                good.iter().map(|(index, bytes)| (*index, bytes.as_ref())).collect();
-            let data =
-                restore_data(code, &present).map_err(|error| ClientError::Damaged(error.to_string()))?;
-            data.iter().for_each(|shard| ciphertext.extend_from_slice(shard));
+/// A segment's ciphertext as its shards come.
+struct Joined {
+    code: Code,
+    length: usize,
+    ciphertext: Vec<u8>,
+    data: Vec<ShardIndex>,
+    parity: Vec<(ShardIndex, Bytes)>,
+}
+
+impl Joined {
+    fn new(manifest: &Manifest) -> Self {
+        let (code, length) = (manifest.code(), manifest.shard_len().get() as usize);
+        let ciphertext = vec![0; manifest.data_len()];
+        Self { code, length, ciphertext, data: Vec::new(), parity: Vec::new() }
+    }
+
+    fn count(&self) -> usize {
+        self.data.len() + self.parity.len()
+    }
+
+    /// Takes a checked shard. Data is in its place at once.
+    fn add(&mut self, index: ShardIndex, bytes: Bytes) {
+        let start = index.get() * self.length;
+        match self.ciphertext.get_mut(start..start + self.length) {
+            Some(place) => {
+                place.copy_from_slice(&bytes);
+                self.data.push(index);
+            }
+            None => self.parity.push((index, bytes)),
+        }
+    }
+
+    /// Computes the data that did not come.
+    fn finish(self) -> Result<Vec<u8>, ClientError> {
+        let Self { code, length, mut ciphertext, data, parity } = self;
+        let shards = ciphertext.chunks_exact(length).zip(code.indices());
+        let mut present: Vec<(ShardIndex, &[u8])> =
+            shards.filter(|(_, index)| data.contains(index)).map(|(shard, index)| (index, shard)).collect();
+        present.extend(parity.iter().map(|(index, bytes)| (*index, bytes.as_ref())));
+        let missing =
+            missing_data(code, &present).map_err(|error| ClientError::Damaged(error.to_string()))?;
+        for (index, shard) in missing {
+            if let Some(place) = ciphertext.get_mut(index * length..(index + 1) * length) {
+                place.copy_from_slice(&shard);
+            }
         }
         Ok(ciphertext)
-    };
-    tokio::task::spawn_blocking(work).await.map_err(|_| ClientError::Inner)?
+    }
 }

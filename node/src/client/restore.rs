@@ -22,9 +22,10 @@ use super::vault::{Swarm, Vault};
 use plan::Plan;
 use write::Writer;
 
-/// Segments fetched at once: at up to 15 MiB each, twice while their shards are joined, 90 MiB.
-const SEGMENTS_AT_ONCE: usize = 3;
-/// Segments written at once, 15 MiB each.
+/// Bytes of segments fetched at once, and as many are written at the same time.
+const BYTES_AT_ONCE: usize = 48 << 20;
+/// Segments fetched at once, however short they are; and written.
+const MAX_AT_ONCE: usize = 6;
 const MAX_WRITERS: usize = 3;
 
 /// What to restore, and where.
@@ -130,11 +131,13 @@ async fn restore_in(
     }
     fetcher.expect(wanted.iter().map(|(manifest, _)| manifest.id())).await;
     let writer = Arc::new(writer);
+    let longest = wanted.iter().map(|(manifest, _)| manifest.data_len()).max().unwrap_or(1);
+    let at_once = (BYTES_AT_ONCE / longest).clamp(1, MAX_AT_ONCE);
     let fetches = wanted.into_iter().map(|(manifest, entries): (Manifest, _)| {
         let fetcher = Arc::clone(&fetcher);
         async move { (fetcher.segment(&manifest).await, entries) }
     });
-    let fetched = futures::stream::iter(fetches).buffer_unordered(SEGMENTS_AT_ONCE);
+    let fetched = futures::stream::iter(fetches).buffer_unordered(at_once);
     let mut written = fetched
         .map(|(ciphertext, entries)| {
             let writer = Arc::clone(&writer);
@@ -143,7 +146,7 @@ async fn restore_in(
                 Err(error) => writer.lose(&entries, &error.to_string()),
             })
         })
-        .buffer_unordered(workers().min(MAX_WRITERS));
+        .buffer_unordered(workers().min(MAX_WRITERS).min(at_once));
     while let Some(done) = written.next().await {
         done.map_err(|_| ClientError::Inner)?;
     }

@@ -11,6 +11,7 @@ mod hostile;
 mod interruptions;
 mod liars;
 mod local_interface;
+mod memory;
 mod refusals;
 mod restoring;
 mod verification;
