@@ -8,11 +8,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fincrypt_examples::{Member, wait_until};
-use fincrypt_node::engine::{Inboxes, Net, encode_all};
+use fincrypt_node::engine::{Budget, Engine, EngineSetup, Inboxes, Net, encode_all};
 use fincrypt_node::identity::Identity;
 use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::limits::FULL_SHARD_LEN;
-use fincrypt_protocol::net::{Role, Roles};
+use fincrypt_protocol::net::{Role, Roles, Setup};
 use fincrypt_protocol::record::StorageOffer;
 use fincrypt_protocol::{
     Frame, Network, NodeId, Refusal, SegmentId, ShardIndex, Signed, UnixTime, mediate, shard,
@@ -22,6 +22,7 @@ use futures::{AsyncRead, AsyncWrite, AsyncWriteExt, StreamExt};
 use libp2p::request_response::{self, Codec, ProtocolSupport};
 use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, StreamProtocol, SwarmBuilder, noise, tcp, yamux};
+use tokio::sync::mpsc;
 
 use crate::hostile::machine;
 use crate::{text, world};
@@ -310,4 +311,41 @@ fn tricklers_are_cut_off_and_hold_up_nobody() {
     attack.wait_for(4);
     backs_up_and_restores(&world);
     attack.wait_for(32);
+}
+
+#[test]
+fn a_peer_whose_budget_is_used_up_is_told_that_the_node_is_busy() {
+    let budget = Budget { requests: 5, bytes: 1 << 30 };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let (inbox, mut requests) = mpsc::channel(64);
+        let inboxes = Inboxes { shard: Some(inbox), ..Inboxes::default() };
+        let behaviour = Setup {
+            network: Network::Local,
+            roles: Roles::new([Role::Storage]),
+            intake: 8 << 20,
+            mdns: false,
+            upnp: false,
+        };
+        let keypair = Identity::fresh().expect("an identity").keypair;
+        let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().expect("valid")];
+        let setup = EngineSetup { behaviour, keypair, listen, inboxes };
+        let (engine, _node, _, bound) = Engine::start(setup).await.expect("starts");
+        tokio::spawn(engine.with_budget(budget).run());
+        tokio::spawn(async move {
+            while let Some(inbound) = requests.recv().await {
+                inbound.reply.send(Frame::bare(shard::Response::Done), ()).await;
+            }
+        });
+        // Each peer has a budget of its own.
+        for _ in 0..2 {
+            let (net, ..) = machine(Roles::new([Role::Client]), false, Inboxes::default()).await;
+            let node = net.join(bound[0].clone()).await.expect("joins");
+            for _ in 0..5 {
+                assert!(net.shard(node, Frame::bare(shard::Request::Hello)).await.is_ok());
+            }
+            let refused = net.shard(node, Frame::bare(shard::Request::Hello)).await;
+            assert_eq!(refused.err().and_then(|error| error.refusal()), Some(Refusal::Busy));
+        }
+    });
 }
