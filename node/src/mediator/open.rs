@@ -170,3 +170,83 @@ impl OpenSegments {
         lock(&self.0).retain(|_, entry| present(&entry.owner) && entry.touched.elapsed() < ABANDONED);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fincrypt_protocol::record::Rights;
+    use fincrypt_protocol::{Code, Manifest, Network, RunId, ShardId, ShardLen, SigningKey, Tag, UnixTime};
+    use fincrypt_storage::words::Words;
+    use zeroize::Zeroizing;
+
+    fn node(id: u8) -> NodeId {
+        NodeId::from_bytes([id; 32])
+    }
+
+    /// Two data and two parity shards, at nodes 0 to 3.
+    fn segment() -> OpenSegment {
+        let keys = Words::generate().expect("words").vault_keys();
+        let account = keys.root.account(0);
+        let mandate = Mandate {
+            network: Network::Local,
+            account: account.account(),
+            mediator: node(9),
+            rights: Rights { put: true, audit: true, get: true },
+            byte_cap: 1,
+            sequence: 1,
+            expiry: UnixTime::from_secs(2),
+        };
+        let mandate = Signed::seal(&mandate, &account).expect("seals");
+        let ids = (0..4).map(|id| ShardId::from_bytes([id; 32])).collect();
+        let manifest = Manifest::new(Code::new(2, 2).expect("valid"), ShardLen::FULL, ids).expect("valid");
+        let slots = (0..4).map(|id| Slot { node: Some(node(id)), receipt: None }).collect();
+        let (tag, run) = (Tag::from_bytes([1; 32]), RunId::from_bytes([1; 16]));
+        let record = SegmentRecord { manifest, tag, run, slots, sequence: 1 };
+        OpenSegment::new(
+            account.account(),
+            keys.registration(Network::Local, 0).expect("seals"),
+            mandate,
+            record,
+        )
+    }
+
+    fn index(at: u8) -> ShardIndex {
+        ShardIndex::new(at).expect("valid")
+    }
+
+    fn nodes(segment: &OpenSegment) -> Vec<Option<NodeId>> {
+        segment.record().slots.iter().map(|slot| slot.node).collect()
+    }
+
+    #[test]
+    fn a_node_without_a_shard_is_chosen_first() {
+        let segment = segment();
+        assert!(segment.reassign(index(0), &[node(1), node(2), node(3), node(7)]));
+        assert_eq!(nodes(&segment), [7, 1, 2, 3].map(|id| Some(node(id))));
+    }
+
+    #[test]
+    fn where_no_node_is_left_data_takes_the_place_of_parity_that_is_not_stored() {
+        let segment = segment();
+        let key = SigningKey::from_seed(&Zeroizing::new([7; 32]));
+        let receipt = Receipt {
+            network: Network::Local,
+            node: key.node(),
+            account: segment.account,
+            mandate: segment.mandate.mandate_hash(),
+            segment: segment.record().manifest.id(),
+            index: index(2),
+            shard: ShardId::from_bytes([2; 32]),
+            length: 1,
+            price: fincrypt_protocol::amount::Price::FREE,
+            time: UnixTime::from_secs(1),
+            paid_until: UnixTime::from_secs(2),
+        };
+        segment.receipted(index(2), Signed::seal(&receipt, &key).expect("seals"));
+        let others = [node(1), node(2), node(3)];
+        assert!(!segment.reassign(index(3), &others), "parity takes nobody's place");
+        assert!(segment.reassign(index(0), &others));
+        assert_eq!(nodes(&segment), [Some(node(3)), Some(node(1)), Some(node(2)), None]);
+        assert!(!segment.reassign(index(1), &others), "what is stored stays");
+    }
+}
