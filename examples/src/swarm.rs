@@ -29,6 +29,8 @@ pub struct SwarmPlan {
     pub mediators: usize,
     /// What each storage node offers, as `--capacity` takes it.
     pub capacity: String,
+    /// What the last storage node offers, if not the same.
+    pub last_capacity: Option<String>,
     /// Seconds of an epoch; the program's default if none.
     pub epoch: Option<u64>,
 }
@@ -37,7 +39,8 @@ impl SwarmPlan {
     /// One mediator and eight storage nodes of 50 GB.
     #[must_use]
     pub fn new(programs: Programs, folder: PathBuf) -> Self {
-        Self { programs, folder, storage: 8, mediators: 1, capacity: "50GB".to_owned(), epoch: None }
+        let capacity = "50GB".to_owned();
+        Self { programs, folder, storage: 8, mediators: 1, capacity, last_capacity: None, epoch: None }
     }
 }
 
@@ -120,8 +123,9 @@ impl Swarm {
         if member != Member::Bootstrap {
             command.args(["--bootstrap", &self.bootstrap]);
         }
-        if let Member::Storage(_) = member {
-            command.args(["--capacity", &self.plan.capacity]);
+        if let Member::Storage(at) = member {
+            let other = self.plan.last_capacity.as_ref().filter(|_| at + 1 == self.plan.storage);
+            command.args(["--capacity", other.unwrap_or(&self.plan.capacity)]);
         }
         if let Some(epoch) = self.plan.epoch {
             command.args(["--epoch", &epoch.to_string()]);

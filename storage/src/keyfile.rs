@@ -88,7 +88,9 @@ impl KdfParams {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyfileError {
     /// The file is something else.
-    #[error("this is not a keyfile of this version")]
+    #[error(
+        "the keyfile is damaged or of another version: restore it from a copy, or run `fincrypt recover` with the 24 words in a new home"
+    )]
     Format,
     /// The file was altered or cut.
     #[error(

@@ -20,6 +20,8 @@ const COMMAND: Duration = Duration::from_secs(120);
 pub struct Plan {
     /// Storage nodes.
     pub storage: usize,
+    /// What the last of them offers, if not as much as the others.
+    pub last_capacity: Option<&'static str>,
     /// The folder's contents.
     pub tree: TreePlan,
 }
@@ -27,7 +29,7 @@ pub struct Plan {
 impl Default for Plan {
     /// Eight storage nodes and about 9 MB, a hole of 3 MB included.
     fn default() -> Self {
-        Self { storage: 8, tree: TreePlan::TEST }
+        Self { storage: 8, last_capacity: None, tree: TreePlan::TEST }
     }
 }
 
@@ -82,7 +84,9 @@ impl World {
         let source = scratch.path().join("source");
         generate(&source, &plan.tree, seed()).expect("the folder can be filled");
         let folder = scratch.path().join("swarm");
-        let swarm = SwarmPlan { storage: plan.storage, ..SwarmPlan::new(programs.clone(), folder) };
+        let last_capacity = plan.last_capacity.map(str::to_owned);
+        let swarm =
+            SwarmPlan { storage: plan.storage, last_capacity, ..SwarmPlan::new(programs.clone(), folder) };
         let swarm = Swarm::start(swarm).unwrap_or_else(|error| panic!("the swarm starts: {error}"));
         let owner = Client::new(programs.clone(), swarm.bootstrap(), scratch.path().join("owner"));
         let owner = owner.with_limit(COMMAND);

@@ -26,6 +26,16 @@ pub enum ClientError {
     /// Local state failed.
     #[error(transparent)]
     State(#[from] fincrypt_storage::kv::KvError),
+    /// The state in the home could not be opened.
+    #[error(
+        "the state in {path} is damaged ({reason}): restore it from a copy, or run `fincrypt recover` with the 24 words in a new home; what was stored is not lost"
+    )]
+    StateDamaged {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The keyfile could not be opened.
     #[error(transparent)]
     Keyfile(#[from] fincrypt_storage::keyfile::KeyfileError),

@@ -116,12 +116,25 @@ impl BlobReader {
         Ok(pieces)
     }
 
-    /// All snapshots, oldest first.
+    async fn read_snapshot(&self, id: &SnapshotId) -> Result<Snapshot, ClientError> {
+        Snapshot::decode(&self.blob(&id.blob()).await?).map_err(|error| damaged(&error))
+    }
+
+    /// All snapshots that can be read, oldest first. One that is lost must not hide the others: it
+    /// is named in a warning, and is an error only if there is no other.
     pub(crate) async fn snapshots(&self) -> Result<Vec<(SnapshotId, Snapshot)>, ClientError> {
-        let mut all = Vec::new();
-        for id in self.index.snapshots()? {
-            let snapshot = Snapshot::decode(&self.blob(&id).await?).map_err(|error| damaged(&error))?;
-            all.push((SnapshotId::new(id), snapshot));
+        let (mut all, mut lost) = (Vec::new(), None);
+        for id in self.index.snapshots()?.into_iter().map(SnapshotId::new) {
+            match self.read_snapshot(&id).await {
+                Ok(snapshot) => all.push((id, snapshot)),
+                Err(error) => {
+                    tracing::warn!(snapshot = %id, %error, "a snapshot cannot be read and is left out");
+                    lost = Some(error);
+                }
+            }
+        }
+        if let Some(error) = lost.filter(|_| all.is_empty()) {
+            return Err(error);
         }
         all.sort_by_key(|(id, snapshot)| (snapshot.time, snapshot.nanos, *id));
         Ok(all)
@@ -134,7 +147,7 @@ impl BlobReader {
         }
         let ids = self.index.snapshots()?.into_iter().map(SnapshotId::new);
         let id = select(name, ids).map_err(|_| ClientError::NoSnapshot(name.to_owned()))?;
-        let snapshot = Snapshot::decode(&self.blob(&id.blob()).await?).map_err(|error| damaged(&error))?;
+        let snapshot = self.read_snapshot(&id).await?;
         Ok((id, snapshot))
     }
 }

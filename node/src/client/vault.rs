@@ -9,7 +9,7 @@ use fincrypt_protocol::record::{Head, Mandate, Registration, Rights};
 use fincrypt_protocol::{Network, NodeId, Signed, UnixTime};
 use fincrypt_storage::index::BlobIndex;
 use fincrypt_storage::keyfile::{self, VaultKeys};
-use fincrypt_storage::kv::{Batch, KeyValue, Tree};
+use fincrypt_storage::kv::{Batch, KeyValue, KvError, Tree};
 use fincrypt_storage::state::State;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
@@ -174,7 +174,10 @@ impl Vault {
     /// If there is none, the password is wrong, or its state is in use.
     pub fn open(home: Home, config: Config, password: &Zeroizing<String>) -> Result<Self, ClientError> {
         let keys = Self::unseal(&home, password)?;
-        let (state, report) = State::open(&home.state())?;
+        let (state, report) = State::open(&home.state()).map_err(|error| match error {
+            KvError::Database(reason) => ClientError::StateDamaged { path: home.state(), reason },
+            other => other.into(),
+        })?;
         if let Some(aside) = &report.set_aside {
             tracing::warn!(aside = %aside.display(), "the state database did not open; it was set aside and is rebuilt");
         }

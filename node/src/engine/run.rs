@@ -283,17 +283,23 @@ fn dial_error(error: &DialError, address: String) -> ConnectError {
     }
 }
 
+/// What is at the bottom of an error: the transport's own layers print nothing.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
 async fn listen(
     swarm: &mut Swarm<Behaviour>,
     addresses: &[Multiaddr],
 ) -> Result<Vec<Multiaddr>, EngineError> {
     let mut waiting = HashSet::new();
     for address in addresses {
-        let refused = |error: &dyn std::fmt::Display| EngineError::Listen {
-            address: address.clone(),
-            reason: error.to_string(),
-        };
-        waiting.insert(swarm.listen_on(address.clone()).map_err(|error| refused(&error))?);
+        let refused = |error| EngineError::Listen { address: address.clone(), reason: cause(&error) };
+        waiting.insert(swarm.listen_on(address.clone()).map_err(refused)?);
     }
     let peer = *swarm.local_peer_id();
     let mut bound = Vec::new();
@@ -305,7 +311,7 @@ async fn listen(
             }
             SwarmEvent::ListenerClosed { addresses, reason: Err(error), .. } => {
                 let address = addresses.first().cloned().unwrap_or_else(Multiaddr::empty);
-                return Err(EngineError::Listen { address, reason: error.to_string() });
+                return Err(EngineError::Listen { address, reason: cause(&error) });
             }
             _ => {}
         }

@@ -23,7 +23,7 @@ const ROUNDS: usize = 3;
 const TICK: Duration = Duration::from_millis(5);
 
 /// A file that no compression makes smaller.
-fn write_noise(path: &Path, length: u64, random: &mut SeededRandom) {
+pub(crate) fn write_noise(path: &Path, length: u64, random: &mut SeededRandom) {
     let mut bytes = vec![0; usize::try_from(length).expect("fits")];
     random.fill(&mut bytes);
     fs::write(path, bytes).expect("written");

@@ -2,6 +2,8 @@
 
 mod backup;
 mod crashes;
+mod daemon;
+mod damage;
 mod dedup;
 mod devices;
 mod disk;
@@ -11,7 +13,9 @@ mod hostile;
 mod interruptions;
 mod liars;
 mod local_interface;
+mod losses;
 mod memory;
+mod options;
 mod refusals;
 mod restoring;
 mod verification;

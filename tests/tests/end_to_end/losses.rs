@@ -1,0 +1,91 @@
+//! More is lost than the code makes up for, or a node has less room than it is asked for.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use fincrypt_examples::{Difference, Member, SeededRandom, Unlike, compare};
+use fincrypt_tests::{Plan, seed};
+
+use crate::interruptions::write_noise;
+use crate::{disk, text, world};
+
+#[test]
+fn of_a_partial_loss_exactly_the_lost_files_are_named_and_all_others_come_back() {
+    let mut world = world("partial-loss", Plan { storage: 10, ..Plan::small() });
+    let mut random = SeededRandom::new(seed());
+    let folder = world.path("folder");
+    fs::create_dir_all(folder.join("deep")).expect("made");
+    for name in ["first", "deep/first", "also first"] {
+        write_noise(&folder.join(name), 15_000, &mut random);
+    }
+    // So little data is one segment with one shard that suffices, on five of the ten nodes.
+    world.ok(&world.owner, &["backup", text(&folder)]);
+    let has_data = |member: &Member| {
+        let shards = disk::shards(&world.swarm.home(*member));
+        shards.iter().any(|meta| meta.manifest.data_len() > 32 << 10)
+    };
+    let keepers: Vec<Member> = world.storage_nodes().filter(has_data).collect();
+    assert_eq!(keepers.len(), 5, "{keepers:?}");
+    for member in keepers {
+        world.swarm.kill9(member).expect("a member");
+    }
+    world.wait_eligible(5);
+    fs::create_dir(folder.join("later")).expect("made");
+    for name in ["second", "later/second"] {
+        write_noise(&folder.join(name), 15_000, &mut random);
+    }
+    world.ok(&world.owner, &["backup", text(&folder)]);
+    world.swarm.kill9(Member::Mediator(0)).expect("a member");
+
+    // On a machine that has only the words, and nobody but the five nodes that are left.
+    let machine = world.recover("new-machine");
+    let target = world.path("target");
+    let outcome = world.code(&machine, &["restore", "latest", "--target", text(&target)], 3);
+    let failed: BTreeSet<String> = outcome.json()["failed"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|failed| failed["path"].as_str().expect("a path").to_owned())
+        .collect();
+    // The list of what was in `deep` is lost with it, so it is named itself.
+    let lost = ["folder/also first", "folder/deep", "folder/first"].map(str::to_owned);
+    assert_eq!(failed, BTreeSet::from(lost), "{}", outcome.stdout);
+    for path in &failed {
+        assert!(outcome.stderr.contains(path), "{path}: {}", outcome.stderr);
+    }
+    let mut comparison = compare(&folder, &target.join("folder")).expect("compared");
+    let gone = ["also first", "deep/first", "first"].map(std::path::PathBuf::from);
+    for path in &gone {
+        let missing = |d: &Difference| d.path == *path && d.unlike == Unlike::Missing;
+        assert!(comparison.differences.iter().any(missing), "{}: {comparison}", path.display());
+    }
+    comparison.forgive(|d| gone.contains(&d.path));
+    assert!(comparison.equal() && comparison.files == 2, "{comparison}");
+
+    // The first snapshot is lost with its data; that does not hide the second.
+    let outcome = world.code(&machine, &["snapshots"], 0);
+    assert_eq!(outcome.json()["snapshots"].as_array().map(Vec::len), Some(1), "{}", outcome.stdout);
+    assert!(outcome.stderr.contains("cannot be read"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_full_node_keeps_its_quota_and_the_others_take_the_data() {
+    const QUOTA: u64 = 3_000_000;
+    // Every segment wants all eight nodes.
+    let plan = Plan { last_capacity: Some("3MB"), ..Plan::small() };
+    let mut world = world("quota", plan);
+    let mut random = SeededRandom::new(seed());
+    write_noise(&world.source.join("noise"), 30 << 20, &mut random);
+    world.backup();
+    let full = world.swarm.home(Member::Storage(7)).join("shards");
+    let files = disk::files(&full);
+    let used: u64 = files.iter().map(|path| fs::metadata(path).expect("there").len()).sum();
+    assert!((1..=QUOTA).contains(&used), "{used} bytes of {QUOTA} are used");
+    assert!(files.iter().all(|path| disk::meta(path).is_some()), "half a shard is among {files:?}");
+    // Without it, and without two more.
+    for dead in [7, 1, 4] {
+        world.swarm.kill9(Member::Storage(dead)).expect("a member");
+    }
+    let (_, restored) = world.bring_back("new-machine");
+    world.assert_equal(&restored);
+}
