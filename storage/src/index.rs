@@ -246,6 +246,19 @@ impl<K: KeyValue> BlobIndex<K> {
         Ok(segments)
     }
 
+    /// Forgets everything: nothing counts as stored any more.
+    ///
+    /// # Errors
+    /// If the state fails.
+    pub fn clear(&self) -> Result<(), KvError> {
+        for tree in [BLOBS, MANIFESTS, SNAPSHOTS] {
+            let mut batch = Batch::default();
+            self.all(tree)?.into_iter().for_each(|(key, _)| batch.remove(tree, key));
+            self.state.apply(&batch)?;
+        }
+        Ok(())
+    }
+
     /// The ids of all snapshots.
     ///
     /// # Errors
