@@ -22,12 +22,14 @@ pub struct Plan {
     pub storage: usize,
     /// The folder's contents.
     pub tree: TreePlan,
+    /// Seconds that releases wait; the program's default if none.
+    pub release_delay: Option<u64>,
 }
 
 impl Default for Plan {
     /// Eight storage nodes and about 9 MB, a hole of 3 MB included.
     fn default() -> Self {
-        Self { storage: 8, tree: TreePlan::TEST }
+        Self { storage: 8, tree: TreePlan::TEST, release_delay: None }
     }
 }
 
@@ -82,7 +84,8 @@ impl World {
         let source = scratch.path().join("source");
         generate(&source, &plan.tree, seed()).expect("the folder can be filled");
         let folder = scratch.path().join("swarm");
-        let swarm = SwarmPlan { storage: plan.storage, ..SwarmPlan::new(programs.clone(), folder) };
+        let swarm = SwarmPlan::new(programs.clone(), folder);
+        let swarm = SwarmPlan { storage: plan.storage, release_delay: plan.release_delay, ..swarm };
         let swarm = Swarm::start(swarm).unwrap_or_else(|error| panic!("the swarm starts: {error}"));
         let owner = Client::new(programs.clone(), swarm.bootstrap(), scratch.path().join("owner"));
         let owner = owner.with_limit(COMMAND);

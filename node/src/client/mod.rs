@@ -10,6 +10,7 @@ mod pipeline;
 mod progress;
 mod reader;
 mod recover;
+mod release;
 mod restore;
 mod run_journal;
 mod snapshots;
@@ -20,7 +21,8 @@ mod verify;
 
 pub use backup::{BackupReport, Skipped, backup};
 pub use error::ClientError;
-pub use recover::{RecoverReport, recover};
+pub use recover::{HeadInfo, RecoverReport, list_heads, recover};
+pub use release::{ReleaseReport, UndoReport, release_everything, undo_release};
 pub use restore::{RestoreOptions, RestoreReport, restore};
 pub use snapshots::{EntryInfo, SnapshotInfo, list_entries, list_snapshots};
 pub use status::{StatusReport, status};

@@ -3,17 +3,21 @@
 mod handle;
 mod heads;
 mod offer;
+mod sweep;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::{Network, SigningKey};
 use fincrypt_storage::shards::ShardStore;
 use fincrypt_storage::state::State;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
 
 use crate::accounts::Accounts;
 use crate::engine::{Net, Sessions, ShardInbound};
+use crate::releases::{self, Releases};
 use crate::serve::serve;
 
 /// What a storage operator decides.
@@ -27,6 +31,8 @@ pub struct StorageTerms {
     pub grace_days: u16,
     /// Days a contract bills at least.
     pub minimum_days: u16,
+    /// How long a release waits before it is carried out.
+    pub release_delay: Duration,
 }
 
 /// The role's parts.
@@ -38,6 +44,9 @@ pub struct StorageRole {
     pub(crate) accounts: Accounts,
     pub(crate) key: SigningKey,
     pub(crate) terms: StorageTerms,
+    pub(crate) releases: Releases,
+    /// Told of every release, so that the sweep comes in time for it.
+    pub(crate) released: Notify,
 }
 
 impl StorageRole {
@@ -52,18 +61,22 @@ impl StorageRole {
         terms: StorageTerms,
     ) -> Self {
         let network = net.network();
-        Self { net, network, sessions, store, accounts: Accounts::new(state, network), key, terms }
+        let releases = Releases::new(state.clone(), releases::AT_STORAGE, terms.release_delay);
+        let (accounts, released) = (Accounts::new(state, network), Notify::new());
+        Self { net, network, sessions, store, accounts, key, terms, releases, released }
     }
 
     /// Serves until the inbox closes. `stop` ends the background work.
     pub async fn run(self, inbox: mpsc::Receiver<ShardInbound>, stop: watch::Receiver<bool>) {
         let role = Arc::new(self);
-        let background = tokio::spawn(Arc::clone(&role).advertise(stop));
+        let mut background = JoinSet::new();
+        background.spawn(Arc::clone(&role).advertise(stop.clone()));
+        background.spawn(Arc::clone(&role).sweep(stop));
         serve(inbox, move |request| {
             let role = Arc::clone(&role);
             async move { role.handle(request).await }
         })
         .await;
-        background.abort();
+        background.shutdown().await;
     }
 }

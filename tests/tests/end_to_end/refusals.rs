@@ -31,7 +31,7 @@ fn refused(world: &World, client: &Client, arguments: &[&str], code: i32, words:
 #[test]
 fn one_storage_node_is_refused_with_what_is_missing() {
     let tree = TreePlan { small_files: 3, large_bytes: 10_000, largest: 10_000 };
-    let mut world = world("alone", Plan { storage: 1, tree });
+    let mut world = world("alone", Plan { storage: 1, tree, ..Plan::default() });
     refused(&world, &world.owner, &["backup"], 1, &["1 storage node", "at least 2", "1 more must join"]);
     let listed = world.ok(&world.owner, &["snapshots"]);
     assert_eq!(listed["snapshots"].as_array().map(Vec::len), Some(0), "nothing was stored: {listed}");
