@@ -5,6 +5,8 @@ mod crashes;
 mod hostile;
 mod local_interface;
 mod refusals;
+mod release;
+mod release_rules;
 mod restoring;
 mod verification;
 
