@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::process::ProcessError;
 
 /// Settings that would change what the programs do, if the surroundings had them.
-const SETTINGS: [&str; 16] = [
+const SETTINGS: [&str; 17] = [
     "FINCRYPT_NETWORK",
     "FINCRYPT_LISTEN",
     "FINCRYPT_BOOTSTRAP",
@@ -17,6 +17,7 @@ const SETTINGS: [&str; 16] = [
     "FINCRYPT_PRICE",
     "FINCRYPT_EGRESS_PRICE",
     "FINCRYPT_GRACE_DAYS",
+    "FINCRYPT_RELEASE_DELAY",
     "FINCRYPT_FEE_PERCENT",
     "FINCRYPT_REDUNDANCY",
     "FINCRYPT_FOLDERS",

@@ -33,14 +33,24 @@ pub struct SwarmPlan {
     pub last_capacity: Option<String>,
     /// Seconds of an epoch; the program's default if none.
     pub epoch: Option<u64>,
+    /// Seconds that releases wait; the program's default if none.
+    pub release_delay: Option<u64>,
 }
 
 impl SwarmPlan {
     /// One mediator and eight storage nodes of 50 GB.
     #[must_use]
     pub fn new(programs: Programs, folder: PathBuf) -> Self {
-        let capacity = "50GB".to_owned();
-        Self { programs, folder, storage: 8, mediators: 1, capacity, last_capacity: None, epoch: None }
+        Self {
+            programs,
+            folder,
+            storage: 8,
+            mediators: 1,
+            capacity: "50GB".to_owned(),
+            last_capacity: None,
+            epoch: None,
+            release_delay: None,
+        }
     }
 }
 
@@ -129,6 +139,9 @@ impl Swarm {
         }
         if let Some(epoch) = self.plan.epoch {
             command.args(["--epoch", &epoch.to_string()]);
+        }
+        if let Some(delay) = self.plan.release_delay {
+            command.args(["--release-delay", &delay.to_string()]);
         }
         Daemon::start(&member.to_string(), &mut command, &self.plan.folder.join(format!("{member}.log")))
     }

@@ -143,6 +143,19 @@ impl Accounts {
         self.read(HOLDERS, &key(account, segment.as_bytes()))
     }
 
+    /// Drops what is known about the holders of a segment that is deleted.
+    pub(crate) fn forget_holders(
+        &self,
+        account: &AccountId,
+        segment: &SegmentId,
+        batch: &mut Batch,
+    ) -> Result<(), Refusal> {
+        if self.holders(account, segment)?.is_some() {
+            batch.remove(HOLDERS, key(account, segment.as_bytes()));
+        }
+        Ok(())
+    }
+
     /// Takes a holder list that is newer than the known one.
     pub(crate) fn admit_holders(&self, new: &Verified<HolderList>, batch: &mut Batch) -> Result<(), Refusal> {
         let at = key(&new.account, new.segment.as_bytes());

@@ -93,6 +93,11 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("price", "0", "satoshi per GiB-month for storage, three decimals"),
     ("egress_price", "0", "satoshi per GiB read beyond what is included, three decimals"),
     ("grace_days", "90", "days that unpaid shards are kept, at least 30"),
+    (
+        "release_delay",
+        "604800",
+        "seconds that storage waits before it deletes what an owner released, 1 to 31536000",
+    ),
     ("fee_percent", "0", "a mediator's fee on what storage earns, one decimal"),
     ("redundancy", "2.0", "stored bytes per source byte, at least 2"),
     ("backup_interval", "3600", "seconds between backups of a client node"),
@@ -255,6 +260,10 @@ impl Settings {
                 Ok(days @ 30..=3650_u16) => Ok(days),
                 _ => Err("write days between 30 and 3650".to_owned()),
             })?,
+            release_delay: self.read("release_delay", |text| match text.parse() {
+                Ok(seconds @ 1..=31_536_000_u64) => Ok(std::time::Duration::from_secs(seconds)),
+                _ => Err("write seconds between 1 and 31536000".to_owned()),
+            })?,
             fee_permille: self.read("fee_percent", |text| match read_decimal(text, 1) {
                 Some(permille @ 0..=500) => u16::try_from(permille).map_err(|error| error.to_string()),
                 _ => Err("write percent between 0 and 50, one decimal".to_owned()),
@@ -348,6 +357,8 @@ pub struct Config {
     pub egress_price: Price,
     /// Days that unpaid shards are kept.
     pub grace_days: u16,
+    /// How long a release waits before it is carried out.
+    pub release_delay: std::time::Duration,
     /// A mediator's fee.
     pub fee_permille: u16,
     /// Stored bytes per source byte.
@@ -407,6 +418,14 @@ mod tests {
         let wrong: Vec<_> = settings.explain().into_iter().filter_map(|(_, problem)| problem).collect();
         assert_eq!(wrong.len(), 1);
         assert!(wrong[0].contains("2.0"), "{wrong:?}");
+    }
+
+    #[test]
+    fn a_release_waits_as_long_as_everyone_expects_unless_told_otherwise() {
+        let delay = Settings::defaults().resolve().expect("valid").release_delay;
+        assert_eq!(delay.as_secs(), fincrypt_protocol::limits::RELEASE_DELAY_SECONDS);
+        let never = Settings::defaults().with_flag("release_delay", vec!["0".to_owned()]);
+        assert!(never.resolve().is_err_and(|error| error.to_string().contains("seconds")));
     }
 
     #[test]

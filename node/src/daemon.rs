@@ -140,13 +140,18 @@ pub async fn run(
             egress_price: config.egress_price,
             grace_days: config.grace_days,
             minimum_days: 30,
+            release_delay: config.release_delay,
         };
         let key = identity.signing.clone();
         let role = StorageRole::new(net.clone(), sessions.clone(), store, state.clone(), key, terms);
         tasks.spawn(role.run(shard_out, stopping.clone()));
     }
     if mediator {
-        let terms = MediatorTerms { fee_permille: config.fee_permille, floor: Redundancy::MIN };
+        let terms = MediatorTerms {
+            fee_permille: config.fee_permille,
+            floor: Redundancy::MIN,
+            release_delay: config.release_delay,
+        };
         let role = MediatorRole::new(net.clone(), sessions, state.clone(), identity.signing, terms);
         let inbox = MediatorInbox { requests: mediate_out, offers: offers_out, storage_seen: seen_out };
         tasks.spawn(role.run(inbox, stopping));

@@ -12,5 +12,6 @@ pub mod daemon;
 pub mod engine;
 pub mod identity;
 pub mod mediator;
+mod releases;
 mod serve;
 pub mod storage;

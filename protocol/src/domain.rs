@@ -94,6 +94,10 @@ domains! {
     HEAD = "fincrypt/1/head";
     /// Signature: an owner's wish to keep a run.
     KEEP = "fincrypt/1/keep";
+    /// Signature: an owner's wish to delete.
+    RELEASE = "fincrypt/1/release";
+    /// Signature: a guard's cancellation of all deletions.
+    UNDO = "fincrypt/1/undo";
     /// Signature: a storage offer.
     STORAGE_OFFER = "fincrypt/1/storage-offer";
     /// Signature: a mediator's record.

@@ -40,6 +40,13 @@ pub const MAX_SLOTS: u32 = 32;
 pub const SLOT_GAP: u32 = 20;
 /// Segments that were never kept lapse after this many seconds: seven days.
 pub const LAPSE_SECONDS: u64 = 7 * 24 * 3600;
+/// The most segments that one release names.
+pub const MAX_RELEASE_SEGMENTS: usize = 256;
+/// Storage carries a release out after this many seconds, unless its operator set more or fewer:
+/// seven days.
+pub const RELEASE_DELAY_SECONDS: u64 = 7 * 24 * 3600;
+/// A release's sequence may lie so many seconds ahead of a node's clock: one day.
+pub const MAX_RELEASE_AHEAD: u64 = 24 * 3600;
 /// Buckets under which mediators announce themselves.
 pub const ROLE_BUCKETS: u8 = 16;
 /// Segments that one `Keep` may follow: the owner's statement covers a whole run.

@@ -10,9 +10,10 @@ use crate::id::{HeadHash, NodeId, Nonce, RunId, SegmentId, Tag};
 use crate::key::Signature;
 use crate::limits::MAX_PAYLOAD;
 use crate::manifest::Manifest;
-use crate::record::{Head, Keep, Mandate, MediatorRecord, Receipt, Registration};
+use crate::record::{Head, Keep, Mandate, MediatorRecord, Receipt, Registration, Release, Undo};
 use crate::refusal::Refusal;
 use crate::signed::Signed;
+use crate::time::UnixTime;
 
 /// The protocol's name after the network.
 pub const NAME: &str = "mediate/1";
@@ -76,6 +77,16 @@ pub enum Request {
     Locate {
         /// The segments.
         segments: Vec<SegmentId>,
+    },
+    /// Deletes what a release names, after storage's delay.
+    Release {
+        /// The owner's statement.
+        release: Signed<Release>,
+    },
+    /// Cancels every pending release of an account. The guard's signature suffices: no login.
+    Undo {
+        /// The guard's statement.
+        undo: Signed<Undo>,
     },
     /// Asks for the account's head.
     HeadGet,
@@ -153,6 +164,17 @@ pub enum Response {
     Receipts(Vec<Signed<Receipt>>),
     /// Answers `Keep`.
     Kept,
+    /// Answers `Release`: it is noted, and told to every holder until that has heard it.
+    Released {
+        /// Nodes that hold something for the account.
+        holders: u32,
+        /// How many of them have heard it by now.
+        heard: u32,
+        /// When the first of these deletes; none if none has heard it.
+        due: Option<UnixTime>,
+    },
+    /// Answers `Undo`: it is noted, and told to every holder until that has heard it.
+    Undone,
     /// Answers `Get`, with the shard as payload.
     Shard,
     /// Answers `Locate`: the segments that are known, and where their holders listen.

@@ -1,4 +1,4 @@
-//! The signed records: registrations, mandates, receipts, holder lists, heads, offers.
+//! The signed records: registrations, mandates, receipts, holder lists, heads, releases, offers.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::amount::Price;
 use crate::domain::{self, Domain};
 use crate::geometry::{Redundancy, ShardIndex};
 use crate::id::{AccountId, GuardKey, HeadHash, HeadKey, MandateHash, NodeId, RunId, SegmentId, ShardId};
-use crate::limits::{MAX_HEAD, MAX_RECORD};
+use crate::limits::{MAX_HEAD, MAX_RECORD, MAX_RELEASE_SEGMENTS};
 use crate::network::Network;
 use crate::signed::{Body, RecordError, Signed};
 use crate::time::UnixTime;
@@ -174,6 +174,48 @@ pub struct Keep {
     pub run: RunId,
 }
 body!(Keep, KEEP, 256, account: AccountId);
+
+/// What a release is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Released {
+    /// All that a node holds for the account when it hears of the release.
+    Everything,
+    /// Some segments, at most [`MAX_RELEASE_SEGMENTS`].
+    Segments(Vec<SegmentId>),
+}
+
+/// The owner's wish to delete. Storage carries it out only after a delay, within which the guard
+/// can undo it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// Network it is for.
+    pub network: Network,
+    /// The account, which signs this.
+    pub account: AccountId,
+    /// What is to be deleted.
+    pub what: Released,
+    /// Grows with every release: seconds since 1970 when it was signed, or one more than the last.
+    pub sequence: u64,
+}
+// A segment's id takes 34 bytes.
+body!(Release, RELEASE, MAX_RELEASE_SEGMENTS * 34 + 256, account: AccountId);
+
+/// The guard's word that all pending releases of an account are void.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undo {
+    /// Network it is for.
+    pub network: Network,
+    /// The account whose releases are undone.
+    pub account: AccountId,
+    /// The account's registered guard key, which signs this.
+    pub guard_key: GuardKey,
+    /// Grows with every undo: seconds since 1970 when it was signed.
+    pub sequence: u64,
+    /// Whether further releases are refused, until a later undo says otherwise.
+    pub guarded: bool,
+}
+body!(Undo, UNDO, 256, guard_key: GuardKey);
 
 /// How a storage operator can be paid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

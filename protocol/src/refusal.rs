@@ -64,6 +64,12 @@ pub enum Refusal {
     /// The head is not the one that the swap expected to replace.
     #[error("the head has changed meanwhile")]
     HeadMoved,
+    /// The account's guard has undone releases and lets no further one in.
+    #[error("the account is guarded: its releases were undone with the 24 words, which alone can lift this")]
+    Guarded,
+    /// A record of a higher sequence is known already.
+    #[error("a newer record is known already")]
+    Stale,
     /// The disk or another part of the machine failed.
     #[error("the other side failed")]
     Failed,

@@ -8,9 +8,10 @@ use crate::id::{AccountId, Nonce, RunId, SegmentId, ShardId, Tag};
 use crate::key::Signature;
 use crate::limits::MAX_PAYLOAD;
 use crate::manifest::Manifest;
-use crate::record::{Head, HolderList, Keep, Mandate, Receipt, Registration, StorageOffer};
+use crate::record::{Head, HolderList, Keep, Mandate, Receipt, Registration, Release, StorageOffer, Undo};
 use crate::refusal::Refusal;
 use crate::signed::Signed;
+use crate::time::UnixTime;
 
 /// The protocol's name after the network.
 pub const NAME: &str = "shard/1";
@@ -82,6 +83,17 @@ pub enum Request {
         /// The owner's statement.
         keep: Signed<Keep>,
     },
+    /// Deletes what a release names, after the node's delay. From the owner or its mediator.
+    Release {
+        /// The owner's statement.
+        release: Signed<Release>,
+    },
+    /// Cancels every pending release of an account. The guard's signature suffices, whoever brings
+    /// it.
+    Undo {
+        /// The guard's statement.
+        undo: Signed<Undo>,
+    },
     /// Brings a head.
     HeadPut {
         /// The account and its keys.
@@ -139,6 +151,16 @@ pub enum Response {
     Located(Vec<HeldSegment>),
     /// Answers `Holders`, `Keep` and `HeadPut`.
     Done,
+    /// Answers `Release`: it is on disk.
+    Released {
+        /// When it is carried out, unless it is undone before.
+        due: UnixTime,
+    },
+    /// Answers `Undo`: it is on disk.
+    Undone {
+        /// Whether a release was pending, which is cancelled now.
+        pending: bool,
+    },
     /// Answers `Heads`.
     Heads(Vec<Signed<Head>>),
 }

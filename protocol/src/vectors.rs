@@ -10,8 +10,10 @@ use serde_bytes::ByteBuf;
 use zeroize::Zeroizing;
 
 use crate::amount::Price;
+use crate::limits::MAX_RELEASE_SEGMENTS;
 use crate::record::{
-    Head, HolderList, Keep, Mandate, MediatorRecord, PayoutKind, Receipt, Registration, Rights, StorageOffer,
+    Head, HolderList, Keep, Mandate, MediatorRecord, PayoutKind, Receipt, Registration, Release, Released,
+    Rights, StorageOffer, Undo,
 };
 use crate::{
     AccountId, Body, Code, Frame, GuardKey, HeadHash, HeadKey, Header, MandateHash, Manifest, Network,
@@ -68,6 +70,15 @@ fn head() -> Signed<Head> {
 
 fn keep() -> Signed<Keep> {
     seal(&Keep { network: NETWORK, account: key().account(), run: RunId::from_bytes([4; 16]) })
+}
+
+fn release(what: Released) -> Signed<Release> {
+    seal(&Release { network: NETWORK, account: key().account(), what, sequence: TIME.secs() })
+}
+
+fn undo() -> Signed<Undo> {
+    let (account, guard_key) = (AccountId::from_bytes([8; 32]), key().guard_key());
+    seal(&Undo { network: NETWORK, account, guard_key, sequence: TIME.secs(), guarded: true })
 }
 
 fn holders() -> Signed<HolderList> {
@@ -233,15 +244,59 @@ fn messages_are_what_the_fixture_says() {
     lines("mediate-response", mediate_responses(), &mut text);
     lines("shard-request", shard_requests(), &mut text);
     lines("shard-response", shard_responses(), &mut text);
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors/messages.txt");
+    check("messages.txt", &text);
+}
+
+/// Compares with a fixture; a missing one is written when `FINCRYPT_BLESS` is set.
+fn check(name: &str, text: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors").join(name);
     if std::env::var_os("FINCRYPT_BLESS").is_some() && !path.exists() {
-        std::fs::write(&path, &text).expect("the fixture is written");
+        std::fs::write(&path, text).expect("the fixture is written");
     }
     let fixture = std::fs::read_to_string(&path).expect("the fixture is there");
     for (at, (found, expected)) in text.lines().zip(fixture.lines()).enumerate() {
         assert_eq!(found, expected, "line {}", at + 1);
     }
     assert_eq!(text.lines().count(), fixture.lines().count());
+}
+
+#[test]
+fn releases_and_undos_are_what_the_fixture_says() {
+    let mut text = String::new();
+    let named = Released::Segments(vec![SEGMENT, SegmentId::from_bytes([3; 32])]);
+    let (everything, some) = (release(Released::Everything), release(named));
+    let asked = vec![
+        mediate::Request::Release { release: everything.clone() },
+        mediate::Request::Undo { undo: undo() },
+    ];
+    lines("mediate-request", asked, &mut text);
+    let answered = vec![
+        mediate::Response::Released { holders: 8, heard: 7, due: Some(TIME) },
+        mediate::Response::Undone,
+        mediate::Response::Refused(Refusal::Guarded),
+        mediate::Response::Refused(Refusal::Stale),
+    ];
+    lines("mediate-response", answered, &mut text);
+    let asked = vec![
+        shard::Request::Release { release: everything },
+        shard::Request::Release { release: some },
+        shard::Request::Undo { undo: undo() },
+    ];
+    lines("shard-request", asked, &mut text);
+    let answered = vec![shard::Response::Released { due: TIME }, shard::Response::Undone { pending: true }];
+    lines("shard-response", answered, &mut text);
+    check("release-messages.txt", &text);
+}
+
+#[test]
+fn a_release_holds_as_many_segments_as_it_may_and_not_many_more() {
+    let sealed = |count: usize| {
+        let what = Released::Segments(vec![SEGMENT; count]);
+        let body = Release { network: Network::Local, account: key().account(), what, sequence: u64::MAX };
+        Signed::seal(&body, &key())
+    };
+    assert!(sealed(MAX_RELEASE_SEGMENTS).is_ok());
+    assert!(sealed(MAX_RELEASE_SEGMENTS + 16).is_err());
 }
 
 #[test]
@@ -261,6 +316,27 @@ proptest! {
         let _ = Frame::<mediate::Response>::from_slice(&bytes);
         let _ = Frame::<shard::Request>::from_slice(&bytes);
         let _ = Frame::<shard::Response>::from_slice(&bytes);
+    }
+
+    #[test]
+    fn releases_and_undos_survive_their_bytes_and_hold_for_their_signer(
+        segments in prop::collection::vec(any::<[u8; 32]>(), 0..MAX_RELEASE_SEGMENTS),
+        all: bool,
+        guarded: bool,
+        sequence: u64,
+    ) {
+        let segments: Vec<_> = segments.into_iter().map(SegmentId::from_bytes).collect();
+        let what = if all { Released::Everything } else { Released::Segments(segments) };
+        let release = Release { network: NETWORK, account: key().account(), what, sequence };
+        let back = Signed::<Release>::from_bytes(&seal(&release).to_bytes()?)?;
+        prop_assert_eq!(back.verify(NETWORK, TIME)?.into_body(), release);
+        let account = AccountId::from_bytes([8; 32]);
+        let undo = Undo { network: NETWORK, account, guard_key: key().guard_key(), sequence, guarded };
+        let back = Signed::<Undo>::from_bytes(&seal(&undo).to_bytes()?)?;
+        prop_assert_eq!(back.verify(NETWORK, TIME)?.into_body(), undo.clone());
+        // The account's own signature does not stand for its guard's.
+        let forged = Undo { guard_key: GuardKey::from_bytes([6; 32]), ..undo };
+        prop_assert!(seal(&forged).verify(NETWORK, TIME).is_err());
     }
 
     /// Damage anywhere in a real frame never panics, and never yields another message with the

@@ -24,12 +24,14 @@ pub struct Plan {
     pub last_capacity: Option<&'static str>,
     /// The folder's contents.
     pub tree: TreePlan,
+    /// Seconds that releases wait; the program's default if none.
+    pub release_delay: Option<u64>,
 }
 
 impl Default for Plan {
     /// Eight storage nodes and about 9 MB, a hole of 3 MB included.
     fn default() -> Self {
-        Self { storage: 8, last_capacity: None, tree: TreePlan::TEST }
+        Self { storage: 8, last_capacity: None, tree: TreePlan::TEST, release_delay: None }
     }
 }
 
@@ -85,8 +87,9 @@ impl World {
         generate(&source, &plan.tree, seed()).expect("the folder can be filled");
         let folder = scratch.path().join("swarm");
         let last_capacity = plan.last_capacity.map(str::to_owned);
+        let swarm = SwarmPlan::new(programs.clone(), folder);
         let swarm =
-            SwarmPlan { storage: plan.storage, last_capacity, ..SwarmPlan::new(programs.clone(), folder) };
+            SwarmPlan { storage: plan.storage, last_capacity, release_delay: plan.release_delay, ..swarm };
         let swarm = Swarm::start(swarm).unwrap_or_else(|error| panic!("the swarm starts: {error}"));
         let owner = Client::new(programs.clone(), swarm.bootstrap(), scratch.path().join("owner"));
         let owner = owner.with_limit(COMMAND);

@@ -85,6 +85,30 @@ pub(super) enum Command {
         /// File with the 24 words, or - for standard input.
         #[arg(long)]
         words_file: PathBuf,
+        /// Show the heads that storage keeps, and recover nothing.
+        #[arg(long, conflicts_with = "head")]
+        list_heads: bool,
+        /// Go by this head rather than by the newest: its sequence, or eight digits of its hash.
+        #[arg(long)]
+        head: Option<String>,
+    },
+    /// Deletes what the vault stored, after a delay within which the words can undo it.
+    Release {
+        /// Everything, all snapshots included.
+        #[arg(long, required = true)]
+        all: bool,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Cancels pending deletions with the 24 words alone, and refuses further ones.
+    UndoRelease {
+        /// File with the 24 words, or - for standard input.
+        #[arg(long)]
+        words_file: PathBuf,
+        /// Cancel what is pending, but let later deletions in again.
+        #[arg(long)]
+        lift: bool,
     },
     /// Fetches shards straight from storage and checks them.
     Verify {

@@ -15,11 +15,11 @@ use super::secret::{self, SecretError};
 use crate::client::{self, BackupReport, ClientError, Home, RestoreOptions, Vault};
 use crate::config::{Config, ConfigError, Settings, default_home};
 
-const NAME: &str = "fincrypt";
+pub(super) const NAME: &str = "fincrypt";
 
 /// A command did not work.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(super) enum Failure {
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error(transparent)]
@@ -75,10 +75,10 @@ pub(super) fn main(args: Vec<OsString>) -> Exit {
     }
 }
 
-struct Session {
+pub(super) struct Session {
     home: Home,
-    config: Config,
-    json: bool,
+    pub(super) config: Config,
+    pub(super) json: bool,
     quiet: bool,
     password_file: Option<PathBuf>,
 }
@@ -107,7 +107,10 @@ async fn run(args: Args) -> Result<Exit, Failure> {
             session.restore(RestoreOptions { snapshot, target, paths, overwrite, direct }).await
         }
         Command::Status => session.status().await,
-        Command::Recover { words_file } => session.recover(&words_file).await,
+        Command::Recover { words_file, list_heads: true, .. } => session.list_heads(&words_file).await,
+        Command::Recover { words_file, head, .. } => session.recover(&words_file, head.as_deref()).await,
+        Command::Release { yes, .. } => session.release(yes).await,
+        Command::UndoRelease { words_file, lift } => session.undo_release(&words_file, lift).await,
         Command::Verify { all, sample } => {
             session.verify(if all { None } else { Some(sample.unwrap_or(30)) }).await
         }
@@ -116,7 +119,7 @@ async fn run(args: Args) -> Result<Exit, Failure> {
 
 impl Session {
     /// Prints the result: as JSON, or as `human` says.
-    fn print<T: Serialize>(&self, value: &T, human: impl FnOnce()) {
+    pub(super) fn print<T: Serialize>(&self, value: &T, human: impl FnOnce()) {
         if self.json {
             print_json(value);
         } else {
@@ -124,7 +127,7 @@ impl Session {
         }
     }
 
-    fn open(&self) -> Result<Vault, Failure> {
+    pub(super) fn open(&self) -> Result<Vault, Failure> {
         if !self.home.keyfile().exists() {
             return Err(ClientError::NoVault(self.home.path().to_owned()).into());
         }
@@ -309,17 +312,17 @@ impl Session {
         Ok(Exit::Done)
     }
 
-    async fn recover(&self, words_file: &Path) -> Result<Exit, Failure> {
+    async fn recover(&self, words_file: &Path, head: Option<&str>) -> Result<Exit, Failure> {
         if self.home.keyfile().exists() {
             return Err(ClientError::VaultExists(self.home.path().to_owned()).into());
         }
         let words = Words::parse(&secret::words(words_file)?)?;
         let password: Zeroizing<String> = secret::password(self.password_file.as_deref(), true)?;
-        let report = client::recover(self.home.clone(), self.config.clone(), &words, &password).await?;
+        let report = client::recover(self.home.clone(), self.config.clone(), &words, &password, head).await?;
         self.write_config(&[])?;
         self.print(&report, || {
             println!(
-                "Found {} snapshots; the newest head is {} s old, number {}; {} holders answered.",
+                "Found {} snapshots; the head is {} s old, number {}; {} holders answered.",
                 report.snapshots, report.age_seconds, report.sequence, report.holders
             );
         });

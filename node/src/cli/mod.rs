@@ -4,6 +4,7 @@ mod args;
 mod client;
 mod node;
 mod output;
+mod release;
 mod secret;
 
 use std::ffi::OsString;

@@ -48,6 +48,9 @@ struct Args {
     /// Satoshi per GiB-month, three decimals.
     #[arg(long, global = true)]
     price: Option<String>,
+    /// Seconds that storage waits before it deletes what an owner released [default: 604800].
+    #[arg(long, global = true, value_name = "SECONDS")]
+    release_delay: Option<String>,
     /// File whose first line is the password of the home's vault, for the client role.
     #[arg(long, global = true)]
     password_file: Option<PathBuf>,
@@ -164,7 +167,8 @@ fn settings(args: &Args, home: &Home) -> Result<Settings, crate::config::ConfigE
         .with_flag("capacity", one(&args.capacity))
         .with_flag("epoch", one(&args.epoch))
         .with_flag("api", one(&args.api))
-        .with_flag("price", one(&args.price)))
+        .with_flag("price", one(&args.price))
+        .with_flag("release_delay", one(&args.release_delay)))
 }
 
 fn check(settings: &Settings) -> Exit {

@@ -132,9 +132,11 @@ async fn backup_in(
     let (started, nanos) = UnixTime::now_with_nanos();
     let link = vault.link(&swarm.net).await?;
     let fetcher = vault.fetcher(&swarm.net, Some(link.clone()))?;
-    let head = vault.current_head(&link).await?;
-    if let Some(head) = &head {
-        vault.load_catalog(&fetcher, &head.body.refs).await?;
+    // A vault that was recovered from an older head goes on from that one, whatever came after it.
+    let chosen = if vault.passed_over()?.is_some() { vault.known_head()? } else { None };
+    let head = vault.head_to_replace(&link, chosen.is_some()).await?;
+    if let Some(head) = chosen.as_ref().or(head.as_ref()) {
+        vault.follow(&fetcher, head).await?;
     }
     let quote = link.quote(vault.config.redundancy).await?;
     let account = vault.keys.root.account(vault.slot()?).account();
@@ -165,7 +167,7 @@ async fn backup_in(
     if UnixTime::now().since(journal.started) > KEEP_EARLY {
         run.link.keep(vault.keep(journal.run)?).await?;
     }
-    let head = run.commit(head, pieces, started, rebuilt).await?;
+    let head = run.commit(head, chosen.map(|head| head.body), pieces, started, rebuilt).await?;
 
     // The head is committed: what follows only makes it known.
     let index = vault.index.clone();
@@ -177,6 +179,7 @@ async fn backup_in(
     vault.mark_loaded(&refs)?;
     vault.set_head(head.head.signed())?;
     vault.set_rebuilt(false)?;
+    vault.set_passed_over(None)?;
     run.link.keep(vault.keep(journal.run)?).await?;
     journal.finish(&path)?;
 
@@ -310,10 +313,12 @@ impl Run<'_> {
         }
     }
 
-    /// Commits a new head over `base`, or over whatever another device made of it meanwhile.
+    /// Commits a new head over `base`, or over whatever another device made of it meanwhile. It goes
+    /// on from what `chosen` holds, if the base's contents were rejected for it.
     async fn commit(
         &mut self,
         mut base: Option<OpenHead>,
+        chosen: Option<HeadBody>,
         new: Vec<CatalogRef>,
         started: UnixTime,
         rebuilt: bool,
@@ -323,22 +328,28 @@ impl Run<'_> {
             // New pieces of a rebuilt index list everything: they take the old catalog's place,
             // unless another device has written to it meanwhile.
             let replaced = rebuilt && attempt == 0;
-            let old = base.as_ref().filter(|_| !replaced).map(|head| head.body.refs.clone());
+            let before = chosen.as_ref().or(base.as_ref().map(|head| &head.body));
+            let old = before.filter(|_| !replaced).map(|body| body.refs.clone());
+            let (slots, releases) =
+                before.map(|body| (body.slots, body.releases.clone())).unwrap_or_default();
             let mut refs = self.merge(old.unwrap_or_default(), new.len()).await?;
             refs.extend(&new);
             let body = HeadBody {
                 refs,
-                slots: base.as_ref().map_or(0, |head| head.body.slots) | 1_u32.checked_shl(slot).unwrap_or(0),
+                slots: slots | 1_u32.checked_shl(slot).unwrap_or(0),
                 time: started,
-                releases: base.as_ref().map(|head| head.body.releases.clone()).unwrap_or_default(),
+                releases,
             };
             let head = self.vault.next_head(base.as_ref(), &body)?;
             if self.link.swap_head(base.as_ref().map(OpenHead::hash), head.clone()).await? {
                 return self.vault.open_head(slot, &head);
             }
-            base = self.vault.current_head(&self.link).await?;
-            if let Some(base) = &base {
-                self.vault.load_catalog(&self.fetcher, &base.body.refs).await?;
+            base = self.vault.head_to_replace(&self.link, chosen.is_some()).await?;
+            if let Some(base) = base.as_ref().filter(|_| chosen.is_none())
+                && self.vault.follow(&self.fetcher, base).await?
+            {
+                // Another device has released what this run stored, too.
+                return Err(ClientError::Contended);
             }
         }
         Err(ClientError::Contended)

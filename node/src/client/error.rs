@@ -118,6 +118,14 @@ pub enum ClientError {
     /// A head could not be opened.
     #[error("the vault's head cannot be opened: {0}")]
     Head(#[from] fincrypt_storage::head::HeadError),
+    /// No holder has such a head.
+    #[error("no holder that answered has head {0}: `fincrypt recover --list-heads` shows those there are")]
+    NoHead(String),
+    /// Several heads go by that name.
+    #[error(
+        "several heads are {0}: give the beginning of one's hash instead, see `fincrypt recover --list-heads`"
+    )]
+    SeveralHeads(String),
     /// Another writer was faster too often.
     #[error("another device writes to this vault at the same time: try again")]
     Contended,

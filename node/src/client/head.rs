@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
+use fincrypt_protocol::limits::MAX_SEQUENCE_STEP;
 use fincrypt_protocol::record::{Head, Keep};
-use fincrypt_protocol::{HeadHash, RunId, SegmentId, Signed, UnixTime, Verified};
+use fincrypt_protocol::{HeadHash, Network, RunId, SegmentId, Signed, UnixTime, Verified};
+use fincrypt_storage::Root;
 use fincrypt_storage::blob::BlobKind;
 use fincrypt_storage::head::{CatalogRef, HeadBody, open_head, seal_head, supersedes};
 use fincrypt_storage::index::IndexPiece;
@@ -31,22 +33,58 @@ impl OpenHead {
     }
 }
 
+/// The heads of a slot that holders have and that open, each with how many have it; the newest last.
+pub(crate) async fn heads_at(
+    root: &Root,
+    network: Network,
+    slot: u32,
+    holders: &Holders,
+) -> Vec<(OpenHead, usize)> {
+    let mut found: Vec<(OpenHead, usize)> = Vec::new();
+    for head in holders.heads(root.head_key(slot).head_key()).await {
+        let Ok(open) = OpenHead::open(root, network, slot, head.signed()) else { continue };
+        match found.iter_mut().find(|(known, _)| known.hash() == open.hash()) {
+            Some((_, count)) => *count += 1,
+            None => found.push((open, 1)),
+        }
+    }
+    found.sort_by_key(|(open, _)| (open.head.sequence, open.hash()));
+    found
+}
+
+impl OpenHead {
+    /// Verifies and opens a head of slot `slot` of the vault with these keys.
+    pub(crate) fn open(
+        root: &Root,
+        network: Network,
+        slot: u32,
+        head: &Signed<Head>,
+    ) -> Result<Self, ClientError> {
+        let head = head.verify(network, UnixTime::now())?;
+        if head.head_key != root.head_key(slot).head_key() || head.account != root.account(slot).account() {
+            return Err(fincrypt_protocol::RecordError::WrongKey.into());
+        }
+        let body = open_head(root, slot, &head)?;
+        Ok(Self { head, body })
+    }
+}
+
 impl Vault {
     /// Verifies and opens a head of slot `slot`.
     pub(crate) fn open_head(&self, slot: u32, head: &Signed<Head>) -> Result<OpenHead, ClientError> {
-        let head = head.verify(self.network(), UnixTime::now())?;
-        let expected = self.keys.root.head_key(slot).head_key();
-        if head.head_key != expected || head.account != self.keys.root.account(slot).account() {
-            return Err(fincrypt_protocol::RecordError::WrongKey.into());
-        }
-        let body = open_head(&self.keys.root, slot, &head)?;
-        Ok(OpenHead { head, body })
+        OpenHead::open(&self.keys.root, self.network(), slot, head)
+    }
+
+    /// The head that this machine goes by.
+    pub(crate) fn known_head(&self) -> Result<Option<OpenHead>, ClientError> {
+        let slot = self.slot()?;
+        self.head()?.map(|head| self.open_head(slot, &head)).transpose()
     }
 
     /// The mediator's head, refused if it is older than one seen before, or does not follow it.
     pub(crate) async fn current_head(&self, link: &Link) -> Result<Option<OpenHead>, ClientError> {
         let slot = self.slot()?;
-        let known = self.head()?.map(|head| self.open_head(slot, &head)).transpose()?;
+        let known = self.known_head()?;
         let found = link.head().await?.map(|head| self.open_head(slot, &head)).transpose()?;
         if let Some(known) = known {
             let sequence = known.head.sequence;
@@ -73,13 +111,26 @@ impl Vault {
         Ok(found)
     }
 
+    /// The head that the next one replaces. If its contents are `rejected`, its age does not matter.
+    pub(crate) async fn head_to_replace(
+        &self,
+        link: &Link,
+        rejected: bool,
+    ) -> Result<Option<OpenHead>, ClientError> {
+        if !rejected {
+            return self.current_head(link).await;
+        }
+        let slot = self.slot()?;
+        link.head().await?.map(|head| self.open_head(slot, &head)).transpose()
+    }
+
     /// The newest valid head that the holders have, if it is newer than the one known.
     pub(crate) async fn newest_head_at_holders(
         &self,
         fetcher: &Fetcher,
     ) -> Result<Option<OpenHead>, ClientError> {
         let slot = self.slot()?;
-        let known = self.head()?.map(|head| self.open_head(slot, &head)).transpose()?;
+        let known = self.known_head()?;
         let found = self.best_head(slot, fetcher.holders().await).await;
         let rank = |open: &OpenHead| (open.head.sequence, open.hash());
         Ok(found.filter(|found| known.is_none_or(|known| supersedes(rank(found), rank(&known)))))
@@ -87,13 +138,42 @@ impl Vault {
 
     /// The newest head of a slot that any holder has and that opens.
     pub(crate) async fn best_head(&self, slot: u32, holders: &Holders) -> Option<OpenHead> {
-        let heads = holders.heads(self.keys.root.head_key(slot).head_key()).await;
-        let opened = heads.iter().filter_map(|head| self.open_head(slot, head.signed()).ok());
-        let rank = |open: &OpenHead| (open.head.sequence, open.hash());
-        opened.reduce(|best, next| if supersedes(rank(&next), rank(&best)) { next } else { best })
+        // They are in order.
+        heads_at(&self.keys.root, self.network(), slot, holders).await.pop().map(|(head, _)| head)
     }
 
-    /// Brings the index up to a head: fetches the catalog segments that are not in it yet.
+    /// Brings the index up to a head; whether everything known before had to be forgotten, because
+    /// the head's writer has released it.
+    pub(crate) async fn follow(&self, fetcher: &Fetcher, head: &OpenHead) -> Result<bool, ClientError> {
+        let known = self.releases()?;
+        let forgotten = head.body.releases.iter().any(|release| !known.contains(release));
+        if forgotten {
+            self.forget_stored()?;
+            self.set_releases(&head.body.releases)?;
+        }
+        self.load_catalog(fetcher, &head.body.refs).await?;
+        Ok(forgotten)
+    }
+
+    /// Forgets what is stored: the next backup stores everything anew, under new segments.
+    pub(crate) fn forget_stored(&self) -> Result<(), ClientError> {
+        self.index.clear()?;
+        let mut batch = Batch::default();
+        for (key, _) in self.state.scan(LOADED, &[], None, usize::MAX)? {
+            batch.remove(LOADED, key);
+        }
+        self.state.apply(&batch)?;
+        self.set_rebuilt(false)?;
+        // An unfinished run would count what it stored before as stored.
+        match std::fs::remove_file(self.home.run_journal()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(ClientError::io(&self.home.run_journal())(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Fetches the catalog segments of a head that are not in the index yet.
     pub(crate) async fn load_catalog(
         &self,
         fetcher: &Fetcher,
@@ -177,13 +257,16 @@ impl Vault {
         Ok(pieces)
     }
 
-    /// Seals the head that follows `previous`.
+    /// Seals the head that follows `previous`, and all heads that were passed over for an older one.
+    /// As a sequence may leap by a limited step only, it may take several heads to pass them.
     pub(crate) fn next_head(
         &self,
         previous: Option<&OpenHead>,
         body: &HeadBody,
     ) -> Result<Signed<Head>, ClientError> {
-        let sequence = previous.map_or(1, |previous| previous.head.sequence + 1);
+        let newest = previous.map_or(0, |previous| previous.head.sequence);
+        let passed_over = self.passed_over()?.unwrap_or(0);
+        let sequence = (newest.max(passed_over).saturating_add(1)).min(newest + MAX_SEQUENCE_STEP);
         let hash = previous.map(OpenHead::hash);
         Ok(seal_head(&self.keys.root, self.slot()?, self.network(), sequence, hash, body)?)
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fincrypt_protocol::admission::holders_key;
 use fincrypt_protocol::limits::MAX_LOCATE;
-use fincrypt_protocol::record::{Head, Mandate, Registration};
+use fincrypt_protocol::record::{Head, Mandate, Registration, Undo};
 use fincrypt_protocol::shard::{HeldSegment, Request, Response};
 use fincrypt_protocol::{AccountId, Frame, NodeId, SegmentId, ShardIndex, Signed, SigningKey, Verified};
 use futures::StreamExt;
@@ -27,7 +27,7 @@ pub(crate) struct Holders {
     account: AccountId,
     nodes: Vec<NodeId>,
     /// The mandates they hold shards under, which name the account's mediator.
-    pub(crate) mandates: Vec<Signed<Mandate>>,
+    mandates: Vec<Signed<Mandate>>,
 }
 
 impl Holders {
@@ -54,6 +54,15 @@ impl Holders {
         Self { net: net.clone(), account: id, nodes, mandates }
     }
 
+    /// The account's mediator, by its newest mandate.
+    pub(crate) fn mediator(&self) -> Option<NodeId> {
+        let (network, now) = (self.net.network(), fincrypt_protocol::UnixTime::now());
+        let mandates = self.mandates.iter().filter_map(|mandate| mandate.verify(network, now).ok());
+        // A holder could show somebody else's mandate, to lead us to a mediator of its choice.
+        let own = mandates.filter(|mandate| mandate.account == self.account);
+        own.max_by_key(|mandate| mandate.sequence).map(|mandate| mandate.mediator)
+    }
+
     pub(crate) fn nodes(&self) -> &[NodeId] {
         &self.nodes
     }
@@ -69,7 +78,17 @@ impl Holders {
         futures::stream::iter(asking).buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await
     }
 
-    /// All valid heads that the holders have, with how many have each.
+    /// Brings an undo to every holder; for each that took it, whether a release was pending there.
+    pub(crate) async fn undo(&self, undo: &Signed<Undo>) -> Vec<bool> {
+        let request = Request::Undo { undo: undo.clone() };
+        let answers = self.ask_all(&request, |answer| match answer {
+            Response::Undone { pending } => Some(pending),
+            _ => None,
+        });
+        answers.await.into_iter().map(|(_, pending)| pending).collect()
+    }
+
+    /// All valid heads that the holders have, as often as they have each.
     pub(crate) async fn heads(&self, head_key: fincrypt_protocol::HeadKey) -> Vec<Verified<Head>> {
         let request = Request::Heads { account: self.account };
         let answers = self.ask_all(&request, |answer| match answer {

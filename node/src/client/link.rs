@@ -7,7 +7,9 @@ use bytes::Bytes;
 use fincrypt_protocol::admission::{AnnouncedRole, role_key};
 use fincrypt_protocol::limits::ROLE_BUCKETS;
 use fincrypt_protocol::mediate::{Quote, Request, Response};
-use fincrypt_protocol::record::{Head, Keep, Mandate, MediatorRecord, Receipt, Registration, login_message};
+use fincrypt_protocol::record::{
+    Head, Keep, Mandate, MediatorRecord, Receipt, Registration, Release, login_message,
+};
 use fincrypt_protocol::{
     Frame, HeadHash, Manifest, NodeId, Nonce, Redundancy, Refusal, RunId, SegmentId, ShardIndex, Signature,
     Signed, SigningKey, Tag, UnixTime, domain,
@@ -217,6 +219,18 @@ impl Link {
     pub(crate) async fn keep(&self, keep: Signed<Keep>) -> Result<(), ClientError> {
         match self.ask(Request::Keep { keep }, Bytes::new()).await?.header {
             Response::Kept => Ok(()),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// Brings a release: how many nodes hold something, how many have heard it, and when the first
+    /// of them deletes.
+    pub(crate) async fn release(
+        &self,
+        release: Signed<Release>,
+    ) -> Result<(u32, u32, Option<UnixTime>), ClientError> {
+        match self.ask(Request::Release { release }, Bytes::new()).await?.header {
+            Response::Released { holders, heard, due } => Ok((holders, heard, due)),
             _ => Err(self.unexpected()),
         }
     }

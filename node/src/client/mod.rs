@@ -12,6 +12,7 @@ pub mod pipeline;
 pub mod progress;
 mod reader;
 mod recover;
+mod release;
 mod restore;
 mod run_journal;
 mod snapshots;
@@ -22,7 +23,8 @@ mod verify;
 
 pub use backup::{BackupReport, Skipped, backup};
 pub use error::ClientError;
-pub use recover::{RecoverReport, recover};
+pub use recover::{HeadInfo, RecoverReport, list_heads, recover};
+pub use release::{ReleaseReport, UndoReport, release_everything, undo_release};
 pub use restore::{RestoreOptions, RestoreReport, restore};
 pub use snapshots::{EntryInfo, SnapshotInfo, list_entries, list_snapshots};
 pub use status::{StatusReport, status};

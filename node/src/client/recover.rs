@@ -1,8 +1,8 @@
 //! A vault from its 24 words alone: accounts slot by slot, their holders from the DHT, the newest
 //! valid head, the catalog. No mediator takes part.
 
-use fincrypt_protocol::UnixTime;
 use fincrypt_protocol::limits::SLOT_GAP;
+use fincrypt_protocol::{Network, UnixTime};
 use fincrypt_storage::keyfile::VaultKeys;
 use fincrypt_storage::words::Words;
 use futures::StreamExt;
@@ -11,8 +11,9 @@ use zeroize::Zeroizing;
 
 use super::error::ClientError;
 use super::fetch::Fetcher;
-use super::head::OpenHead;
+use super::head::{OpenHead, heads_at};
 use super::holders::Holders;
+use super::snapshots::utc;
 use super::vault::{Home, Swarm, Vault};
 use crate::config::Config;
 
@@ -43,7 +44,28 @@ struct Restored {
 /// Slots looked for at once.
 const SLOTS_AT_ONCE: usize = 4;
 
-/// Finds the vault of `words` in the network and makes `home` its new home.
+/// One head that holders have.
+#[derive(Debug, Serialize)]
+pub struct HeadInfo {
+    /// The slot it is of.
+    pub slot: u32,
+    /// Its sequence.
+    pub sequence: u64,
+    /// Its hash, in hexadecimal.
+    pub hash: String,
+    /// When it was written, by its writer's clock, in seconds since 1970.
+    pub time: u64,
+    /// The same for people, in UTC.
+    #[serde(skip)]
+    pub when: String,
+    /// Segments of the catalog it refers to; a head without any lists no snapshot.
+    pub catalog_segments: usize,
+    /// Holders that have it.
+    pub holders: usize,
+}
+
+/// Finds the vault of `words` in the network and makes `home` its new home. Goes by the newest head,
+/// or by the one that `head` names: its sequence, or at least eight digits of its hash.
 ///
 /// # Errors
 /// [`ClientError`] if the home is taken or no valid head is found.
@@ -52,28 +74,54 @@ pub async fn recover(
     config: Config,
     words: &Words,
     password: &Zeroizing<String>,
+    head: Option<&str>,
 ) -> Result<RecoverReport, ClientError> {
     let keys = words.vault_keys();
     if home.keyfile().exists() {
         return Err(ClientError::VaultExists(home.path().to_owned()));
     }
     let swarm = Swarm::join(&config).await?;
-    let result = recover_in(&swarm, home, config, &keys, password).await;
+    let result = recover_in(&swarm, home, config, &keys, password, head).await;
     swarm.leave().await;
     result
 }
 
-async fn recover_in(
+/// The heads that holders of the vault of `words` have, the newest of each slot last.
+///
+/// # Errors
+/// [`ClientError`] if no holder is found.
+pub async fn list_heads(config: &Config, words: &Words) -> Result<Vec<HeadInfo>, ClientError> {
+    let keys = words.vault_keys();
+    let swarm = Swarm::join(config).await?;
+    let result = async {
+        let mut heads = Vec::new();
+        for (slot, holders) in find_accounts(&swarm, config.network, &keys).await? {
+            let found = heads_at(&keys.root, config.network, slot, &holders).await;
+            heads.extend(found.into_iter().map(|(open, holders)| HeadInfo {
+                slot,
+                sequence: open.head.sequence,
+                hash: open.hash().to_string(),
+                time: open.body.time.secs(),
+                when: utc(open.body.time.secs()),
+                catalog_segments: open.body.refs.len(),
+                holders,
+            }));
+        }
+        Ok(heads)
+    };
+    let result = result.await;
+    swarm.leave().await;
+    result
+}
+
+/// The accounts of a vault that have holders, slot by slot.
+pub(super) async fn find_accounts(
     swarm: &Swarm,
-    home: Home,
-    config: Config,
+    network: Network,
     keys: &VaultKeys,
-    password: &Zeroizing<String>,
-) -> Result<RecoverReport, ClientError> {
-    let network = config.network;
-    // Searched before anything is written, so that wrong words leave no trace.
+) -> Result<Vec<(u32, Holders)>, ClientError> {
     let mut accounts = Vec::new();
-    let (mut holders, mut empty, mut slot) = (0, 0, 0);
+    let (mut empty, mut slot) = (0, 0);
     while empty < SLOT_GAP {
         let slots: Vec<u32> = (slot..).take(SLOTS_AT_ONCE).collect();
         slot += u32::try_from(SLOTS_AT_ONCE).unwrap_or(1);
@@ -89,13 +137,63 @@ async fn recover_in(
                 empty += 1;
             } else {
                 empty = 0;
-                holders += found.nodes().len();
                 accounts.push((slot, found));
             }
         }
     }
-    if accounts.is_empty() {
-        return Err(ClientError::VaultNotFound(network));
+    if accounts.is_empty() { Err(ClientError::VaultNotFound(network)) } else { Ok(accounts) }
+}
+
+/// The head to go by, and the sequence of the newest one if that is another.
+type Chosen = Option<(OpenHead, Option<u64>)>;
+
+/// A slot in use.
+struct Account {
+    slot: u32,
+    holders: Holders,
+    chosen: Chosen,
+}
+
+fn choose(mut found: Vec<(OpenHead, usize)>, wanted: Option<&str>) -> Result<Chosen, ClientError> {
+    let Some(wanted) = wanted else { return Ok(found.pop().map(|(head, _)| (head, None))) };
+    let Some(newest) = found.last().map(|(head, _)| (head.head.sequence, head.hash())) else {
+        return Ok(None);
+    };
+    let named = |head: &OpenHead| {
+        wanted.parse() == Ok(head.head.sequence)
+            || (wanted.len() >= 8 && head.hash().to_string().starts_with(&wanted.to_lowercase()))
+    };
+    found.retain(|(head, _)| named(head));
+    match found.pop() {
+        Some(_) if !found.is_empty() => Err(ClientError::SeveralHeads(wanted.to_owned())),
+        Some((head, _)) => {
+            let other = head.hash() != newest.1;
+            Ok(Some((head, other.then_some(newest.0))))
+        }
+        None => Ok(None),
+    }
+}
+
+async fn recover_in(
+    swarm: &Swarm,
+    home: Home,
+    config: Config,
+    keys: &VaultKeys,
+    password: &Zeroizing<String>,
+    wanted: Option<&str>,
+) -> Result<RecoverReport, ClientError> {
+    // Searched before anything is written, so that wrong words leave no trace.
+    let mut accounts = Vec::new();
+    let mut holders = 0;
+    for (slot, found) in find_accounts(swarm, config.network, keys).await? {
+        let heads = heads_at(&keys.root, config.network, slot, &found).await;
+        holders += found.nodes().len();
+        accounts.push(Account { slot, holders: found, chosen: choose(heads, wanted)? });
+    }
+    if let Some(wanted) = wanted
+        && accounts.iter().all(|account| account.chosen.is_none())
+    {
+        return Err(ClientError::NoHead(wanted.to_owned()));
     }
 
     Vault::create(&home, keys, password)?;
@@ -129,20 +227,13 @@ async fn recover_in(
 async fn restore_state(
     swarm: &Swarm,
     vault: &Vault,
-    accounts: Vec<(u32, Holders)>,
+    accounts: Vec<Account>,
 ) -> Result<Restored, ClientError> {
     let network = vault.network();
     let mut restored = Restored::default();
-    for (slot, holders) in accounts {
-        let head = vault.best_head(slot, &holders).await;
-        let now = UnixTime::now();
-        let own = vault.keys.root.account(slot).account();
-        let mandates = holders.mandates.iter().filter_map(|mandate| mandate.verify(network, now).ok());
-        // A holder could show somebody else's mandate, to lead us to a mediator of its choice.
-        let mediator = mandates
-            .filter(|mandate| mandate.account == own)
-            .max_by_key(|mandate| mandate.sequence)
-            .map(|mandate| mandate.mediator);
+    for Account { slot, holders, chosen } in accounts {
+        let (head, passed_over) = chosen.map_or((None, None), |(head, newest)| (Some(head), newest));
+        let mediator = holders.mediator();
         let (account, registration) =
             (vault.keys.root.account(slot), vault.keys.registration(network, slot)?);
         let fetcher = Fetcher::new(swarm.net.clone(), None, account, registration, vault.keys.root.tag_key());
@@ -165,6 +256,8 @@ async fn restore_state(
         }
         if let Some(head) = head {
             vault.set_head(head.head.signed())?;
+            vault.set_releases(&head.body.releases)?;
+            vault.set_passed_over(passed_over)?;
             restored.head = Some(head);
         }
     }

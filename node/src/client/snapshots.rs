@@ -48,7 +48,7 @@ pub struct EntryInfo {
 }
 
 /// `YYYY-MM-DD hh:mm:ss` in UTC, by Howard Hinnant's civil-from-days.
-fn utc(secs: u64) -> String {
+pub(crate) fn utc(secs: u64) -> String {
     let (days, rest) = (secs / 86_400, secs % 86_400);
     let shifted = days + 719_468;
     let era = shifted / 146_097;
@@ -89,16 +89,23 @@ impl Vault {
     pub(crate) async fn read_from(&self, swarm: &Swarm, direct: bool) -> Result<Arc<Fetcher>, ClientError> {
         let link = if direct || self.mediator()?.is_none() { None } else { self.link(&swarm.net).await.ok() };
         let fetcher = self.fetcher(&swarm.net, link.clone())?;
+        if self.passed_over()?.is_some() {
+            // The person has chosen a head; newer ones do not count.
+            if let Some(head) = self.known_head()? {
+                self.follow(&fetcher, &head).await?;
+            }
+            return Ok(fetcher);
+        }
         match link {
             Some(link) => {
                 if let Some(head) = self.current_head(&link).await? {
-                    self.load_catalog(&fetcher, &head.body.refs).await?;
+                    self.follow(&fetcher, &head).await?;
                     self.set_head(head.head.signed())?;
                 }
             }
             None => {
                 if let Some(head) = self.newest_head_at_holders(&fetcher).await? {
-                    self.load_catalog(&fetcher, &head.body.refs).await?;
+                    self.follow(&fetcher, &head).await?;
                     self.set_head(head.head.signed())?;
                 }
             }

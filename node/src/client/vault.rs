@@ -267,6 +267,36 @@ impl Vault {
         self.set_fact("rebuilt", vec![rebuilt.into()])
     }
 
+    /// Hashes of the releases that the index takes into account.
+    pub(crate) fn releases(&self) -> Result<Vec<[u8; 32]>, ClientError> {
+        Ok(self.fact("releases")?.map(|bytes| bytes.as_chunks().0.to_vec()).unwrap_or_default())
+    }
+
+    pub(crate) fn set_releases(&self, releases: &[[u8; 32]]) -> Result<(), ClientError> {
+        self.set_fact("releases", releases.concat())
+    }
+
+    /// The highest sequence of the heads that were passed over, in a vault that was recovered from an
+    /// older one and has not written a head since.
+    pub(crate) fn passed_over(&self) -> Result<Option<u64>, ClientError> {
+        let bytes = self.fact("passed_over")?.and_then(|bytes| bytes.as_slice().try_into().ok());
+        Ok(bytes.map(u64::from_le_bytes))
+    }
+
+    pub(crate) fn set_passed_over(&self, sequence: Option<u64>) -> Result<(), ClientError> {
+        let bytes = sequence.map(|sequence| sequence.to_le_bytes().to_vec());
+        self.set_fact("passed_over", bytes.unwrap_or_default())
+    }
+
+    /// The next release's sequence: the time, or more if the last one's was not less.
+    pub(crate) fn next_release_sequence(&self) -> Result<u64, ClientError> {
+        let last = self.fact("release_sequence")?.and_then(|bytes| bytes.as_slice().try_into().ok());
+        let last = last.map_or(0, u64::from_le_bytes);
+        let next = UnixTime::now().secs().max(last.saturating_add(1));
+        self.set_fact("release_sequence", next.to_le_bytes().to_vec())?;
+        Ok(next)
+    }
+
     pub(crate) fn registration(&self) -> Result<Signed<Registration>, ClientError> {
         Ok(self.keys.registration(self.network(), self.slot()?)?)
     }

@@ -54,6 +54,14 @@ impl MediatorRole {
                 self.keep(self.account(from)?, &keep).await?;
                 bare(Response::Kept)
             }
+            Ask::Release { release } => {
+                let (holders, heard, due) = self.release(self.account(from)?, &release).await?;
+                bare(Response::Released { holders, heard, due })
+            }
+            Ask::Undo { undo } => {
+                self.undo(&undo).await?;
+                bare(Response::Undone)
+            }
             Ask::Get { segment, index } => self.get(self.account(from)?, segment, index).await,
             Ask::Locate { segments } => self.locate(self.account(from)?, segments).await,
             Ask::HeadGet => {
@@ -137,7 +145,10 @@ impl MediatorRole {
         if !self.open.adopt(from, account, id) {
             let known = self.records.find(account, id).await?;
             let record = match known {
-                Some(record) if record.manifest == manifest && record.tag == tag => (*record).clone(),
+                Some(record) if record.manifest == manifest && record.tag == tag => {
+                    let record = (*record).clone();
+                    if self.releases.due(&account, &id)?.is_some() { record.released() } else { record }
+                }
                 Some(_) => return Err(Refusal::Conflict),
                 None => {
                     let record = self.assign(run, manifest, tag).await?;
@@ -206,6 +217,9 @@ impl MediatorRole {
     async fn commit(self: Arc<Self>, account: AccountId, segment: SegmentId) -> Answer<Response> {
         let Some(open) = self.open.get(account, segment) else {
             let record = self.records.find(account, segment).await?.ok_or(Refusal::UnknownSegment)?;
+            if self.releases.due(&account, &segment)?.is_some() {
+                return Err(Refusal::UnknownSegment);
+            }
             // Without its receipts it was open when this mediator ended: to be announced again.
             return Self::receipts(&record).map_err(|_| Refusal::UnknownSegment);
         };
@@ -215,8 +229,16 @@ impl MediatorRole {
             other => other?,
         }
         let record = open.record();
-        let (records, stored) = (self.records.clone(), record.clone());
-        blocking(move || records.put_segment(&account, &stored)).await?;
+        let (role, stored) = (Arc::clone(&self), record.clone());
+        let introduced = blocking(move || {
+            let new = role.records.put_segment(&account, &stored)?;
+            role.releases.want(&account, &segment)?;
+            role.introduce(&account, &new)?;
+            Ok(!new.is_empty())
+        });
+        if introduced.await? {
+            self.deliver_soon(account);
+        }
         let answer = Self::receipts(&record)?;
         self.open.close(account, segment);
         tokio::spawn(Arc::clone(&self).share_holders(open));

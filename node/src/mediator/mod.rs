@@ -4,6 +4,7 @@ mod directory;
 mod encoders;
 mod handle;
 mod heads;
+mod notices;
 mod open;
 mod placement;
 mod records;
@@ -24,8 +25,10 @@ use crate::accounts::Accounts;
 use crate::engine::{MediateInbound, Net, Sessions, encode_all};
 use crate::serve::serve;
 
+use crate::releases::{self, Releases};
 use directory::Directory;
 use encoders::Encoders;
+use notices::Notices;
 use open::OpenSegments;
 use records::Records;
 
@@ -36,6 +39,8 @@ pub struct MediatorTerms {
     pub fee_permille: u16,
     /// Redundancy it never goes under.
     pub floor: Redundancy,
+    /// How long it remembers where released segments are.
+    pub release_delay: Duration,
 }
 
 /// The role's parts.
@@ -52,8 +57,10 @@ pub struct MediatorRole {
     parity_turns: Semaphore,
     /// Held while a head is compared and swapped.
     swapping: Mutex<()>,
-    /// Where the last round of undelivered keeps ended.
-    keep_cursor: Mutex<Option<Vec<u8>>>,
+    releases: Releases,
+    notices: Notices,
+    /// Where the last round of undelivered notices ended.
+    notice_cursor: Mutex<Option<Vec<u8>>>,
     key: SigningKey,
     terms: MediatorTerms,
 }
@@ -76,8 +83,10 @@ const RECORD_REFRESH: Duration = Duration::from_secs(30 * 60);
 const RECORD_RETRY: Duration = Duration::from_millis(500);
 /// Segments whose parity is in memory at once, 15 MiB at most each; four clients have no more open.
 const PARITY_AT_ONCE: usize = 8;
-/// Between rounds of unfinished work: keeps that a holder has not heard of, abandoned segments.
+/// Between rounds of unfinished work: notices that a holder has not heard of, abandoned segments.
 const CHORES: Duration = Duration::from_secs(10);
+/// Between looks for released segments to forget, at most.
+const FORGET: Duration = Duration::from_secs(3600);
 
 impl MediatorRole {
     /// Puts the role together over an open state.
@@ -93,12 +102,14 @@ impl MediatorRole {
         Self {
             directory: Directory::open(net.clone(), state.clone()),
             accounts: Accounts::new(state.clone(), network),
-            records: Records::new(state, network),
+            records: Records::new(state.clone()),
+            releases: Releases::new(state.clone(), releases::AT_MEDIATOR, terms.release_delay),
+            notices: Notices::new(state),
             open: OpenSegments::default(),
             encoders: Arc::default(),
             parity_turns: Semaphore::new(PARITY_AT_ONCE),
             swapping: Mutex::default(),
-            keep_cursor: Mutex::default(),
+            notice_cursor: Mutex::default(),
             net,
             network,
             sessions,
@@ -185,12 +196,21 @@ impl MediatorRole {
 
     async fn chores(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let mut tick = tokio::time::interval(CHORES);
+        let mut forget = tokio::time::Instant::now();
         loop {
             tokio::select! {
                 _ = stop.changed() => return,
                 _ = tick.tick() => {
                     self.open.drop_abandoned(|owner| self.sessions.account(owner).is_some());
-                    self.deliver_keeps().await;
+                    self.deliver_round().await;
+                    if forget <= tokio::time::Instant::now() {
+                        let role = Arc::clone(&self);
+                        let work = move || role.releases.carry_out(UnixTime::now(), &role.records);
+                        let done = tokio::task::spawn_blocking(work).await;
+                        let next = done.ok().and_then(Result::ok).and_then(|done| done.next);
+                        let pause = next.map_or(FORGET, |next| next.since(UnixTime::now()).min(FORGET));
+                        forget = tokio::time::Instant::now() + pause;
+                    }
                 }
             }
         }

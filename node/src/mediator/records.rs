@@ -3,15 +3,16 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fincrypt_protocol::record::{Head, Keep, Receipt};
+use fincrypt_protocol::record::{Head, Receipt};
 use fincrypt_protocol::{
-    AccountId, Manifest, Network, NodeId, Refusal, RunId, SegmentId, ShardIndex, Signed, Tag, UnixTime, cbor,
+    AccountId, Manifest, NodeId, Refusal, RunId, SegmentId, ShardIndex, Signed, Tag, cbor,
 };
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
 use fincrypt_storage::state::State;
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::failed;
+use crate::releases::Holdings;
 use crate::serve::blocking;
 
 /// `account ‖ segment` → [`SegmentRecord`].
@@ -20,11 +21,11 @@ const SEGMENTS: Tree = Tree("segments");
 const HEADS: Tree = Tree("mediated_heads");
 /// `account ‖ node` → nothing: the nodes that hold something for the account.
 const HOLDERS: Tree = Tree("account_holders");
-/// `account ‖ run ‖ node` → the owner's statement, until the node has heard it.
-const PENDING_KEEPS: Tree = Tree("pending_keeps");
 
 /// The most bytes of a segment's record: a manifest and 30 receipts.
 const MAX_RECORD: usize = 64 << 10;
+/// Records looked through at once.
+const PAGE: usize = 256;
 
 /// Where one shard went.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,16 +56,15 @@ impl SegmentRecord {
         })
     }
 
+    /// The same segment, of which nothing counts as kept: its keepers were told to delete it.
+    pub(crate) fn released(mut self) -> Self {
+        self.slots.iter_mut().for_each(|slot| slot.receipt = None);
+        self
+    }
+
     pub(crate) fn receipts(&self) -> impl Iterator<Item = &Signed<Receipt>> {
         self.slots.iter().filter_map(|slot| slot.receipt.as_ref())
     }
-}
-
-/// A keep that a holder has not heard of yet.
-pub(crate) struct PendingKeep {
-    pub(crate) key: Vec<u8>,
-    pub(crate) node: NodeId,
-    pub(crate) keep: Signed<Keep>,
 }
 
 /// Decoded segments kept in memory, at about 8 KiB each. A restore asks for each of a segment's
@@ -98,7 +98,6 @@ impl Cache {
 #[derive(Clone)]
 pub(crate) struct Records {
     state: State,
-    network: Network,
     cache: Arc<Mutex<Cache>>,
 }
 
@@ -107,8 +106,8 @@ fn at(account: &AccountId, rest: &[u8]) -> Vec<u8> {
 }
 
 impl Records {
-    pub(crate) fn new(state: State, network: Network) -> Self {
-        Self { state, network, cache: Arc::default() }
+    pub(crate) fn new(state: State) -> Self {
+        Self { state, cache: Arc::default() }
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache> {
@@ -164,8 +163,22 @@ impl Records {
         bytes.map(|bytes| cbor::decode(&bytes, MAX_RECORD).map_err(|error| failed(&error))).transpose()
     }
 
-    /// Remembers a segment, and that its keepers hold something for the account.
-    pub(crate) fn put_segment(&self, account: &AccountId, record: &SegmentRecord) -> Result<(), Refusal> {
+    /// Drops a written record from memory: of two writers, the cache cannot know the later.
+    fn forget(&self, account: AccountId, segment: SegmentId) {
+        let mut cache = self.cache();
+        cache.writes += 1;
+        cache.records.remove(&(account, segment));
+        cache.order.retain(|key| *key != (account, segment));
+    }
+
+    /// Remembers a segment, and that its keepers hold something for the account; the nodes that held
+    /// nothing for it before.
+    pub(crate) fn put_segment(
+        &self,
+        account: &AccountId,
+        record: &SegmentRecord,
+    ) -> Result<Vec<NodeId>, Refusal> {
+        let mut new = Vec::new();
         let mut batch = Batch::default();
         let bytes = cbor::encode(record).map_err(|error| failed(&error))?;
         let id = record.manifest.id();
@@ -174,15 +187,12 @@ impl Records {
             let key = at(account, node.as_bytes());
             if self.state.get(HOLDERS, &key).map_err(|error| failed(&error))?.is_none() {
                 batch.put(HOLDERS, key, Vec::new());
+                new.push(node);
             }
         }
-        let done = self.state.commit(&batch).map_err(|error| failed(&error));
-        let mut cache = self.cache();
-        cache.writes += 1;
-        // Read again when it is next asked for: of two writers, the cache cannot know the later.
-        cache.records.remove(&(*account, id));
-        cache.order.retain(|key| *key != (*account, id));
-        done
+        self.state.commit(&batch).map_err(|error| failed(&error))?;
+        self.forget(*account, id);
+        Ok(new)
     }
 
     /// Nodes that hold something for the account, at most `most`.
@@ -204,46 +214,31 @@ impl Records {
         batch.put(HEADS, *account.as_bytes(), head.to_bytes().map_err(|error| failed(&error))?);
         self.state.commit(&batch).map_err(|error| failed(&error))
     }
+}
 
-    /// Remembers, durably, that all these nodes must hear of a keep.
-    pub(crate) fn put_keep(
-        &self,
-        keep: &Signed<Keep>,
-        account: &AccountId,
-        run: &RunId,
-        nodes: &[NodeId],
-    ) -> Result<(), Refusal> {
-        let mut batch = Batch::default();
-        let bytes = keep.to_bytes().map_err(|error| failed(&error))?;
-        for node in nodes {
-            let key = [account.as_bytes().as_slice(), run.as_bytes(), node.as_bytes()].concat();
-            batch.put(PENDING_KEEPS, key, bytes.clone());
-        }
-        self.state.commit(&batch).map_err(|error| failed(&error))
+/// What a mediator forgets when a release is due: its records, as storage deletes the shards.
+impl Holdings for Records {
+    fn holds(&self, account: &AccountId, segment: &SegmentId) -> Result<bool, Refusal> {
+        Ok(self.segment(account, segment)?.is_some())
     }
 
-    /// Keeps still to be told, at most `most`, after the key `after`.
-    pub(crate) fn pending_keeps(
-        &self,
-        after: Option<&[u8]>,
-        most: usize,
-    ) -> Result<Vec<PendingKeep>, Refusal> {
-        let entries = self.state.scan(PENDING_KEEPS, &[], after, most).map_err(|error| failed(&error))?;
-        let pending = entries.into_iter().filter_map(|(key, value)| {
-            let node = NodeId::from_bytes(key.get(48..80)?.try_into().ok()?);
-            let keep = Signed::<Keep>::from_bytes(&value).ok()?;
-            keep.verify(self.network, UnixTime::now()).ok()?;
-            Some(PendingKeep { key, node, keep })
-        });
-        Ok(pending.collect())
+    fn segments(&self, account: &AccountId, after: Option<&SegmentId>) -> Result<Vec<SegmentId>, Refusal> {
+        let after = after.map(|segment| at(account, segment.as_bytes()));
+        let entries = self.state.scan(SEGMENTS, account.as_bytes(), after.as_deref(), PAGE);
+        let id = |key: &[u8]| key.get(32..64)?.try_into().ok().map(SegmentId::from_bytes);
+        Ok(entries.map_err(|error| failed(&error))?.iter().filter_map(|(key, _)| id(key)).collect())
     }
 
-    pub(crate) fn keep_told(&self, keys: Vec<Vec<u8>>) -> Result<(), Refusal> {
+    fn remove(&self, account: &AccountId, segment: &SegmentId) -> Result<u64, Refusal> {
         let mut batch = Batch::default();
-        for key in keys {
-            batch.remove(PENDING_KEEPS, key);
-        }
-        if batch.is_empty() { Ok(()) } else { self.state.commit(&batch).map_err(|error| failed(&error)) }
+        batch.remove(SEGMENTS, at(account, segment.as_bytes()));
+        self.state.commit(&batch).map_err(|error| failed(&error))?;
+        self.forget(*account, *segment);
+        Ok(0)
+    }
+
+    fn settle(&self) -> Result<(), Refusal> {
+        Ok(())
     }
 }
 
@@ -264,7 +259,7 @@ mod tests {
     async fn a_record_is_read_once_until_it_is_written_again() {
         let dir = tempfile::tempdir().expect("a folder");
         let (state, _) = State::open(dir.path()).expect("opens");
-        let records = Records::new(state.clone(), Network::Local);
+        let records = Records::new(state.clone());
         let (account, id) = (AccountId::from_bytes([5; 32]), record(1).manifest.id());
         let sequence = async || {
             let found = records.find(account, id).await.expect("no failure");

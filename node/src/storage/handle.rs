@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fincrypt_protocol::admission::holders_key;
 use fincrypt_protocol::limits::{MAX_HOLDER_LISTS, MAX_LIST, MAX_LOCATE};
-use fincrypt_protocol::record::{Head, HolderList, Keep, Receipt, Registration};
+use fincrypt_protocol::record::{Head, HolderList, Keep, Receipt, Registration, Release, Undo};
 use fincrypt_protocol::shard::{HeldSegment, Placement, Request as Ask, Response};
 use fincrypt_protocol::{
     AccountId, Body, NodeId, Refusal, SegmentId, ShardIndex, Signature, Signed, UnixTime, Verified,
@@ -20,7 +20,7 @@ use crate::serve::{Answer, Request, blocking};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-fn refuse_store(error: &StoreError) -> Refusal {
+pub(super) fn refuse_store(error: &StoreError) -> Refusal {
     match error {
         StoreError::Full { .. } => Refusal::Full,
         StoreError::Conflict => Refusal::Conflict,
@@ -56,6 +56,8 @@ impl StorageRole {
             }
             Ask::Holders { lists } => blocking(move || self.holders(from, &lists)).await,
             Ask::Keep { keep } => blocking(move || self.keep(&keep)).await,
+            Ask::Release { release } => blocking(move || self.release(from, &release)).await,
+            Ask::Undo { undo } => blocking(move || self.undo(&undo)).await,
             Ask::HeadPut { registration, head } => {
                 blocking(move || self.put_head(from, &registration, &head)).await
             }
@@ -148,6 +150,8 @@ impl StorageRole {
             self.admitted.remember(registration, mandate.clone());
         }
         let hash = mandate.signed().mandate_hash();
+        // Before the shard is looked for: it is spared now, or gone already and stored anew.
+        self.releases.want(&account, &segment)?;
         let meta =
             ShardMeta { account, manifest, index, tag, run, mandate: mandate.signed().clone(), stored: now };
         self.store.put(&checked, &meta).map_err(|error| refuse_store(&error))?;
@@ -242,6 +246,27 @@ impl StorageRole {
         }
         self.accounts.keep(&keep)?;
         bare(Response::Done)
+    }
+
+    /// The owner's signature alone does not suffice: who brings a release must be the owner, or a
+    /// mediator that has the account's mandate.
+    fn release(&self, from: NodeId, release: &Signed<Release>) -> Answer<Response> {
+        let release = self.verify(release)?;
+        self.authorize(from, &release.account, Right::Write)?;
+        if self.accounts.registration(&release.account)?.is_none() {
+            return Err(Refusal::NotHeld);
+        }
+        let due = self.releases.release(&release, UnixTime::now(), self)?;
+        self.released.notify_one();
+        bare(Response::Released { due })
+    }
+
+    /// The guard's signature suffices, whoever brings it.
+    fn undo(&self, undo: &Signed<Undo>) -> Answer<Response> {
+        let undo = self.verify(undo)?;
+        let known = self.accounts.registration(&undo.account)?.ok_or(Refusal::NotHeld)?;
+        let pending = self.releases.undo(&undo, &known.guard_key, UnixTime::now())?;
+        bare(Response::Undone { pending })
     }
 
     fn put_head(

@@ -24,18 +24,21 @@ struct Kept {
 }
 
 /// Which head to give up when there are too many: one older than 30 days, else the one whose
-/// neighbours in time are closest to each other. `arrivals` is in order, the newest last, which
-/// always stays.
-fn dispensable(arrivals: &[UnixTime], now: UnixTime) -> Option<usize> {
-    if arrivals.len() <= MAX_HEADS_KEPT {
+/// neighbours in time are closest to each other. `heads` are arrivals and sequences, in the order of
+/// arrival, whatever the sequences: else heads of low sequences, written late, would push out good
+/// ones. The last to arrive and the one of the highest sequence always stay.
+fn dispensable(heads: &[(UnixTime, u64)], now: UnixTime) -> Option<usize> {
+    if heads.len() <= MAX_HEADS_KEPT {
         return None;
     }
-    let inner = &arrivals[..arrivals.len() - 1];
-    if let Some(old) = inner.iter().position(|arrived| now.since(*arrived) > SPREAD) {
+    let highest = heads.iter().map(|(_, sequence)| *sequence).max();
+    let spare = |at: &usize| Some(heads[*at].1) != highest;
+    let inner = 0..heads.len() - 1;
+    if let Some(old) = inner.clone().filter(spare).find(|at| now.since(heads[*at].0) > SPREAD) {
         return Some(old);
     }
-    let gap = |at: usize| arrivals[at + 1].since(arrivals[at - 1]);
-    (1..inner.len()).min_by_key(|at| gap(*at)).or(Some(0))
+    let gap = |at: usize| heads[at + 1].0.since(heads[at - 1].0);
+    inner.clone().skip(1).filter(spare).min_by_key(|at| gap(*at)).or_else(|| inner.clone().find(spare))
 }
 
 impl Accounts {
@@ -92,9 +95,9 @@ impl Accounts {
         let mut batch = Batch::default();
         batch.put(HEADS, key.clone(), value);
         kept.push(Kept { key, sequence: head.sequence, arrived: now, head: head.signed().clone() });
-        kept.sort_by(|a, b| a.key.cmp(&b.key));
-        let arrivals: Vec<_> = kept.iter().map(|kept| kept.arrived).collect();
-        if let Some(at) = dispensable(&arrivals, now) {
+        kept.sort_by_key(|kept| (kept.arrived, kept.sequence));
+        let heads: Vec<_> = kept.iter().map(|kept| (kept.arrived, kept.sequence)).collect();
+        if let Some(at) = dispensable(&heads, now) {
             batch.remove(HEADS, kept.swap_remove(at).key);
         }
         self.commit(&batch)
@@ -109,25 +112,45 @@ mod tests {
         UnixTime::from_secs(1_000_000 + hours * 3600)
     }
 
-    #[test]
-    fn a_burst_of_heads_leaves_the_older_ones_in_place() {
-        let mut arrivals: Vec<_> = (0..4).map(|day| at(day * 24)).collect();
-        for minute in 0..100_u64 {
-            arrivals.push(UnixTime::from_secs(at(96).secs() + minute * 60));
-            if let Some(out) = dispensable(&arrivals, at(98)) {
-                arrivals.remove(out);
+    /// Heads of four days, each the next in sequence.
+    fn good() -> Vec<(UnixTime, u64)> {
+        (0..4).map(|day| (at(day * 24), 10 + day)).collect()
+    }
+
+    /// Adds a burst of heads after these, and gives up what is too many.
+    fn burst(heads: &mut Vec<(UnixTime, u64)>, sequence: impl Fn(u64) -> u64) {
+        for minute in 0..100 {
+            heads.push((UnixTime::from_secs(at(96).secs() + minute * 60), sequence(minute)));
+            heads.sort();
+            if let Some(out) = dispensable(heads, at(98)) {
+                heads.remove(out);
             }
-        }
-        assert_eq!(arrivals.len(), MAX_HEADS_KEPT);
-        for day in 0..4 {
-            assert!(arrivals.contains(&at(day * 24)), "day {day}");
         }
     }
 
     #[test]
+    fn a_burst_of_heads_leaves_the_older_ones_in_place() {
+        let mut heads = good();
+        burst(&mut heads, |minute| 14 + minute);
+        assert_eq!(heads.len(), MAX_HEADS_KEPT);
+        assert!(good().iter().all(|head| heads.contains(head)), "{heads:?}");
+        assert!(heads.contains(&(UnixTime::from_secs(at(96).secs() + 99 * 60), 113)), "the newest stays");
+    }
+
+    #[test]
+    fn a_burst_of_low_sequences_leaves_the_good_heads_in_place() {
+        let mut heads = good();
+        burst(&mut heads, |minute| minute % 12);
+        assert!(good().iter().all(|head| heads.contains(head)), "{heads:?}");
+    }
+
+    #[test]
     fn the_newest_head_always_stays() {
-        let arrivals: Vec<_> = (0..9).map(at).collect();
-        assert!(dispensable(&arrivals, at(9)).is_some_and(|out| out < 8));
-        assert_eq!(dispensable(&arrivals[..8], at(9)), None);
+        let heads: Vec<_> = (0..9).map(|hour| (at(hour), hour)).collect();
+        assert!(dispensable(&heads, at(9)).is_some_and(|out| out < 8));
+        assert_eq!(dispensable(&heads[..8], at(9)), None);
+        // Even if it arrived first, and long ago.
+        let heads: Vec<_> = (0..9).map(|hour| (at(hour), 100 - hour)).collect();
+        assert!(dispensable(&heads, at(9 + 31 * 24)).is_some_and(|out| out > 0));
     }
 }

@@ -5,17 +5,21 @@ mod handle;
 mod heads;
 mod offer;
 mod positions;
+mod sweep;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::{Network, SigningKey};
 use fincrypt_storage::shards::ShardStore;
 use fincrypt_storage::state::State;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
 
 use crate::accounts::Accounts;
 use crate::engine::{Net, Sessions, ShardInbound};
+use crate::releases::{self, Releases};
 use crate::serve::serve;
 use admitted::Admitted;
 use positions::Positions;
@@ -31,6 +35,8 @@ pub struct StorageTerms {
     pub grace_days: u16,
     /// Days a contract bills at least.
     pub minimum_days: u16,
+    /// How long a release waits before it is carried out.
+    pub release_delay: Duration,
 }
 
 /// The role's parts.
@@ -44,6 +50,9 @@ pub struct StorageRole {
     pub(crate) key: SigningKey,
     pub(crate) terms: StorageTerms,
     positions: Positions,
+    pub(crate) releases: Releases,
+    /// Told of every release, so that the sweep comes in time for it.
+    pub(crate) released: Notify,
 }
 
 impl StorageRole {
@@ -58,20 +67,23 @@ impl StorageRole {
         terms: StorageTerms,
     ) -> Self {
         let network = net.network();
+        let releases = Releases::new(state.clone(), releases::AT_STORAGE, terms.release_delay);
         let (accounts, admitted) = (Accounts::new(state, network), Admitted::default());
-        let positions = Positions::default();
-        Self { net, network, sessions, store, accounts, admitted, key, terms, positions }
+        let (positions, released) = (Positions::default(), Notify::new());
+        Self { net, network, sessions, store, accounts, admitted, key, terms, positions, releases, released }
     }
 
     /// Serves until the inbox closes. `stop` ends the background work.
     pub async fn run(self, inbox: mpsc::Receiver<ShardInbound>, stop: watch::Receiver<bool>) {
         let role = Arc::new(self);
-        let background = tokio::spawn(Arc::clone(&role).advertise(stop));
+        let mut background = JoinSet::new();
+        background.spawn(Arc::clone(&role).advertise(stop.clone()));
+        background.spawn(Arc::clone(&role).sweep(stop));
         serve(inbox, move |request| {
             let role = Arc::clone(&role);
             async move { role.handle(request).await }
         })
         .await;
-        background.abort();
+        background.shutdown().await;
     }
 }

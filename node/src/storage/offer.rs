@@ -1,10 +1,9 @@
-//! Background work: advertising, announcing in the DHT, sweeping what was never kept.
+//! Background work: advertising, announcing in the DHT.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use fincrypt_protocol::admission::{AnnouncedRole, holders_key, role_bucket, role_key};
-use fincrypt_protocol::limits::LAPSE_SECONDS;
 use fincrypt_protocol::record::{PayoutKind, StorageOffer};
 use fincrypt_protocol::{RecordError, Signed, UnixTime};
 use tokio::sync::watch;
@@ -18,8 +17,6 @@ const OFFER_LIFE: Duration = Duration::from_secs(24 * 3600);
 const OFFER_REFRESH: Duration = Duration::from_secs(6 * 3600);
 /// Between tries until there is anyone to tell.
 const OFFER_RETRY: Duration = Duration::from_millis(500);
-/// Between sweeps for shards of runs that were never kept.
-const SWEEP: Duration = Duration::from_secs(3600);
 
 impl StorageRole {
     /// The node's offer as of now, signed. The sequence is the time, so that it grows over restarts.
@@ -52,30 +49,15 @@ impl StorageRole {
         }
     }
 
-    async fn sweep(self: &Arc<Self>) {
-        let role = Arc::clone(self);
-        let swept = tokio::task::spawn_blocking(move || {
-            let kept = |account: &_, run: &_| role.accounts.is_kept(account, run);
-            role.store.lapse(UnixTime::now(), Duration::from_secs(LAPSE_SECONDS), &kept)
-        });
-        match swept.await {
-            Ok(Ok(0)) | Err(_) => {}
-            Ok(Ok(freed)) => tracing::info!(freed, "shards of runs that were never kept have lapsed"),
-            Ok(Err(error)) => tracing::error!(%error, "the sweep for lapsed shards failed"),
-        }
-    }
-
     pub(super) async fn advertise(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         tokio::select! {
             _ = stop.changed() => return,
             () = self.announce() => {}
         }
-        let mut sweep = tokio::time::interval(SWEEP);
         let mut next_offer = tokio::time::Instant::now();
         loop {
             tokio::select! {
                 _ = stop.changed() => return,
-                _ = sweep.tick() => self.sweep().await,
                 () = tokio::time::sleep_until(next_offer) => {
                     let heard = match self.offer().await.and_then(|offer| offer.to_bytes()) {
                         Ok(bytes) => self.net.publish(bytes).await,

@@ -6,6 +6,7 @@
 mod file;
 mod index;
 mod reconcile;
+mod remove;
 mod store;
 
 pub use file::{CheckedShard, ShardMeta, WrongShard};

@@ -155,7 +155,7 @@ impl ShardStore {
         &self.0.table
     }
 
-    fn folder(&self, first: u8) -> PathBuf {
+    pub(super) fn folder(&self, first: u8) -> PathBuf {
         self.0.dir.join(format!("{first:02x}"))
     }
 

@@ -163,6 +163,24 @@ fn shards_of_runs_never_kept_lapse_and_others_stay() {
 }
 
 #[test]
+fn a_removed_segment_gives_back_exactly_what_it_took() {
+    let setup = Setup::new();
+    let (store, _) = setup.open(1 << 30);
+    for seed in 1..4 {
+        put(&store, seed).expect("stored");
+    }
+    let (gone, before) = (meta(2), store.used());
+    let freed = store.remove_segment(&gone.account, &gone.manifest.id()).expect("removed");
+    store.sync_folders().expect("synced");
+    assert!(freed > LENGTH as u64);
+    assert_eq!((store.used(), setup.on_disk()), (before - freed, before - freed));
+    assert!(!store.holds(&gone.account, &gone.manifest.id()).expect("reads"));
+    assert!(store.holds(&gone.account, &meta(1).manifest.id()).expect("reads"));
+    assert_eq!((get(&store, 2), get(&store, 3)), (None, Some(shard(3))));
+    assert_eq!(store.remove_segment(&gone.account, &gone.manifest.id()).expect("nothing to do"), 0);
+}
+
+#[test]
 fn a_cut_file_is_named_damaged() {
     let setup = Setup::new();
     let (store, _) = setup.open(1 << 30);

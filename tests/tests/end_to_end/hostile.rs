@@ -24,7 +24,7 @@ use fincrypt_storage::state::State;
 use fincrypt_storage::words::Words;
 use tokio::sync::{mpsc, watch};
 
-const NETWORK: Network = Network::Local;
+pub(super) const NETWORK: Network = Network::Local;
 const LENGTH: usize = 4096;
 
 /// A swarm handle of its own, as any machine has.
@@ -42,17 +42,23 @@ pub(crate) async fn machine(
     (net, sessions, bound, identity.signing)
 }
 
-struct Stage {
+pub(super) struct Stage {
     _dir: tempfile::TempDir,
     _stop: watch::Sender<bool>,
     address: libp2p::Multiaddr,
     node: NodeId,
     /// The mediator's own connection.
-    mediator: Net,
+    pub(super) mediator: Net,
+    pub(super) words: Words,
     keys: VaultKeys,
 }
 
 async fn stage(capacity: u64) -> Stage {
+    stage_with(capacity, Duration::from_secs(3600)).await
+}
+
+/// A storage node at which releases wait for `release_delay`.
+pub(super) async fn stage_with(capacity: u64, release_delay: Duration) -> Stage {
     let dir = tempfile::tempdir().expect("a folder");
     let (state, _) = State::open(&dir.path().join("state")).expect("opens");
     let (store, _) = ShardStore::open(&dir.path().join("shards"), state.clone(), capacity).expect("opens");
@@ -60,27 +66,33 @@ async fn stage(capacity: u64) -> Stage {
     let inboxes = Inboxes { shard: Some(inbox), ..Inboxes::default() };
     let (net, sessions, bound, key) = machine(Roles::new([Role::Storage]), true, inboxes).await;
     let node = net.own();
-    let terms =
-        StorageTerms { price: Price::FREE, egress_price: Price::FREE, grace_days: 90, minimum_days: 30 };
+    let terms = StorageTerms {
+        price: Price::FREE,
+        egress_price: Price::FREE,
+        grace_days: 90,
+        minimum_days: 30,
+        release_delay,
+    };
     let (stop, stopping) = watch::channel(false);
     tokio::spawn(StorageRole::new(net, sessions, store, state, key, terms).run(requests, stopping));
     let (mediator, ..) = machine(Roles::new([Role::Mediator]), false, Inboxes::default()).await;
     let address = bound.first().expect("bound").clone();
     assert_eq!(mediator.join(address.clone()).await.expect("joins"), node);
-    let keys = Words::generate().expect("words").vault_keys();
-    Stage { _dir: dir, _stop: stop, address, node, mediator, keys }
+    let words = Words::generate().expect("words");
+    let keys = words.vault_keys();
+    Stage { _dir: dir, _stop: stop, address, node, mediator, words, keys }
 }
 
-fn payload(seed: u8) -> Bytes {
+pub(super) fn payload(seed: u8) -> Bytes {
     Bytes::from(vec![seed; LENGTH])
 }
 
 impl Stage {
-    fn account(&self) -> SigningKey {
+    pub(super) fn account(&self) -> SigningKey {
         self.keys.root.account(0)
     }
 
-    fn registration(&self) -> Signed<Registration> {
+    pub(super) fn registration(&self) -> Signed<Registration> {
         self.keys.registration(NETWORK, 0).expect("seals")
     }
 
@@ -109,7 +121,7 @@ impl Stage {
         self.mandate_of(self.mediator.own(), 1, UnixTime::now().plus(Duration::from_secs(3600)), 1 << 40)
     }
 
-    fn placement(&self, seed: u8) -> Placement {
+    pub(super) fn placement(&self, seed: u8) -> Placement {
         let ids = vec![shard_id(&payload(seed)), ShardId::from_bytes([seed; 32])];
         let manifest =
             Manifest::new(Code::new(1, 1).expect("valid"), ShardLen::new(LENGTH as u32).expect("valid"), ids);
@@ -124,7 +136,7 @@ impl Stage {
         }
     }
 
-    fn segment(&self, seed: u8) -> SegmentId {
+    pub(super) fn segment(&self, seed: u8) -> SegmentId {
         self.placement(seed).manifest.id()
     }
 
@@ -141,31 +153,39 @@ impl Stage {
         }
     }
 
-    async fn put(&self, placement: Placement, payload: Bytes) -> Result<(), Refusal> {
+    pub(super) async fn put(&self, placement: Placement, payload: Bytes) -> Result<(), Refusal> {
         self.put_from(&self.mediator, placement, payload).await
     }
 
-    async fn ask(&self, net: &Net, request: Request) -> Result<Response, Refusal> {
+    pub(super) async fn ask(&self, net: &Net, request: Request) -> Result<Response, Refusal> {
         match net.shard(self.node, Frame::bare(request)).await {
             Ok(frame) => Ok(frame.header),
             Err(error) => Err(error.refusal().unwrap_or_else(|| panic!("no refusal: {error}"))),
         }
     }
 
-    async fn stranger(&self) -> Net {
+    pub(super) async fn stranger(&self) -> Net {
         let (net, ..) = machine(Roles::new([Role::Client]), false, Inboxes::default()).await;
         net.join(self.address.clone()).await.expect("joins");
         net
     }
 
-    async fn nonce(&self, net: &Net) -> Nonce {
+    pub(super) async fn nonce(&self, net: &Net) -> Nonce {
         match self.ask(net, Request::Hello).await {
             Ok(Response::Nonce(nonce)) => nonce,
             other => panic!("no nonce: {other:?}"),
         }
     }
 
-    fn reads(&self) -> Vec<Request> {
+    /// The owner's login over a connection.
+    pub(super) async fn login(&self, net: &Net) -> Request {
+        let nonce = self.nonce(net).await;
+        let message = login_message(NETWORK, &nonce, &self.node, &net.own());
+        let proof = self.account().sign(domain::LOGIN, &message);
+        Request::Login { registration: self.registration(), proof }
+    }
+
+    pub(super) fn reads(&self) -> Vec<Request> {
         let (account, segment) = (self.account().account(), self.segment(1));
         vec![
             Request::Get { account, segment, index: ShardIndex::new(0).expect("valid") },
@@ -181,7 +201,7 @@ impl Stage {
     }
 }
 
-fn run(test: impl Future<Output = ()>) {
+pub(super) fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let limited = async { tokio::time::timeout(Duration::from_secs(50), test).await.expect("in time") };
     runtime.expect("a runtime").block_on(limited);
@@ -310,10 +330,7 @@ fn strangers_can_neither_read_nor_list_and_a_login_cannot_be_replayed() {
         for request in stage.reads() {
             assert_eq!(stage.ask(&stranger, request).await, Err(Refusal::NotMandated));
         }
-        let nonce = stage.nonce(&owner).await;
-        let message = login_message(NETWORK, &nonce, &stage.node, &owner.own());
-        let proof = stage.account().sign(domain::LOGIN, &message);
-        let login = Request::Login { registration: stage.registration(), proof };
+        let login = stage.login(&owner).await;
         stage.nonce(&stranger).await;
         assert_eq!(stage.ask(&stranger, login.clone()).await, Err(Refusal::BadLogin));
         assert!(matches!(stage.ask(&owner, login.clone()).await, Ok(Response::Welcome { mandate: Some(_) })));

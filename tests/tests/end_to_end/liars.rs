@@ -157,7 +157,9 @@ impl LyingMediator {
                 *self.head.lock().expect("unpoisoned") = Some(head);
                 Response::Swapped
             }
-            Request::Get { .. } | Request::Locate { .. } => Response::Refused(Refusal::NotHeld),
+            Request::Get { .. } | Request::Locate { .. } | Request::Release { .. } | Request::Undo { .. } => {
+                Response::Refused(Refusal::NotHeld)
+            }
         }
     }
 

@@ -17,6 +17,8 @@ mod losses;
 mod memory;
 mod options;
 mod refusals;
+mod release;
+mod release_rules;
 mod restoring;
 mod verification;
 

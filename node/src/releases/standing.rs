@@ -1,0 +1,154 @@
+//! The rules of releases and undos for one account, free of I/O.
+
+use std::time::Duration;
+
+use fincrypt_protocol::limits::MAX_RELEASE_AHEAD;
+use fincrypt_protocol::{Refusal, UnixTime};
+use serde::{Deserialize, Serialize};
+
+/// Releases and undos come with their hash: the same one may be repeated.
+type Hash = [u8; 32];
+
+/// What a node remembers of an account's releases.
+///
+/// Releases and undos are counted apart, so that a thief who has the account key, but not the
+/// guard's, cannot use up the numbers of undos. A release's number is bound to the node's clock for
+/// the same reason: it cannot use up those of later releases.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Standing {
+    /// Releases up to this sequence are refused.
+    floor: u64,
+    /// The newest release, and when it is due.
+    newest: Option<(Hash, UnixTime)>,
+    /// The newest undo's sequence and hash, and whether it found anything pending.
+    undone: Option<(u64, Hash, bool)>,
+    /// Whether further releases are refused.
+    guarded: bool,
+    /// When everything held now goes; segments stored again since are marked one by one.
+    pub(super) everything: Option<UnixTime>,
+}
+
+/// What is to be done about a release or an undo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict<T> {
+    /// It is known; the answer stays.
+    Known(T),
+    /// It is new.
+    New(T),
+}
+
+impl Standing {
+    /// Takes in a release; when it is due.
+    pub(super) fn release(
+        &mut self,
+        sequence: u64,
+        hash: Hash,
+        now: UnixTime,
+        delay: Duration,
+    ) -> Result<Verdict<UnixTime>, Refusal> {
+        match self.newest {
+            Some((known, due)) if known == hash => return Ok(Verdict::Known(due)),
+            _ if self.guarded => return Err(Refusal::Guarded),
+            _ if sequence <= self.floor => return Err(Refusal::Stale),
+            _ if sequence > furthest(now) => return Err(Refusal::Invalid),
+            _ => {}
+        }
+        let due = now.plus(delay);
+        self.floor = sequence;
+        self.newest = Some((hash, due));
+        Ok(Verdict::New(due))
+    }
+
+    /// Everything is released: what is due earlier stays so.
+    pub(super) fn release_everything(&mut self, due: UnixTime) {
+        self.everything = Some(self.everything.map_or(due, |known| known.min(due)));
+    }
+
+    /// Takes in an undo by the account's guard; whether releases were pending.
+    pub(super) fn undo(
+        &mut self,
+        sequence: u64,
+        hash: Hash,
+        guarded: bool,
+        pending: bool,
+        now: UnixTime,
+    ) -> Result<Verdict<bool>, Refusal> {
+        match self.undone {
+            Some((_, known, pending)) if known == hash => return Ok(Verdict::Known(pending)),
+            Some((known, ..)) if sequence <= known => return Err(Refusal::Stale),
+            _ => {}
+        }
+        // The guard's machine may have a wrong clock, which must not refuse releases for years.
+        self.floor = self.floor.max(sequence.min(furthest(now)));
+        self.newest = None;
+        self.undone = Some((sequence, hash, pending));
+        self.guarded = guarded;
+        self.everything = None;
+        Ok(Verdict::New(pending))
+    }
+}
+
+/// The highest sequence that a release may have now.
+fn furthest(now: UnixTime) -> u64 {
+    now.secs().saturating_add(MAX_RELEASE_AHEAD)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixTime = UnixTime::from_secs(1_000_000);
+    const DELAY: Duration = Duration::from_secs(60);
+
+    fn hash(seed: u8) -> Hash {
+        [seed; 32]
+    }
+
+    fn due() -> UnixTime {
+        NOW.plus(DELAY)
+    }
+
+    #[test]
+    fn a_release_may_be_repeated_and_keeps_its_time() {
+        let mut standing = Standing::default();
+        assert_eq!(standing.release(5, hash(1), NOW, DELAY), Ok(Verdict::New(due())));
+        let later = NOW.plus(DELAY / 2);
+        assert_eq!(standing.release(5, hash(1), later, DELAY), Ok(Verdict::Known(due())));
+        assert_eq!(standing.release(5, hash(2), later, DELAY), Err(Refusal::Stale));
+        assert_eq!(standing.release(4, hash(2), later, DELAY), Err(Refusal::Stale));
+        assert!(standing.release(6, hash(2), later, DELAY).is_ok());
+    }
+
+    #[test]
+    fn an_undone_release_is_refused_for_good_even_after_the_guard_lifts() {
+        let mut standing = Standing::default();
+        standing.release(5, hash(1), NOW, DELAY).expect("taken");
+        assert_eq!(standing.undo(9, hash(8), true, true, NOW), Ok(Verdict::New(true)));
+        assert_eq!(standing.undo(9, hash(8), true, false, NOW), Ok(Verdict::Known(true)), "repeated");
+        assert_eq!(standing.release(5, hash(1), NOW, DELAY), Err(Refusal::Guarded));
+        assert_eq!(standing.release(20, hash(2), NOW, DELAY), Err(Refusal::Guarded));
+        assert_eq!(standing.undo(10, hash(9), false, false, NOW), Ok(Verdict::New(false)));
+        assert_eq!(standing.release(5, hash(1), NOW, DELAY), Err(Refusal::Stale));
+        assert_eq!(standing.release(10, hash(2), NOW, DELAY), Err(Refusal::Stale), "from before the undo");
+        assert!(standing.release(11, hash(3), NOW, DELAY).is_ok());
+        assert_eq!(standing.undo(9, hash(8), true, true, NOW), Err(Refusal::Stale), "replayed");
+    }
+
+    #[test]
+    fn a_thief_cannot_use_up_sequences() {
+        let mut standing = Standing::default();
+        assert_eq!(standing.release(u64::MAX, hash(1), NOW, DELAY), Err(Refusal::Invalid));
+        let furthest = NOW.secs() + MAX_RELEASE_AHEAD;
+        assert!(standing.release(furthest, hash(1), NOW, DELAY).is_ok());
+        assert_eq!(standing.undo(1, hash(8), true, true, NOW), Ok(Verdict::New(true)), "counted apart");
+    }
+
+    #[test]
+    fn an_undo_from_a_clock_far_ahead_refuses_releases_for_a_day_at_most() {
+        let mut standing = Standing::default();
+        standing.undo(u64::MAX - 1, hash(8), true, false, NOW).expect("taken");
+        standing.undo(u64::MAX, hash(9), false, false, NOW).expect("taken");
+        let tomorrow = NOW.secs() + MAX_RELEASE_AHEAD + 1;
+        assert!(standing.release(tomorrow, hash(1), UnixTime::from_secs(tomorrow), DELAY).is_ok());
+    }
+}

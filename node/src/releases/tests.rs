@@ -1,0 +1,195 @@
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use fincrypt_protocol::{Network, Signed, SigningKey};
+use zeroize::Zeroizing;
+
+use super::*;
+
+const NOW: UnixTime = UnixTime::from_secs(1_700_000_000);
+const DELAY: Duration = Duration::from_secs(60);
+const DUE: UnixTime = UnixTime::from_secs(1_700_000_060);
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed(&Zeroizing::new([seed; 32]))
+}
+
+fn segment(seed: u8) -> SegmentId {
+    SegmentId::from_bytes([seed; 32])
+}
+
+fn sealed_release(what: Released, sequence: u64) -> Verified<Release> {
+    let body = Release { network: Network::Local, account: key(1).account(), what, sequence };
+    Signed::seal(&body, &key(1)).and_then(|signed| signed.verify(Network::Local, NOW)).expect("valid")
+}
+
+fn sealed_undo(sequence: u64, guarded: bool) -> Verified<Undo> {
+    let (account, guard_key) = (key(1).account(), key(2).guard_key());
+    let body = Undo { network: Network::Local, account, guard_key, sequence, guarded };
+    Signed::seal(&body, &key(2)).and_then(|signed| signed.verify(Network::Local, NOW)).expect("valid")
+}
+
+/// Segments of ten bytes each.
+#[derive(Default)]
+struct Held(Mutex<BTreeMap<SegmentId, u64>>);
+
+impl Held {
+    fn put(&self, seed: u8) {
+        self.0.lock().expect("unpoisoned").insert(segment(seed), 10);
+    }
+
+    fn list(&self) -> Vec<u8> {
+        self.0.lock().expect("unpoisoned").keys().map(|segment| segment.as_bytes()[0]).collect()
+    }
+}
+
+impl Holdings for Held {
+    fn holds(&self, _: &AccountId, segment: &SegmentId) -> Result<bool, Refusal> {
+        Ok(self.0.lock().expect("unpoisoned").contains_key(segment))
+    }
+
+    fn segments(&self, account: &AccountId, after: Option<&SegmentId>) -> Result<Vec<SegmentId>, Refusal> {
+        assert_eq!(*account, key(1).account(), "nobody else released anything");
+        let held = self.0.lock().expect("unpoisoned");
+        // Pages of two, so that there is more than one.
+        Ok(held
+            .keys()
+            .filter(|segment| after.is_none_or(|after| *segment > after))
+            .take(2)
+            .copied()
+            .collect())
+    }
+
+    fn remove(&self, _: &AccountId, segment: &SegmentId) -> Result<u64, Refusal> {
+        Ok(self.0.lock().expect("unpoisoned").remove(segment).unwrap_or_default())
+    }
+
+    fn settle(&self) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
+struct Setup {
+    dir: tempfile::TempDir,
+    held: Held,
+}
+
+impl Setup {
+    fn new(segments: u8) -> Self {
+        let held = Held::default();
+        (1..=segments).for_each(|seed| held.put(seed));
+        Self { dir: tempfile::tempdir().expect("a folder"), held }
+    }
+
+    /// As after a start: nothing but what is on disk.
+    fn open(&self) -> Releases {
+        let (state, _) = State::open(&self.dir.path().join("state")).expect("opens");
+        Releases::new(state, AT_STORAGE, DELAY)
+    }
+
+    fn release(&self, releases: &Releases, segments: &[u8], sequence: u64) -> Result<UnixTime, Refusal> {
+        let what = Released::Segments(segments.iter().copied().map(segment).collect());
+        releases.release(&sealed_release(what, sequence), NOW, &self.held)
+    }
+
+    fn release_all(&self, releases: &Releases, sequence: u64) -> Result<UnixTime, Refusal> {
+        releases.release(&sealed_release(Released::Everything, sequence), NOW, &self.held)
+    }
+
+    fn carry_out(&self, releases: &Releases, now: UnixTime) -> CarriedOut {
+        releases.carry_out(now, &self.held).expect("carried out")
+    }
+
+    fn undo(&self, releases: &Releases, sequence: u64, guarded: bool) -> Result<bool, Refusal> {
+        releases.undo(&sealed_undo(sequence, guarded), &key(2).guard_key(), NOW)
+    }
+}
+
+#[test]
+fn a_release_is_carried_out_when_it_is_due_and_not_before_even_over_a_restart() {
+    let setup = Setup::new(4);
+    assert_eq!(setup.release(&setup.open(), &[1, 3, 9], 5), Ok(DUE));
+    let releases = setup.open();
+    let early = setup.carry_out(&releases, UnixTime::from_secs(DUE.secs() - 1));
+    assert_eq!(early, CarriedOut { freed: 0, next: Some(DUE) });
+    assert_eq!(setup.held.list(), [1, 2, 3, 4]);
+    assert_eq!(setup.carry_out(&releases, DUE), CarriedOut { freed: 20, next: None });
+    assert_eq!(setup.held.list(), [2, 4]);
+    // What is stored later under the same name is nobody's release any more.
+    setup.held.put(1);
+    assert_eq!(setup.carry_out(&releases, DUE), CarriedOut::default());
+    assert_eq!(releases.due(&key(1).account(), &segment(1)), Ok(None));
+}
+
+#[test]
+fn everything_goes_but_what_was_stored_again_since() {
+    let setup = Setup::new(5);
+    let releases = setup.open();
+    assert_eq!(setup.release_all(&releases, 5), Ok(DUE));
+    for seed in [2, 7] {
+        releases.want(&key(1).account(), &segment(seed)).expect("noted");
+        setup.held.put(seed);
+    }
+    drop(releases);
+    let releases = setup.open();
+    assert_eq!(setup.carry_out(&releases, DUE), CarriedOut { freed: 40, next: None });
+    assert_eq!(setup.held.list(), [2, 7]);
+    // And it is over: what comes now stays, without having to be wanted.
+    setup.held.put(8);
+    assert_eq!(setup.carry_out(&releases, DUE.plus(DELAY)), CarriedOut::default());
+    assert_eq!(setup.undo(&releases, 6, true), Ok(false), "nothing is pending");
+}
+
+#[test]
+fn a_second_release_of_everything_takes_what_was_stored_since_the_first() {
+    let setup = Setup::new(2);
+    let releases = setup.open();
+    setup.release_all(&releases, 5).expect("taken");
+    releases.want(&key(1).account(), &segment(2)).expect("noted");
+    let later = NOW.plus(DELAY / 2);
+    let again = sealed_release(Released::Everything, 6);
+    assert_eq!(releases.release(&again, later, &setup.held), Ok(later.plus(DELAY)));
+    assert_eq!(setup.carry_out(&releases, DUE), CarriedOut { freed: 10, next: Some(later.plus(DELAY)) });
+    assert_eq!(setup.held.list(), [2]);
+    assert_eq!(setup.carry_out(&releases, later.plus(DELAY)).freed, 10);
+    assert!(setup.held.list().is_empty());
+}
+
+#[test]
+fn an_undo_saves_everything_and_lets_no_release_in_until_the_guard_lifts_it() {
+    let setup = Setup::new(3);
+    let releases = setup.open();
+    setup.release(&releases, &[1], 5).expect("taken");
+    setup.release_all(&releases, 6).expect("taken");
+    assert_eq!(setup.undo(&releases, 7, true), Ok(true));
+    drop(releases);
+    let releases = setup.open();
+    assert_eq!(setup.undo(&releases, 7, true), Ok(true), "repeated, with the same answer");
+    assert_eq!(setup.carry_out(&releases, DUE), CarriedOut::default());
+    assert_eq!(setup.held.list(), [1, 2, 3]);
+    assert_eq!(setup.release(&releases, &[1], 8), Err(Refusal::Guarded));
+    assert_eq!(setup.undo(&releases, 9, false), Ok(false));
+    assert_eq!(setup.release_all(&releases, 6), Err(Refusal::Stale), "replayed");
+    assert_eq!(setup.release(&releases, &[1], 10), Ok(DUE));
+    assert_eq!(setup.carry_out(&releases, DUE).freed, 10);
+}
+
+#[test]
+fn an_undo_by_another_key_is_refused() {
+    let setup = Setup::new(1);
+    let releases = setup.open();
+    setup.release_all(&releases, 5).expect("taken");
+    let undone = releases.undo(&sealed_undo(7, true), &key(3).guard_key(), NOW);
+    assert_eq!(undone, Err(Refusal::Invalid));
+    assert_eq!(setup.carry_out(&releases, DUE).freed, 10);
+}
+
+#[test]
+fn only_what_is_held_is_marked() {
+    let setup = Setup::new(1);
+    let releases = setup.open();
+    setup.release(&releases, &[1, 2, 3], 5).expect("taken");
+    let due = |seed| releases.due(&key(1).account(), &segment(seed)).expect("reads");
+    assert_eq!((due(1), due(2), due(3)), (Some(DUE), None, None));
+    assert_eq!(setup.release(&releases, &[7; MAX_RELEASE_SEGMENTS + 1], 6), Err(Refusal::Invalid));
+}
