@@ -162,6 +162,18 @@ fn what_is_released_and_not_undone_is_deleted_exactly_and_may_be_stored_anew() {
     let verified = world.ok(&machine, &["verify", "--all"]);
     assert_eq!(verified["good"], verified["shards"], "{verified}");
 
+    // A node that missed the release hears it before anything new comes to it: that stays.
+    let old = world.swarm.held();
+    world.swarm.kill9(Member::Storage(6)).expect("a member");
+    let due = release_heard(&world, &machine, 7);
+    world.swarm.restart(Member::Storage(6)).unwrap_or_else(|error| panic!("starts again: {error}"));
+    world.ok(&machine, &["backup", text(&world.source)]);
+    assert!(now() < due, "too slow to tell anything");
+    let kept = world.swarm.held() - old;
+    wait_held(&world, kept, due);
+    let verified = world.ok(&machine, &["verify", "--all"]);
+    assert_eq!(verified["good"], verified["shards"], "{verified}");
+
     // The mediator remembers whom it has to tell, even if both are killed.
     world.swarm.kill9(Member::Storage(3)).expect("a member");
     let due = release_heard(&world, &machine, 7);
