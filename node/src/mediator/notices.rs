@@ -225,6 +225,19 @@ impl MediatorRole {
         Ok(self.deliver(pending).await)
     }
 
+    /// Tells a node the releases and undos that it has not heard of; whether none is left. Nothing
+    /// new may be stored there before: a release of everything would take it, too.
+    pub(super) async fn catch_up(&self, account: &AccountId, node: &NodeId) -> bool {
+        let prefix = [account.as_bytes().as_slice(), node.as_bytes()].concat();
+        let owed = |pending: &[Pending]| pending.iter().any(|p| !matches!(p.request, Request::Keep { .. }));
+        match self.notices.pending(&prefix, None, ACCOUNT_ROUND) {
+            Ok(pending) if !owed(&pending) => return true,
+            Ok(pending) => drop(self.deliver(pending).await),
+            Err(_) => return false,
+        }
+        self.notices.pending(&prefix, None, ACCOUNT_ROUND).is_ok_and(|left| !owed(&left))
+    }
+
     /// Tells holders what they have not heard of: a page at a time, going round, so that nodes that
     /// never answer hold up nobody else.
     pub(super) async fn deliver_round(&self) {

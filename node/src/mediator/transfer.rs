@@ -88,6 +88,9 @@ impl MediatorRole {
             manifest: record.manifest,
         };
         self.net.connect(node, self.directory.addresses(&node)).await.map_err(|_| Refusal::Failed)?;
+        if !self.catch_up(&segment.account, &node).await {
+            return Err(Refusal::Failed);
+        }
         let frame = Frame { header: Request::Put(Box::new(placement)), payload };
         let answer = match self.net.shard(node, frame).await {
             Ok(answer) => answer.header,

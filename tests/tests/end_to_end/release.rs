@@ -1,6 +1,6 @@
 //! Deleting, and the thief of a machine who does it: storage waits, and the words undo it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use fincrypt_examples::{Client, Member, wait_until};
@@ -70,14 +70,14 @@ fn wait_held(world: &World, bytes: u64, due: u64) {
 }
 
 /// A machine recovered from the head that has a catalog, and what it restores.
-fn bring_back_older(world: &World, name: &str, sequence: &str) -> (Client, PathBuf) {
+fn bring_back_older(world: &World, name: &str, sequence: u64) -> (Client, PathBuf) {
     let machine = world.owner.with_home(world.path(name));
     let listed = world.ok(&machine, &["recover", "--words-file", text(&world.words), "--list-heads"]);
     let heads = listed["heads"].as_array().cloned().unwrap_or_default();
     assert_eq!(heads.last().map(|head| &head["catalog_segments"]), Some(&0.into()), "the thief's: {listed}");
-    let good = |head: &&Value| head["sequence"].to_string() == sequence && head["catalog_segments"] != 0;
+    let good = |head: &&Value| head["sequence"] == sequence && head["catalog_segments"] != 0;
     assert!(heads.iter().any(|head| good(&head) && head["holders"] == 8), "{listed}");
-    world.ok(&machine, &["recover", "--words-file", text(&world.words), "--head", sequence]);
+    world.ok(&machine, &["recover", "--words-file", text(&world.words), "--head", &sequence.to_string()]);
     let restored = world.restore(&machine, "latest", &format!("{name}-restored"));
     (machine, restored)
 }
@@ -107,7 +107,7 @@ fn a_thief_who_deletes_everything_is_undone_by_the_words() {
     let later = release(&world, &neighbour);
     assert!(later >= due);
     wait_held(&world, mine, later);
-    let (machine, restored) = bring_back_older(&world, "new-machine", "1");
+    let (machine, restored) = bring_back_older(&world, "new-machine", 1);
     world.assert_equal(&restored);
 
     // What the new machine writes is above all that the thief wrote: the words alone suffice again.
@@ -138,7 +138,7 @@ fn neither_release_nor_undo_is_lost_when_storage_is_killed_and_the_mediator_is_d
         world.swarm.restart(member).unwrap_or_else(|error| panic!("{member} starts again: {error}"));
     }
     wait_held(&world, mine, later);
-    let (_, restored) = bring_back_older(&world, "new-machine", "1");
+    let (_, restored) = bring_back_older(&world, "new-machine", 1);
     world.assert_equal(&restored);
 }
 
@@ -159,6 +159,18 @@ fn what_is_released_and_not_undone_is_deleted_exactly_and_may_be_stored_anew() {
     let (machine, restored) = world.bring_back("new-machine");
     world.assert_equal(&restored);
     assert_eq!(snapshots(&world, &machine), 1);
+    let verified = world.ok(&machine, &["verify", "--all"]);
+    assert_eq!(verified["good"], verified["shards"], "{verified}");
+
+    // A node that missed the release hears it before anything new comes to it: that stays.
+    let old = world.swarm.held();
+    world.swarm.kill9(Member::Storage(6)).expect("a member");
+    let due = release_heard(&world, &machine, 7);
+    world.swarm.restart(Member::Storage(6)).unwrap_or_else(|error| panic!("starts again: {error}"));
+    world.ok(&machine, &["backup", text(&world.source)]);
+    assert!(now() < due, "too slow to tell anything");
+    let kept = world.swarm.held() - old;
+    wait_held(&world, kept, due);
     let verified = world.ok(&machine, &["verify", "--all"]);
     assert_eq!(verified["good"], verified["shards"], "{verified}");
 
