@@ -20,7 +20,8 @@ const COMMAND: Duration = Duration::from_secs(120);
 pub struct Plan {
     /// Storage nodes.
     pub storage: usize,
-    /// What the last of them offers, if not as much as the others.
+    /// What the last of them offers, if not as much as the others. These offer 1 GB then: placement
+    /// prefers room, and would pass it by beside much larger ones.
     pub last_capacity: Option<&'static str>,
     /// The folder's contents.
     pub tree: TreePlan,
@@ -86,10 +87,12 @@ impl World {
         let source = scratch.path().join("source");
         generate(&source, &plan.tree, seed()).expect("the folder can be filled");
         let folder = scratch.path().join("swarm");
-        let last_capacity = plan.last_capacity.map(str::to_owned);
         let swarm = SwarmPlan::new(programs.clone(), folder);
-        let swarm =
-            SwarmPlan { storage: plan.storage, last_capacity, release_delay: plan.release_delay, ..swarm };
+        let mut swarm = SwarmPlan { storage: plan.storage, release_delay: plan.release_delay, ..swarm };
+        if let Some(last) = plan.last_capacity {
+            swarm.capacity = "1GB".to_owned();
+            swarm.last_capacity = Some(last.to_owned());
+        }
         let swarm = Swarm::start(swarm).unwrap_or_else(|error| panic!("the swarm starts: {error}"));
         let owner = Client::new(programs.clone(), swarm.bootstrap(), scratch.path().join("owner"));
         let owner = owner.with_limit(COMMAND);

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use fincrypt_examples::{TreePlan, generate};
+use fincrypt_examples::{TreePlan, compare, generate};
 use fincrypt_tests::{Plan, seed};
 
 use crate::dedup::Watch;
-use crate::world;
+use crate::{text, world};
 
 const MIB: u64 = 1 << 20;
 /// What files that grow begin with: enough to be read for a while.
@@ -64,8 +64,10 @@ fn twenty_thousand_small_files_come_back() {
     generate(&world.source.join("more"), &TreePlan { small_files: 10, ..tree }, seed()).expect("made");
     let report = world.backup();
     assert!(report["bytes_uploaded"].as_u64() < Some(4 * MIB), "only the news are sent: {report}");
-    let restored = world.restore(&world.owner, "latest", "again");
-    world.assert_equal(&restored);
+    let target = world.path("again");
+    world.ok(&world.owner, &["restore", "latest", "--target", text(&target), "source/more"]);
+    let comparison = compare(&world.source.join("more"), &target.join("source/more")).expect("compared");
+    assert!(comparison.equal() && comparison.files > 10, "{comparison}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use fincrypt_examples::{Difference, Member, SeededRandom, Unlike, compare};
-use fincrypt_tests::{Plan, seed};
+use fincrypt_tests::{Plan, World, seed};
 
 use crate::interruptions::write_noise;
 use crate::{disk, text, world};
@@ -68,20 +68,36 @@ fn of_a_partial_loss_exactly_the_lost_files_are_named_and_all_others_come_back()
     assert!(outcome.stderr.contains("cannot be read"), "{}", outcome.stderr);
 }
 
-#[test]
-fn a_full_node_keeps_its_quota_and_the_others_take_the_data() {
+/// More data than the last of `storage` nodes has room for: it keeps to its quota, and the others
+/// hold enough.
+fn beyond_the_quota(label: &str, storage: usize) -> World {
     const QUOTA: u64 = 3_000_000;
-    // Every segment wants all eight nodes.
-    let plan = Plan { last_capacity: Some("3MB"), ..Plan::small() };
-    let mut world = world("quota", plan);
+    let plan = Plan { storage, last_capacity: Some("3MB"), ..Plan::small() };
+    let world = world(label, plan);
     let mut random = SeededRandom::new(seed());
     write_noise(&world.source.join("noise"), 30 << 20, &mut random);
     world.backup();
-    let full = world.swarm.home(Member::Storage(7)).join("shards");
+    let full = world.swarm.home(Member::Storage(storage - 1)).join("shards");
     let files = disk::files(&full);
     let used: u64 = files.iter().map(|path| fs::metadata(path).expect("there").len()).sum();
     assert!((1..=QUOTA).contains(&used), "{used} bytes of {QUOTA} are used");
     assert!(files.iter().all(|path| disk::meta(path).is_some()), "half a shard is among {files:?}");
+    world
+}
+
+#[test]
+fn what_a_full_node_refuses_goes_to_one_that_has_room() {
+    let world = beyond_the_quota("elsewhere", 9);
+    let verified = world.ok(&world.owner, &["verify", "--all"]);
+    assert_eq!(verified["good"], verified["shards"], "no shard is left without a keeper: {verified}");
+    let (_, restored) = world.bring_back("new-machine");
+    world.assert_equal(&restored);
+}
+
+#[test]
+fn where_nobody_else_is_left_a_full_node_costs_parity_and_no_data() {
+    // Every segment wants all eight nodes.
+    let mut world = beyond_the_quota("quota", 8);
     // Without it, and without two more.
     for dead in [7, 1, 4] {
         world.swarm.kill9(Member::Storage(dead)).expect("a member");
