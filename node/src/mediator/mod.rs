@@ -52,7 +52,7 @@ pub struct MediatorRole {
     records: Records,
     directory: Directory,
     open: OpenSegments,
-    encoders: Arc<Encoders>,
+    encoders: Encoders,
     /// Segments whose parity is made or on its way.
     parity_turns: Semaphore,
     /// Held while a head is compared and swapped.
@@ -106,7 +106,7 @@ impl MediatorRole {
             releases: Releases::new(state.clone(), releases::AT_MEDIATOR, terms.release_delay),
             notices: Notices::new(state),
             open: OpenSegments::default(),
-            encoders: Arc::default(),
+            encoders: Encoders::default(),
             parity_turns: Semaphore::new(PARITY_AT_ONCE),
             swapping: Mutex::default(),
             notice_cursor: Mutex::default(),

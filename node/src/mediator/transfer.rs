@@ -136,7 +136,7 @@ impl MediatorRole {
             }
             let _turn = self.parity_turns.acquire().await.map_err(|_| Refusal::Failed)?;
             let data = self.all_data(segment, &record).await?;
-            let encoders = Arc::clone(&self.encoders);
+            let encoders = self.encoders.clone();
             let parity = blocking(move || {
                 let shards: Vec<&[u8]> = data.iter().map(AsRef::as_ref).collect();
                 encoders.encode(code, &shards).map_err(|error| failed(&error))
@@ -144,7 +144,7 @@ impl MediatorRole {
             .await?;
             let placing =
                 parity.into_iter().zip(code.indices().skip(first)).map(|(shard, index)| async move {
-                    if let Err(refusal) = self.place(segment, index, Bytes::from(shard)).await {
+                    if let Err(refusal) = self.place(segment, index, shard).await {
                         tracing::warn!(%refusal, "a parity shard found no keeper");
                     }
                 });

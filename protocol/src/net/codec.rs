@@ -11,6 +11,7 @@ use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::request_response::Codec;
 use libp2p::{PeerId, StreamProtocol};
 
+use super::buffers::{Buffer, PayloadBuffers};
 use super::intake::Intake;
 use super::pace::{Pace, drain, fill};
 use crate::cbor;
@@ -74,6 +75,7 @@ pub struct FrameCodec<Req, Res> {
     intake: Intake,
     partner: Partner,
     pace: Pace,
+    buffers: PayloadBuffers,
     /// The most payload bytes that the answer to what was asked may bring.
     answer_limit: u32,
     kind: PhantomData<fn() -> (Req, Res)>,
@@ -82,14 +84,16 @@ pub struct FrameCodec<Req, Res> {
 impl<Req, Res> Clone for FrameCodec<Req, Res> {
     fn clone(&self) -> Self {
         let partner = Partner::Peer(self.partner.peer());
-        Self { intake: self.intake.clone(), partner, pace: self.pace, answer_limit: 0, kind: PhantomData }
+        let (intake, buffers) = (self.intake.clone(), self.buffers.clone());
+        Self { intake, partner, pace: self.pace, buffers, answer_limit: 0, kind: PhantomData }
     }
 }
 
 impl<Req, Res> FrameCodec<Req, Res> {
     /// A codec whose inbound requests share `intake`.
     pub(super) fn new(intake: Intake, partner: Partner) -> Self {
-        Self { intake, partner, pace: Pace::PROTOCOL, answer_limit: 0, kind: PhantomData }
+        let (pace, buffers) = (Pace::PROTOCOL, PayloadBuffers::default());
+        Self { intake, partner, pace, buffers, answer_limit: 0, kind: PhantomData }
     }
 }
 
@@ -125,13 +129,12 @@ async fn header<H: Header>(
 
 async fn payload(
     io: &mut (impl AsyncRead + Unpin),
-    len: usize,
+    mut buffer: Buffer,
     pace: Pace,
     short: impl Fn() -> bool,
 ) -> io::Result<Bytes> {
-    let mut payload = vec![0; len];
-    fill(io, &mut payload, pace, short).await?;
-    Ok(Bytes::from(payload))
+    fill(io, buffer.as_mut(), pace, short).await?;
+    Ok(buffer.freeze())
 }
 
 impl<Req: Header, Res: Header> FrameCodec<Req, Res> {
@@ -146,7 +149,8 @@ impl<Req: Header, Res: Header> FrameCodec<Req, Res> {
             return Ok(Frame::bare(header).into());
         }
         let mut permit = self.intake.payload(peer, len).await;
-        let payload = payload(io, len, self.pace, || self.intake.is_short()).await?;
+        let buffer = self.buffers.take(len);
+        let payload = payload(io, buffer, self.pace, || self.intake.is_short()).await?;
         permit.arrived();
         Ok(Packet::holding(Frame { header, payload }, permit))
     }
@@ -157,7 +161,7 @@ impl<Req: Header, Res: Header> FrameCodec<Req, Res> {
         if len > self.answer_limit as usize {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a payload that was not asked for"));
         }
-        let payload = payload(io, len, self.pace, || false).await?;
+        let payload = payload(io, self.buffers.take(len), self.pace, || false).await?;
         Ok(Frame { header, payload }.into())
     }
 }

@@ -1,6 +1,7 @@
 //! The libp2p side of the protocol: codec, behaviour, record store. Compiled with feature `net`.
 
 mod behaviour;
+mod buffers;
 mod codec;
 mod intake;
 mod pace;
