@@ -51,7 +51,10 @@ impl MediatorRole {
                 self.commit(account, segment).await
             }
             Ask::Keep { keep } => {
-                self.keep(self.account(from)?, &keep).await?;
+                let account = self.account(from)?;
+                self.keep(account, &keep).await?;
+                // The run is over: nothing more will gather.
+                self.flush_holders(Some(account)).await;
                 bare(Response::Kept)
             }
             Ask::Release { release } => {

@@ -4,6 +4,7 @@ mod directory;
 mod encoders;
 mod handle;
 mod heads;
+mod holder_lists;
 mod notices;
 mod open;
 mod placement;
@@ -28,6 +29,7 @@ use crate::serve::serve;
 use crate::releases::{self, Releases};
 use directory::Directory;
 use encoders::Encoders;
+use holder_lists::HolderLists;
 use notices::Notices;
 use open::OpenSegments;
 use records::Records;
@@ -53,6 +55,7 @@ pub struct MediatorRole {
     directory: Directory,
     open: OpenSegments,
     encoders: Encoders,
+    holder_lists: HolderLists,
     /// Segments whose parity is made or on its way.
     parity_turns: Semaphore,
     /// Held while a head is compared and swapped.
@@ -107,6 +110,7 @@ impl MediatorRole {
             notices: Notices::new(state),
             open: OpenSegments::default(),
             encoders: Encoders::default(),
+            holder_lists: HolderLists::default(),
             parity_turns: Semaphore::new(PARITY_AT_ONCE),
             swapping: Mutex::default(),
             notice_cursor: Mutex::default(),
@@ -203,6 +207,7 @@ impl MediatorRole {
                 _ = tick.tick() => {
                     self.open.drop_abandoned(|owner| self.sessions.account(owner).is_some());
                     self.deliver_round().await;
+                    self.flush_holders(None).await;
                     if forget <= tokio::time::Instant::now() {
                         let role = Arc::clone(&self);
                         let work = move || role.releases.carry_out(UnixTime::now(), &role.records);

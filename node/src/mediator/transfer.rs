@@ -1,11 +1,8 @@
 //! Shards to keepers: data as it arrives, then parity, with substitutes for nodes that fail.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use fincrypt_protocol::record::HolderList;
 use fincrypt_protocol::shard::{Placement, Request, Response};
-use fincrypt_protocol::{Code, Frame, NodeId, Refusal, ShardIndex, Signed, UnixTime};
+use fincrypt_protocol::{Code, Frame, NodeId, Refusal, ShardIndex, UnixTime};
 use futures::StreamExt;
 
 use super::MediatorRole;
@@ -187,27 +184,5 @@ impl MediatorRole {
             Err(error) => Err(error.refusal().unwrap_or(Refusal::NotHeld)),
             Ok(_) => Err(Refusal::NotHeld),
         }
-    }
-
-    /// Tells a segment's keepers who else holds it. They are hints, so a keeper that does not hear
-    /// them now is no error.
-    pub(super) async fn share_holders(self: Arc<Self>, segment: Arc<OpenSegment>) {
-        let record = segment.record();
-        let list = HolderList {
-            network: self.network,
-            account: segment.account,
-            mediator: self.net.own(),
-            segment: record.manifest.id(),
-            sequence: record.sequence,
-            holders: record.holders().collect(),
-        };
-        let nodes: Vec<NodeId> = list.holders.iter().map(|(_, node)| *node).collect();
-        let Ok(signed) = Signed::seal(&list, &self.key) else { return };
-        let telling = nodes.into_iter().map(|node| {
-            let lists = vec![signed.clone()];
-            let net = &self.net;
-            async move { drop(net.shard(node, Frame::bare(Request::Holders { lists })).await) }
-        });
-        futures::stream::iter(telling).buffer_unordered(8).collect::<()>().await;
     }
 }

@@ -136,8 +136,8 @@ impl StorageRole {
         }
         let segment = manifest.id();
         let _position = self.positions.claim(account, segment, index)?;
-        let known = self.store.segment(&account, &segment).map_err(|error| refuse_store(&error))?;
-        if known.is_some_and(|known| known.shards.iter().any(|shard| shard.index != index)) {
+        let known = self.store.positions(&account, &segment).map_err(|error| refuse_store(&error))?;
+        if known.iter().any(|held| *held != index) {
             return Err(Refusal::Conflict);
         }
         let new = held == 0;
@@ -222,15 +222,17 @@ impl StorageRole {
             return Err(Refusal::Invalid);
         }
         let mut batch = Batch::default();
+        let mut authorized = None;
         for list in lists {
             let list = self.verify(list)?;
             if list.mediator != from {
                 return Err(Refusal::NotMandated);
             }
-            self.authorize(from, &list.account, Right::Write)?;
-            let held =
-                self.store.segment(&list.account, &list.segment).map_err(|error| refuse_store(&error))?;
-            if held.is_some() {
+            if authorized != Some(list.account) {
+                self.authorize(from, &list.account, Right::Write)?;
+                authorized = Some(list.account);
+            }
+            if self.store.holds(&list.account, &list.segment).map_err(|error| refuse_store(&error))? {
                 self.accounts.admit_holders(&list, &mut batch)?;
             }
         }

@@ -267,6 +267,16 @@ impl ShardStore {
         }
     }
 
+    /// The positions held of a segment, from the index alone.
+    ///
+    /// # Errors
+    /// If the index fails.
+    pub fn positions(&self, account: &AccountId, segment: &SegmentId) -> Result<Vec<ShardIndex>, StoreError> {
+        let most = fincrypt_protocol::limits::MAX_SHARDS;
+        let places = self.0.table.places(account, Some(segment), None, most)?;
+        Ok(places.into_iter().map(|(_, index, _)| index).collect())
+    }
+
     /// What is held of a segment.
     ///
     /// # Errors
