@@ -22,7 +22,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use zeroize::Zeroizing;
 
 /// Bytes of the set: half text, half random.
-const SET: usize = 128 << 20;
+const SET: usize = 512 << 20;
 /// Bytes of one file.
 const FILE: usize = 8 << 20;
 

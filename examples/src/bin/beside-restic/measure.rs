@@ -16,6 +16,9 @@ const LIMIT: Duration = Duration::from_secs(3600);
 /// The mediator hears of all storage nodes within this.
 const GATHER: Duration = Duration::from_secs(60);
 const STORAGE: usize = 8;
+/// Between rounds: ext4 passes over inodes that became free within the last minute, one by one,
+/// which would slow down whoever comes next.
+const REST: Duration = Duration::from_secs(65);
 
 /// Seconds of each step; the best of all rounds.
 #[derive(Clone, Copy)]
@@ -52,9 +55,7 @@ fn timed<T>(work: impl FnOnce() -> Outcomes<T>) -> Outcomes<f64> {
     Ok(begun.elapsed().as_secs_f64())
 }
 
-/// Runs both on the set, one after the other in each round. Nothing is removed before the end: ext4
-/// passes over inodes that became free within the last minute, one by one, which would slow down
-/// whoever comes next.
+/// Runs both on the set, one after the other in each round.
 pub(crate) fn compare(programs: &Programs, source: &Path, scratch: &Path, rounds: usize) -> Outcomes<Table> {
     let (files, bytes) = measure(source)?;
     let version = Command::new("restic")
@@ -65,10 +66,15 @@ pub(crate) fn compare(programs: &Programs, source: &Path, scratch: &Path, rounds
         String::from_utf8_lossy(&version.stdout).split_whitespace().take(2).collect::<Vec<_>>().join(" ");
     let mut best: Option<(Times, Times)> = None;
     for round in 1..=rounds.max(1) {
+        if round > 1 {
+            std::thread::sleep(REST);
+        }
         eprintln!("round {round}: restic");
         let restic = restic(source, &scratch.join(format!("restic-{round}")))?;
         eprintln!("round {round}: swarm");
         let fincrypt = swarm(programs, source, &scratch.join(format!("swarm-{round}")))?;
+        fs::remove_dir_all(scratch.join(format!("restic-{round}")))?;
+        fs::remove_dir_all(scratch.join(format!("swarm-{round}")))?;
         best = Some(match best {
             Some((a, b)) => (a.best(restic), b.best(fincrypt)),
             None => (restic, fincrypt),
