@@ -1,5 +1,5 @@
 //! The client's pipeline into nothing, against what its stages cost by themselves, on one core and
-//! on two.
+//! on two; and what a second core can add at most on this machine.
 //!
 //! Criterion shows the times; the two ratios at the end are those of the fastest runs of each.
 
@@ -73,12 +73,12 @@ fn make_set(folder: &Path) {
     }
 }
 
-/// Runs `work` on a thread, and all that it starts, on the first `cores` processors.
-fn on_cores<T: Send>(cores: usize, work: impl FnOnce() -> T + Send) -> T {
+/// Runs `work` on a thread, and all that it starts, on these processors.
+fn on_cores<T: Send>(cores: std::ops::Range<usize>, work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(move || {
             let mut set = CpuSet::new();
-            (0..cores).for_each(|core| set.set(core));
+            cores.for_each(|core| set.set(core));
             sched_setaffinity(None, &set).expect("processors can be chosen");
             work()
         });
@@ -100,7 +100,7 @@ fn pipeline(source: &Path, cores: usize) -> Duration {
         progress: Progress::new("", false),
     };
     let scanner = Scanner::new(vec![source.to_owned()], &[]).expect("valid");
-    on_cores(cores, move || {
+    on_cores(0..cores, move || {
         let begun = Instant::now();
         setup.run(&scanner, &|_| true).expect("runs");
         begun.elapsed()
@@ -108,8 +108,8 @@ fn pipeline(source: &Path, cores: usize) -> Duration {
 }
 
 /// All stages one after the other, in one thread, each for the whole of what it has to do.
-fn stages(source: &Path) -> Duration {
-    on_cores(1, move || {
+fn stages(source: &Path, core: usize) -> Duration {
+    on_cores(core..core + 1, move || {
         let begun = Instant::now();
         let mut maker = BlobMaker::new(&root()).expect("a maker");
         let mut packer = RunPacker::new(code(), Redundancy::MIN, 2);
@@ -134,10 +134,21 @@ fn stages(source: &Path) -> Duration {
     })
 }
 
+/// The same twice at once, on two cores that share nothing but the machine: what a second core can
+/// add here at most.
+fn stages_twice(source: &Path) -> Duration {
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| stages(source, 0));
+        scope.spawn(|| stages(source, 1));
+    });
+    begun.elapsed()
+}
+
 fn into_nothing(c: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder");
     make_set(folder.path());
-    let fastest = Mutex::new([Duration::MAX; 3]);
+    let fastest = Mutex::new([Duration::MAX; 4]);
     let measure = |which: usize, work: &dyn Fn() -> Duration, rounds: u64| {
         let mut total = Duration::ZERO;
         for _ in 0..rounds {
@@ -152,7 +163,7 @@ fn into_nothing(c: &mut Criterion) {
     group.throughput(Throughput::Bytes(SET as u64));
     let path = folder.path();
     group.bench_function("stages by themselves, one core", |b| {
-        b.iter_custom(|rounds| measure(0, &|| stages(path), rounds));
+        b.iter_custom(|rounds| measure(0, &|| stages(path, 0), rounds));
     });
     group.bench_function("pipeline, one core", |b| {
         b.iter_custom(|rounds| measure(1, &|| pipeline(path, 1), rounds))
@@ -160,16 +171,21 @@ fn into_nothing(c: &mut Criterion) {
     group.bench_function("pipeline, two cores", |b| {
         b.iter_custom(|rounds| measure(2, &|| pipeline(path, 2), rounds))
     });
+    group.bench_function("stages by themselves, twice at once", |b| {
+        b.iter_custom(|rounds| measure(3, &|| stages_twice(path), rounds));
+    });
     group.finish();
-    let [stages, one, two] = fastest.into_inner().expect("unpoisoned").map(|time| time.as_secs_f64());
+    let [stages, one, two, twice] = fastest.into_inner().expect("unpoisoned").map(|time| time.as_secs_f64());
     let speed = |seconds: f64| SET as f64 / 1e6 / seconds;
     println!(
-        "stages {:.0} MB/s; pipeline on one core {:.0} MB/s, {:.2} of them; on two {:.0} MB/s, {:.2} of one",
+        "stages {:.0} MB/s; pipeline on one core {:.0} MB/s, {:.2} of them; on two {:.0} MB/s, {:.2} of one; \
+         a second core adds at most {:.2}",
         speed(stages),
         speed(one),
         stages / one,
         speed(two),
-        one / two
+        one / two,
+        2.0 * stages / twice
     );
 }
 
