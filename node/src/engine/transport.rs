@@ -73,21 +73,40 @@ where
 }
 
 /// A writer that flushes once its user has nothing more to write: a flush that follows a write is
-/// put off to the next time the user is polled, which it asks for at once.
+/// put off until the user waits for something to read, or flushes again.
 struct LateFlush<T> {
     io: T,
+    /// Something was written since the last flush was asked for.
     written: bool,
+    /// A flush was put off.
+    owed: bool,
 }
 
 impl<T> LateFlush<T> {
     fn new(io: T) -> Self {
-        Self { io, written: false }
+        Self { io, written: false, owed: false }
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for LateFlush<T> {
+impl<T: AsyncWrite + Unpin> LateFlush<T> {
+    fn flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.owed &= flushed.is_pending();
+        flushed
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for LateFlush<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut [u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_read(cx, to)
+        let read = Pin::new(&mut self.io).poll_read(cx, to);
+        // Whoever waits for an answer has asked for it.
+        if read.is_pending()
+            && self.owed
+            && let Poll::Ready(Err(error)) = self.flush(cx)
+        {
+            return Poll::Ready(Err(error));
+        }
+        read
     }
 }
 
@@ -99,13 +118,71 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for LateFlush<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if std::mem::take(&mut self.written) {
+            self.owed = true;
+            // Should the user neither read nor write next, it is asked to come back.
             cx.waker().wake_by_ref();
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.io).poll_flush(cx)
+        self.flush(cx)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_close(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::task::noop_waker;
+
+    /// Counts flushes, and never has anything to read.
+    #[derive(Default)]
+    struct Counting {
+        written: usize,
+        flushes: usize,
+    }
+
+    impl AsyncRead for Counting {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Counting {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.written += bytes.len();
+            Poll::Ready(Ok(bytes.len()))
+        }
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.flushes += 1;
+            Poll::Ready(Ok(()))
+        }
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn frames_share_a_flush_and_whoever_waits_has_flushed() {
+        let (mut late, waker) = (LateFlush::new(Counting::default()), noop_waker());
+        let cx = &mut Context::from_waker(&waker);
+        for _ in 0..5 {
+            assert!(Pin::new(&mut late).poll_write(cx, b"frame").is_ready());
+            assert!(Pin::new(&mut late).poll_flush(cx).is_ready());
+        }
+        assert_eq!((late.io.written, late.io.flushes), (25, 0));
+        assert!(Pin::new(&mut late).poll_read(cx, &mut [0]).is_pending());
+        assert_eq!(late.io.flushes, 1);
+        assert!(Pin::new(&mut late).poll_read(cx, &mut [0]).is_pending());
+        assert_eq!(late.io.flushes, 1, "nothing is owed any more");
+        assert!(Pin::new(&mut late).poll_write(cx, b"last").is_ready());
+        assert!(Pin::new(&mut late).poll_flush(cx).is_ready());
+        assert!(Pin::new(&mut late).poll_flush(cx).is_ready());
+        assert_eq!(late.io.flushes, 2);
     }
 }

@@ -54,7 +54,7 @@ impl MediatorRole {
                 let account = self.account(from)?;
                 self.keep(account, &keep).await?;
                 // The run is over: nothing more will gather.
-                self.flush_holders(Some(account)).await;
+                tokio::spawn(async move { self.flush_holders(Some(account)).await });
                 bare(Response::Kept)
             }
             Ask::Release { release } => {

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use fincrypt_protocol::record::HolderList;
 use fincrypt_protocol::shard::Request;
@@ -17,6 +18,8 @@ use super::open::OpenSegment;
 const AT_ONCE: usize = 32;
 /// Keepers told at once.
 const KEEPERS_AT_ONCE: usize = 8;
+/// How long one keeper may take.
+const TELL: Duration = Duration::from_secs(8);
 
 type Lists = Vec<Signed<HolderList>>;
 
@@ -73,7 +76,8 @@ impl MediatorRole {
 
     async fn tell_holders(&self, gathered: Vec<(NodeId, Lists)>) {
         let telling = gathered.into_iter().map(|(node, lists)| async move {
-            drop(self.net.shard(node, Frame::bare(Request::Holders { lists })).await);
+            let telling = self.net.shard(node, Frame::bare(Request::Holders { lists }));
+            drop(tokio::time::timeout(TELL, telling).await);
         });
         futures::stream::iter(telling).buffer_unordered(KEEPERS_AT_ONCE).collect::<()>().await;
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::{text, world};
 
 /// Seconds that storage waits here: enough for the words to be found on a busy machine.
-const DELAY: u64 = 60;
+const DELAY: u64 = 45;
 
 fn plan(release_delay: u64) -> Plan {
     Plan { release_delay: Some(release_delay), ..Plan::small() }
@@ -97,7 +97,7 @@ fn a_thief_who_deletes_everything_is_undone_by_the_words() {
     world.swarm.kill9(Member::Storage(5)).expect("a member");
     let undone = undo(&world, &[]);
     world.swarm.restart(Member::Storage(5)).unwrap_or_else(|error| panic!("starts again: {error}"));
-    assert!(now() + 20 < due, "too slow to tell anything");
+    assert!(now() + 10 < due, "too slow to tell anything");
     assert_eq!((&undone["heard"], &undone["cancelled"]), (&7.into(), &7.into()), "{undone}");
     assert_eq!((&undone["mediators"], &undone["guarded"]), (&1.into(), &true.into()), "{undone}");
     let again = world.code(&thief, &["release", "--all", "--yes"], 1);
@@ -144,7 +144,7 @@ fn neither_release_nor_undo_is_lost_when_storage_is_killed_and_the_mediator_is_d
 
 #[test]
 fn what_is_released_and_not_undone_is_deleted_exactly_and_may_be_stored_anew() {
-    let mut world = world("released", plan(DELAY / 2));
+    let mut world = world("released", plan(24));
     world.backup();
     let old = world.swarm.held();
     let refused = world.code(&world.owner, &["release", "--all"], 2);
