@@ -1,7 +1,8 @@
 //! Reed–Solomon over a segment's shards, exactly as `reed-solomon-simd` 3.1 computes it: shard
 //! `i ≥ k` is recovery shard `i − k`. Pinned by a fixture for every `k < n ≤ 30`.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::ops::Range;
 
 use fincrypt_protocol::{Code, ShardIndex};
 use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
@@ -116,75 +117,114 @@ impl Encoder {
     }
 }
 
-/// The data shards that are not among any `k` distinct shards of a segment, with their positions.
+/// Computes `missing` shards, data or parity, from any `k` distinct others into their places. It
+/// works on a stripe at a time, so it needs little memory beside the shards.
 ///
 /// # Errors
-/// If there are too few, or their lengths differ.
-pub fn missing_data(
+/// If there are too few, their lengths differ, or a position is not of the code; what was written
+/// into the places is worth nothing then.
+pub fn rebuild_into(
     code: Code,
     present: &[(ShardIndex, &[u8])],
-) -> Result<Vec<(usize, Vec<u8>)>, ErasureError> {
-    let data = usize::from(code.data());
-    let known: HashMap<usize, &[u8]> = present
+    missing: &mut [(ShardIndex, &mut [u8])],
+) -> Result<(), ErasureError> {
+    let (data, total) = (usize::from(code.data()), usize::from(code.total()));
+    let known: BTreeMap<usize, &[u8]> = present
         .iter()
-        .filter(|(index, _)| index.get() < usize::from(code.total()))
+        .filter(|(index, _)| index.get() < total)
         .map(|(index, shard)| (index.get(), *shard))
+        .take(total)
         .collect();
     if known.len() < data {
         return Err(ErasureError::TooFew { found: known.len(), needed: code.data() });
     }
+    if let Some((index, _)) = missing.iter().find(|(index, _)| index.get() >= total) {
+        return Err(ErasureError::Count { found: index.get(), expected: code.total() });
+    }
     let length = known.values().next().map_or(0, |shard| shard.len());
-    if known.values().any(|shard| shard.len() != length) {
+    let lengths = known.values().map(|shard| shard.len()).chain(missing.iter().map(|(_, place)| place.len()));
+    if lengths.into_iter().any(|found| found != length) {
         return Err(ErasureError::Lengths);
     }
-    if (0..data).all(|index| known.contains_key(&index)) {
-        return Ok(Vec::new());
-    }
-    let mut decoder = ReedSolomonDecoder::new(data, code.parity().into(), length)?;
-    for (index, shard) in &known {
-        match index.checked_sub(data) {
-            None => decoder.add_original_shard(*index, shard)?,
-            Some(recovery) => decoder.add_recovery_shard(recovery, shard)?,
+    let wants_parity = missing.iter().any(|(index, _)| index.get() >= data);
+    let (mut decoder, mut encoder) = (None, Encoder::new());
+    for start in (0..length).step_by(STRIPE) {
+        let end = (start + STRIPE).min(length);
+        let restored = restore_stripe(&mut decoder, code, &known, start..end)?;
+        let stripe = |index: usize| match restored.get(&index) {
+            Some(stripe) => Some(stripe.as_slice()),
+            None => known.get(&index).map(|shard| &shard[start..end]),
+        };
+        let mut put = |at: usize, stripe: &[u8]| {
+            let wanted = missing.iter_mut().filter(|(index, _)| index.get() == at);
+            wanted.for_each(|(_, place)| place[start..end].copy_from_slice(stripe));
+        };
+        let whole: Vec<&[u8]> = (0..data).filter_map(stripe).collect();
+        whole.iter().enumerate().for_each(|(at, stripe)| put(at, stripe));
+        if wants_parity {
+            encoder.encode_stripes(code, &whole, |at, stripe| put(data + at, stripe))?;
         }
     }
-    let restored = decoder.decode()?;
-    Ok(restored.restored_original_iter().map(|(index, shard)| (index, shard.to_vec())).collect())
+    Ok(())
 }
 
-/// All data shards, from any `k` distinct shards of a segment.
-///
-/// # Errors
-/// As [`missing_data`].
-pub fn restore_data(code: Code, present: &[(ShardIndex, &[u8])]) -> Result<Vec<Vec<u8>>, ErasureError> {
-    let count = usize::from(code.data());
-    let mut data = vec![Vec::new(); count];
-    for (index, shard) in missing_data(code, present)? {
-        data[index] = shard;
+/// A stripe of each data shard that is not known.
+fn restore_stripe(
+    decoder: &mut Option<ReedSolomonDecoder>,
+    code: Code,
+    known: &BTreeMap<usize, &[u8]>,
+    stripe: Range<usize>,
+) -> Result<BTreeMap<usize, Vec<u8>>, ErasureError> {
+    let (data, parity) = (usize::from(code.data()), usize::from(code.parity()));
+    if (0..data).all(|index| known.contains_key(&index)) {
+        return Ok(BTreeMap::new());
     }
-    for (index, shard) in present.iter().filter(|(index, _)| index.get() < count) {
-        data[index.get()] = shard.to_vec();
+    let mut ready = match decoder.take() {
+        Some(mut ready) => {
+            ready.reset(data, parity, stripe.len())?;
+            ready
+        }
+        None => ReedSolomonDecoder::new(data, parity, stripe.len())?,
+    };
+    // More than `k` would only be more work.
+    for (index, shard) in known.iter().take(data) {
+        let shard = &shard[stripe.clone()];
+        match index.checked_sub(data) {
+            None => ready.add_original_shard(*index, shard)?,
+            Some(recovery) => ready.add_recovery_shard(recovery, shard)?,
+        }
     }
-    Ok(data)
+    let decoded = ready.decode()?;
+    let restored = decoded.restored_original_iter().map(|(index, shard)| (index, shard.to_vec())).collect();
+    drop(decoded);
+    *decoder = Some(ready);
+    Ok(restored)
 }
 
 /// The shards `missing` of a segment, from any `k` others.
 ///
 /// # Errors
-/// As [`restore_data`].
+/// As [`rebuild_into`].
 pub fn rebuild(
     code: Code,
     present: &[(ShardIndex, &[u8])],
     missing: &[ShardIndex],
 ) -> Result<Vec<Vec<u8>>, ErasureError> {
-    let mut all = restore_data(code, present)?;
-    let parity = Encoder::new().encode(code, &all.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
-    all.extend(parity);
-    let shard = |index: &ShardIndex| {
-        all.get(index.get())
-            .cloned()
-            .ok_or(ErasureError::Count { found: index.get(), expected: code.total() })
-    };
-    missing.iter().map(shard).collect()
+    let length = present.first().map_or(0, |(_, shard)| shard.len());
+    let mut shards = vec![vec![0; length]; missing.len()];
+    let mut places: Vec<(ShardIndex, &mut [u8])> =
+        missing.iter().zip(&mut shards).map(|(index, shard)| (*index, shard.as_mut_slice())).collect();
+    rebuild_into(code, present, &mut places)?;
+    Ok(shards)
+}
+
+/// All data shards, from any `k` distinct shards of a segment.
+///
+/// # Errors
+/// As [`rebuild_into`].
+pub fn restore_data(code: Code, present: &[(ShardIndex, &[u8])]) -> Result<Vec<Vec<u8>>, ErasureError> {
+    let data: Vec<ShardIndex> = code.indices().take(code.data().into()).collect();
+    rebuild(code, present, &data)
 }
 
 #[cfg(test)]
@@ -209,7 +249,8 @@ mod tests {
         #[test]
         fn any_k_shards_restore_the_data(data in 1u8..16, parity in 1u8..15, order: u64, seed: u8) {
             let code = Code::new(data, parity)?;
-            let source = shards(code, 128, seed);
+            // Two stripes, the second a short one.
+            let source = shards(code, STRIPE + 128, seed);
             let whole = all(code, &source);
             let mut indices: Vec<ShardIndex> = code.indices().collect();
             let mut state = order | 1;

@@ -12,16 +12,17 @@ use fincrypt_protocol::limits::MAX_LOCATE;
 use fincrypt_protocol::record::Registration;
 use fincrypt_protocol::{Code, Manifest, NodeId, SegmentId, ShardIndex, Signed, SigningKey};
 use fincrypt_storage::TagKey;
-use fincrypt_storage::erasure::missing_data;
+use fincrypt_storage::erasure::rebuild_into;
 use fincrypt_storage::proof::shard_id;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::{Mutex, OnceCell, SemaphorePermit};
 
 use super::error::ClientError;
 use super::holders::Holders;
 use super::link::Link;
 use super::pace::Pace;
+use super::window::Window;
 use crate::engine::Net;
 
 /// Segments whose places are remembered; at up to 2 KiB each, 8 MiB.
@@ -42,6 +43,7 @@ pub(crate) struct Fetcher {
     /// Segments that will be asked for, in order: they are located many at a time.
     upcoming: Mutex<VecDeque<SegmentId>>,
     pace: std::sync::Mutex<Pace>,
+    window: Window,
 }
 
 enum Got {
@@ -68,6 +70,7 @@ impl Fetcher {
             places: Mutex::default(),
             upcoming: Mutex::default(),
             pace: std::sync::Mutex::default(),
+            window: Window::default(),
         }
     }
 
@@ -158,11 +161,11 @@ impl Fetcher {
         let places = self.places(&segment).await?;
         // Several may claim a shard; one that brings something else must not hide the others.
         for (_, node) in places.1.iter().filter(|(held, _)| *held == index) {
-            let asked = Instant::now();
+            let asked = Asked::now(self, *node);
             if let Ok(bytes) = self.holders().await.get(*node, segment, index).await
                 && manifest.shard(index) == Some(shard_id(&bytes))
             {
-                self.pace().took(Some(*node), asked.elapsed());
+                asked.came();
                 return Some(bytes);
             }
         }
@@ -170,13 +173,13 @@ impl Fetcher {
     }
 
     /// One shard from wherever, checked.
-    async fn get(&self, manifest: &Manifest, index: ShardIndex) -> Got {
+    async fn get(&self, manifest: &Manifest, index: ShardIndex, _room: SemaphorePermit<'_>) -> Got {
         let asked = Instant::now();
         if let Some(link) = &self.link
             && let Ok(bytes) = link.get(manifest.id(), index).await
             && manifest.shard(index) == Some(shard_id(&bytes))
         {
-            self.pace().took(None, asked.elapsed());
+            self.pace().took(asked.elapsed());
             return Got::Good(index, bytes);
         }
         match self.get_direct(manifest, index).await {
@@ -193,10 +196,10 @@ impl Fetcher {
             && let Some(places) = self.places(&manifest.id()).await
         {
             let data = usize::from(manifest.code().data());
-            let pace = self.pace();
+            let (pace, now) = (self.pace(), Instant::now());
             order.sort_by_cached_key(|index| {
                 let nodes = places.1.iter().filter(|(held, _)| held == index);
-                let cheapest = nodes.map(|(_, node)| pace.cost(node, index.get() >= data)).min();
+                let cheapest = nodes.map(|(_, node)| pace.cost(node, index.get() >= data, now)).min();
                 // Those that nobody is known to hold come last.
                 (cheapest.is_none(), cheapest)
             });
@@ -211,17 +214,25 @@ impl Fetcher {
     pub(crate) async fn segment(&self, manifest: &Manifest) -> Result<Vec<u8>, ClientError> {
         let code = manifest.code();
         let needed = usize::from(code.data());
+        let length = manifest.shard_len();
         let mut waiting = self.order(manifest).await;
         let mut joined = Joined::new(manifest);
         let mut running = FuturesUnordered::new();
+        // Those that are waited for; slow ones may come as well.
         let mut asked = 0;
+        let mut slow = false;
         while joined.count() < needed {
-            while asked < needed - joined.count() {
-                let Some(index) = waiting.pop_front() else { break };
-                running.push(self.get(manifest, index));
+            while asked < needed - joined.count() && !waiting.is_empty() {
+                let room = match (running.is_empty(), slow) {
+                    (true, _) => self.window.wait(length).await,
+                    (false, true) => self.window.beside(length),
+                    (false, false) => self.window.now(length),
+                };
+                let (Some(room), Some(index)) = (room, waiting.pop_front()) else { break };
+                running.push(self.get(manifest, index, room));
                 asked += 1;
             }
-            if running.is_empty() {
+            if running.is_empty() && waiting.is_empty() {
                 return Err(ClientError::Unavailable {
                     segment: manifest.id(),
                     found: joined.count(),
@@ -230,6 +241,7 @@ impl Fetcher {
             }
             let patience = self.pace().patience();
             let next = tokio::time::timeout(patience, running.next()).await;
+            slow = next.is_err();
             match next.map_or(Some(Got::Slow), |got| got) {
                 Some(Got::Good(index, bytes)) => {
                     joined.add(index, bytes);
@@ -257,6 +269,33 @@ impl Fetcher {
     ) -> Option<bool> {
         let bytes = self.holders().await.get(node, manifest.id(), index).await.ok()?;
         Some(manifest.shard(index) == Some(shard_id(&bytes)))
+    }
+}
+
+/// A shard that a node was asked for: its pace is noted however that ends.
+struct Asked<'f> {
+    fetcher: &'f Fetcher,
+    node: NodeId,
+    at: Instant,
+    came: bool,
+}
+
+impl<'f> Asked<'f> {
+    fn now(fetcher: &'f Fetcher, node: NodeId) -> Self {
+        let at = Instant::now();
+        fetcher.pace().asked(node, at);
+        Self { fetcher, node, at, came: false }
+    }
+
+    fn came(mut self) {
+        self.came = true;
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let (now, mut pace) = (Instant::now(), self.fetcher.pace());
+        pace.answered(self.node, now, self.came.then(|| now.duration_since(self.at)));
     }
 }
 
@@ -295,16 +334,14 @@ impl Joined {
     /// Computes the data that did not come.
     fn finish(self) -> Result<Vec<u8>, ClientError> {
         let Self { code, length, mut ciphertext, data, parity } = self;
-        let shards = ciphertext.chunks_exact(length).zip(code.indices());
-        let mut present: Vec<(ShardIndex, &[u8])> =
-            shards.filter(|(_, index)| data.contains(index)).map(|(shard, index)| (index, shard)).collect();
-        present.extend(parity.iter().map(|(index, bytes)| (*index, bytes.as_ref())));
-        let missing =
-            missing_data(code, &present).map_err(|error| ClientError::Damaged(error.to_string()))?;
-        for (index, shard) in missing {
-            if let Some(place) = ciphertext.get_mut(index * length..(index + 1) * length) {
-                place.copy_from_slice(&shard);
-            }
+        if !parity.is_empty() {
+            let shards = code.indices().zip(ciphertext.chunks_exact_mut(length));
+            let (came, mut missing): (Vec<_>, Vec<_>) = shards.partition(|(index, _)| data.contains(index));
+            let came = came.into_iter().map(|(index, shard)| (index, &*shard));
+            let parity = parity.iter().map(|(index, bytes)| (*index, bytes.as_ref()));
+            let present: Vec<(ShardIndex, &[u8])> = came.chain(parity).collect();
+            rebuild_into(code, &present, &mut missing)
+                .map_err(|error| ClientError::Damaged(error.to_string()))?;
         }
         Ok(ciphertext)
     }

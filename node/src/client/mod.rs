@@ -20,6 +20,7 @@ mod status;
 mod upload;
 mod vault;
 mod verify;
+mod window;
 
 pub use backup::{BackupReport, Skipped, backup};
 pub use error::ClientError;

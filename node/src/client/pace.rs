@@ -3,7 +3,7 @@
 //! Sans-IO: durations go in, expectations come out.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fincrypt_protocol::NodeId;
 
@@ -24,7 +24,16 @@ const MAX_NODES: usize = 4096;
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     all: Option<f64>,
-    nodes: HashMap<NodeId, f64>,
+    nodes: HashMap<NodeId, Node>,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    mean: Option<f64>,
+    /// Shards asked for that did not come yet.
+    waiting: usize,
+    /// When it was last heard of while shards are waited for.
+    silent_since: Option<Instant>,
 }
 
 fn blend(mean: Option<f64>, newest: f64) -> f64 {
@@ -32,16 +41,36 @@ fn blend(mean: Option<f64>, newest: f64) -> f64 {
 }
 
 impl Pace {
-    /// Notes how long a shard took, from `node` if it came straight from there.
-    pub(crate) fn took(&mut self, node: Option<NodeId>, time: Duration) {
-        let seconds = time.as_secs_f64();
-        self.all = Some(blend(self.all, seconds));
-        if let Some(node) = node
-            && (self.nodes.len() < MAX_NODES || self.nodes.contains_key(&node))
-        {
-            let mean = self.nodes.get(&node).copied();
-            self.nodes.insert(node, blend(mean, seconds));
+    /// Notes how long a shard took, whoever brought it.
+    pub(crate) fn took(&mut self, time: Duration) {
+        self.all = Some(blend(self.all, time.as_secs_f64()));
+    }
+
+    /// Notes that a node was asked for a shard.
+    pub(crate) fn asked(&mut self, node: NodeId, now: Instant) {
+        if self.nodes.len() < MAX_NODES || self.nodes.contains_key(&node) {
+            let node = self.nodes.entry(node).or_default();
+            node.waiting += 1;
+            node.silent_since.get_or_insert(now);
         }
+    }
+
+    /// Notes that a node brought a shard after `took`, or that it is no longer waited for.
+    pub(crate) fn answered(&mut self, node: NodeId, now: Instant, took: Option<Duration>) {
+        if let Some(took) = took {
+            self.took(took);
+        }
+        let Some(node) = self.nodes.get_mut(&node) else { return };
+        let silent = node.silent_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        // Whoever brought nothing counts as slower than the slowest.
+        let seconds = took.unwrap_or(silent.max(MOST)).as_secs_f64();
+        node.mean = Some(blend(node.mean, seconds));
+        node.waiting = node.waiting.saturating_sub(1);
+        node.silent_since = match (node.waiting, took) {
+            (0, _) => None,
+            (_, Some(_)) => Some(now),
+            (_, None) => node.silent_since,
+        };
     }
 
     /// How long to wait for a shard before a spare one is asked for beside it.
@@ -50,9 +79,13 @@ impl Pace {
     }
 
     /// What a shard from `node` costs, by which holders are compared; a node not tried yet counts
-    /// as a fast one.
-    pub(crate) fn cost(&self, node: &NodeId, parity: bool) -> Duration {
-        let expected = self.nodes.get(node).copied().map_or(Duration::ZERO, Duration::from_secs_f64);
+    /// as a fast one, a silent one as slow as it has been silent.
+    pub(crate) fn cost(&self, node: &NodeId, parity: bool, now: Instant) -> Duration {
+        let node = self.nodes.get(node);
+        let mean = node.and_then(|node| node.mean).map_or(Duration::ZERO, Duration::from_secs_f64);
+        let silent = node.and_then(|node| node.silent_since);
+        let silent = silent.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let expected = if silent > LEAST { mean.max(silent) } else { mean };
         // Data comes first among equals: differences below a decoding are none.
         let coarse = Duration::from_millis(expected.as_millis() as u64 / 20 * 20);
         coarse + if parity { DECODING } else { Duration::ZERO }
@@ -63,25 +96,50 @@ impl Pace {
 mod tests {
     use super::*;
 
+    const FAST: NodeId = NodeId::from_bytes([1; 32]);
+    const SLOW: NodeId = NodeId::from_bytes([2; 32]);
+
+    fn brought(pace: &mut Pace, node: NodeId, now: Instant, millis: u64) {
+        pace.asked(node, now);
+        let took = Duration::from_millis(millis);
+        pace.answered(node, now + took, Some(took));
+    }
+
     #[test]
     fn a_slow_holder_costs_more_than_parity_from_a_fast_one() {
-        let mut pace = Pace::default();
-        let (fast, slow) = (NodeId::from_bytes([1; 32]), NodeId::from_bytes([2; 32]));
+        let (mut pace, now) = (Pace::default(), Instant::now());
         for _ in 0..10 {
-            pace.took(Some(fast), Duration::from_millis(5));
-            pace.took(Some(slow), Duration::from_millis(500));
+            brought(&mut pace, FAST, now, 5);
+            brought(&mut pace, SLOW, now, 500);
         }
-        assert!(pace.cost(&slow, false) > pace.cost(&fast, true));
-        assert!(pace.cost(&fast, false) < pace.cost(&fast, true));
+        assert!(pace.cost(&SLOW, false, now) > pace.cost(&FAST, true, now));
+        assert!(pace.cost(&FAST, false, now) < pace.cost(&FAST, true, now));
+    }
+
+    #[test]
+    fn a_silent_holder_costs_more_the_longer_it_is_silent() {
+        let (mut pace, now) = (Pace::default(), Instant::now());
+        brought(&mut pace, FAST, now, 5);
+        brought(&mut pace, SLOW, now, 5);
+        (0..3).for_each(|_| pace.asked(SLOW, now));
+        let later = now + Duration::from_secs(1);
+        assert!(pace.cost(&SLOW, false, later) >= Duration::from_secs(1));
+        assert!(pace.cost(&FAST, false, later) < Duration::from_millis(20));
+        pace.answered(SLOW, later, Some(Duration::from_secs(1)));
+        assert!(pace.cost(&SLOW, false, later) < Duration::from_secs(1), "it was heard of");
+        pace.answered(SLOW, later, None);
+        pace.answered(SLOW, later, None);
+        assert!(pace.cost(&SLOW, false, later) > Duration::from_secs(1), "it brought nothing");
+        assert_eq!(pace.nodes[&SLOW].waiting, 0);
     }
 
     #[test]
     fn patience_follows_the_usual_time_within_its_bounds() {
         let mut pace = Pace::default();
         assert_eq!(pace.patience(), MOST);
-        (0..50).for_each(|_| pace.took(None, Duration::from_millis(2)));
+        (0..50).for_each(|_| pace.took(Duration::from_millis(2)));
         assert_eq!(pace.patience(), LEAST);
-        (0..50).for_each(|_| pace.took(None, Duration::from_millis(200)));
+        (0..50).for_each(|_| pace.took(Duration::from_millis(200)));
         assert!(pace.patience() > Duration::from_millis(700));
     }
 }

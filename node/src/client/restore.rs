@@ -23,7 +23,7 @@ use plan::Plan;
 use write::Writer;
 
 /// Bytes of segments fetched at once, and as many are written at the same time.
-const BYTES_AT_ONCE: usize = 48 << 20;
+const BYTES_AT_ONCE: usize = 32 << 20;
 /// Segments fetched at once, however short they are; and written.
 const MAX_AT_ONCE: usize = 6;
 const MAX_WRITERS: usize = 3;
