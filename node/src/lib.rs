@@ -15,3 +15,4 @@ pub mod mediator;
 mod releases;
 mod serve;
 pub mod storage;
+pub mod upkeep;

@@ -167,6 +167,7 @@ mod tests {
             node: key.node(),
             price: Price::new(5),
             egress_price: Price::FREE,
+            condition: crate::record::Condition::Serving,
             free_bytes: 1,
             grace_days: 90,
             minimum_days: 30,

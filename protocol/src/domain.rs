@@ -80,6 +80,10 @@ domains! {
     HOLDERS = "fincrypt/1/holders";
     /// Hash: DHT key of a mediator's record.
     MEDIATOR_RECORD_KEY = "fincrypt/1/mediator-record-key";
+    /// Hash: the leaf of a shard that a challenge asks for.
+    CHALLENGED_LEAF = "fincrypt/1/challenged-leaf";
+    /// Hash: what a node answered to a challenge.
+    ANSWER = "fincrypt/1/answer";
     /// Signature: login of an account.
     LOGIN = "fincrypt/1/login";
     /// Signature: an account's registration.

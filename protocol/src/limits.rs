@@ -28,6 +28,8 @@ pub const MAX_HEADS_KEPT: usize = 8;
 pub const MAX_LOCATE: usize = 64;
 /// The most entries in one page of a `List` answer.
 pub const MAX_LIST: usize = 2048;
+/// The most shards that one challenge asks for: 300 show a loss of 1 % with a probability of 95 %.
+pub const MAX_CHALLENGE: usize = 300;
 /// The most addresses that travel with a peer.
 pub const MAX_ADDRESSES: usize = 8;
 /// The most bytes of one multiaddress.

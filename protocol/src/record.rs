@@ -227,6 +227,19 @@ pub enum PayoutKind {
     OnChain,
 }
 
+/// How a storage node is, by its own word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    /// It takes shards and serves them.
+    #[default]
+    Serving,
+    /// Its disk fails: it takes no more, and serves what it can.
+    Failing,
+    /// It is to be switched off: it takes no more, and serves until its shards are elsewhere.
+    Leaving,
+}
+
 /// What a storage node offers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StorageOffer {
@@ -238,7 +251,9 @@ pub struct StorageOffer {
     pub price: Price,
     /// For reading it, per GiB, beyond what the contract includes.
     pub egress_price: Price,
-    /// Bytes it still takes.
+    /// How it is.
+    pub condition: Condition,
+    /// Bytes it still takes; none unless it is serving.
     pub free_bytes: u64,
     /// Days it keeps unpaid shards.
     pub grace_days: u16,

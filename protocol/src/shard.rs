@@ -59,6 +59,13 @@ pub enum Request {
         /// The shard's position.
         index: ShardIndex,
     },
+    /// Asks for one leaf of each of some shards, with its proof.
+    Challenge {
+        /// Chooses the leaves, so that nobody can know them before.
+        nonce: Nonce,
+        /// The shards, at most [`crate::limits::MAX_CHALLENGE`].
+        shards: Vec<Challenged>,
+    },
     /// Lists the shards held for an account, in order, a page at a time.
     List {
         /// Whose shards.
@@ -108,6 +115,29 @@ pub enum Request {
     },
 }
 
+/// A shard that is asked for a proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Challenged {
+    /// Whose shard.
+    pub account: AccountId,
+    /// The segment.
+    pub segment: SegmentId,
+    /// The shard's position.
+    pub index: ShardIndex,
+}
+
+/// What a node says of a challenged shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Its proof is in the payload.
+    Proved,
+    /// The node does not have it.
+    Missing,
+    /// The node cannot read it any more, or finds it altered.
+    Damaged,
+}
+
 /// What a storage node knows about one segment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HeldSegment {
@@ -140,6 +170,13 @@ pub enum Response {
     Receipt(Signed<Receipt>),
     /// Answers `Get`, with the shard as payload.
     Shard,
+    /// Answers `Challenge`. The payload has the proofs of all that are proved, in order: a leaf's
+    /// 1,024 bytes, then the sibling chaining values, 32 bytes each, from the leaf up; how many there
+    /// are follows from the shard's length and the leaf.
+    Proofs {
+        /// One for each shard asked for, in order.
+        verdicts: Vec<Verdict>,
+    },
     /// Answers `List`.
     Listed {
         /// One page of shards, in order.
@@ -171,12 +208,12 @@ impl Header for Request {
     }
 
     fn answer_limit(&self) -> u32 {
-        if matches!(self, Self::Get { .. }) { MAX_PAYLOAD } else { 0 }
+        if matches!(self, Self::Get { .. } | Self::Challenge { .. }) { MAX_PAYLOAD } else { 0 }
     }
 }
 
 impl Header for Response {
     fn payload_limit(&self) -> u32 {
-        if matches!(self, Self::Shard) { MAX_PAYLOAD } else { 0 }
+        if matches!(self, Self::Shard | Self::Proofs { .. }) { MAX_PAYLOAD } else { 0 }
     }
 }

@@ -10,11 +10,12 @@ use serde_bytes::ByteBuf;
 use zeroize::Zeroizing;
 
 use crate::amount::Price;
-use crate::limits::MAX_RELEASE_SEGMENTS;
+use crate::limits::{MAX_CHALLENGE, MAX_PAYLOAD, MAX_RELEASE_SEGMENTS, MAX_REQUEST_HEADER};
 use crate::record::{
-    Head, HolderList, Keep, Mandate, MediatorRecord, PayoutKind, Receipt, Registration, Release, Released,
-    Rights, StorageOffer, Undo,
+    Condition, Head, HolderList, Keep, Mandate, MediatorRecord, PayoutKind, Receipt, Registration, Release,
+    Released, Rights, StorageOffer, Undo,
 };
+use crate::shard::{Challenged, Verdict};
 use crate::{
     AccountId, Body, Code, Frame, GuardKey, HeadHash, HeadKey, Header, MandateHash, Manifest, Network,
     NodeId, Nonce, Redundancy, Refusal, RunId, SegmentId, ShardId, ShardIndex, ShardLen, Signature, Signed,
@@ -109,6 +110,7 @@ fn offer() -> Signed<StorageOffer> {
         node: key().node(),
         price: Price::new(1500),
         egress_price: Price::FREE,
+        condition: Condition::Serving,
         free_bytes: 1 << 40,
         grace_days: 90,
         minimum_days: 30,
@@ -286,6 +288,36 @@ fn releases_and_undos_are_what_the_fixture_says() {
     let answered = vec![shard::Response::Released { due: TIME }, shard::Response::Undone { pending: true }];
     lines("shard-response", answered, &mut text);
     check("release-messages.txt", &text);
+}
+
+#[test]
+fn challenges_and_conditions_are_what_the_fixture_says() {
+    let mut text = String::new();
+    let account = AccountId::from_bytes([8; 32]);
+    let shards = vec![
+        Challenged { account, segment: SEGMENT, index: index(0) },
+        Challenged { account, segment: SEGMENT, index: index(29) },
+    ];
+    let asked = vec![shard::Request::Challenge { nonce: Nonce::from_bytes([7; 32]), shards }];
+    lines("shard-request", asked, &mut text);
+    let verdicts = vec![Verdict::Proved, Verdict::Missing, Verdict::Damaged];
+    let offer = offer().verify(NETWORK, UnixTime::from_secs(0)).expect("verifies").into_body();
+    let offers = [Condition::Failing, Condition::Leaving].map(|condition| {
+        shard::Response::Offer(seal(&StorageOffer { condition, free_bytes: 0, ..offer.clone() }))
+    });
+    let answered = [shard::Response::Proofs { verdicts }].into_iter().chain(offers).collect();
+    lines("shard-response", answered, &mut text);
+    check("challenge-messages.txt", &text);
+}
+
+#[test]
+fn the_largest_challenge_and_its_answer_fit_their_limits() {
+    let account = AccountId::from_bytes([8; 32]);
+    let shards = vec![Challenged { account, segment: SEGMENT, index: index(29) }; MAX_CHALLENGE];
+    let asked = Frame::bare(shard::Request::Challenge { nonce: Nonce::from_bytes([7; 32]), shards });
+    assert!(crate::cbor::encode(&asked.header).expect("encodes").len() <= MAX_REQUEST_HEADER as usize);
+    // A leaf and ten siblings each.
+    assert!(MAX_CHALLENGE * (1024 + 10 * 32) <= MAX_PAYLOAD as usize);
 }
 
 #[test]

@@ -5,10 +5,14 @@
 //! can be proved against the id by its chunk and the sibling chaining values up to the root. A
 //! keeper stores the chaining values of each 16 KiB group beside the data and reads one group to
 //! answer; they also give the id, so what arrives is hashed once.
+//!
+//! Which leaf a challenge asks for follows from its nonce and the shard's id. On the wire a proof is
+//! the leaf's 1,024 bytes and its siblings, 32 bytes each, from the leaf up.
 
 use blake3::Hasher;
 use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
-use fincrypt_protocol::{ShardId, ShardLen};
+use fincrypt_protocol::domain::{ANSWER, CHALLENGED_LEAF};
+use fincrypt_protocol::{Nonce, ShardId, ShardLen};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
@@ -81,6 +85,26 @@ pub struct LeafProof {
     pub siblings: Vec<[u8; 32]>,
 }
 
+/// The leaf of a shard that a challenge asks for: SHA3-256 over nonce and shard id, its first eight
+/// bytes as a little-endian number, modulo the leaves. The modulus favours no leaf by more than
+/// 2^-53.
+#[must_use]
+pub fn challenged_leaf(nonce: &Nonce, id: &ShardId, length: ShardLen) -> u32 {
+    let hash = CHALLENGED_LEAF.hash(&[nonce.as_bytes(), id.as_bytes()]);
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash[..8]);
+    let leaves = u64::from(length.get()) / LEAF as u64;
+    // Below 1,024.
+    (u64::from_le_bytes(first) % leaves) as u32
+}
+
+/// The digest of a whole answer: SHA3-256 over nonce and leaves in the order of the challenge.
+#[must_use]
+pub fn answer_digest<'a>(nonce: &'a Nonce, leaves: impl Iterator<Item = &'a [u8]>) -> [u8; 32] {
+    let parts: Vec<&[u8]> = std::iter::once(nonce.as_bytes().as_slice()).chain(leaves).collect();
+    ANSWER.hash(&parts)
+}
+
 /// Siblings of position `at` in the tree over `level`, from the root's children down.
 fn siblings(mut level: &[ChainingValue], mut at: usize, out: &mut Vec<[u8; 32]>) {
     while level.len() > 1 {
@@ -131,6 +155,24 @@ pub fn prove(length: ShardLen, leaf: u32, group: &[u8], groups: &[ChainingValue]
 }
 
 impl LeafProof {
+    /// Appends the proof's bytes.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.leaf);
+        self.siblings.iter().for_each(|sibling| out.extend_from_slice(sibling));
+    }
+
+    /// Takes the proof of leaf `leaf` of a shard of `length` off the front of `bytes`.
+    #[must_use]
+    pub fn read(bytes: &mut &[u8], length: ShardLen, leaf: u32) -> Option<Self> {
+        let leaves = length.get() as usize / LEAF;
+        let count = turns(leaves, (leaf as usize).min(leaves - 1)).len();
+        let (content, rest) = bytes.split_at_checked(LEAF)?;
+        let (path, rest) = rest.split_at_checked(count * 32)?;
+        let siblings = path.as_chunks().0.to_vec();
+        *bytes = rest;
+        Some(Self { leaf: ByteBuf::from(content), siblings })
+    }
+
     /// Whether this is leaf `leaf` of the shard with this id and length.
     #[must_use]
     pub fn verify(&self, id: &ShardId, length: ShardLen, leaf: u32) -> bool {
@@ -180,6 +222,13 @@ mod tests {
             let proof = proof(&shard, leaf);
             prop_assert_eq!(shard_tree(&shard), (shard_id(&shard), groups(&shard)));
             prop_assert!(proof.verify(&shard_id(&shard), length, leaf));
+            let mut bytes = Vec::new();
+            proof.write(&mut bytes);
+            prop_assert_eq!(LeafProof::read(&mut &bytes[..bytes.len() - 1], length, leaf), None);
+            bytes.push(7);
+            let mut rest = bytes.as_slice();
+            prop_assert_eq!(LeafProof::read(&mut rest, length, leaf), Some(proof.clone()));
+            prop_assert_eq!(rest, [7]);
             let other = (leaf + 1) % (length.get() / LEAF as u32);
             prop_assert!(!proof.verify(&shard_id(&shard), length, other));
         }
@@ -197,5 +246,21 @@ mod tests {
             }
             prop_assert!(!proof.verify(&shard_id(&shard), length, leaf));
         }
+    }
+
+    #[test]
+    fn which_leaf_is_asked_for_is_what_the_fixture_says() {
+        use std::fmt::Write;
+        let mut text = String::new();
+        for (number, length) in [(0u8, 4 << 10), (1, 20 << 10), (2, 1 << 20), (3, 1 << 20)] {
+            let (nonce, id) = (Nonce::from_bytes([number; 32]), ShardId::from_bytes([number ^ 9; 32]));
+            let leaf = challenged_leaf(&nonce, &id, ShardLen::new(length).expect("valid"));
+            writeln!(text, "{number} {length} {leaf}").expect("written");
+        }
+        let digest = answer_digest(&Nonce::from_bytes([1; 32]), [&[2; LEAF][..], &[3; LEAF]].into_iter());
+        for byte in digest {
+            write!(text, "{byte:02x}").expect("written");
+        }
+        crate::vectors::check("challenge.txt", &text);
     }
 }

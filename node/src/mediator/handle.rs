@@ -144,6 +144,7 @@ impl MediatorRole {
         if !manifest.code().keeps(self.terms.floor) {
             return Err(Refusal::Invalid);
         }
+        self.remember_mandate(&given).await?;
         let id = manifest.id();
         if !self.open.adopt(from, account, id) {
             let known = self.records.find(account, id).await?;
@@ -181,6 +182,23 @@ impl MediatorRole {
         let nodes = nodes.into_iter().map(Some).chain(std::iter::repeat(None));
         let slots = nodes.take(total).map(|node| Slot { node, receipt: None }).collect();
         Ok(SegmentRecord { manifest, tag, run, slots, sequence: 1 })
+    }
+
+    /// Audits and repairs go on with the mandate when its owner is away.
+    async fn remember_mandate(&self, mandate: &Verified<Mandate>) -> Result<(), Refusal> {
+        let (records, mandate) = (self.records.clone(), mandate.clone());
+        let remember = move || match records.mandate(&mandate.account)? {
+            Some(known) if known == *mandate.signed() => Ok(()),
+            known => {
+                let known =
+                    known.and_then(|known| known.verify(mandate.network, UnixTime::from_secs(0)).ok());
+                if known.is_some_and(|known| known.sequence > mandate.sequence) {
+                    return Err(Refusal::NotMandated);
+                }
+                records.put_mandate(&mandate)
+            }
+        };
+        blocking(remember).await
     }
 
     async fn put(

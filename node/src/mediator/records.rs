@@ -1,11 +1,11 @@
 //! What a mediator remembers of segments and heads, durably.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fincrypt_protocol::record::{Head, Receipt};
+use fincrypt_protocol::record::{Head, Mandate, Receipt};
 use fincrypt_protocol::{
-    AccountId, Manifest, NodeId, Refusal, RunId, SegmentId, ShardIndex, Signed, Tag, cbor,
+    AccountId, Manifest, NodeId, Refusal, RunId, SegmentId, ShardIndex, Signed, Tag, Verified, cbor,
 };
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
 use fincrypt_storage::state::State;
@@ -21,6 +21,13 @@ const SEGMENTS: Tree = Tree("segments");
 const HEADS: Tree = Tree("mediated_heads");
 /// `account ‖ node` → nothing: the nodes that hold something for the account.
 const HOLDERS: Tree = Tree("account_holders");
+/// `node ‖ segment ‖ account ‖ position` → nothing: what each node holds. The segment goes first, so
+/// that a random one stands for all accounts.
+const HELD: Tree = Tree("held_by");
+/// `account ‖ segment` → nothing: segments of which a shard lacks a keeper.
+const LACKING: Tree = Tree("lacking");
+/// `account` → its newest mandate for this mediator.
+const MANDATES: Tree = Tree("mediated_mandates");
 
 /// The most bytes of a segment's record: a manifest and 30 receipts.
 const MAX_RECORD: usize = 64 << 10;
@@ -62,6 +69,11 @@ impl SegmentRecord {
         self
     }
 
+    /// Whether every shard has a keeper.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.holders().count() == usize::from(self.manifest.code().total())
+    }
+
     pub(crate) fn receipts(&self) -> impl Iterator<Item = &Signed<Receipt>> {
         self.slots.iter().filter_map(|slot| slot.receipt.as_ref())
     }
@@ -95,19 +107,49 @@ impl Cache {
     }
 }
 
+/// Segments are changed by several at once: each waits for its turn at one of so many locks.
+const TURNS: usize = 64;
+
 #[derive(Clone)]
 pub(crate) struct Records {
     state: State,
     cache: Arc<Mutex<Cache>>,
+    turns: Arc<[Mutex<()>; TURNS]>,
+}
+
+/// A shard that a node holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Held {
+    pub(crate) segment: SegmentId,
+    pub(crate) account: AccountId,
+    pub(crate) index: ShardIndex,
+}
+
+#[allow(dead_code)]
+impl Held {
+    fn key(&self, node: &NodeId) -> Vec<u8> {
+        let index = [self.index.into()];
+        [node.as_bytes().as_slice(), self.segment.as_bytes(), self.account.as_bytes(), &index].concat()
+    }
+
+    fn parse(key: &[u8]) -> Option<Self> {
+        let id = |range: std::ops::Range<usize>| key.get(range)?.try_into().ok();
+        let (segment, account) = (id(32..64)?, id(64..96)?);
+        let index = ShardIndex::new(*key.get(96)?).ok()?;
+        Some(Self { segment: SegmentId::from_bytes(segment), account: AccountId::from_bytes(account), index })
+    }
 }
 
 fn at(account: &AccountId, rest: &[u8]) -> Vec<u8> {
     [account.as_bytes(), rest].concat()
 }
 
+// Audits and repairs, which come next, use all of it.
+#[allow(dead_code)]
 impl Records {
     pub(crate) fn new(state: State) -> Self {
-        Self { state, cache: Arc::default() }
+        let turns = Arc::new(std::array::from_fn(|_| Mutex::default()));
+        Self { state, cache: Arc::default(), turns }
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache> {
@@ -171,6 +213,12 @@ impl Records {
         cache.order.retain(|key| *key != (account, segment));
     }
 
+    /// Held while a segment's record is read, changed and written.
+    fn turn(&self, segment: &SegmentId) -> MutexGuard<'_, ()> {
+        let turn = usize::from(segment.as_bytes()[0]) % TURNS;
+        self.turns[turn].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Remembers a segment, and that its keepers hold something for the account; the nodes that held
     /// nothing for it before.
     pub(crate) fn put_segment(
@@ -178,11 +226,54 @@ impl Records {
         account: &AccountId,
         record: &SegmentRecord,
     ) -> Result<Vec<NodeId>, Refusal> {
+        let id = record.manifest.id();
+        let _turn = self.turn(&id);
+        let old = self.segment(account, &id)?;
+        self.write(account, old.as_ref(), record)
+    }
+
+    /// Changes a known segment by `change`, unless that says that there is nothing to change; the new
+    /// record, and the nodes that held nothing for the account before.
+    pub(crate) fn change(
+        &self,
+        account: &AccountId,
+        segment: &SegmentId,
+        change: impl FnOnce(&mut SegmentRecord) -> bool,
+    ) -> Result<Option<(SegmentRecord, Vec<NodeId>)>, Refusal> {
+        let _turn = self.turn(segment);
+        let Some(old) = self.segment(account, segment)? else { return Ok(None) };
+        let mut record = old.clone();
+        if !change(&mut record) {
+            return Ok(None);
+        }
+        record.sequence += 1;
+        let new = self.write(account, Some(&old), &record)?;
+        Ok(Some((record, new)))
+    }
+
+    fn write(
+        &self,
+        account: &AccountId,
+        old: Option<&SegmentRecord>,
+        record: &SegmentRecord,
+    ) -> Result<Vec<NodeId>, Refusal> {
         let mut new = Vec::new();
         let mut batch = Batch::default();
         let bytes = cbor::encode(record).map_err(|error| failed(&error))?;
         let id = record.manifest.id();
         batch.put(SEGMENTS, at(account, id.as_bytes()), bytes);
+        let held =
+            |(index, node): (ShardIndex, NodeId)| Held { segment: id, account: *account, index }.key(&node);
+        let before: BTreeSet<_> = old.into_iter().flat_map(SegmentRecord::holders).map(held).collect();
+        let after: BTreeSet<_> = record.holders().map(held).collect();
+        before.difference(&after).for_each(|key| batch.remove(HELD, key.clone()));
+        after.difference(&before).for_each(|key| batch.put(HELD, key.clone(), Vec::new()));
+        // A segment that has no keeper at all was only announced.
+        if record.is_complete() || after.is_empty() && before.is_empty() {
+            batch.remove(LACKING, at(account, id.as_bytes()));
+        } else {
+            batch.put(LACKING, at(account, id.as_bytes()), Vec::new());
+        }
         for (_, node) in record.holders() {
             let key = at(account, node.as_bytes());
             if self.state.get(HOLDERS, &key).map_err(|error| failed(&error))?.is_none() {
@@ -193,6 +284,45 @@ impl Records {
         self.state.commit(&batch).map_err(|error| failed(&error))?;
         self.forget(*account, id);
         Ok(new)
+    }
+
+    /// What a node holds, in the order of segments, after `after` (a segment's bytes at least): at
+    /// most `most`.
+    pub(crate) fn held_by(&self, node: &NodeId, after: &[u8], most: usize) -> Result<Vec<Held>, Refusal> {
+        let after = [node.as_bytes().as_slice(), after].concat();
+        let entries = self.state.scan(HELD, node.as_bytes(), Some(&after), most);
+        let entries = entries.map_err(|error| failed(&error))?;
+        Ok(entries.iter().filter_map(|(key, _)| Held::parse(key)).collect())
+    }
+
+    /// Segments of which a shard lacks a keeper, after `after`, at most `most`. One that is open may
+    /// be among them.
+    pub(crate) fn lacking(
+        &self,
+        after: Option<(AccountId, SegmentId)>,
+        most: usize,
+    ) -> Result<Vec<(AccountId, SegmentId)>, Refusal> {
+        let after = after.map(|(account, segment)| at(&account, segment.as_bytes()));
+        let entries = self.state.scan(LACKING, &[], after.as_deref(), most);
+        let parse = |key: &[u8]| {
+            let (account, segment) = key.split_first_chunk::<32>()?;
+            Some((AccountId::from_bytes(*account), SegmentId::from_bytes(segment.try_into().ok()?)))
+        };
+        Ok(entries.map_err(|error| failed(&error))?.iter().filter_map(|(key, _)| parse(key)).collect())
+    }
+
+    /// The newest mandate that an account gave to this mediator, which may have expired.
+    pub(crate) fn mandate(&self, account: &AccountId) -> Result<Option<Signed<Mandate>>, Refusal> {
+        let bytes = self.state.get(MANDATES, account.as_bytes()).map_err(|error| failed(&error))?;
+        bytes.map(|bytes| Signed::from_bytes(&bytes).map_err(|error| failed(&error))).transpose()
+    }
+
+    /// Remembers a mandate, whose sequence is not below the known one's.
+    pub(crate) fn put_mandate(&self, mandate: &Verified<Mandate>) -> Result<(), Refusal> {
+        let mut batch = Batch::default();
+        let bytes = mandate.signed().to_bytes().map_err(|error| failed(&error))?;
+        batch.put(MANDATES, *mandate.account.as_bytes(), bytes);
+        self.state.commit(&batch).map_err(|error| failed(&error))
     }
 
     /// Nodes that hold something for the account, at most `most`.
@@ -230,8 +360,15 @@ impl Holdings for Records {
     }
 
     fn remove(&self, account: &AccountId, segment: &SegmentId) -> Result<u64, Refusal> {
+        let _turn = self.turn(segment);
         let mut batch = Batch::default();
         batch.remove(SEGMENTS, at(account, segment.as_bytes()));
+        batch.remove(LACKING, at(account, segment.as_bytes()));
+        if let Some(old) = self.segment(account, segment)? {
+            for (index, node) in old.holders() {
+                batch.remove(HELD, Held { segment: *segment, account: *account, index }.key(&node));
+            }
+        }
         self.state.commit(&batch).map_err(|error| failed(&error))?;
         self.forget(*account, *segment);
         Ok(0)
@@ -277,6 +414,55 @@ mod tests {
         assert_eq!(sequence().await, Some(2));
         let all = records.find_all(account, vec![id, SegmentId::from_bytes([9; 32])]).await;
         assert_eq!(all.expect("no failure").len(), 1);
+    }
+
+    fn keeper(node: u8, index: u8, record: &SegmentRecord) -> Slot {
+        let key = fincrypt_protocol::SigningKey::from_seed(&zeroize::Zeroizing::new([node; 32]));
+        let index = ShardIndex::new(index).expect("valid");
+        let receipt = Receipt {
+            network: fincrypt_protocol::Network::Local,
+            node: key.node(),
+            account: AccountId::from_bytes([5; 32]),
+            mandate: fincrypt_protocol::MandateHash::from_bytes([6; 32]),
+            segment: record.manifest.id(),
+            index,
+            shard: record.manifest.shard(index).expect("there"),
+            length: record.manifest.shard_len().get(),
+            price: fincrypt_protocol::amount::Price::FREE,
+            time: fincrypt_protocol::UnixTime::from_secs(1),
+            paid_until: fincrypt_protocol::UnixTime::from_secs(2),
+        };
+        Slot { node: Some(key.node()), receipt: Some(Signed::seal(&receipt, &key).expect("seals")) }
+    }
+
+    #[test]
+    fn what_nodes_hold_and_what_lacks_keepers_follows_every_change() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (state, _) = State::open(dir.path()).expect("opens");
+        let records = Records::new(state);
+        let (account, mut record) = (AccountId::from_bytes([5; 32]), record(1));
+        let id = record.manifest.id();
+        let lacking = || records.lacking(None, 10).expect("no failure");
+        records.put_segment(&account, &record).expect("written");
+        assert_eq!(lacking(), [], "it was only announced");
+        record.slots[0] = keeper(1, 0, &record);
+        let node = record.slots[0].node.expect("a keeper");
+        assert_eq!(records.put_segment(&account, &record).expect("written"), [node]);
+        assert_eq!(lacking(), [(account, id)]);
+        record.slots[1] = keeper(2, 1, &record);
+        records.put_segment(&account, &record).expect("written");
+        assert_eq!(lacking(), []);
+        let held = Held { segment: id, account, index: ShardIndex::new(0).expect("valid") };
+        assert_eq!(records.held_by(&node, &[], 10).expect("no failure"), [held]);
+        let lose = |record: &mut SegmentRecord| std::mem::take(&mut record.slots[0].receipt).is_some();
+        let (changed, _) = records.change(&account, &id, lose).expect("no failure").expect("changed");
+        assert_eq!((changed.sequence, changed.holders().count()), (2, 1));
+        assert!(records.change(&account, &id, lose).expect("no failure").is_none(), "nothing to change");
+        assert_eq!(records.held_by(&node, &[], 10).expect("no failure"), []);
+        assert_eq!(lacking(), [(account, id)]);
+        records.remove(&account, &id).expect("removed");
+        let other = record.slots[1].node.expect("a keeper");
+        assert_eq!((lacking(), records.held_by(&other, &[], 10).expect("no failure")), (vec![], vec![]));
     }
 
     #[test]

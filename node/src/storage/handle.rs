@@ -34,9 +34,10 @@ fn bare(response: Response) -> Answer<Response> {
 
 /// What a reader may want to do with an account's shards.
 #[derive(Clone, Copy)]
-enum Right {
+pub(super) enum Right {
     Read,
     Write,
+    Audit,
 }
 
 impl StorageRole {
@@ -50,6 +51,7 @@ impl StorageRole {
             }
             Ask::Put(placement) => self.put(from, *placement, payload).await,
             Ask::Get { account, segment, index } => self.get(from, account, segment, index).await,
+            Ask::Challenge { nonce, shards } => blocking(move || self.challenge(from, &nonce, &shards)).await,
             Ask::List { account, after } => blocking(move || self.list(from, account, after)).await,
             Ask::Locate { account, segments } => {
                 blocking(move || self.locate(from, account, &segments)).await
@@ -70,7 +72,7 @@ impl StorageRole {
     }
 
     /// Owners may do everything with their own account; a mediator what its mandate says.
-    fn authorize(&self, from: NodeId, account: &AccountId, right: Right) -> Result<(), Refusal> {
+    pub(super) fn authorize(&self, from: NodeId, account: &AccountId, right: Right) -> Result<(), Refusal> {
         if self.sessions.account(&from) == Some(*account) {
             return Ok(());
         }
@@ -78,6 +80,7 @@ impl StorageRole {
         let allowed = match right {
             Right::Read => mandate.rights.get,
             Right::Write => mandate.rights.put,
+            Right::Audit => mandate.rights.audit,
         };
         if allowed { Ok(()) } else { Err(Refusal::NotMandated) }
     }

@@ -1,6 +1,7 @@
 //! The storage role: keeps shards, proves who asked for what, hands out heads.
 
 mod admitted;
+mod challenge;
 mod handle;
 mod heads;
 mod offer;

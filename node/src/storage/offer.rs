@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fincrypt_protocol::admission::{AnnouncedRole, holders_key, role_bucket, role_key};
-use fincrypt_protocol::record::{PayoutKind, StorageOffer};
+use fincrypt_protocol::record::{Condition, PayoutKind, StorageOffer};
 use fincrypt_protocol::{RecordError, Signed, UnixTime};
 use tokio::sync::watch;
 
@@ -27,6 +27,7 @@ impl StorageRole {
             node: self.net.own(),
             price: self.terms.price,
             egress_price: self.terms.egress_price,
+            condition: Condition::Serving,
             free_bytes: self.store.free(),
             grace_days: self.terms.grace_days,
             minimum_days: self.terms.minimum_days,

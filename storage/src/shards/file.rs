@@ -15,10 +15,12 @@ use std::path::Path;
 use blake3::hazmat::ChainingValue;
 use bytes::Bytes;
 use fincrypt_protocol::record::Mandate;
-use fincrypt_protocol::{AccountId, Manifest, RunId, ShardId, ShardIndex, Signed, Tag, UnixTime, cbor};
+use fincrypt_protocol::{
+    AccountId, Manifest, RunId, ShardId, ShardIndex, ShardLen, Signed, Tag, UnixTime, cbor,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::proof::shard_tree;
+use crate::proof::{GROUP, LEAF, shard_tree};
 
 const MAGIC: &[u8; 8] = b"FINSHD\x00\x01";
 const FOOTER: usize = 36;
@@ -139,6 +141,22 @@ pub(super) fn read_data(path: &Path, length: u32) -> io::Result<Bytes> {
     let mut bytes = vec![0; length as usize];
     file.read_exact_at(&mut bytes, 0)?;
     Ok(Bytes::from(bytes))
+}
+
+/// Reads the 16 KiB group that a leaf lies in and the chaining values of all groups.
+pub(super) fn read_group(
+    path: &Path,
+    length: ShardLen,
+    leaf: u32,
+) -> io::Result<(Vec<u8>, Vec<ChainingValue>)> {
+    let (length, file) = (length.get() as usize, File::open(path)?);
+    let start = leaf as usize * LEAF / GROUP * GROUP;
+    let mut group = vec![0; GROUP.min(length.saturating_sub(start))];
+    file.read_exact_at(&mut group, start as u64)?;
+    let count = if length <= GROUP { 0 } else { length.div_ceil(GROUP) };
+    let mut groups = vec![0; count * 32];
+    file.read_exact_at(&mut groups, length as u64)?;
+    Ok((group, groups.as_chunks().0.to_vec()))
 }
 
 /// Reads and checks what lies beside the bytes, and the file's length.

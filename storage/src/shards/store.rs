@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fincrypt_protocol::{AccountId, Manifest, RunId, SegmentId, ShardId, ShardIndex, Tag, UnixTime};
+use fincrypt_protocol::{AccountId, Manifest, Nonce, RunId, SegmentId, ShardId, ShardIndex, Tag, UnixTime};
 
 use super::file::{self, CheckedShard, NewFile, ShardMeta};
 use super::index::{FileEntry, FileKey, ShardTable};
 use super::reconcile::StoreReport;
 use crate::durable::sync_dir;
 use crate::kv::KvError;
+use crate::proof::{LeafProof, challenged_leaf, prove};
 use crate::state::State;
 
 /// Left free on the disk, whatever the quota says.
@@ -265,6 +266,35 @@ impl ShardStore {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(StoreError::Damaged(path)),
             Err(error) => Err(at(&path)(error)),
         }
+    }
+
+    /// The proof of the leaf that `nonce` chooses of a shard; none if the shard is not held. It is
+    /// checked, so that a file that rotted is noticed here first.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if the file is short or altered.
+    pub fn prove(
+        &self,
+        account: &AccountId,
+        segment: &SegmentId,
+        index: ShardIndex,
+        nonce: &Nonce,
+    ) -> Result<Option<LeafProof>, StoreError> {
+        let Some(shard) = self.0.table.place(account, segment, index)? else { return Ok(None) };
+        let key = FileKey { shard, account: *account };
+        let Some(entry) = self.0.table.file(&key)? else { return Ok(None) };
+        let (path, length) = (self.path(&key), entry.shard_len);
+        let leaf = challenged_leaf(nonce, &shard, length);
+        let (group, groups) = match file::read_group(&path, length, leaf) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(StoreError::Damaged(path));
+            }
+            Err(error) => return Err(at(&path)(error)),
+        };
+        let proof = prove(length, leaf, &group, &groups).filter(|proof| proof.verify(&shard, length, leaf));
+        proof.map(Some).ok_or(StoreError::Damaged(path))
     }
 
     /// The positions held of a segment, from the index alone.

@@ -169,6 +169,7 @@ fn fake(address: &Multiaddr) -> Vec<u8> {
         node: key.node(),
         price: Price::FREE,
         egress_price: Price::FREE,
+        condition: fincrypt_protocol::record::Condition::Serving,
         free_bytes: 1 << 50,
         grace_days: 90,
         minimum_days: 30,

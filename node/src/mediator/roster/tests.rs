@@ -23,6 +23,7 @@ fn offer(number: u32, sequence: u64) -> Verified<StorageOffer> {
         node: key.node(),
         price: Price::new(5),
         egress_price: Price::FREE,
+        condition: fincrypt_protocol::record::Condition::Serving,
         free_bytes: 1 << 30,
         grace_days: 90,
         minimum_days: 30,

@@ -1,0 +1,44 @@
+//! Answers to challenges: a leaf of each shard asked for, and its proof.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use fincrypt_protocol::limits::{MAX_CHALLENGE, MAX_PAYLOAD};
+use fincrypt_protocol::shard::{Challenged, Response, Verdict};
+use fincrypt_protocol::{NodeId, Nonce, Refusal};
+use fincrypt_storage::shards::StoreError;
+
+use super::StorageRole;
+use super::handle::{Right, refuse_store};
+use crate::serve::Answer;
+
+impl StorageRole {
+    pub(super) fn challenge(&self, from: NodeId, nonce: &Nonce, shards: &[Challenged]) -> Answer<Response> {
+        if shards.len() > MAX_CHALLENGE {
+            return Err(Refusal::Invalid);
+        }
+        let accounts: BTreeSet<_> = shards.iter().map(|shard| shard.account).collect();
+        accounts.iter().try_for_each(|account| self.authorize(from, account, Right::Audit))?;
+        let mut proofs = Vec::new();
+        let mut verdicts = Vec::with_capacity(shards.len());
+        for Challenged { account, segment, index } in shards {
+            verdicts.push(match self.store.prove(account, segment, *index, nonce) {
+                Ok(Some(proof)) => {
+                    proof.write(&mut proofs);
+                    Verdict::Proved
+                }
+                Ok(None) => Verdict::Missing,
+                Err(error @ (StoreError::Damaged(_) | StoreError::Io { .. })) => {
+                    tracing::warn!(%error, "a challenged shard cannot be proved");
+                    Verdict::Damaged
+                }
+                Err(error) => return Err(refuse_store(&error)),
+            });
+        }
+        // 300 proofs of full shards are 40 % of it.
+        if proofs.len() > MAX_PAYLOAD as usize {
+            return Err(Refusal::Invalid);
+        }
+        Ok((Response::Proofs { verdicts }, Bytes::from(proofs)))
+    }
+}

@@ -1,0 +1,8 @@
+//! Rules by which a mediator looks after what it placed. Sans-IO: epochs, outcomes and randomness
+//! come in, decisions go out, so that the same rules run in the mediator and in a simulator.
+
+mod epoch;
+mod standing;
+
+pub use epoch::Epoch;
+pub use standing::{Came, Noted, Standing, State, Tally};
