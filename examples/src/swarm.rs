@@ -35,6 +35,10 @@ pub struct SwarmPlan {
     pub epoch: Option<u64>,
     /// Seconds that releases wait; the program's default if none.
     pub release_delay: Option<u64>,
+    /// Further settings of all nodes: keys of the configuration and their values.
+    pub settings: Vec<(String, String)>,
+    /// Whether the nodes' local interfaces listen.
+    pub api: bool,
 }
 
 impl SwarmPlan {
@@ -50,6 +54,8 @@ impl SwarmPlan {
             last_capacity: None,
             epoch: None,
             release_delay: None,
+            settings: Vec::new(),
+            api: false,
         }
     }
 }
@@ -128,7 +134,8 @@ impl Swarm {
         std::fs::create_dir_all(&home).map_err(|source| ProcessError::File { path: home.clone(), source })?;
         let mut command = self.plan.programs.node.command();
         let listen = listen.unwrap_or_else(|| "/ip4/127.0.0.1/tcp/0".to_owned());
-        command.args(["--role", member.role(), "--network", "local", "--api", "off", "--listen", &listen]);
+        command.args(["--role", member.role(), "--network", "local", "--listen", &listen]);
+        command.args(["--api", if self.plan.api { "127.0.0.1:0" } else { "off" }]);
         command.arg("--home").arg(&home);
         if member != Member::Bootstrap {
             command.args(["--bootstrap", &self.bootstrap]);
@@ -142,6 +149,9 @@ impl Swarm {
         }
         if let Some(delay) = self.plan.release_delay {
             command.args(["--release-delay", &delay.to_string()]);
+        }
+        for (key, value) in &self.plan.settings {
+            command.env(format!("FINCRYPT_{}", key.to_ascii_uppercase()), value);
         }
         Daemon::start(&member.to_string(), &mut command, &self.plan.folder.join(format!("{member}.log")))
     }
@@ -178,6 +188,14 @@ impl Swarm {
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
         self.nodes.keys().copied().collect()
+    }
+
+    /// What a node's local interface answers under `path`; none if it does not, or not with JSON.
+    #[must_use]
+    pub fn ask(&self, member: Member, path: &str) -> Option<serde_json::Value> {
+        let address = self.ready(member)?.api.strip_prefix("http://")?.to_owned();
+        let token = std::fs::read_to_string(self.home(member).join("api.token")).ok()?;
+        crate::api::get(&address, path, &token)
     }
 
     /// The most bytes of memory that a node had resident since it was started; zero if it is dead.

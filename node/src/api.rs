@@ -28,13 +28,14 @@ use zeroize::Zeroizing;
 use crate::client::{ClientError, Home};
 use crate::daemon::NodeError;
 use crate::engine::Net;
+use crate::storage::Disk;
 
 /// What the interface tells about.
 pub(crate) struct Facts {
     pub(crate) net: Net,
     pub(crate) roles: Roles,
     pub(crate) listen: Vec<Multiaddr>,
-    pub(crate) store: Option<ShardStore>,
+    pub(crate) store: Option<(ShardStore, Arc<Disk>)>,
 }
 
 #[derive(Serialize)]
@@ -43,6 +44,10 @@ struct StorageInfo {
     capacity_bytes: u64,
     free_bytes: u64,
     accounts: usize,
+    /// Whether the disk fails: no shards are taken then.
+    disk_failing: bool,
+    /// Shards found rotten since the start.
+    rotten_shards: u64,
 }
 
 #[derive(Serialize)]
@@ -60,10 +65,12 @@ struct NodeInfo {
 
 impl Facts {
     async fn info(&self) -> NodeInfo {
-        let storage = self.store.as_ref().map(|store| StorageInfo {
+        let storage = self.store.as_ref().map(|(store, disk)| StorageInfo {
             used_bytes: store.used(),
             capacity_bytes: store.capacity(),
-            free_bytes: store.free(),
+            free_bytes: if disk.is_failing() { 0 } else { store.free() },
+            disk_failing: disk.is_failing(),
+            rotten_shards: disk.rotten(),
             accounts: store.accounts().len(),
         });
         NodeInfo {
@@ -121,6 +128,8 @@ async fn metrics(State(facts): State<Arc<Facts>>) -> impl IntoResponse {
         gauge("storage_used_bytes", "Bytes that shard files take.", storage.used_bytes);
         gauge("storage_capacity_bytes", "Bytes that shard files may take.", storage.capacity_bytes);
         gauge("storage_free_bytes", "Bytes that still fit.", storage.free_bytes);
+        gauge("storage_disk_failing", "Whether the disk fails.", storage.disk_failing.into());
+        gauge("storage_rotten_shards", "Shards found rotten since the start.", storage.rotten_shards);
     }
     text.push_str("# EOF\n");
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)

@@ -98,6 +98,7 @@ const KEYS: &[(&str, &str, &str)] = &[
         "604800",
         "seconds that storage waits before it deletes what an owner released, 1 to 31536000",
     ),
+    ("scrub_period", "2592000", "seconds in which a storage node reads every shard once, 1 to 31536000"),
     ("fee_percent", "0", "a mediator's fee on what storage earns, one decimal"),
     ("redundancy", "2.0", "stored bytes per source byte, at least 2"),
     ("backup_interval", "3600", "seconds between backups of a client node"),
@@ -264,6 +265,10 @@ impl Settings {
                 Ok(seconds @ 1..=31_536_000_u64) => Ok(std::time::Duration::from_secs(seconds)),
                 _ => Err("write seconds between 1 and 31536000".to_owned()),
             })?,
+            scrub_period: self.read("scrub_period", |text| match text.parse() {
+                Ok(seconds @ 1..=31_536_000_u64) => Ok(std::time::Duration::from_secs(seconds)),
+                _ => Err("write seconds between 1 and 31536000".to_owned()),
+            })?,
             fee_permille: self.read("fee_percent", |text| match read_decimal(text, 1) {
                 Some(permille @ 0..=500) => u16::try_from(permille).map_err(|error| error.to_string()),
                 _ => Err("write percent between 0 and 50, one decimal".to_owned()),
@@ -359,6 +364,8 @@ pub struct Config {
     pub grace_days: u16,
     /// How long a release waits before it is carried out.
     pub release_delay: std::time::Duration,
+    /// In which a storage node reads every shard once.
+    pub scrub_period: std::time::Duration,
     /// A mediator's fee.
     pub fee_permille: u16,
     /// Stored bytes per source byte.

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fincrypt_protocol::net::{Role, Roles, Setup, peer_of};
@@ -20,7 +21,7 @@ use crate::config::Config;
 use crate::engine::{Engine, EngineSetup, Inboxes, Net};
 use crate::identity::Identity;
 use crate::mediator::{MediatorInbox, MediatorRole, MediatorTerms};
-use crate::storage::{StorageRole, StorageTerms};
+use crate::storage::{Disk, StorageRole, StorageTerms};
 
 /// Inbound payload in memory at once: 24 full shards.
 const INTAKE: usize = 24 << 20;
@@ -107,7 +108,8 @@ pub async fn run(
         _ => None,
     };
 
-    let served = store.clone();
+    let disk = Arc::new(Disk::open(state.clone()));
+    let served = store.clone().map(|store| (store, Arc::clone(&disk)));
     let (mediate_in, mediate_out) = mpsc::channel(INBOX);
     let (shard_in, shard_out) = mpsc::channel(INBOX);
     let (offers_in, offers_out) = mpsc::channel(NEWS);
@@ -141,9 +143,11 @@ pub async fn run(
             grace_days: config.grace_days,
             minimum_days: 30,
             release_delay: config.release_delay,
+            scrub_period: config.scrub_period,
         };
         let key = identity.signing.clone();
-        let role = StorageRole::new(net.clone(), sessions.clone(), store, state.clone(), key, terms);
+        let (sessions, disk) = (sessions.clone(), Arc::clone(&disk));
+        let role = StorageRole::new(net.clone(), sessions, store, state.clone(), key, disk, terms);
         tasks.spawn(role.run(shard_out, stopping.clone()));
     }
     if mediator {

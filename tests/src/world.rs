@@ -27,12 +27,14 @@ pub struct Plan {
     pub tree: TreePlan,
     /// Seconds that releases wait; the program's default if none.
     pub release_delay: Option<u64>,
+    /// Further settings of all nodes, by key; their local interfaces listen then.
+    pub settings: &'static [(&'static str, &'static str)],
 }
 
 impl Default for Plan {
     /// Eight storage nodes and about 9 MB, a hole of 3 MB included.
     fn default() -> Self {
-        Self { storage: 8, last_capacity: None, tree: TreePlan::TEST, release_delay: None }
+        Self { storage: 8, last_capacity: None, tree: TreePlan::TEST, release_delay: None, settings: &[] }
     }
 }
 
@@ -89,6 +91,9 @@ impl World {
         let folder = scratch.path().join("swarm");
         let swarm = SwarmPlan::new(programs.clone(), folder);
         let mut swarm = SwarmPlan { storage: plan.storage, release_delay: plan.release_delay, ..swarm };
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        swarm.settings = plan.settings.iter().map(owned).collect();
+        swarm.api = !plan.settings.is_empty();
         if let Some(last) = plan.last_capacity {
             swarm.capacity = "1GB".to_owned();
             swarm.last_capacity = Some(last.to_owned());
@@ -124,6 +129,13 @@ impl World {
     pub fn wait_eligible(&self, nodes: usize) {
         let result = self.swarm.wait_eligible(&self.owner, nodes, DEADLINE);
         result.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// What a storage node's local interface says of its storage.
+    #[must_use]
+    pub fn storage_info(&self, node: Member) -> Value {
+        let info = self.swarm.ask(node, "/api/v1/node");
+        info.unwrap_or_else(|| panic!("{node} does not answer"))["storage"].take()
     }
 
     /// Runs a command; any end will do.

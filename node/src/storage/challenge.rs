@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use fincrypt_protocol::limits::{MAX_CHALLENGE, MAX_PAYLOAD};
 use fincrypt_protocol::shard::{Challenged, Response, Verdict};
-use fincrypt_protocol::{NodeId, Nonce, Refusal};
-use fincrypt_storage::shards::StoreError;
+use fincrypt_protocol::{AccountId, NodeId, Nonce, Refusal, SegmentId, ShardIndex};
+use fincrypt_storage::shards::{Found, StoreError};
 
 use super::StorageRole;
 use super::handle::{Right, refuse_store};
@@ -27,9 +27,14 @@ impl StorageRole {
                     proof.write(&mut proofs);
                     Verdict::Proved
                 }
-                Ok(None) => Verdict::Missing,
+                Ok(None) => match self.store.was_damaged(account, segment, *index) {
+                    Ok(true) => Verdict::Damaged,
+                    Ok(false) => Verdict::Missing,
+                    Err(error) => return Err(refuse_store(&error)),
+                },
                 Err(error @ (StoreError::Damaged(_) | StoreError::Io { .. })) => {
                     tracing::warn!(%error, "a challenged shard cannot be proved");
+                    self.look_closer(account, segment, *index);
                     Verdict::Damaged
                 }
                 Err(error) => return Err(refuse_store(&error)),
@@ -40,5 +45,14 @@ impl StorageRole {
             return Err(Refusal::Invalid);
         }
         Ok((Response::Proofs { verdicts }, Bytes::from(proofs)))
+    }
+
+    /// A shard whose leaf is wrong is removed if all of it is not what it should be.
+    fn look_closer(&self, account: &AccountId, segment: &SegmentId, index: ShardIndex) {
+        match self.store.check(account, segment, index) {
+            Ok(Found::Rotten) => self.disk.rot(),
+            Ok(Found::Unreadable(error)) | Err(error) => self.disk.note(&error),
+            Ok(Found::Good | Found::Gone) => {}
+        }
     }
 }

@@ -85,6 +85,12 @@ impl StorageRole {
         if allowed { Ok(()) } else { Err(Refusal::NotMandated) }
     }
 
+    /// Refuses what the store refused, and takes note of what that says about the disk.
+    fn refuse(&self, error: &StoreError) -> Refusal {
+        self.disk.note(error);
+        refuse_store(error)
+    }
+
     fn login(
         &self,
         from: NodeId,
@@ -145,6 +151,9 @@ impl StorageRole {
         }
         let new = held == 0;
         let checked = CheckedShard::check(payload, shard).map_err(|_| Refusal::WrongShard)?;
+        if self.disk.is_failing() && !known.contains(&index) {
+            return Err(Refusal::Full);
+        }
         if is_new {
             let mut batch = Batch::default();
             self.accounts.admit_registration(&registration, &mut batch)?;
@@ -157,7 +166,7 @@ impl StorageRole {
         self.releases.want(&account, &segment)?;
         let meta =
             ShardMeta { account, manifest, index, tag, run, mandate: mandate.signed().clone(), stored: now };
-        self.store.put(&checked, &meta).map_err(|error| refuse_store(&error))?;
+        self.store.put(&checked, &meta).map_err(|error| self.refuse(&error))?;
         let receipt = Receipt {
             network: self.network,
             node: self.net.own(),
@@ -184,7 +193,7 @@ impl StorageRole {
     ) -> Answer<Response> {
         blocking(move || {
             self.authorize(from, &account, Right::Read)?;
-            let bytes = self.store.get(&account, &segment, index).map_err(|error| refuse_store(&error))?;
+            let bytes = self.store.get(&account, &segment, index).map_err(|error| self.refuse(&error))?;
             Ok((Response::Shard, bytes.ok_or(Refusal::NotHeld)?))
         })
         .await

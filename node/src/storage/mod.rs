@@ -2,10 +2,12 @@
 
 mod admitted;
 mod challenge;
+mod disk;
 mod handle;
 mod heads;
 mod offer;
 mod positions;
+mod scrub;
 mod sweep;
 
 use std::sync::Arc;
@@ -23,6 +25,7 @@ use crate::engine::{Net, Sessions, ShardInbound};
 use crate::releases::{self, Releases};
 use crate::serve::serve;
 use admitted::Admitted;
+pub use disk::Disk;
 use positions::Positions;
 
 /// What a storage operator decides.
@@ -38,6 +41,8 @@ pub struct StorageTerms {
     pub minimum_days: u16,
     /// How long a release waits before it is carried out.
     pub release_delay: Duration,
+    /// In which every shard is read once and compared with its id.
+    pub scrub_period: Duration,
 }
 
 /// The role's parts.
@@ -54,6 +59,7 @@ pub struct StorageRole {
     pub(crate) releases: Releases,
     /// Told of every release, so that the sweep comes in time for it.
     pub(crate) released: Notify,
+    pub(crate) disk: Arc<Disk>,
 }
 
 impl StorageRole {
@@ -65,13 +71,27 @@ impl StorageRole {
         store: ShardStore,
         state: State,
         key: SigningKey,
+        disk: Arc<Disk>,
         terms: StorageTerms,
     ) -> Self {
         let network = net.network();
         let releases = Releases::new(state.clone(), releases::AT_STORAGE, terms.release_delay);
         let (accounts, admitted) = (Accounts::new(state, network), Admitted::default());
         let (positions, released) = (Positions::default(), Notify::new());
-        Self { net, network, sessions, store, accounts, admitted, key, terms, positions, releases, released }
+        Self {
+            net,
+            network,
+            sessions,
+            store,
+            accounts,
+            admitted,
+            key,
+            terms,
+            positions,
+            releases,
+            released,
+            disk,
+        }
     }
 
     /// Serves until the inbox closes. `stop` ends the background work.
@@ -79,7 +99,8 @@ impl StorageRole {
         let role = Arc::new(self);
         let mut background = JoinSet::new();
         background.spawn(Arc::clone(&role).advertise(stop.clone()));
-        background.spawn(Arc::clone(&role).sweep(stop));
+        background.spawn(Arc::clone(&role).sweep(stop.clone()));
+        background.spawn(Arc::clone(&role).scrub(stop));
         serve(inbox, move |request| {
             let role = Arc::clone(&role);
             async move { role.handle(request).await }

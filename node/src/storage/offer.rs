@@ -21,14 +21,14 @@ const OFFER_RETRY: Duration = Duration::from_millis(500);
 impl StorageRole {
     /// The node's offer as of now, signed. The sequence is the time, so that it grows over restarts.
     pub(crate) async fn offer(&self) -> Result<Signed<StorageOffer>, RecordError> {
-        let now = UnixTime::now();
+        let (now, condition) = (UnixTime::now(), self.condition());
         let offer = StorageOffer {
             network: self.network,
             node: self.net.own(),
             price: self.terms.price,
             egress_price: self.terms.egress_price,
-            condition: Condition::Serving,
-            free_bytes: self.store.free(),
+            condition,
+            free_bytes: if condition == Condition::Serving { self.store.free() } else { 0 },
             grace_days: self.terms.grace_days,
             minimum_days: self.terms.minimum_days,
             payout: vec![PayoutKind::Lightning, PayoutKind::OnChain],
@@ -37,6 +37,11 @@ impl StorageRole {
             expiry: now.plus(OFFER_LIFE),
         };
         Signed::seal(&offer, &self.key)
+    }
+
+    /// How the node is, by its own word.
+    pub(crate) fn condition(&self) -> Condition {
+        if self.disk.is_failing() { Condition::Failing } else { Condition::Serving }
     }
 
     /// Announces role and accounts once there is anyone to tell. Kademlia repeats it from then on.
@@ -59,6 +64,7 @@ impl StorageRole {
         loop {
             tokio::select! {
                 _ = stop.changed() => return,
+                () = self.disk.changed.notified() => next_offer = tokio::time::Instant::now(),
                 () = tokio::time::sleep_until(next_offer) => {
                     let heard = match self.offer().await.and_then(|offer| offer.to_bytes()) {
                         Ok(bytes) => self.net.publish(bytes).await,

@@ -12,6 +12,8 @@ use crate::state::State;
 const FILES: Tree = Tree("shard_files");
 /// `account ‖ segment ‖ position` → shard id.
 const PLACES: Tree = Tree("shard_places");
+/// `account ‖ segment ‖ position` → nothing: shards that rotted and were removed.
+const DAMAGED: Tree = Tree("shards_damaged");
 
 /// Keys read at once.
 pub(super) const PAGE: usize = 1024;
@@ -28,11 +30,11 @@ pub(super) struct FileKey {
 }
 
 impl FileKey {
-    fn bytes(&self) -> Vec<u8> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
         [self.shard.as_bytes().as_slice(), self.account.as_bytes()].concat()
     }
 
-    fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let (shard, account) = bytes.split_first_chunk::<32>()?;
         Some(Self {
             shard: ShardId::from_bytes(*shard),
@@ -104,7 +106,11 @@ impl ShardTable {
     pub(super) fn insert(&self, key: &FileKey, entry: &FileEntry) -> Result<(), KvError> {
         let mut batch = Batch::default();
         batch.put(FILES, key.bytes(), entry.encode());
-        batch.put(PLACES, place_key(&key.account, &entry.segment, entry.index), *key.shard.as_bytes());
+        let place = place_key(&key.account, &entry.segment, entry.index);
+        if self.0.get(DAMAGED, &place)?.is_some() {
+            batch.remove(DAMAGED, place.clone());
+        }
+        batch.put(PLACES, place, *key.shard.as_bytes());
         self.0.apply(&batch)
     }
 
@@ -126,10 +132,58 @@ impl ShardTable {
         prefix: &[u8],
         after: Option<&FileKey>,
     ) -> Result<Vec<(FileKey, FileEntry)>, KvError> {
+        self.page(prefix, after, PAGE)
+    }
+
+    fn page(
+        &self,
+        prefix: &[u8],
+        after: Option<&FileKey>,
+        most: usize,
+    ) -> Result<Vec<(FileKey, FileEntry)>, KvError> {
         let after = after.map(FileKey::bytes);
-        let entries = self.0.scan(FILES, prefix, after.as_deref(), PAGE)?;
+        let entries = self.0.scan(FILES, prefix, after.as_deref(), most)?;
         let parse = |(key, value): (Vec<u8>, Vec<u8>)| FileKey::parse(&key).zip(FileEntry::decode(&value));
         entries.into_iter().map(|entry| parse(entry).ok_or_else(|| corrupt(FILES))).collect()
+    }
+
+    /// The file after `after`, or the first one.
+    pub(super) fn file_after(
+        &self,
+        after: Option<&FileKey>,
+    ) -> Result<Option<(FileKey, FileEntry)>, KvError> {
+        Ok(self.page(&[], after, 1)?.pop())
+    }
+
+    /// Remembers that a shard rotted.
+    pub(super) fn remember_damaged(
+        &self,
+        account: &AccountId,
+        segment: &SegmentId,
+        index: ShardIndex,
+    ) -> Result<(), KvError> {
+        let mut batch = Batch::default();
+        batch.put(DAMAGED, place_key(account, segment, index), Vec::new());
+        self.0.apply(&batch)
+    }
+
+    pub(super) fn was_damaged(
+        &self,
+        account: &AccountId,
+        segment: &SegmentId,
+        index: ShardIndex,
+    ) -> Result<bool, KvError> {
+        Ok(self.0.get(DAMAGED, &place_key(account, segment, index))?.is_some())
+    }
+
+    /// Forgets what rotted of a segment.
+    pub(super) fn forget_damaged(&self, account: &AccountId, segment: &SegmentId) -> Result<(), KvError> {
+        let prefix = [account.as_bytes().as_slice(), segment.as_bytes()].concat();
+        let mut batch = Batch::default();
+        for (key, _) in self.0.scan(DAMAGED, &prefix, None, PAGE)? {
+            batch.remove(DAMAGED, key);
+        }
+        self.0.apply(&batch)
     }
 
     pub(super) fn place(

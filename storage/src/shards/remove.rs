@@ -25,6 +25,7 @@ impl ShardStore {
         for (_, index, _) in self.table().places(account, Some(segment), None, MAX_SHARDS)? {
             freed += self.remove(account, segment, index)?;
         }
+        self.table().forget_damaged(account, segment)?;
         Ok(freed)
     }
 

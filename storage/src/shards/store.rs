@@ -371,7 +371,7 @@ impl ShardStore {
         }
     }
 
-    fn remove_file(&self, key: &FileKey, entry: &FileEntry) -> Result<u64, StoreError> {
+    pub(super) fn remove_file(&self, key: &FileKey, entry: &FileEntry) -> Result<u64, StoreError> {
         let path = self.path(key);
         match std::fs::remove_file(&path) {
             Ok(()) => {}

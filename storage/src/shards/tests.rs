@@ -1,3 +1,4 @@
+use super::super::check::{Found, WalkPosition};
 use super::super::file::WrongShard;
 use super::*;
 use crate::proof::shard_id;
@@ -189,4 +190,87 @@ fn a_cut_file_is_named_damaged() {
     let path = store.path(&FileKey { shard: meta.manifest.ids()[0], account: meta.account });
     std::fs::write(&path, b"short").expect("written");
     assert!(matches!(store.get(&meta.account, &meta.manifest.id(), meta.index), Err(StoreError::Damaged(_))));
+}
+
+fn walk(store: &ShardStore) -> Vec<Found> {
+    let (mut found, mut at) = (Vec::new(), None);
+    while let Some(checked) = store.check_next(at).expect("walks") {
+        at = WalkPosition::from_bytes(&checked.position.to_bytes());
+        found.push(checked.found);
+    }
+    found
+}
+
+#[test]
+fn rot_is_found_by_the_walk_removed_remembered_and_healed_by_a_new_put() {
+    let setup = Setup::new();
+    let (store, _) = setup.open(1 << 30);
+    for seed in 1..=3 {
+        let checked = CheckedShard::check(shard(seed), shard_id(&shard(seed))).expect("right");
+        store.put(&checked, &meta(seed)).expect("put");
+    }
+    assert!(matches!(walk(&store).as_slice(), [Found::Good, Found::Good, Found::Good]));
+    let (account, segment, index) = (key().account(), meta(2).manifest.id(), meta(2).index);
+    let rotten = FileKey { shard: shard_id(&shard(2)), account };
+    let path = store.path(&rotten);
+    let mut bytes = std::fs::read(&path).expect("read");
+    bytes[LENGTH / 2 + 17] ^= 4;
+    std::fs::write(&path, &bytes).expect("written");
+    let found = walk(&store);
+    assert_eq!(found.iter().filter(|found| matches!(found, Found::Rotten)).count(), 1);
+    assert_eq!(found.iter().filter(|found| matches!(found, Found::Good)).count(), 2);
+    assert!(store.was_damaged(&account, &segment, index).expect("index"));
+    assert_eq!(store.get(&account, &segment, index).expect("read"), None);
+    assert_eq!(store.used(), setup.on_disk());
+    let checked = CheckedShard::check(shard(2), shard_id(&shard(2))).expect("right");
+    assert_eq!(store.put(&checked, &meta(2)).expect("put"), PutOutcome::New);
+    assert!(!store.was_damaged(&account, &segment, index).expect("index"));
+    assert_eq!(walk(&store).len(), 3);
+    // What is released is forgotten, damaged or not.
+    std::fs::write(&path, &bytes[..100]).expect("written");
+    assert!(matches!(store.check(&account, &segment, index).expect("looked"), Found::Rotten));
+    store.remove_segment(&account, &segment).expect("removed");
+    assert!(!store.was_damaged(&account, &segment, index).expect("index"));
+    assert_eq!(store.used(), setup.on_disk());
+}
+
+#[test]
+fn a_shard_that_the_system_cannot_read_stays() {
+    let setup = Setup::new();
+    let (store, _) = setup.open(1 << 30);
+    let checked = CheckedShard::check(shard(1), shard_id(&shard(1))).expect("right");
+    store.put(&checked, &meta(1)).expect("put");
+    let path = store.path(&FileKey { shard: shard_id(&shard(1)), account: key().account() });
+    let aside = setup.dir.path().join("aside");
+    std::fs::rename(&path, &aside).expect("renamed");
+    // Reading where no memory is mapped fails with EIO, as a broken disk does.
+    std::os::unix::fs::symlink("/proc/self/mem", &path).expect("linked");
+    assert!(matches!(walk(&store).as_slice(), [Found::Unreadable(StoreError::Io { .. })]));
+    std::fs::rename(&aside, &path).expect("renamed");
+    assert!(matches!(walk(&store).as_slice(), [Found::Good]));
+}
+
+#[test]
+fn one_leaf_is_proved_and_a_damaged_one_is_noticed_here() {
+    let setup = Setup::new();
+    let (store, _) = setup.open(1 << 30);
+    let checked = CheckedShard::check(shard(1), shard_id(&shard(1))).expect("right");
+    store.put(&checked, &meta(1)).expect("put");
+    let (account, segment, index) = (key().account(), meta(1).manifest.id(), meta(1).index);
+    let path = store.path(&FileKey { shard: shard_id(&shard(1)), account });
+    let good = std::fs::read(&path).expect("read");
+    for number in 0..40 {
+        let nonce = Nonce::from_bytes([number; 32]);
+        let leaf = challenged_leaf(&nonce, &shard_id(&shard(1)), meta(1).manifest.shard_len());
+        let proof = store.prove(&account, &segment, index, &nonce).expect("proves").expect("held");
+        assert!(proof.verify(&shard_id(&shard(1)), meta(1).manifest.shard_len(), leaf));
+        let mut bad = good.clone();
+        bad[leaf as usize * 1024 + 3] ^= 1;
+        std::fs::write(&path, &bad).expect("written");
+        let damaged = store.prove(&account, &segment, index, &nonce);
+        assert!(matches!(damaged, Err(StoreError::Damaged(_))), "{number}");
+        std::fs::write(&path, &good).expect("written");
+    }
+    let other = SegmentId::from_bytes([7; 32]);
+    assert!(store.prove(&account, &other, index, &Nonce::from_bytes([0; 32])).expect("looked").is_none());
 }
