@@ -18,16 +18,17 @@ pub struct Merge {
     pub level: u8,
 }
 
-/// Which of the references, given by level, are to merge before `new` more are added.
+/// Which of the references, given by level, are to merge before `new` more are added, beside `fixed`
+/// ones that gain nothing by it.
 #[must_use]
-pub fn plan(levels: &[u8], new: usize) -> Option<Merge> {
+pub fn plan(levels: &[u8], new: usize, fixed: usize) -> Option<Merge> {
     let at = |level: u8| levels.iter().enumerate().filter(move |(_, l)| **l == level).map(|(at, _)| at);
     let mut known: Vec<u8> = levels.to_vec();
     known.sort_unstable();
     known.dedup();
     let full =
         known.iter().copied().find(|level| at(*level).count() + usize::from(*level == 0) * new > RATIO);
-    let crowded = levels.len() + new > MAX_CATALOG_REFS;
+    let crowded = levels.len() + fixed + new > MAX_CATALOG_REFS;
     let level = full.or_else(|| known.iter().copied().find(|level| crowded && at(*level).count() > 1))?;
     Some(Merge { take: at(level).collect(), level: level.saturating_add(1) })
 }
@@ -42,7 +43,7 @@ mod tests {
         let mut refs: Vec<(u8, usize)> = Vec::new();
         let (mut most, mut rewritten) = (0, 0);
         for _ in 0..10_000 {
-            while let Some(merge) = plan(&refs.iter().map(|(level, _)| *level).collect::<Vec<_>>(), 1) {
+            while let Some(merge) = plan(&refs.iter().map(|(level, _)| *level).collect::<Vec<_>>(), 1, 0) {
                 let runs: usize = merge.take.iter().map(|at| refs[*at].1).sum();
                 rewritten += runs;
                 let mut at = 0;
@@ -69,8 +70,15 @@ mod tests {
     }
 
     #[test]
+    fn where_full_references_crowd_the_head_the_others_merge_early() {
+        assert_eq!(plan(&[0, 0, 1, 1], 1, 43), None);
+        let merge = plan(&[0, 0, 1, 1], 1, 44).expect("there is one too many");
+        assert_eq!((merge.take, merge.level), (vec![0, 1], 1));
+    }
+
+    #[test]
     fn few_references_are_left_alone() {
-        assert_eq!(plan(&[0; 7], 1), None);
-        assert_eq!(plan(&[0; 8], 1).map(|merge| (merge.take.len(), merge.level)), Some((8, 1)));
+        assert_eq!(plan(&[0; 7], 1, 0), None);
+        assert_eq!(plan(&[0; 8], 1, 0).map(|merge| (merge.take.len(), merge.level)), Some((8, 1)));
     }
 }

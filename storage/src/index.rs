@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 
+use fincrypt_protocol::limits::FULL_SHARD_LEN;
 use fincrypt_protocol::{Code, Manifest, SegmentId, ShardId, ShardLen, cbor};
 
 use crate::blob::{BlobId, BlobKind, MAX_BLOB};
@@ -118,12 +119,28 @@ impl IndexPiece {
 }
 
 /// Writes index pieces, one segment after the other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PieceWriter {
     piece: Vec<u8>,
+    most: usize,
+}
+
+impl Default for PieceWriter {
+    /// Pieces as long as a blob may be.
+    fn default() -> Self {
+        Self { piece: Vec::new(), most: MAX_BLOB }
+    }
 }
 
 impl PieceWriter {
+    /// Pieces for full segments of `code`: an eighth of one at most, so that segments of pieces, none
+    /// of which is split, are nearly full.
+    #[must_use]
+    pub fn for_code(code: Code) -> Self {
+        let capacity = usize::from(code.data()) * FULL_SHARD_LEN as usize;
+        Self { piece: Vec::new(), most: (capacity / 8).min(MAX_BLOB) }
+    }
+
     /// Adds a segment and calls `full` with each piece that is full.
     ///
     /// # Errors
@@ -136,7 +153,7 @@ impl PieceWriter {
     ) -> Result<(), E> {
         let mut entries = directory.entries();
         loop {
-            let room = MAX_BLOB.saturating_sub(self.piece.len() + head_len(manifest)) / ENTRY_LEN;
+            let room = self.most.saturating_sub(self.piece.len() + head_len(manifest)) / ENTRY_LEN;
             let (now, later) = entries.split_at(room.min(entries.len()));
             if room > 0 {
                 put_segment(&mut self.piece, manifest, now);

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fincrypt_protocol::{Code, Manifest, ShardLen, UnixTime};
+use fincrypt_protocol::limits::FULL_SHARD_LEN;
+use fincrypt_protocol::{Code, Manifest, UnixTime};
 use fincrypt_storage::catalog;
 use fincrypt_storage::head::{CatalogRef, HeadBody};
 use fincrypt_storage::index::BlobIndex;
@@ -72,8 +73,8 @@ impl BackupReport {
 
 /// Segments uploaded at once: what a mediator keeps open for a client.
 const SEGMENTS_AT_ONCE: usize = fincrypt_protocol::limits::MAX_OPEN_SEGMENTS;
-/// A run that took longer is kept before its head: its first segments would lapse after seven days.
-const KEEP_EARLY: Duration = Duration::from_secs(3 * 24 * 3600);
+/// A long run says so often that it is to be kept: its first segments would lapse after seven days.
+const KEEP_AGAIN: Duration = Duration::from_secs(24 * 3600);
 /// Times a head is rebased on another device's before giving up.
 const REBASES: usize = 8;
 
@@ -120,6 +121,8 @@ struct Run<'a> {
     fetcher: Arc<Fetcher>,
     code: Code,
     traffic: Traffic,
+    /// When the run last said that it is to be kept, or began.
+    kept: UnixTime,
 }
 
 async fn backup_in(
@@ -159,14 +162,19 @@ async fn backup_in(
         run: journal.run,
         mandate: vault.mandate(link.node())?,
     };
-    let mut run = Run { vault, link, upload, fetcher, code: quote.code, traffic: Traffic::default() };
+    let mut run = Run {
+        vault,
+        link,
+        upload,
+        fetcher,
+        code: quote.code,
+        traffic: Traffic::default(),
+        kept: journal.started,
+    };
     let (snapshot, counts) = run.store_files(folders, &mut journal, (started, nanos), progress).await?;
     let rebuilt = vault.is_rebuilt()?;
     let stored = journal.segments();
     let pieces = run.store_index(Listed::run(vault, stored.clone(), rebuilt), 0).await?;
-    if UnixTime::now().since(journal.started) > KEEP_EARLY {
-        run.link.keep(vault.keep(journal.run)?).await?;
-    }
     let head = run.commit(head, chosen.map(|head| head.body), pieces, started, rebuilt).await?;
 
     // The head is committed: what follows only makes it known.
@@ -179,8 +187,6 @@ async fn backup_in(
     vault.mark_loaded(&refs)?;
     vault.set_head(head.head.signed())?;
     vault.set_rebuilt(false)?;
-    vault.set_passed_over(None)?;
-    run.link.keep(vault.keep(journal.run)?).await?;
     journal.finish(&path)?;
 
     let skipped = counts.left_out.into_iter().map(|LeftOut { path, reason, missing }| Skipped {
@@ -263,6 +269,11 @@ impl Run<'_> {
                         if let Err(error) = stored(sealed) {
                             break Err(error);
                         }
+                        if UnixTime::now().since(self.kept) > KEEP_AGAIN
+                            && let Err(error) = self.keep().await
+                        {
+                            break Err(error);
+                        }
                     }
                 }
             }
@@ -273,6 +284,13 @@ impl Run<'_> {
         let produced = producer.await.map_err(|_| ClientError::Inner)?;
         uploaded?;
         produced.map_err(explain)
+    }
+
+    /// Says that what the run has stored is to be kept.
+    async fn keep(&mut self) -> Result<(), ClientError> {
+        self.link.keep(self.vault.keep(self.upload.run)?).await?;
+        self.kept = UnixTime::now();
+        Ok(())
     }
 
     /// Stores index pieces that list these segments; references to where they lie.
@@ -295,11 +313,15 @@ impl Run<'_> {
     /// Merges pieces of the catalog until there is room for `new` more references.
     async fn merge(&mut self, mut refs: Vec<CatalogRef>, new: usize) -> Result<Vec<CatalogRef>, ClientError> {
         loop {
-            // A full segment gains nothing by being merged: it would only be stored again.
-            let full = |r: &CatalogRef| r.shard_len == ShardLen::FULL && r.code.data() >= self.code.data();
+            // A segment that is nearly full gains nothing by being merged: it would only be stored again.
+            let capacity = usize::from(self.code.data()) * FULL_SHARD_LEN as usize;
+            let length = |r: &CatalogRef| usize::from(r.code.data()) * r.shard_len.get() as usize;
+            let full = |r: &CatalogRef| length(r) * 4 >= capacity * 3;
             let mergeable: Vec<CatalogRef> = refs.iter().filter(|r| !full(r)).copied().collect();
             let levels: Vec<u8> = mergeable.iter().map(|r| r.level).collect();
-            let Some(merge) = catalog::plan(&levels, new) else { return Ok(refs) };
+            let Some(merge) = catalog::plan(&levels, new, refs.len() - mergeable.len()) else {
+                return Ok(refs);
+            };
             let taken: Vec<CatalogRef> = merge.take.iter().map(|at| mergeable[*at]).collect();
             let pieces = self.vault.read_pieces(&self.fetcher, &taken).await?;
             let segments: Vec<_> = pieces.into_iter().flat_map(|piece| piece.segments).collect();
@@ -325,14 +347,21 @@ impl Run<'_> {
     ) -> Result<OpenHead, ClientError> {
         let slot = self.vault.slot()?;
         for attempt in 0..REBASES {
-            // New pieces of a rebuilt index list everything: they take the old catalog's place,
-            // unless another device has written to it meanwhile.
+            // New pieces of a rebuilt index list all that is in it: they take the place of what it was
+            // loaded from, unless another device has written to it meanwhile. What could not be read
+            // stays: perhaps it can be another time.
             let replaced = rebuilt && attempt == 0;
             let before = chosen.as_ref().or(base.as_ref().map(|head| &head.body));
-            let old = before.filter(|_| !replaced).map(|body| body.refs.clone());
+            let mut old = before.map(|body| body.refs.clone()).unwrap_or_default();
+            if replaced {
+                let unread = |r: &CatalogRef| self.vault.is_loaded(&r.segment).map(|loaded| !loaded);
+                let unread: Vec<bool> = old.iter().map(unread).collect::<Result<_, _>>()?;
+                let mut unread = unread.into_iter();
+                old.retain(|_| unread.next().unwrap_or(true));
+            }
             let (slots, releases) =
                 before.map(|body| (body.slots, body.releases.clone())).unwrap_or_default();
-            let mut refs = self.merge(old.unwrap_or_default(), new.len()).await?;
+            let mut refs = if replaced { old } else { self.merge(old, new.len()).await? };
             refs.extend(&new);
             let body = HeadBody {
                 refs,
@@ -341,8 +370,11 @@ impl Run<'_> {
                 releases,
             };
             let head = self.vault.next_head(base.as_ref(), &body)?;
+            // Before the head: what it refers to must not lapse if this is cut off right after it.
+            self.keep().await?;
             if self.link.swap_head(base.as_ref().map(OpenHead::hash), head.clone()).await? {
-                return self.vault.open_head(slot, &head);
+                let head = self.vault.open_head(slot, &head)?;
+                return self.vault.pass_rejected(&self.link, head, &body).await;
             }
             base = self.vault.head_to_replace(&self.link, chosen.is_some()).await?;
             if let Some(base) = base.as_ref().filter(|_| chosen.is_none())

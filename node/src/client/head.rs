@@ -148,61 +148,62 @@ impl Vault {
         let known = self.releases()?;
         let forgotten = head.body.releases.iter().any(|release| !known.contains(release));
         if forgotten {
-            self.forget_stored()?;
-            self.set_releases(&head.body.releases)?;
+            self.forget_stored(&head.body.releases)?;
+        }
+        if self.lost_rebuilt()? {
+            tracing::warn!("the rebuilt index was lost with its database; reading every segment again");
+            self.rebuild_index(fetcher).await?;
+            self.set_rebuilt(true)?;
         }
         self.load_catalog(fetcher, &head.body.refs).await?;
         Ok(forgotten)
     }
 
-    /// Forgets what is stored: the next backup stores everything anew, under new segments.
-    pub(crate) fn forget_stored(&self) -> Result<(), ClientError> {
-        self.index.clear()?;
+    /// Whether a catalog segment's contents are in the index.
+    pub(crate) fn is_loaded(&self, segment: &SegmentId) -> Result<bool, ClientError> {
+        Ok(self.state.get(LOADED, segment.as_bytes())?.is_some())
+    }
+
+    /// Forgets which catalog segments are in the index.
+    pub(crate) fn forget_loaded(&self) -> Result<(), ClientError> {
         let mut batch = Batch::default();
         for (key, _) in self.state.scan(LOADED, &[], None, usize::MAX)? {
             batch.remove(LOADED, key);
         }
-        self.state.apply(&batch)?;
-        self.set_rebuilt(false)?;
-        // An unfinished run would count what it stored before as stored.
-        match std::fs::remove_file(self.home.run_journal()) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(ClientError::io(&self.home.run_journal())(error))
-            }
-            _ => Ok(()),
-        }
+        Ok(self.state.apply(&batch)?)
     }
 
-    /// Fetches the catalog segments of a head that are not in the index yet.
+    /// Fetches the catalog segments of a head that are not in the index yet. Those that can be read
+    /// are in it afterwards, whatever becomes of the others.
     pub(crate) async fn load_catalog(
         &self,
         fetcher: &Fetcher,
         refs: &[CatalogRef],
     ) -> Result<(), ClientError> {
-        let mut new = Vec::new();
+        let mut failed = None;
         for reference in refs {
-            if self.state.get(LOADED, reference.segment.as_bytes())?.is_none() {
-                new.push(*reference);
+            if self.is_loaded(&reference.segment)? {
+                continue;
+            }
+            match self.read_pieces(fetcher, std::slice::from_ref(reference)).await {
+                Ok(pieces) => {
+                    for (manifest, directory) in pieces.iter().flat_map(|piece| &piece.segments) {
+                        self.index.insert(manifest, directory)?;
+                    }
+                    self.mark_loaded(&[reference.segment])?;
+                }
+                Err(error) => failed = Some(error),
             }
         }
-        if new.is_empty() {
-            return Ok(());
-        }
-        let pieces = match self.read_pieces(fetcher, &new).await {
-            // The index was rebuilt because the catalog cannot be read; the next backup replaces it.
-            Err(error) if self.is_rebuilt()? => {
-                tracing::warn!(%error, "the catalog cannot be read; the rebuilt index is used");
-                return Ok(());
+        match failed {
+            // The index was rebuilt because the catalog cannot be read; the next backup writes it anew.
+            Some(error) if self.is_rebuilt()? => {
+                tracing::warn!(%error, "a part of the catalog cannot be read; the rebuilt index is used");
+                Ok(())
             }
-            other => other?,
-        };
-        for piece in pieces {
-            for (manifest, directory) in &piece.segments {
-                self.index.insert(manifest, directory)?;
-            }
+            Some(error) => Err(error),
+            None => Ok(()),
         }
-        let ids: Vec<SegmentId> = new.iter().map(|reference| reference.segment).collect();
-        self.mark_loaded(&ids)
     }
 
     /// Rebuilds the index from the segments alone, for a vault whose heads or catalog are lost: every
@@ -254,11 +255,15 @@ impl Vault {
                 }
             }
         }
-        Ok(pieces)
+        // A piece of which a part is missing would be lost without a word when it is merged.
+        match assembler.pending_bytes() {
+            0 => Ok(pieces),
+            _ => Err(ClientError::Damaged("a part of an index piece is missing".to_owned())),
+        }
     }
 
-    /// Seals the head that follows `previous`, and all heads that were passed over for an older one.
-    /// As a sequence may leap by a limited step only, it may take several heads to pass them.
+    /// Seals the head that follows `previous`, and all heads that were passed over for an older one if
+    /// the step to them is not too long: see [`Vault::pass_rejected`].
     pub(crate) fn next_head(
         &self,
         previous: Option<&OpenHead>,
@@ -269,6 +274,28 @@ impl Vault {
         let sequence = (newest.max(passed_over).saturating_add(1)).min(newest + MAX_SEQUENCE_STEP);
         let hash = previous.map(OpenHead::hash);
         Ok(seal_head(&self.keys.root, self.slot()?, self.network(), sequence, hash, body)?)
+    }
+
+    /// Puts heads with the same contents after `head` until all that were passed over are passed: a
+    /// sequence may leap by a limited step only.
+    pub(crate) async fn pass_rejected(
+        &self,
+        link: &Link,
+        mut head: OpenHead,
+        body: &HeadBody,
+    ) -> Result<OpenHead, ClientError> {
+        while let Some(rejected) = self.passed_over()? {
+            if head.head.sequence > rejected {
+                self.set_passed_over(None)?;
+                break;
+            }
+            let next = self.next_head(Some(&head), body)?;
+            if !link.swap_head(Some(head.hash()), next.clone()).await? {
+                return Err(ClientError::Contended);
+            }
+            head = self.open_head(self.slot()?, &next)?;
+        }
+        Ok(head)
     }
 
     /// The owner's statement that a run is to be kept.

@@ -36,6 +36,7 @@ impl Listed {
 pub(super) struct IndexMaker<'a> {
     maker: BlobMaker,
     packer: RunPacker,
+    code: Code,
     sealer: Sealer,
     sink: &'a (dyn Fn(SealedSegment) -> bool + Sync),
 }
@@ -48,12 +49,12 @@ impl<'a> IndexMaker<'a> {
         sink: &'a (dyn Fn(SealedSegment) -> bool + Sync),
     ) -> Result<Self, PipelineError> {
         let packer = RunPacker::new(code, redundancy, BUFFERS);
-        Ok(Self { maker: BlobMaker::new(root)?, packer, sealer: Sealer::new(root), sink })
+        Ok(Self { maker: BlobMaker::new(root)?, packer, code, sealer: Sealer::new(root), sink })
     }
 
     /// Makes all of them.
     pub(super) fn make(mut self, listed: Listed) -> Result<(), PipelineError> {
-        let mut writer = PieceWriter::default();
+        let mut writer = PieceWriter::for_code(self.code);
         match listed {
             Listed::Pieces(segments) => {
                 for (manifest, directory) in &segments {
@@ -88,7 +89,7 @@ impl<'a> IndexMaker<'a> {
     }
 
     fn piece(&mut self, piece: &[u8]) -> Result<(), PipelineError> {
-        let Self { maker, packer, sealer, sink } = self;
+        let Self { maker, packer, sealer, sink, .. } = self;
         let id = maker.id(piece);
         let blob = maker.make(id, BlobKind::Index, piece)?;
         packer.push(
@@ -97,5 +98,77 @@ impl<'a> IndexMaker<'a> {
                 if sink(sealer.seal(segment)?) { Ok(()) } else { Err(PipelineError::SinkClosed) }
             },
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fincrypt_protocol::{ShardId, ShardLen};
+    use fincrypt_storage::blob::BlobId;
+    use fincrypt_storage::index::IndexPiece;
+    use fincrypt_storage::segment::{Entry, OpenSegment};
+    use std::sync::Mutex;
+
+    fn listed(number: u16, blobs: u32) -> (Manifest, Directory) {
+        let mut id = [0; 32];
+        id[..2].copy_from_slice(&number.to_le_bytes());
+        let ids = (0..8_u8).map(|shard| {
+            id[31] = shard;
+            ShardId::from_bytes(id)
+        });
+        let manifest = Manifest::new(Code::new(4, 4).expect("valid"), ShardLen::FULL, ids.collect());
+        let entry = |at: u32| {
+            // Blob ids are hashes: they do not compress.
+            let id = fincrypt_storage::proof::shard_id(
+                &[number.to_le_bytes().as_slice(), &at.to_le_bytes()].concat(),
+            );
+            Entry {
+                blob: BlobId::from_bytes(*id.as_bytes()),
+                kind: BlobKind::Data,
+                split: [0; 24],
+                part: 0,
+                parts: 1,
+                total: 10,
+                offset: 24 + at * 10,
+                length: 10,
+                raw_len: 10,
+                check: [0; 16],
+            }
+        };
+        (manifest.expect("valid"), Directory::new((0..blobs).map(entry).collect()))
+    }
+
+    #[test]
+    fn every_segment_of_a_catalog_can_be_read_by_itself() {
+        let root = fincrypt_storage::words::Words::generate().expect("words").vault_keys().root;
+        for data in [1, 5] {
+            let code = Code::new(data, data).expect("valid");
+            let sealed = Mutex::new(Vec::new());
+            let sink = |segment: SealedSegment| {
+                let capacity = usize::from(data) << 20;
+                sealed.lock().expect("unpoisoned").push((segment.ciphertext.to_vec(), capacity));
+                true
+            };
+            let segments: Vec<_> = (0..50).map(|number| listed(number, 6_000)).collect();
+            let maker = IndexMaker::new(&root, code, Redundancy::MIN, &sink).expect("a maker");
+            maker.make(Listed::Pieces(segments)).expect("made");
+            let sealed = sealed.into_inner().expect("unpoisoned");
+            assert!(sealed.len() > 1, "too little to fill one");
+            let mut blobs = 0;
+            for (number, (ciphertext, capacity)) in sealed.iter().enumerate() {
+                assert!(number + 1 == sealed.len() || ciphertext.len() * 4 >= capacity * 3, "nearly full");
+                let open = OpenSegment::open(&root, ciphertext.clone()).expect("opens");
+                let mut assembler =
+                    fincrypt_storage::segment::BlobAssembler::new(root.blob_id_key()).expect("set up");
+                for entry in open.directory().entries() {
+                    let stored = open.extent(entry).expect("unaltered");
+                    let plain = assembler.add(entry, &stored).expect("right").expect("whole");
+                    let piece = IndexPiece::decode(&plain).expect("a piece");
+                    blobs += piece.segments.iter().map(|(_, list)| list.entries().len()).sum::<usize>();
+                }
+            }
+            assert_eq!(blobs, 50 * 6_000);
+        }
     }
 }

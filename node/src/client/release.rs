@@ -88,7 +88,6 @@ async fn release_once(vault: &Vault, link: &Link) -> Result<ReleaseReport, Clien
     let hash = release.hash();
     // The head first: no device may go on from a catalog that is about to be deleted.
     let old = replace_head(vault, link, |base| emptied(base, hash)).await?;
-    vault.forget_stored()?;
     let (holders, heard, due) = match link.release(release).await {
         Err(ClientError::Call(error))
             if matches!(error.refusal(), Some(Refusal::Guarded | Refusal::Stale)) =>
@@ -117,9 +116,15 @@ async fn replace_head(
         let body = body(base.as_ref().map(|base| &base.body));
         let head = vault.next_head(base.as_ref(), &body)?;
         if link.swap_head(base.as_ref().map(OpenHead::hash), head.clone()).await? {
-            vault.set_releases(&body.releases)?;
-            vault.set_head(&head)?;
-            vault.set_passed_over(None)?;
+            let known = vault.releases()?;
+            if body.releases.iter().all(|release| known.contains(release)) {
+                vault.set_releases(&body.releases)?;
+            } else {
+                vault.forget_stored(&body.releases)?;
+            }
+            let head = vault.open_head(vault.slot()?, &head)?;
+            let head = vault.pass_rejected(link, head, &body).await?;
+            vault.set_head(head.head.signed())?;
             return Ok(base.map(|base| base.body));
         }
     }

@@ -23,6 +23,12 @@ use crate::identity::Identity;
 
 /// Small facts of the vault, durable: its mediator, slot, newest head.
 const VAULT: Tree = Tree("vault");
+/// What the index beside it is worth. As volatile as the index.
+const INDEX: Tree = Tree("index_state");
+/// The generation it is of.
+const GENERATION: &[u8] = b"generation";
+/// Set in an index that was rebuilt from segments.
+const REBUILT: &[u8] = b"rebuilt";
 
 /// Mandates are renewed every 90 days and hold for at least as long.
 const MANDATE_PERIOD: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -181,7 +187,7 @@ impl Vault {
         if let Some(aside) = &report.set_aside {
             tracing::warn!(aside = %aside.display(), "the state database did not open; it was set aside and is rebuilt");
         }
-        Ok(Self::over(home, config, keys, state))
+        Self::over(home, config, keys, state)
     }
 
     fn unseal(home: &Home, password: &Zeroizing<String>) -> Result<VaultKeys, ClientError> {
@@ -207,12 +213,14 @@ impl Vault {
         state: State,
     ) -> Result<Self, ClientError> {
         let keys = Self::unseal(&home, password)?;
-        Ok(Self::over(home, config, keys, state))
+        Self::over(home, config, keys, state)
     }
 
-    fn over(home: Home, config: Config, keys: VaultKeys, state: State) -> Self {
+    fn over(home: Home, config: Config, keys: VaultKeys, state: State) -> Result<Self, ClientError> {
         let index = BlobIndex::new(state.clone());
-        Self { home, config, keys, state, index }
+        let vault = Self { home, config, keys, state, index };
+        vault.settle_index()?;
+        Ok(vault)
     }
 
     pub(crate) fn network(&self) -> Network {
@@ -264,7 +272,15 @@ impl Vault {
     }
 
     pub(crate) fn set_rebuilt(&self, rebuilt: bool) -> Result<(), ClientError> {
+        let mut batch = Batch::default();
+        batch.put(INDEX, REBUILT, [rebuilt.into()]);
+        self.state.apply(&batch)?;
         self.set_fact("rebuilt", vec![rebuilt.into()])
+    }
+
+    /// Whether the index that was rebuilt has been lost since, with the database it was in.
+    pub(crate) fn lost_rebuilt(&self) -> Result<bool, ClientError> {
+        Ok(self.is_rebuilt()? && self.state.get(INDEX, REBUILT)?.is_none_or(|value| value != [1]))
     }
 
     /// Hashes of the releases that the index takes into account.
@@ -274,6 +290,50 @@ impl Vault {
 
     pub(crate) fn set_releases(&self, releases: &[[u8; 32]]) -> Result<(), ClientError> {
         self.set_fact("releases", releases.concat())
+    }
+
+    /// How often everything stored had to be forgotten.
+    fn generation(&self) -> Result<u64, ClientError> {
+        let bytes = self.fact("generation")?.and_then(|bytes| bytes.as_slice().try_into().ok());
+        Ok(bytes.map_or(0, u64::from_le_bytes))
+    }
+
+    /// Forgets what is stored, as these releases are about to delete it: the next backup stores
+    /// everything anew, under new segments. The decision is durable before anything is forgotten,
+    /// and an index that did not hear of it is forgotten when the vault is opened.
+    pub(crate) fn forget_stored(&self, releases: &[[u8; 32]]) -> Result<(), ClientError> {
+        let generation = self.generation()?.saturating_add(1);
+        let mut batch = Batch::default();
+        batch.put(VAULT, *b"generation", generation.to_le_bytes());
+        batch.put(VAULT, *b"releases", releases.concat());
+        batch.put(VAULT, *b"rebuilt", [0]);
+        self.state.commit(&batch)?;
+        self.settle_index()
+    }
+
+    /// Forgets an index of an earlier generation.
+    fn settle_index(&self) -> Result<(), ClientError> {
+        let generation = self.generation()?.to_le_bytes();
+        let marked = self.state.get(INDEX, GENERATION)?.unwrap_or_else(|| vec![0; 8]);
+        if marked == generation {
+            return Ok(());
+        }
+        self.forget_loaded()?;
+        self.index.clear()?;
+        // An unfinished run would count what it stored before as stored.
+        let journal = self.home.run_journal();
+        match std::fs::remove_file(&journal) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(ClientError::io(&journal)(error));
+            }
+            _ => {}
+        }
+        if let Some(folder) = journal.parent().filter(|folder| folder.exists()) {
+            fincrypt_storage::durable::sync_dir(folder).map_err(ClientError::io(folder))?;
+        }
+        let mut batch = Batch::default();
+        batch.put(INDEX, GENERATION, generation);
+        Ok(self.state.apply(&batch)?)
     }
 
     /// The highest sequence of the heads that were passed over, in a vault that was recovered from an
