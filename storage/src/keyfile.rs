@@ -28,6 +28,7 @@ const CHECKSUM: usize = 8;
 const LENGTH: usize = HEADER + PLAIN + TAG + CHECKSUM;
 
 /// What the machine keeps of a vault's keys.
+#[derive(Clone)]
 pub struct VaultKeys {
     /// The root secret.
     pub root: Root,

@@ -196,19 +196,12 @@ async fn recover_in(
         return Err(ClientError::NoHead(wanted.to_owned()));
     }
 
-    Vault::create(&home, keys, password)?;
-    let vault = Vault::open(home.clone(), config, password)?;
+    let vault = Vault::begin(home.clone(), config, keys.clone())?;
     let restored = restore_state(swarm, &vault, accounts).await;
-    let restored = match restored {
-        Ok(restored) => restored,
-        Err(error) => {
-            // The home was made by this call and holds nothing yet; the next try needs it free.
-            vault.state.close();
-            let _ = std::fs::remove_file(home.keyfile());
-            let _ = std::fs::remove_dir_all(home.state());
-            return Err(error);
-        }
-    };
+    // Before the keyfile, which makes a vault of it.
+    vault.state.close();
+    let restored = restored?;
+    Vault::create(&home, keys, password)?;
     let head = restored.head.as_ref();
     let report = RecoverReport {
         accounts: restored.accounts,
@@ -218,7 +211,6 @@ async fn recover_in(
         snapshots: vault.index.snapshots()?.len(),
         rebuilt_segments: restored.rebuilt_segments,
     };
-    vault.state.close();
     Ok(report)
 }
 

@@ -180,6 +180,26 @@ impl Vault {
     /// If there is none, the password is wrong, or its state is in use.
     pub fn open(home: Home, config: Config, password: &Zeroizing<String>) -> Result<Self, ClientError> {
         let keys = Self::unseal(&home, password)?;
+        let state = Self::open_state(&home)?;
+        Self::over(home, config, keys, state)
+    }
+
+    /// A vault in a home without one, to be filled: its keyfile comes last, so that one which was
+    /// filled half is none. Whatever an earlier attempt left of a vault is forgotten; a node that
+    /// shares the home keeps its state.
+    pub(crate) fn begin(home: Home, config: Config, keys: VaultKeys) -> Result<Self, ClientError> {
+        home.create()?;
+        let vault = Self::over(home.clone(), config, keys, Self::open_state(&home)?)?;
+        let mut batch = Batch::default();
+        for (key, _) in vault.state.scan(VAULT, &[], None, usize::MAX)? {
+            batch.remove(VAULT, key);
+        }
+        vault.state.commit(&batch)?;
+        vault.forget_stored(&[])?;
+        Ok(vault)
+    }
+
+    fn open_state(home: &Home) -> Result<State, ClientError> {
         let (state, report) = State::open(&home.state()).map_err(|error| match error {
             KvError::Database(reason) => ClientError::StateDamaged { path: home.state(), reason },
             other => other.into(),
@@ -187,7 +207,7 @@ impl Vault {
         if let Some(aside) = &report.set_aside {
             tracing::warn!(aside = %aside.display(), "the state database did not open; it was set aside and is rebuilt");
         }
-        Self::over(home, config, keys, state)
+        Ok(state)
     }
 
     fn unseal(home: &Home, password: &Zeroizing<String>) -> Result<VaultKeys, ClientError> {
@@ -302,7 +322,9 @@ impl Vault {
     /// everything anew, under new segments. The decision is durable before anything is forgotten,
     /// and an index that did not hear of it is forgotten when the vault is opened.
     pub(crate) fn forget_stored(&self, releases: &[[u8; 32]]) -> Result<(), ClientError> {
-        let generation = self.generation()?.saturating_add(1);
+        // Never one that an index may be marked with, even if the facts were lost.
+        let marked = self.state.get(INDEX, GENERATION)?.and_then(|bytes| bytes.as_slice().try_into().ok());
+        let generation = self.generation()?.max(marked.map_or(0, u64::from_le_bytes)).saturating_add(1);
         let mut batch = Batch::default();
         batch.put(VAULT, *b"generation", generation.to_le_bytes());
         batch.put(VAULT, *b"releases", releases.concat());

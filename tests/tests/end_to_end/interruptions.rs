@@ -14,7 +14,7 @@ use fincrypt_storage::segment::Directory;
 use fincrypt_storage::state::State;
 use fincrypt_tests::{DEADLINE, Plan, World, seed};
 
-use crate::{disk, world};
+use crate::{disk, text, world};
 
 /// New data of one round: five segments of 4 MiB.
 const ROUND: u64 = 20 << 20;
@@ -164,5 +164,24 @@ fn what_was_receipted_is_there_after_nodes_were_killed_in_the_middle() {
     });
     assert!(good, "{report}");
     let (_, restored) = world.bring_back("new-machine");
+    world.assert_equal(&restored);
+}
+
+#[test]
+fn a_killed_recovery_leaves_no_vault_and_the_next_one_is_whole() {
+    let world = world("recovery-killed", Plan::small());
+    world.backup();
+    let machine = world.owner.with_home(world.path("new-machine"));
+    let state = world.path("new-machine").join("state");
+    let arguments = ["recover", "--words-file", text(&world.words)];
+    let killed = machine.run_until(arguments, Duration::from_millis(1), || state.exists());
+    if killed.expect("runs").is_none() && !world.path("new-machine").join("keyfile").exists() {
+        let refused = world.run(&machine, &["backup", text(&world.source)]);
+        assert!(refused.code != Some(0) && refused.stderr.contains("init"), "{}", refused.stderr);
+        world.ok(&machine, &arguments);
+    }
+    let report = world.ok(&machine, &["backup", text(&world.source)]);
+    assert!(report["bytes_uploaded"].as_u64() < Some(256 << 10), "it knows what is stored: {report}");
+    let restored = world.restore(&machine, "latest", "restored");
     world.assert_equal(&restored);
 }
