@@ -28,7 +28,9 @@ use zeroize::Zeroizing;
 use crate::client::{ClientError, Home};
 use crate::daemon::NodeError;
 use crate::engine::Net;
+use crate::mediator::{MediatorFacts, MediatorInfo};
 use crate::storage::Disk;
+use crate::upkeep::State as Stands;
 
 /// What the interface tells about.
 pub(crate) struct Facts {
@@ -36,6 +38,7 @@ pub(crate) struct Facts {
     pub(crate) roles: Roles,
     pub(crate) listen: Vec<Multiaddr>,
     pub(crate) store: Option<(ShardStore, Arc<Disk>)>,
+    pub(crate) mediated: Option<MediatorFacts>,
 }
 
 #[derive(Serialize)]
@@ -61,6 +64,8 @@ struct NodeInfo {
     dht_peers: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     storage: Option<StorageInfo>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mediator: Option<MediatorInfo>,
 }
 
 impl Facts {
@@ -82,6 +87,7 @@ impl Facts {
             connected_peers: self.net.connected().await.len(),
             dht_peers: self.net.dht_peers().await,
             storage,
+            mediator: self.mediated.as_ref().map(MediatorFacts::info),
         }
     }
 }
@@ -130,6 +136,18 @@ async fn metrics(State(facts): State<Arc<Facts>>) -> impl IntoResponse {
         gauge("storage_free_bytes", "Bytes that still fit.", storage.free_bytes);
         gauge("storage_disk_failing", "Whether the disk fails.", storage.disk_failing.into());
         gauge("storage_rotten_shards", "Shards found rotten since the start.", storage.rotten_shards);
+    }
+    if let Some(mediator) = info.mediator {
+        gauge("mediator_degraded_segments", "Segments that lack a good keeper.", mediator.health.degraded);
+        let in_state = |state| mediator.nodes.iter().filter(|node| node.state == state).count() as u64;
+        for (name, state) in [
+            ("sound", Stands::Sound),
+            ("suspect", Stands::Suspect),
+            ("absent", Stands::Absent),
+            ("lost", Stands::Lost),
+        ] {
+            gauge(&format!("mediator_nodes_{name}"), "Storage nodes in this state.", in_state(state));
+        }
     }
     text.push_str("# EOF\n");
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)

@@ -89,6 +89,13 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("bootstrap", "", "addresses of first contacts, comma-separated"),
     ("capacity", "100GB", "bytes a storage node offers"),
     ("epoch", "3600", "seconds of an epoch"),
+    (
+        "absence_epochs",
+        "24",
+        "epochs without a sign of a storage node after which its shards are rebuilt elsewhere",
+    ),
+    ("loss_epochs", "168", "epochs without a sign of a storage node after which it is given up"),
+    ("repair_rate", "50MB", "bytes a second that a mediator's repairs may place; 0 for no limit"),
     ("api", "off", "loopback address of the local interface, or off"),
     ("price", "0", "satoshi per GiB-month for storage, three decimals"),
     ("egress_price", "0", "satoshi per GiB read beyond what is included, three decimals"),
@@ -244,6 +251,15 @@ impl Settings {
                 Ok(seconds @ 1..=86_400_u64) => Ok(seconds),
                 _ => Err("write seconds between 1 and 86400".to_owned()),
             })?,
+            absence_epochs: self.read("absence_epochs", |text| match text.parse() {
+                Ok(epochs @ 1..=10_000_u64) => Ok(epochs),
+                _ => Err("write epochs between 1 and 10000".to_owned()),
+            })?,
+            loss_epochs: self.read("loss_epochs", |text| match text.parse() {
+                Ok(epochs @ 1..=100_000_u64) => Ok(epochs),
+                _ => Err("write epochs between 1 and 100000".to_owned()),
+            })?,
+            repair_rate: self.parse::<Bytes>("repair_rate")?.0,
             api: self.read("api", |text| match text {
                 "off" => Ok(None),
                 text => match text.parse::<std::net::SocketAddr>() {
@@ -354,6 +370,12 @@ pub struct Config {
     pub capacity: Bytes,
     /// Length of an epoch.
     pub epoch_seconds: u64,
+    /// Epochs that a storage node may be away.
+    pub absence_epochs: u64,
+    /// Epochs after which an absent storage node is given up.
+    pub loss_epochs: u64,
+    /// Bytes a second that repairs may place.
+    pub repair_rate: u64,
     /// Where the local interface listens; port 0 takes any.
     pub api: Option<std::net::SocketAddr>,
     /// For holding data.

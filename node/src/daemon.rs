@@ -20,7 +20,7 @@ use crate::client::{ClientError, Home, Vault, backup};
 use crate::config::Config;
 use crate::engine::{Engine, EngineSetup, Inboxes, Net};
 use crate::identity::Identity;
-use crate::mediator::{MediatorInbox, MediatorRole, MediatorTerms};
+use crate::mediator::{MediatorInbox, MediatorRole, MediatorTerms, UpkeepTerms};
 use crate::storage::{Disk, StorageRole, StorageTerms};
 
 /// Inbound payload in memory at once: 24 full shards.
@@ -150,13 +150,21 @@ pub async fn run(
         let role = StorageRole::new(net.clone(), sessions, store, state.clone(), key, disk, terms);
         tasks.spawn(role.run(shard_out, stopping.clone()));
     }
+    let mut mediated = None;
     if mediator {
         let terms = MediatorTerms {
             fee_permille: config.fee_permille,
             floor: Redundancy::MIN,
             release_delay: config.release_delay,
+            upkeep: UpkeepTerms {
+                epoch: Duration::from_secs(config.epoch_seconds),
+                absence: config.absence_epochs,
+                loss: config.loss_epochs,
+            },
+            repair_rate: config.repair_rate,
         };
         let role = MediatorRole::new(net.clone(), sessions, state.clone(), identity.signing, terms);
+        mediated = Some(role.facts());
         let inbox = MediatorInbox { requests: mediate_out, offers: offers_out, storage_seen: seen_out };
         tasks.spawn(role.run(inbox, stopping));
     }
@@ -168,7 +176,7 @@ pub async fn run(
     }
     let api = match config.api {
         Some(address) => {
-            let facts = Facts { net: net.clone(), roles, listen: bound.clone(), store: served };
+            let facts = Facts { net: net.clone(), roles, listen: bound.clone(), store: served, mediated };
             let (url, server) = api::start(address, &home, facts, stop.subscribe()).await?;
             tasks.spawn(server);
             url

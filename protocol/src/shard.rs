@@ -145,6 +145,8 @@ pub struct HeldSegment {
     pub manifest: Manifest,
     /// The owner's tag of it.
     pub tag: Tag,
+    /// The run it was stored in.
+    pub run: RunId,
     /// Positions of the shards held here.
     pub held: Vec<ShardIndex>,
     /// The newest holder list, if one came.

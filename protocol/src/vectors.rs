@@ -221,7 +221,13 @@ fn shard_responses() -> Vec<shard::Response> {
         R::Receipt(receipt()),
         R::Shard,
         R::Listed { shards: vec![(SEGMENT, index(1), ShardId::from_bytes([3; 32]))], more: true },
-        R::Located(vec![shard::HeldSegment { manifest: manifest(), tag, held, holders: Some(holders()) }]),
+        R::Located(vec![shard::HeldSegment {
+            manifest: manifest(),
+            tag,
+            run: RunId::from_bytes([4; 16]),
+            held,
+            holders: Some(holders()),
+        }]),
         R::Done,
         R::Heads(vec![head()]),
     ]

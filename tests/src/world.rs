@@ -138,6 +138,13 @@ impl World {
         info.unwrap_or_else(|| panic!("{node} does not answer"))["storage"].take()
     }
 
+    /// What the mediator's local interface says of its segments and storage nodes.
+    #[must_use]
+    pub fn mediator_info(&self) -> Value {
+        let info = self.swarm.ask(Member::Mediator(0), "/api/v1/node");
+        info.unwrap_or_else(|| panic!("the mediator does not answer"))["mediator"].take()
+    }
+
     /// Runs a command; any end will do.
     #[must_use]
     pub fn run(&self, client: &Client, arguments: &[&str]) -> Outcome {

@@ -293,6 +293,21 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Says the same of runs whose segments a rebuilt index has found: perhaps their own heads never
+    /// came to be.
+    async fn keep_found(&self) -> Result<(), ClientError> {
+        loop {
+            let runs = self.vault.unkept()?;
+            if runs.is_empty() {
+                return Ok(());
+            }
+            for run in &runs {
+                self.link.keep(self.vault.keep(*run)?).await?;
+            }
+            self.vault.remove_unkept(&runs)?;
+        }
+    }
+
     /// Stores index pieces that list these segments; references to where they lie.
     async fn store_index(&mut self, listed: Listed, level: u8) -> Result<Vec<CatalogRef>, ClientError> {
         let (root, code) = (self.vault.keys.root.clone(), self.code);
@@ -372,6 +387,7 @@ impl Run<'_> {
             let head = self.vault.next_head(base.as_ref(), &body)?;
             // Before the head: what it refers to must not lapse if this is cut off right after it.
             self.keep().await?;
+            self.keep_found().await?;
             if self.link.swap_head(base.as_ref().map(OpenHead::hash), head.clone()).await? {
                 let head = self.vault.open_head(slot, &head)?;
                 return self.vault.pass_rejected(&self.link, head, &body).await;

@@ -3,14 +3,14 @@
 //! Every shard is checked against the manifest, every manifest against its segment's id and the
 //! owner's tag, so it does not matter who brings them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use fincrypt_protocol::limits::MAX_LOCATE;
 use fincrypt_protocol::record::Registration;
-use fincrypt_protocol::{Code, Manifest, NodeId, SegmentId, ShardIndex, Signed, SigningKey};
+use fincrypt_protocol::{Code, Manifest, NodeId, RunId, SegmentId, ShardIndex, Signed, SigningKey};
 use fincrypt_storage::TagKey;
 use fincrypt_storage::erasure::rebuild_into;
 use fincrypt_storage::proof::shard_id;
@@ -27,6 +27,8 @@ use crate::engine::Net;
 
 /// Segments whose places are remembered; at up to 2 KiB each, 8 MiB.
 const MAX_PLACES: usize = 4096;
+/// Runs that are remembered: one an hour for seven years.
+const MAX_RUNS: usize = 1 << 16;
 
 /// Where one segment's shards are: positions and nodes.
 type Places = Vec<(ShardIndex, NodeId)>;
@@ -42,6 +44,8 @@ pub(crate) struct Fetcher {
     places: Mutex<HashMap<SegmentId, Arc<(Manifest, Places)>>>,
     /// Segments that will be asked for, in order: they are located many at a time.
     upcoming: Mutex<VecDeque<SegmentId>>,
+    /// Runs in which the segments were stored that holders told of.
+    runs: std::sync::Mutex<BTreeSet<RunId>>,
     pace: std::sync::Mutex<Pace>,
     window: Window,
 }
@@ -69,6 +73,7 @@ impl Fetcher {
             holders: OnceCell::new(),
             places: Mutex::default(),
             upcoming: Mutex::default(),
+            runs: std::sync::Mutex::default(),
             pace: std::sync::Mutex::default(),
             window: Window::default(),
         }
@@ -104,6 +109,7 @@ impl Fetcher {
             for (node, entry) in found {
                 if entry.manifest.id() == segment && self.is_ours(&entry.manifest, entry.tag) {
                     held.extend(entry.held.iter().map(|index| (*index, node)));
+                    self.note_run(entry.run);
                     manifest = Some(entry.manifest);
                 }
             }
@@ -111,6 +117,23 @@ impl Fetcher {
                 places.insert(segment, Arc::new((manifest, held)));
             }
         }
+    }
+
+    fn runs(&self) -> std::sync::MutexGuard<'_, BTreeSet<RunId>> {
+        self.runs.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn note_run(&self, run: RunId) {
+        let mut runs = self.runs();
+        if runs.len() < MAX_RUNS {
+            runs.insert(run);
+        }
+    }
+
+    /// Runs in which the segments were stored that holders told of. They may say what they like: to
+    /// keep a run that never was does no harm.
+    pub(crate) fn seen_runs(&self) -> Vec<RunId> {
+        self.runs().iter().copied().collect()
     }
 
     /// Where a segment's shards are, straight at the holders.

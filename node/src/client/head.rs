@@ -219,6 +219,7 @@ impl Vault {
             self.index.insert(manifest, open.directory())?;
             read += 1;
         }
+        self.add_unkept(&fetcher.seen_runs())?;
         Ok(read)
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fincrypt_protocol::net::{Role, Roles, Setup};
 use fincrypt_protocol::record::{Head, Mandate, Registration, Rights};
-use fincrypt_protocol::{Network, NodeId, Signed, UnixTime};
+use fincrypt_protocol::{Network, NodeId, RunId, Signed, UnixTime};
 use fincrypt_storage::index::BlobIndex;
 use fincrypt_storage::keyfile::{self, VaultKeys};
 use fincrypt_storage::kv::{Batch, KeyValue, KvError, Tree};
@@ -23,6 +23,10 @@ use crate::identity::Identity;
 
 /// Small facts of the vault, durable: its mediator, slot, newest head.
 const VAULT: Tree = Tree("vault");
+/// `run` → nothing: runs that are to be said to be kept before the next head.
+const UNKEPT: Tree = Tree("unkept_runs");
+/// Runs read and noted at once.
+const UNKEPT_PAGE: usize = 256;
 /// What the index beside it is worth. As volatile as the index.
 const INDEX: Tree = Tree("index_state");
 /// The generation it is of.
@@ -296,6 +300,32 @@ impl Vault {
         batch.put(INDEX, REBUILT, [rebuilt.into()]);
         self.state.apply(&batch)?;
         self.set_fact("rebuilt", vec![rebuilt.into()])
+    }
+
+    /// Notes runs that were perhaps never said to be kept, as their heads are lost.
+    pub(crate) fn add_unkept(&self, runs: &[RunId]) -> Result<(), ClientError> {
+        for page in runs.chunks(UNKEPT_PAGE) {
+            let mut batch = Batch::default();
+            page.iter().for_each(|run| batch.put(UNKEPT, *run.as_bytes(), Vec::new()));
+            self.state.commit(&batch)?;
+        }
+        Ok(())
+    }
+
+    /// Some runs that are still to be said to be kept.
+    pub(crate) fn unkept(&self) -> Result<Vec<RunId>, ClientError> {
+        let entries = self.state.scan(UNKEPT, &[], None, UNKEPT_PAGE)?;
+        Ok(entries
+            .into_iter()
+            .filter_map(|(key, _)| key.as_slice().try_into().ok().map(RunId::from_bytes))
+            .collect())
+    }
+
+    /// Forgets runs that were said to be kept.
+    pub(crate) fn remove_unkept(&self, runs: &[RunId]) -> Result<(), ClientError> {
+        let mut batch = Batch::default();
+        runs.iter().for_each(|run| batch.remove(UNKEPT, *run.as_bytes()));
+        Ok(self.state.commit(&batch)?)
     }
 
     /// Whether the index that was rebuilt has been lost since, with the database it was in.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use fincrypt_protocol::admission::{AnnouncedRole, admit_offer, role_key};
 use fincrypt_protocol::limits::{MAX_SHARDS, ROLE_BUCKETS};
-use fincrypt_protocol::record::StorageOffer;
+use fincrypt_protocol::record::{Condition, StorageOffer};
 use fincrypt_protocol::shard::{Request, Response};
 use fincrypt_protocol::{Frame, NodeId, UnixTime, Verified};
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
@@ -247,6 +247,11 @@ impl Directory {
         }
         self.rest(&id);
         None
+    }
+
+    /// How a node is, by its newest offer.
+    pub(crate) fn condition(&self, node: &NodeId) -> Condition {
+        lock(&self.roster).offer(node).map_or(Condition::Serving, |offer| offer.condition)
     }
 
     /// Where a node listens, as far as it said.

@@ -107,7 +107,7 @@ impl MediatorRole {
     async fn quote(&self, redundancy: Redundancy) -> Result<Quote, Refusal> {
         let redundancy = redundancy.max(self.terms.floor);
         self.directory.settle().await;
-        let eligible = self.directory.eligible(MIN_FREE).await;
+        let eligible = self.candidates(MIN_FREE).await;
         let code = Code::for_peers(eligible.len(), redundancy).map_err(|error| match error {
             GeometryError::TooFewPeers { eligible, needed } => {
                 Refusal::TooFewPeers { eligible: count(eligible), needed: count(needed) }
@@ -172,7 +172,7 @@ impl MediatorRole {
     /// Chooses a node for every shard.
     async fn assign(&self, run: RunId, manifest: Manifest, tag: Tag) -> Result<SegmentRecord, Refusal> {
         let total = usize::from(manifest.code().total());
-        let candidates = self.directory.eligible(manifest.shard_len().get().into()).await;
+        let candidates = self.candidates(manifest.shard_len().get().into()).await;
         let nodes = draw(&candidates, total, per_group(manifest.code()), system_random);
         // A node or two fewer than when the run was quoted still let the segment count as stored.
         let needed = usize::from(manifest.code().stored_threshold());
@@ -257,12 +257,16 @@ impl MediatorRole {
             role.introduce(&account, &new)?;
             Ok(!new.is_empty())
         });
+        let complete = record.is_complete();
         if introduced.await? {
             self.deliver_soon(account);
         }
         let answer = Self::receipts(&record)?;
         self.open.close(account, segment);
-        tokio::spawn(Arc::clone(&self).share_holders(open));
+        if !complete {
+            self.lacking.notify_one();
+        }
+        tokio::spawn(Arc::clone(&self).share_holders(account, record));
         Ok(answer)
     }
 

@@ -12,7 +12,7 @@ use fincrypt_protocol::{AccountId, Frame, NodeId, Signed};
 use futures::StreamExt;
 
 use super::MediatorRole;
-use super::open::OpenSegment;
+use super::records::SegmentRecord;
 
 /// Lists told at once: of at most 1.3 KiB each, they fit a request's header.
 const AT_ONCE: usize = 32;
@@ -50,11 +50,10 @@ impl HolderLists {
 
 impl MediatorRole {
     /// Tells a segment's keepers who else holds it: now if much has gathered, else soon.
-    pub(super) async fn share_holders(self: Arc<Self>, segment: Arc<OpenSegment>) {
-        let record = segment.record();
+    pub(super) async fn share_holders(self: Arc<Self>, account: AccountId, record: SegmentRecord) {
         let list = HolderList {
             network: self.network,
-            account: segment.account,
+            account,
             mediator: self.net.own(),
             segment: record.manifest.id(),
             sequence: record.sequence,

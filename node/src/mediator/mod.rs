@@ -1,7 +1,9 @@
 //! The mediator role: finds storage, computes parity, places shards, keeps the vaults' heads.
 
+mod auditor;
 mod directory;
 mod encoders;
+mod facts;
 mod handle;
 mod heads;
 mod holder_lists;
@@ -9,7 +11,9 @@ mod notices;
 mod open;
 mod placement;
 mod records;
+mod repair;
 mod roster;
+mod standings;
 mod transfer;
 
 use std::sync::{Arc, Mutex};
@@ -19,20 +23,28 @@ use fincrypt_protocol::admission::{AnnouncedRole, mediator_record_key, role_buck
 use fincrypt_protocol::record::{MediatorRecord, StorageOffer};
 use fincrypt_protocol::{Network, NodeId, RecordError, Redundancy, Signed, SigningKey, UnixTime, Verified};
 use fincrypt_storage::state::State;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::accounts::Accounts;
 use crate::engine::{MediateInbound, Net, Sessions, encode_all};
 use crate::serve::serve;
+use crate::upkeep::State as Stands;
+use placement::Candidate;
 
 use crate::releases::{self, Releases};
+use auditor::Challenges;
 use directory::Directory;
 use encoders::Encoders;
+pub use facts::MediatorFacts;
+pub(crate) use facts::MediatorInfo;
 use holder_lists::HolderLists;
 use notices::Notices;
 use open::OpenSegments;
 use records::Records;
+use repair::{Health, Pace};
+use standings::Standings;
+pub use standings::UpkeepTerms;
 
 /// What a mediator's operator decides.
 #[derive(Debug, Clone)]
@@ -43,6 +55,10 @@ pub struct MediatorTerms {
     pub floor: Redundancy,
     /// How long it remembers where released segments are.
     pub release_delay: Duration,
+    /// Epochs, and how long nodes may be away.
+    pub upkeep: UpkeepTerms,
+    /// Bytes a second that repairs may put on new nodes.
+    pub repair_rate: u64,
 }
 
 /// The role's parts.
@@ -62,6 +78,12 @@ pub struct MediatorRole {
     swapping: Mutex<()>,
     releases: Releases,
     notices: Notices,
+    standings: Arc<Standings>,
+    challenges: Challenges,
+    /// Told when a segment may lack a keeper.
+    lacking: Notify,
+    health: Arc<Mutex<Health>>,
+    repair_pace: Pace,
     /// Where the last round of undelivered notices ended.
     notice_cursor: Mutex<Option<Vec<u8>>>,
     key: SigningKey,
@@ -107,7 +129,12 @@ impl MediatorRole {
             accounts: Accounts::new(state.clone(), network),
             records: Records::new(state.clone()),
             releases: Releases::new(state.clone(), releases::AT_MEDIATOR, terms.release_delay),
-            notices: Notices::new(state),
+            notices: Notices::new(state.clone()),
+            standings: Arc::new(Standings::open(state.clone(), terms.upkeep)),
+            challenges: Challenges::new(state),
+            lacking: Notify::new(),
+            health: Arc::default(),
+            repair_pace: Pace::new(terms.repair_rate),
             open: OpenSegments::default(),
             encoders: Encoders::default(),
             holder_lists: HolderLists::default(),
@@ -127,6 +154,8 @@ impl MediatorRole {
         let role = Arc::new(self);
         let mut background = JoinSet::new();
         background.spawn(Arc::clone(&role).announce(stop.clone()));
+        background.spawn(Arc::clone(&role).audit(stop.clone()));
+        background.spawn(Arc::clone(&role).repair(stop.clone()));
         background.spawn(Arc::clone(&role).chores(stop));
         background.spawn(Arc::clone(&role).hear_offers(inbox.offers));
         background.spawn(Arc::clone(&role).meet(inbox.storage_seen));
@@ -137,6 +166,27 @@ impl MediatorRole {
         })
         .await;
         background.shutdown().await;
+    }
+
+    /// What the local interface shows of it, while it runs.
+    #[must_use]
+    pub fn facts(&self) -> MediatorFacts {
+        MediatorFacts {
+            standings: Arc::clone(&self.standings),
+            records: self.records.clone(),
+            health: Arc::clone(&self.health),
+        }
+    }
+
+    /// Storage nodes that may get new shards of `bytes`: they answer, have room and are sound.
+    async fn candidates(&self, bytes: u64) -> Vec<Candidate> {
+        let mut candidates = self.directory.eligible(bytes).await;
+        candidates.retain(|candidate| self.standings.state(&candidate.node) == Stands::Sound);
+        candidates
+    }
+
+    fn set_health(&self, health: Health) {
+        *self.health.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = health;
     }
 
     async fn record(&self) -> Result<Signed<MediatorRecord>, RecordError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fincrypt_protocol::record::{Keep, Release, Undo};
 use fincrypt_protocol::shard::{Request, Response};
-use fincrypt_protocol::{AccountId, Body, Frame, NodeId, Refusal, Signed, UnixTime};
+use fincrypt_protocol::{AccountId, Body, Frame, NodeId, Refusal, RunId, Signed, UnixTime};
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
 use fincrypt_storage::state::State;
 use futures::StreamExt;
@@ -19,6 +19,8 @@ use crate::accounts::failed;
 const PENDING: Tree = Tree("pending_notices");
 /// `account` → its guard's newest undo, for nodes that become holders later.
 const UNDOS: Tree = Tree("mediated_undos");
+/// `account ‖ run` → the owner's keep, for nodes that get a shard of the run later.
+const KEEPS: Tree = Tree("mediated_keeps");
 
 const KEEP: u8 = 0;
 const UNDO: u8 = 1;
@@ -114,6 +116,12 @@ impl Notices {
         bytes.map(|bytes| Signed::from_bytes(&bytes).map_err(|error| failed(&error))).transpose()
     }
 
+    fn keep(&self, account: &AccountId, run: &RunId) -> Result<Option<Signed<Keep>>, Refusal> {
+        let key = [account.as_bytes().as_slice(), run.as_bytes()].concat();
+        let bytes = self.0.get(KEEPS, &key).map_err(|error| failed(&error))?;
+        bytes.map(|bytes| Signed::from_bytes(&bytes).map_err(|error| failed(&error))).transpose()
+    }
+
     fn told(&self, keys: Vec<Vec<u8>>) -> Result<(), Refusal> {
         let mut batch = Batch::default();
         keys.into_iter().for_each(|key| batch.remove(PENDING, key));
@@ -150,8 +158,11 @@ impl MediatorRole {
         }
         tokio::task::block_in_place(|| {
             let holders = self.records.holders(&account, usize::MAX)?;
-            let number = (KEEP, statement.run.as_bytes().as_slice());
-            self.notices.put(&account, &holders, number, keep, Batch::default())
+            let run = statement.run.as_bytes();
+            let mut batch = Batch::default();
+            let kept = [account.as_bytes().as_slice(), run].concat();
+            batch.put(KEEPS, kept, keep.to_bytes().map_err(|error| failed(&error))?);
+            self.notices.put(&account, &holders, (KEEP, run), keep, batch)
         })?;
         self.deliver_soon(account);
         Ok(())
@@ -211,6 +222,17 @@ impl MediatorRole {
         let statement = undo.verify(self.network, UnixTime::now()).map_err(|error| failed(&error))?;
         let number = statement.sequence.to_be_bytes();
         self.notices.put(account, nodes, (UNDO, &number), &undo, Batch::default())
+    }
+
+    /// Nodes that got a shard of a run must know that it is kept, if it is.
+    pub(super) fn tell_kept(
+        &self,
+        account: &AccountId,
+        run: &RunId,
+        nodes: &[NodeId],
+    ) -> Result<(), Refusal> {
+        let Some(keep) = self.notices.keep(account, run)? else { return Ok(()) };
+        self.notices.put(account, nodes, (KEEP, run.as_bytes()), &keep, Batch::default())
     }
 
     pub(super) fn deliver_soon(self: &Arc<Self>, account: AccountId) {

@@ -21,8 +21,8 @@ const SEGMENTS: Tree = Tree("segments");
 const HEADS: Tree = Tree("mediated_heads");
 /// `account ‖ node` → nothing: the nodes that hold something for the account.
 const HOLDERS: Tree = Tree("account_holders");
-/// `node ‖ segment ‖ account ‖ position` → nothing: what each node holds. The segment goes first, so
-/// that a random one stands for all accounts.
+/// `node ‖ segment ‖ account ‖ position` → length `u32le`: what each node holds. The segment goes
+/// first, so that a random one stands for all accounts.
 const HELD: Tree = Tree("held_by");
 /// `account ‖ segment` → nothing: segments of which a shard lacks a keeper.
 const LACKING: Tree = Tree("lacking");
@@ -33,6 +33,8 @@ const MANDATES: Tree = Tree("mediated_mandates");
 const MAX_RECORD: usize = 64 << 10;
 /// Records looked through at once.
 const PAGE: usize = 256;
+/// Keys counted at once.
+const COUNTED: usize = 4096;
 
 /// Where one shard went.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -115,6 +117,15 @@ pub(crate) struct Records {
     state: State,
     cache: Arc<Mutex<Cache>>,
     turns: Arc<[Mutex<()>; TURNS]>,
+    /// What each node holds, all in all.
+    load: Arc<Mutex<HashMap<NodeId, Load>>>,
+}
+
+/// What a node holds, all in all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Load {
+    pub(crate) shards: u64,
+    pub(crate) bytes: u64,
 }
 
 /// A shard that a node holds.
@@ -125,11 +136,15 @@ pub(crate) struct Held {
     pub(crate) index: ShardIndex,
 }
 
-#[allow(dead_code)]
 impl Held {
     fn key(&self, node: &NodeId) -> Vec<u8> {
         let index = [self.index.into()];
         [node.as_bytes().as_slice(), self.segment.as_bytes(), self.account.as_bytes(), &index].concat()
+    }
+
+    /// Where [`Records::held_by`] goes on after this one.
+    pub(crate) fn rest(&self) -> Vec<u8> {
+        [self.segment.as_bytes().as_slice(), self.account.as_bytes(), &[self.index.into()]].concat()
     }
 
     fn parse(key: &[u8]) -> Option<Self> {
@@ -140,16 +155,75 @@ impl Held {
     }
 }
 
+fn node_of(key: &[u8]) -> Option<NodeId> {
+    key.first_chunk::<32>().map(|node| NodeId::from_bytes(*node))
+}
+
+/// Goes through all that nodes hold, once, on opening.
+fn count(state: &State) -> HashMap<NodeId, Load> {
+    let mut loads: HashMap<NodeId, Load> = HashMap::new();
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = state.scan(HELD, &[], after.as_deref(), COUNTED).unwrap_or_else(|error| {
+            failed(&error);
+            Vec::new()
+        });
+        for (key, value) in &page {
+            let length = value.as_slice().try_into().map_or(0, u32::from_le_bytes);
+            if let Some(node) = node_of(key) {
+                let load = loads.entry(node).or_default();
+                load.shards += 1;
+                load.bytes += u64::from(length);
+            }
+        }
+        match page.into_iter().next_back() {
+            Some((last, _)) => after = Some(last),
+            None => return loads,
+        }
+    }
+}
+
 fn at(account: &AccountId, rest: &[u8]) -> Vec<u8> {
     [account.as_bytes(), rest].concat()
 }
 
-// Audits and repairs, which come next, use all of it.
-#[allow(dead_code)]
 impl Records {
     pub(crate) fn new(state: State) -> Self {
         let turns = Arc::new(std::array::from_fn(|_| Mutex::default()));
-        Self { state, cache: Arc::default(), turns }
+        let load = Arc::new(Mutex::new(count(&state)));
+        Self { state, cache: Arc::default(), turns, load }
+    }
+
+    fn load(&self) -> MutexGuard<'_, HashMap<NodeId, Load>> {
+        self.load.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What each node holds, all in all.
+    pub(crate) fn loads(&self) -> HashMap<NodeId, Load> {
+        self.load().clone()
+    }
+
+    /// Counts what came to be held and what no longer is; keys of [`HELD`], of shards of one length.
+    fn recount<'a>(
+        &self,
+        length: u64,
+        gone: impl Iterator<Item = &'a Vec<u8>>,
+        new: impl Iterator<Item = &'a Vec<u8>>,
+    ) {
+        let mut loads = self.load();
+        for node in gone.filter_map(|key| node_of(key)) {
+            let load = loads.entry(node).or_default();
+            load.shards = load.shards.saturating_sub(1);
+            load.bytes = load.bytes.saturating_sub(length);
+            if load.shards == 0 {
+                loads.remove(&node);
+            }
+        }
+        for node in new.filter_map(|key| node_of(key)) {
+            let load = loads.entry(node).or_default();
+            load.shards += 1;
+            load.bytes += length;
+        }
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache> {
@@ -203,6 +277,15 @@ impl Records {
         let bytes =
             self.state.get(SEGMENTS, &at(account, segment.as_bytes())).map_err(|error| failed(&error))?;
         bytes.map(|bytes| cbor::decode(&bytes, MAX_RECORD).map_err(|error| failed(&error))).transpose()
+    }
+
+    /// A segment, from the disk.
+    pub(crate) fn known(
+        &self,
+        account: &AccountId,
+        segment: &SegmentId,
+    ) -> Result<Option<SegmentRecord>, Refusal> {
+        self.segment(account, segment)
     }
 
     /// Drops a written record from memory: of two writers, the cache cannot know the later.
@@ -266,8 +349,9 @@ impl Records {
             |(index, node): (ShardIndex, NodeId)| Held { segment: id, account: *account, index }.key(&node);
         let before: BTreeSet<_> = old.into_iter().flat_map(SegmentRecord::holders).map(held).collect();
         let after: BTreeSet<_> = record.holders().map(held).collect();
+        let length = record.manifest.shard_len().get();
         before.difference(&after).for_each(|key| batch.remove(HELD, key.clone()));
-        after.difference(&before).for_each(|key| batch.put(HELD, key.clone(), Vec::new()));
+        after.difference(&before).for_each(|key| batch.put(HELD, key.clone(), length.to_le_bytes()));
         // A segment that has no keeper at all was only announced.
         if record.is_complete() || after.is_empty() && before.is_empty() {
             batch.remove(LACKING, at(account, id.as_bytes()));
@@ -282,6 +366,7 @@ impl Records {
             }
         }
         self.state.commit(&batch).map_err(|error| failed(&error))?;
+        self.recount(length.into(), before.difference(&after), after.difference(&before));
         self.forget(*account, id);
         Ok(new)
     }
@@ -364,12 +449,13 @@ impl Holdings for Records {
         let mut batch = Batch::default();
         batch.remove(SEGMENTS, at(account, segment.as_bytes()));
         batch.remove(LACKING, at(account, segment.as_bytes()));
-        if let Some(old) = self.segment(account, segment)? {
-            for (index, node) in old.holders() {
-                batch.remove(HELD, Held { segment: *segment, account: *account, index }.key(&node));
-            }
-        }
+        let old = self.segment(account, segment)?;
+        let held = |(index, node)| Held { segment: *segment, account: *account, index }.key(&node);
+        let gone: Vec<Vec<u8>> = old.iter().flat_map(SegmentRecord::holders).map(held).collect();
+        gone.iter().for_each(|key| batch.remove(HELD, key.clone()));
         self.state.commit(&batch).map_err(|error| failed(&error))?;
+        let length = old.map_or(0, |old| old.manifest.shard_len().get());
+        self.recount(length.into(), gone.iter(), [].iter());
         self.forget(*account, *segment);
         Ok(0)
     }
@@ -454,6 +540,9 @@ mod tests {
         assert_eq!(lacking(), []);
         let held = Held { segment: id, account, index: ShardIndex::new(0).expect("valid") };
         assert_eq!(records.held_by(&node, &[], 10).expect("no failure"), [held]);
+        let one = Load { shards: 1, bytes: 1 << 20 };
+        assert_eq!(records.loads().get(&node), Some(&one));
+        assert_eq!(Records::new(records.state.clone()).loads(), records.loads());
         let lose = |record: &mut SegmentRecord| std::mem::take(&mut record.slots[0].receipt).is_some();
         let (changed, _) = records.change(&account, &id, lose).expect("no failure").expect("changed");
         assert_eq!((changed.sequence, changed.holders().count()), (2, 1));
@@ -463,6 +552,7 @@ mod tests {
         records.remove(&account, &id).expect("removed");
         let other = record.slots[1].node.expect("a keeper");
         assert_eq!((lacking(), records.held_by(&other, &[], 10).expect("no failure")), (vec![], vec![]));
+        assert!(records.loads().is_empty());
     }
 
     #[test]

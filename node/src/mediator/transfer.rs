@@ -1,8 +1,9 @@
 //! Shards to keepers: data as it arrives, then parity, with substitutes for nodes that fail.
 
 use bytes::Bytes;
+use fincrypt_protocol::record::Receipt;
 use fincrypt_protocol::shard::{Placement, Request, Response};
-use fincrypt_protocol::{Code, Frame, NodeId, Refusal, ShardIndex, UnixTime};
+use fincrypt_protocol::{AccountId, Code, Frame, NodeId, Refusal, SegmentId, ShardIndex, Signed, UnixTime};
 use futures::StreamExt;
 
 use super::MediatorRole;
@@ -57,7 +58,7 @@ impl MediatorRole {
             }
             let length = segment.record().manifest.shard_len().get();
             // Asked first, claimed after: another shard may be looking for a substitute too.
-            let candidates = self.directory.eligible(length.into()).await;
+            let candidates = self.candidates(length.into()).await;
             let order = draw(&candidates, candidates.len(), usize::MAX, system_random);
             if !segment.reassign(index, &order) {
                 break;
@@ -84,10 +85,25 @@ impl MediatorRole {
             tag: record.tag,
             manifest: record.manifest,
         };
+        let receipt = self.put_shard(segment.account, node, placement, payload).await?;
+        segment.receipted(index, node, receipt);
+        Ok(())
+    }
+
+    /// Brings a shard to a node; the node's receipt for it, checked.
+    pub(super) async fn put_shard(
+        &self,
+        account: AccountId,
+        node: NodeId,
+        placement: Placement,
+        payload: Bytes,
+    ) -> Result<Signed<Receipt>, Refusal> {
         self.net.connect(node, self.directory.addresses(&node)).await.map_err(|_| Refusal::Failed)?;
-        if !self.catch_up(&segment.account, &node).await {
+        if !self.catch_up(&account, &node).await {
             return Err(Refusal::Failed);
         }
+        let (index, segment) = (placement.index, placement.manifest.id());
+        let shard = placement.manifest.shard(index);
         let frame = Frame { header: Request::Put(Box::new(placement)), payload };
         let answer = match self.net.shard(node, frame).await {
             Ok(answer) => answer.header,
@@ -95,17 +111,12 @@ impl MediatorRole {
         };
         let Response::Receipt(receipt) = answer else { return Err(Refusal::Failed) };
         let checked = receipt.verify(self.network, UnixTime::now()).map_err(|_| Refusal::Failed)?;
-        let manifest = segment.record().manifest;
         let fits = checked.node == node
-            && checked.account == segment.account
-            && checked.segment == manifest.id()
+            && checked.account == account
+            && checked.segment == segment
             && checked.index == index
-            && Some(checked.shard) == manifest.shard(index);
-        if !fits {
-            return Err(Refusal::Failed);
-        }
-        segment.receipted(index, node, receipt);
-        Ok(())
+            && Some(checked.shard) == shard;
+        if fits { Ok(receipt) } else { Err(Refusal::Failed) }
     }
 
     /// Makes sure that all data came and that the parity is placed.
@@ -171,15 +182,25 @@ impl MediatorRole {
     /// Fetches a shard from its keeper, unchecked.
     pub(super) async fn fetch(
         &self,
-        account: fincrypt_protocol::AccountId,
+        account: AccountId,
         record: &SegmentRecord,
         index: ShardIndex,
     ) -> Result<Bytes, Refusal> {
         let keeper = record.holders().find(|(held, _)| *held == index);
         let (_, node) = keeper.ok_or(Refusal::NotHeld)?;
+        self.fetch_from(node, account, record.manifest.id(), index).await
+    }
+
+    /// Fetches a shard from a node, unchecked.
+    pub(super) async fn fetch_from(
+        &self,
+        node: NodeId,
+        account: AccountId,
+        segment: SegmentId,
+        index: ShardIndex,
+    ) -> Result<Bytes, Refusal> {
         self.net.connect(node, self.directory.addresses(&node)).await.map_err(|_| Refusal::NotHeld)?;
-        let get = Request::Get { account, segment: record.manifest.id(), index };
-        match self.net.shard(node, Frame::bare(get)).await {
+        match self.net.shard(node, Frame::bare(Request::Get { account, segment, index })).await {
             Ok(Frame { header: Response::Shard, payload }) => Ok(payload),
             Err(error) => Err(error.refusal().unwrap_or(Refusal::NotHeld)),
             Ok(_) => Err(Refusal::NotHeld),

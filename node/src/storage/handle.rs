@@ -223,7 +223,13 @@ impl StorageRole {
             if let Some(held) = self.store.segment(&account, segment).map_err(|error| refuse_store(&error))? {
                 let holders = self.accounts.holders(&account, segment)?;
                 let indices = held.shards.iter().map(|shard| shard.index).collect();
-                known.push(HeldSegment { manifest: held.manifest, tag: held.tag, held: indices, holders });
+                known.push(HeldSegment {
+                    manifest: held.manifest,
+                    tag: held.tag,
+                    run: held.run,
+                    held: indices,
+                    holders,
+                });
             }
         }
         bare(Response::Located(known))

@@ -2,6 +2,7 @@
 //! come in, decisions go out, so that the same rules run in the mediator and in a simulator.
 
 mod epoch;
+pub mod sample;
 mod standing;
 
 pub use epoch::Epoch;

@@ -77,6 +77,8 @@ pub struct HeldSegment {
     pub manifest: Manifest,
     /// The owner's tag of it.
     pub tag: Tag,
+    /// The run it was stored in.
+    pub run: RunId,
     /// The shards held here.
     pub shards: Vec<HeldShard>,
 }
@@ -325,7 +327,7 @@ impl ShardStore {
             _ => at(&path)(error),
         })?;
         let shards = places.into_iter().map(|(_, index, shard)| HeldShard { index, shard }).collect();
-        Ok(Some(HeldSegment { manifest: meta.manifest, tag: meta.tag, shards }))
+        Ok(Some(HeldSegment { manifest: meta.manifest, tag: meta.tag, run: meta.run, shards }))
     }
 
     /// The shards held for an account, in order, after `after`.

@@ -32,9 +32,11 @@ pub(crate) fn meta(path: &Path) -> Option<ShardMeta> {
     cbor::decode(body.get(start..start + length(8)?)?, 4 << 10).ok()
 }
 
-/// Every shard that a node's home holds.
+/// Every shard that a node's home holds. What is in `tmp` is still being written, and not receipted.
 pub(crate) fn shards(home: &Path) -> Vec<ShardMeta> {
-    files(&home.join("shards")).iter().filter_map(|path| meta(path)).collect()
+    let unfinished = home.join("shards/tmp");
+    let files = files(&home.join("shards"));
+    files.iter().filter(|path| !path.starts_with(&unfinished)).filter_map(|path| meta(path)).collect()
 }
 
 /// Of which segment a shard is, and which.

@@ -320,6 +320,7 @@ impl LyingHolder {
                 let held = segments.iter().filter_map(known).map(|meta| HeldSegment {
                     manifest: meta.manifest.clone(),
                     tag: (self.tag)(meta.tag),
+                    run: meta.run,
                     held: meta.manifest.code().indices().collect(),
                     holders: None,
                 });

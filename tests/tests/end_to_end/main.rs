@@ -21,6 +21,7 @@ mod release;
 mod release_rules;
 mod restoring;
 mod scrub;
+mod upkeep;
 mod verification;
 
 use std::path::Path;

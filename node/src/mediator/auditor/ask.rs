@@ -1,0 +1,157 @@
+//! Asking for proofs, and checking them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fincrypt_protocol::shard::{Challenged, Request, Response, Verdict};
+use fincrypt_protocol::{AccountId, Frame, NodeId, Nonce, Refusal, ShardId, ShardLen, UnixTime};
+use fincrypt_storage::proof::{LeafProof, answer_digest, challenged_leaf, shard_id};
+
+use super::nonce;
+use crate::engine::CallError;
+use crate::mediator::MediatorRole;
+use crate::mediator::placement::system_random;
+use crate::serve::blocking;
+use crate::upkeep::{Came, Tally};
+
+/// How long a node may take for all its proofs: 300 groups from a slow disk, and 400 KB at 64 KiB/s.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// What became of a challenge.
+pub(super) enum Asked {
+    /// There was nothing to ask for.
+    Nothing,
+    /// Nobody answered.
+    Unanswered(Came),
+    /// The node answered.
+    Answered {
+        tally: Tally,
+        /// Shards that it does not have, whatever it says.
+        lost: Vec<Challenged>,
+        /// Of the leaves that were proved.
+        digest: [u8; 32],
+    },
+}
+
+/// A shard as the records know it.
+struct Known {
+    asked: Challenged,
+    id: ShardId,
+    length: ShardLen,
+}
+
+impl MediatorRole {
+    /// Challenges a node; what came of it, and the shards that were asked for.
+    pub(super) async fn ask_for_proofs(
+        self: &Arc<Self>,
+        node: NodeId,
+        shards: Vec<Challenged>,
+    ) -> Result<(Asked, Vec<Challenged>), Refusal> {
+        let role = Arc::clone(self);
+        let known = blocking(move || role.still_asked(node, &shards)).await?;
+        if known.is_empty() {
+            return Ok((Asked::Nothing, Vec::new()));
+        }
+        let nonce = nonce().ok_or(Refusal::Failed)?;
+        let shards: Vec<Challenged> = known.iter().map(|known| known.asked).collect();
+        let request = Frame::bare(Request::Challenge { nonce, shards: shards.clone() });
+        if self.net.connect(node, self.directory.addresses(&node)).await.is_err() {
+            return Ok((Asked::Unanswered(Came::Offline), shards));
+        }
+        let answer = tokio::time::timeout(PATIENCE, self.net.shard(node, request)).await;
+        let asked = match answer {
+            Ok(Ok(Frame { header: Response::Proofs { verdicts }, payload })) => {
+                blocking(move || Ok(judge(&nonce, &known, &verdicts, &payload))).await?
+            }
+            Ok(Err(CallError::Connect(_))) => Asked::Unanswered(Came::Offline),
+            Ok(Err(CallError::Stopped)) => Asked::Nothing,
+            // It does not take our word for an account any more: not its fault.
+            Ok(Err(CallError::Refused { refusal: Refusal::NotMandated, .. })) => Asked::Nothing,
+            Ok(_) | Err(_) => Asked::Unanswered(Came::Timeout),
+        };
+        Ok((asked, shards))
+    }
+
+    /// Of some shards those that the node still is to hold and that may be asked for: their owner's
+    /// mandate has the right to audit, and has not ended.
+    fn still_asked(&self, node: NodeId, shards: &[Challenged]) -> Result<Vec<Known>, Refusal> {
+        let mut allowed: HashMap<AccountId, bool> = HashMap::new();
+        let mut known = Vec::with_capacity(shards.len());
+        for asked in shards {
+            let Challenged { account, segment, index } = *asked;
+            let may = match allowed.get(&account) {
+                Some(may) => *may,
+                None => {
+                    let mandate = self.records.mandate(&account)?;
+                    let valid =
+                        mandate.and_then(|mandate| mandate.verify(self.network, UnixTime::now()).ok());
+                    let may = valid.is_some_and(|mandate| mandate.rights.audit);
+                    allowed.insert(account, may);
+                    may
+                }
+            };
+            // What is to be deleted may be gone.
+            if !may || self.releases.due(&account, &segment)?.is_some() {
+                continue;
+            }
+            let record = self.records.known(&account, &segment)?;
+            let record = record.filter(|record| record.holders().any(|holder| holder == (index, node)));
+            let Some(manifest) = record.map(|record| record.manifest) else { continue };
+            if let Some(id) = manifest.shard(index) {
+                known.push(Known { asked: *asked, id, length: manifest.shard_len() });
+            }
+        }
+        Ok(known)
+    }
+
+    /// Fetches one of the shards and compares all of it, as leaves alone could be kept without the
+    /// rest; the shard if it is not what it should be.
+    pub(super) async fn fetch_whole(
+        self: &Arc<Self>,
+        node: NodeId,
+        shards: &[Challenged],
+    ) -> Result<Option<Challenged>, Refusal> {
+        let at = system_random(shards.len().max(1) as u64) as usize;
+        let Some(asked) = shards.get(at).copied() else { return Ok(None) };
+        let Challenged { account, segment, index } = asked;
+        let get = Frame::bare(Request::Get { account, segment, index });
+        let answer = tokio::time::timeout(PATIENCE, self.net.shard(node, get)).await;
+        let Ok(Ok(Frame { header: Response::Shard, payload })) = answer else { return Ok(None) };
+        let role = Arc::clone(self);
+        blocking(move || {
+            let record = role.records.known(&account, &segment)?;
+            let expected = record.and_then(|record| record.manifest.shard(index));
+            Ok(expected.is_some_and(|expected| shard_id(&payload) != expected).then_some(asked))
+        })
+        .await
+    }
+}
+
+/// Checks every proof.
+fn judge(nonce: &Nonce, known: &[Known], verdicts: &[Verdict], payload: &Bytes) -> Asked {
+    let mut tally = Tally::default();
+    let mut lost = Vec::new();
+    let mut leaves: Vec<Vec<u8>> = Vec::new();
+    let mut rest: &[u8] = payload;
+    for (at, Known { asked, id, length }) in known.iter().enumerate() {
+        let leaf = challenged_leaf(nonce, id, *length);
+        let counted = match verdicts.get(at) {
+            Some(Verdict::Proved) => match LeafProof::read(&mut rest, *length, leaf) {
+                Some(proof) if proof.verify(id, *length, leaf) => {
+                    leaves.push(proof.leaf.into_vec());
+                    tally.passed += 1;
+                    continue;
+                }
+                _ => &mut tally.wrong,
+            },
+            Some(Verdict::Missing) | None => &mut tally.missing,
+            Some(Verdict::Damaged) => &mut tally.reported,
+        };
+        *counted += 1;
+        lost.push(*asked);
+    }
+    let digest = answer_digest(nonce, leaves.iter().map(Vec::as_slice));
+    Asked::Answered { tally, lost, digest }
+}
