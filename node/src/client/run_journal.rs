@@ -45,9 +45,7 @@ impl StoredSegments {
             if std::mem::take(&mut header) {
                 return Ok(());
             }
-            // Records of ours, whose checksums hold, decode.
-            let piece = IndexPiece::decode(record).unwrap_or_default();
-            piece.segments.iter().try_for_each(|(manifest, directory)| each(manifest, directory))
+            piece(record).segments.iter().try_for_each(|(manifest, directory)| each(manifest, directory))
         })
     }
 }
@@ -57,6 +55,11 @@ fn fail(error: JournalError) -> ClientError {
         JournalError::Io { path, source } => ClientError::Io { path, source },
         other => ClientError::Damaged(other.to_string()),
     }
+}
+
+/// Reads a record. Those of ours, whose checksums hold, decode.
+fn piece(record: &[u8]) -> IndexPiece {
+    IndexPiece::decode(record).unwrap_or_default()
 }
 
 fn header(run: RunId, account: &AccountId, started: UnixTime) -> Vec<u8> {
@@ -162,6 +165,20 @@ impl RunJournal {
             self.journal.append(&piece).map_err(fail)?;
         }
         Ok(())
+    }
+
+    /// Forgets some of the run's segments, durably: what was in them is stored anew by whoever goes on.
+    pub(crate) fn forget(&mut self, lost: &[SegmentId]) -> Result<(), ClientError> {
+        let mut left = Vec::new();
+        let read = self.journal.records().read(|record| {
+            // The first record, which is the header, is no piece with segments.
+            let piece = if left.is_empty() { IndexPiece::default() } else { piece(record) };
+            if !piece.segments.iter().any(|(manifest, _)| lost.contains(&manifest.id())) {
+                left.push(record.to_vec());
+            }
+            Ok::<(), JournalError>(())
+        });
+        read.and_then(|()| self.journal.rewrite(left.into_iter())).map_err(fail)
     }
 
     /// Ends the run: a head refers to everything it stored.

@@ -20,6 +20,7 @@ mod refusals;
 mod release;
 mod release_rules;
 mod restoring;
+mod self_check;
 mod verification;
 
 use std::path::Path;
