@@ -260,6 +260,15 @@ impl Link {
         }
     }
 
+    /// Says which shards are not where they should be, so that the mediator looks itself. Once: one
+    /// that is busy looking hears the rest another time.
+    pub(crate) async fn doubt(&self, shards: Vec<(SegmentId, ShardIndex)>) -> Result<(), CallError> {
+        match self.net.mediate(self.node, Frame::bare(Request::Doubt { shards })).await?.header {
+            Response::Doubted => Ok(()),
+            _ => Err(CallError::Unexpected { node: self.node }),
+        }
+    }
+
     pub(crate) async fn head(&self) -> Result<Option<Signed<Head>>, ClientError> {
         match self.ask(Request::HeadGet, Bytes::new()).await?.header {
             Response::Head(head) => Ok(head),

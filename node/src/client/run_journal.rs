@@ -193,6 +193,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_segment_that_was_forgotten_is_not_gone_on_with_and_the_others_are() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (state, _) = State::open(&dir.path().join("state")).expect("opens");
+        let pending = BlobIndex::pending(state);
+        let (account, now) = (AccountId::from_bytes([1; 32]), UnixTime::from_secs(1_000_000));
+        let open =
+            || RunJournal::open(&dir.path().join("journal/run"), &account, now, &pending).expect("opens");
+        let code = fincrypt_protocol::Code::new(1, 1).expect("valid");
+        let manifests = [1, 2, 3].map(|seed| {
+            let ids = [0, 1].map(|at| fincrypt_protocol::ShardId::from_bytes([2 * seed + at; 32])).to_vec();
+            Manifest::new(code, fincrypt_protocol::ShardLen::FULL, ids).expect("valid")
+        });
+        let mut journal = open();
+        let run = journal.run;
+        for manifest in &manifests {
+            journal.stored(manifest.clone(), Directory::default()).expect("noted");
+        }
+        journal.forget(&[manifests[1].id()]).expect("forgotten");
+        journal.stored(manifests[0].clone(), Directory::default()).expect("it goes on");
+        drop(journal);
+        assert_eq!(open().run, run);
+        let known = manifests.map(|manifest| pending.manifest(&manifest.id()).expect("reads").is_some());
+        assert_eq!(known, [true, false, true]);
+    }
+
+    #[test]
     fn an_interrupted_run_goes_on_and_a_stale_or_foreign_one_does_not() {
         let dir = tempfile::tempdir().expect("a folder");
         let (state, _) = State::open(&dir.path().join("state")).expect("opens");

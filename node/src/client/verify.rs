@@ -10,7 +10,7 @@ use fincrypt_protocol::{Manifest, NodeId, SegmentId, ShardIndex};
 use super::error::ClientError;
 use super::fetch::Fetcher;
 use super::link::Link;
-use super::self_check::{Asker, CheckReport, Depth, Pair, ask_all, pairs, shuffle, system_random};
+use super::self_check::{Asker, CheckReport, Depth, Pair, ask_all, pairs, shuffle, system_random, tell};
 use super::vault::{Swarm, Vault};
 
 /// What to check.
@@ -66,6 +66,9 @@ async fn verify_in(swarm: &Swarm, vault: &Vault, options: VerifyOptions) -> Resu
         let found = ask_all(&asker, &pairs, depth).await;
         notes.note(&found, false)?;
         findings.extend(found);
+    }
+    if let Some(link) = &link {
+        tell(link, &findings).await;
     }
     Ok(CheckReport::new(&findings))
 }

@@ -1,6 +1,7 @@
 //! The mediator role: finds storage, computes parity, places shards, keeps the vaults' heads.
 
 mod directory;
+mod doubts;
 mod encoders;
 mod handle;
 mod heads;
@@ -28,6 +29,7 @@ use crate::serve::serve;
 
 use crate::releases::{self, Releases};
 use directory::Directory;
+use doubts::Doubts;
 use encoders::Encoders;
 use holder_lists::HolderLists;
 use notices::Notices;
@@ -56,6 +58,7 @@ pub struct MediatorRole {
     open: OpenSegments,
     encoders: Encoders,
     holder_lists: HolderLists,
+    doubts: Doubts,
     /// Segments whose parity is made or on its way.
     parity_turns: Semaphore,
     /// Held while a head is compared and swapped.
@@ -111,6 +114,7 @@ impl MediatorRole {
             open: OpenSegments::default(),
             encoders: Encoders::default(),
             holder_lists: HolderLists::default(),
+            doubts: Doubts::default(),
             parity_turns: Semaphore::new(PARITY_AT_ONCE),
             swapping: Mutex::default(),
             notice_cursor: Mutex::default(),

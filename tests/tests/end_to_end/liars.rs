@@ -178,6 +178,7 @@ impl LyingMediator {
                 });
                 Response::Located { segments: segments.collect(), nodes: self.addresses.clone() }
             }
+            Request::Doubt { .. } => Response::Doubted,
             Request::Get { .. } | Request::Release { .. } | Request::Undo { .. } => {
                 Response::Refused(Refusal::NotHeld)
             }

@@ -4,13 +4,13 @@ use std::fs;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fincrypt_examples::{Client, Member, Outcome};
+use fincrypt_examples::{Client, Member, Outcome, wait_until};
 use fincrypt_node::engine::{Inboxes, Sessions, ShardInbound, encode_all};
 use fincrypt_protocol::mediate::NodeAddresses;
 use fincrypt_protocol::net::{Role, Roles};
 use fincrypt_protocol::shard::{Request, Response, Verdict};
 use fincrypt_protocol::{Frame, Refusal};
-use fincrypt_tests::{Plan, World};
+use fincrypt_tests::{DEADLINE, Plan, World};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -67,6 +67,15 @@ fn a_node_whose_shards_were_altered_is_named_by_single_leaves_and_in_the_status(
     assert_eq!(number(&status["health"], "lost"), 0, "{status}");
     let (worst, of) = (number(&status["health"], "min"), number(&status["health"], "min_of"));
     assert_eq!(worst, of - 1, "{status}");
+
+    // The mediator was told, and looked itself: a machine without such notes hears it as well.
+    let machine = world.recover("new-machine");
+    let mut status = Value::Null;
+    let noted = wait_until(DEADLINE, || {
+        status = world.ok(&machine, &["status"]);
+        number(&status["health"], "degraded") > 0
+    });
+    assert!(noted, "{status}");
 
     // A node that does not answer is told from one that lost something.
     let mut world = world;

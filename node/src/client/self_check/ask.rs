@@ -7,11 +7,12 @@ use std::time::Duration;
 use fincrypt_protocol::limits::MAX_CHALLENGE;
 use fincrypt_protocol::mediate::NodeAddresses;
 use fincrypt_protocol::record::Registration;
-use fincrypt_protocol::shard::{Challenged, Request, Response, Verdict};
+use fincrypt_protocol::shard::{Challenged, Request, Response};
 use fincrypt_protocol::{
-    AccountId, Frame, Manifest, NodeId, Nonce, Refusal, SegmentId, ShardIndex, Signed, SigningKey,
+    AccountId, Frame, Manifest, NodeId, Nonce, Refusal, SegmentId, ShardId, ShardIndex, ShardLen, Signed,
+    SigningKey,
 };
-use fincrypt_storage::proof::{LeafProof, challenged_leaf, shard_id};
+use fincrypt_storage::proof::shard_id;
 use futures::StreamExt;
 use libp2p::Multiaddr;
 use tokio::sync::{Mutex, OnceCell};
@@ -19,6 +20,7 @@ use tokio::sync::{Mutex, OnceCell};
 use super::Outcome;
 use crate::client::holders::{Holders, login};
 use crate::engine::{CallError, Net, decode_all};
+use crate::proofs::judge;
 
 /// How long a node may take to be reached and to let us in, and then for one answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -142,7 +144,8 @@ impl Asker {
         let request = Request::Challenge { nonce, shards: challenged(account, shards) };
         match self.call(node, request).await {
             Ok(Frame { header: Response::Proofs { verdicts }, payload }) => {
-                judge(&nonce, shards, &verdicts, &payload)
+                let asked: Vec<_> = shards.iter().filter_map(named).collect();
+                judge(&nonce, &asked, &verdicts, &payload).into_iter().map(Outcome::from).collect()
             }
             Ok(_) => vec![Outcome::Wrong; shards.len()],
             Err(error) => {
@@ -169,6 +172,11 @@ impl Asker {
     }
 }
 
+/// A shard's id and length. Positions come from the manifest itself, so it has one.
+fn named((manifest, index): &(&Manifest, ShardIndex)) -> Option<(ShardId, ShardLen)> {
+    Some((manifest.shard(*index)?, manifest.shard_len()))
+}
+
 fn challenged(account: AccountId, shards: &[(&Manifest, ShardIndex)]) -> Vec<Challenged> {
     let one = |(manifest, index): &(&Manifest, ShardIndex)| Challenged {
         account,
@@ -176,74 +184,4 @@ fn challenged(account: AccountId, shards: &[(&Manifest, ShardIndex)]) -> Vec<Cha
         index: *index,
     };
     shards.iter().map(one).collect()
-}
-
-/// What an answer shows of each shard. One that does not fit the question shows nothing good.
-fn judge(
-    nonce: &Nonce,
-    shards: &[(&Manifest, ShardIndex)],
-    verdicts: &[Verdict],
-    mut payload: &[u8],
-) -> Vec<Outcome> {
-    if verdicts.len() != shards.len() {
-        return vec![Outcome::Wrong; shards.len()];
-    }
-    let one = |((manifest, index), verdict): (&(&Manifest, ShardIndex), &Verdict)| match verdict {
-        Verdict::Missing => Outcome::Missing,
-        Verdict::Damaged => Outcome::Damaged,
-        Verdict::Proved => {
-            let (Some(id), length) = (manifest.shard(*index), manifest.shard_len()) else {
-                return Outcome::Wrong;
-            };
-            let leaf = challenged_leaf(nonce, &id, length);
-            let proof = LeafProof::read(&mut payload, length, leaf);
-            let good = proof.is_some_and(|proof| proof.verify(&id, length, leaf));
-            if good { Outcome::Proved } else { Outcome::Wrong }
-        }
-    };
-    shards.iter().zip(verdicts).map(one).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use fincrypt_protocol::{Code, ShardLen};
-    use fincrypt_storage::proof::{GROUP, LEAF, groups, prove};
-
-    #[test]
-    fn only_the_leaf_that_was_asked_for_of_the_very_shard_is_a_proof() {
-        let length = ShardLen::new(64 << 10).expect("valid");
-        let data: [Vec<u8>; 2] = [1, 2].map(|seed| {
-            let bytes = blake3::Hasher::new().update(&[seed]).finalize_xof();
-            let (mut bytes, mut out) = (bytes, vec![0; length.get() as usize]);
-            bytes.fill(&mut out);
-            out
-        });
-        let ids = data.iter().map(|shard| shard_id(shard)).collect();
-        let manifest = Manifest::new(Code::new(1, 1).expect("valid"), length, ids).expect("valid");
-        let shards: Vec<_> = manifest.code().indices().map(|index| (&manifest, index)).collect();
-        let nonce = Nonce::from_bytes([7; 32]);
-        let proof = |of: usize, nonce: &Nonce| {
-            let id = manifest.ids()[of];
-            let leaf = challenged_leaf(nonce, &id, length);
-            let start = leaf as usize * LEAF / GROUP * GROUP;
-            let mut out = Vec::new();
-            let shard = &data[of];
-            prove(length, leaf, &shard[start..start + GROUP], &groups(shard)).expect("fits").write(&mut out);
-            out
-        };
-        let proved = [Verdict::Proved, Verdict::Proved];
-        let judged = |verdicts: &[Verdict], payload: Vec<u8>| judge(&nonce, &shards, verdicts, &payload);
-        let both = [proof(0, &nonce), proof(1, &nonce)].concat();
-        assert_eq!(judged(&proved, both.clone()), [Outcome::Proved, Outcome::Proved]);
-        let second = judged(&[Verdict::Missing, Verdict::Proved], proof(1, &nonce));
-        assert_eq!(second, [Outcome::Missing, Outcome::Proved]);
-        let stale = Nonce::from_bytes([8; 32]);
-        let other = judged(&proved, [proof(0, &stale), proof(1, &nonce)].concat());
-        assert_eq!(other[0], Outcome::Wrong, "a leaf of an older challenge");
-        let swapped = judged(&proved, [proof(1, &nonce), proof(0, &nonce)].concat());
-        assert_eq!(swapped, [Outcome::Wrong, Outcome::Wrong]);
-        assert_eq!(judged(&proved, both[..both.len() - 1].to_vec())[1], Outcome::Wrong);
-        assert_eq!(judged(&proved[..1], both), [Outcome::Wrong, Outcome::Wrong]);
-    }
 }

@@ -5,6 +5,7 @@ use fincrypt_protocol::{NodeId, SegmentId};
 use serde::Serialize;
 
 use super::Shard;
+use crate::proofs::Shown;
 
 /// What asking for one shard came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,17 @@ pub(crate) enum Outcome {
     Damaged,
     /// The node gave no answer: nothing is known.
     Unreachable,
+}
+
+impl From<Shown> for Outcome {
+    fn from(shown: Shown) -> Self {
+        match shown {
+            Shown::Proved => Self::Proved,
+            Shown::Wrong => Self::Wrong,
+            Shown::Missing => Self::Missing,
+            Shown::Damaged => Self::Damaged,
+        }
+    }
 }
 
 impl Outcome {

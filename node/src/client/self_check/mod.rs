@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fincrypt_protocol::limits::MAX_LOCATE;
+use fincrypt_protocol::limits::{MAX_DOUBTS, MAX_LOCATE};
 use fincrypt_protocol::{Manifest, NodeId, SegmentId, ShardIndex};
 use fincrypt_storage::blob::BlobKind;
 use fincrypt_storage::index::BlobIndex;
@@ -279,12 +279,20 @@ impl<'v> SelfCheck<'v> {
     /// Remembers what was found, and tells the mediator what to look at itself.
     pub(crate) async fn conclude(&self, found: &Found) -> Result<CheckReport, ClientError> {
         self.vault.notes().note(&found.findings, true)?;
-        let bad: Vec<_> = found.findings.iter().filter(|one| one.outcome.is_bad()).collect();
-        for one in &bad {
-            let node = one.node.map(|node| node.to_string()).unwrap_or_default();
-            tracing::debug!(segment = %one.shard.segment, index = one.shard.index.get(), node, "a bad shard");
-        }
+        tell(&self.link, &found.findings).await;
         Ok(found.report())
+    }
+}
+
+/// Tells the mediator which shards were bad. It looks itself; if it does not take it, its audits find
+/// them in time.
+pub(crate) async fn tell(link: &Link, findings: &[Finding]) {
+    let bad = findings.iter().filter(|one| one.outcome.is_bad());
+    let bad: Vec<_> = bad.map(|one| (one.shard.segment, one.shard.index)).take(MAX_DOUBTS).collect();
+    if !bad.is_empty()
+        && let Err(error) = link.doubt(bad).await
+    {
+        tracing::debug!(%error, "the mediator does not look at doubtful shards");
     }
 }
 
