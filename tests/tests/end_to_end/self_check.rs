@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::hostile::machine;
 use crate::liars::{LyingMediator, backup_at, receipts, runtime};
-use crate::{disk, text, world};
+use crate::{daemon, disk, text, world};
 
 fn number(report: &Value, key: &str) -> u64 {
     report[key].as_u64().unwrap_or_else(|| panic!("no number {key}: {report}"))
@@ -212,4 +212,24 @@ fn keepers_that_signed_and_have_nothing_are_noticed_before_a_head_is_written() {
         assert!(outcome.stderr.contains("not safe"), "{verdict:?}: {}", outcome.stderr);
         assert!(!committed, "{verdict:?}: a head was written");
     }
+}
+
+#[test]
+fn a_client_node_checks_its_storage_by_itself_when_that_is_due() {
+    let world = world("by-itself", Plan::small());
+    world.backup();
+    let last = || number(&world.ok(&world.owner, &["status", "--brief"]), "last_check");
+    let before = last();
+    let config = world.owner.home().join("config.toml");
+    let settings = fs::read_to_string(&config).expect("read");
+    fs::write(&config, format!("self_check_interval = 1\nbackup_interval = 3600\n{settings}"))
+        .expect("written");
+    let daemon = daemon::start(&world);
+    // The first backup looks as well; what comes after it does not wait for another.
+    let log = || fs::read_to_string(world.path("client.log")).expect("read");
+    let checked = || log().matches("storage was checked").count();
+    assert!(wait_until(DEADLINE, || checked() >= 2), "{}", log());
+    daemon::end(daemon);
+    assert_eq!(log().matches("a snapshot was taken").count(), 1, "{}", log());
+    assert!(last() > before);
 }

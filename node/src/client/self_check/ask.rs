@@ -22,8 +22,11 @@ use crate::client::holders::{Holders, login};
 use crate::engine::{CallError, Net, decode_all};
 use crate::proofs::judge;
 
-/// How long a node may take to be reached and to let us in, and then for one answer.
+/// How long a node may take to be reached and to let us in, and then for one answer; one that takes
+/// longer is not asked again. So a silent node holds a check up for 20 s at most.
 const ANSWER: Duration = Duration::from_secs(10);
+/// The same for a whole shard: at 64 KiB/s, one takes 16 s.
+const SHARD: Duration = Duration::from_secs(60);
 /// Tries of a request that was refused as the node was busy, and the pause between two.
 const BUSY_TRIES: u32 = 5;
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
@@ -93,17 +96,26 @@ impl Asker {
     }
 
     /// Asks, and again a few times while the node is busy.
-    async fn call(&self, node: NodeId, request: Request) -> Result<Frame<Response>, CallError> {
+    async fn call(
+        &self,
+        node: NodeId,
+        request: Request,
+        limit: Duration,
+    ) -> Result<Frame<Response>, CallError> {
         let mut tries = 0;
         loop {
             let asked = self.net.shard(node, Frame::bare(request.clone()));
-            let silent = CallError::NoAnswer { node, reason: "time is over" };
             tries += 1;
-            match tokio::time::timeout(ANSWER, asked).await.unwrap_or(Err(silent)) {
-                Err(error) if error.refusal() == Some(Refusal::Busy) && tries < BUSY_TRIES => {
+            match tokio::time::timeout(limit, asked).await {
+                Ok(Err(error)) if error.refusal() == Some(Refusal::Busy) && tries < BUSY_TRIES => {
                     tokio::time::sleep(BUSY_PAUSE * tries).await;
                 }
-                other => return other,
+                Ok(answer) => return answer,
+                Err(_) => {
+                    let silent = Arc::new(OnceCell::new_with(Some(false)));
+                    self.logins.lock().await.insert(node, silent);
+                    return Err(CallError::NoAnswer { node, reason: "time is over" });
+                }
             }
         }
     }
@@ -142,7 +154,7 @@ impl Asker {
         let nonce = Nonce::from_bytes(random);
         let account = self.account.account();
         let request = Request::Challenge { nonce, shards: challenged(account, shards) };
-        match self.call(node, request).await {
+        match self.call(node, request, ANSWER).await {
             Ok(Frame { header: Response::Proofs { verdicts }, payload }) => {
                 let asked: Vec<_> = shards.iter().filter_map(named).collect();
                 judge(&nonce, &asked, &verdicts, &payload).into_iter().map(Outcome::from).collect()
@@ -156,8 +168,11 @@ impl Asker {
     }
 
     async fn fetch(&self, node: NodeId, manifest: &Manifest, index: ShardIndex) -> Outcome {
-        let account = self.account.account();
-        match self.call(node, Request::Get { account, segment: manifest.id(), index }).await {
+        if !self.is_in(node).await {
+            return Outcome::Unreachable;
+        }
+        let request = Request::Get { account: self.account.account(), segment: manifest.id(), index };
+        match self.call(node, request, SHARD).await {
             Ok(Frame { header: Response::Shard, payload })
                 if manifest.shard(index) == Some(shard_id(&payload)) =>
             {
