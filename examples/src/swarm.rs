@@ -244,7 +244,7 @@ impl Swarm {
     /// [`ProcessError::Slow`] if it does not within `limit`; with what the client last said.
     pub fn wait_eligible(&self, client: &Client, nodes: usize, limit: Duration) -> Result<(), ProcessError> {
         let mut last = String::new();
-        let known = wait_until(limit, || match client.run(["status"]) {
+        let known = wait_until(limit, || match client.run(["status", "--brief"]) {
             Ok(outcome) => {
                 last = format!("{}{}", outcome.stdout, outcome.stderr);
                 outcome.number("eligible") == Some(nodes as u64)

@@ -109,6 +109,7 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("fee_percent", "0", "a mediator's fee on what storage earns, one decimal"),
     ("redundancy", "2.0", "stored bytes per source byte, at least 2"),
     ("backup_interval", "3600", "seconds between backups of a client node"),
+    ("self_check_interval", "604800", "seconds between a client's own checks of its storage"),
     ("folders", "", "folders to back up, one array entry each"),
     ("exclude", "", "patterns of files to leave out, gitignore syntax, one array entry each"),
     ("requests_per_minute", "120000", "requests that one peer may make in a minute"),
@@ -294,6 +295,10 @@ impl Settings {
                 Ok(seconds @ 1..=2_592_000_u64) => Ok(std::time::Duration::from_secs(seconds)),
                 _ => Err("write seconds between 1 and 2592000".to_owned()),
             })?,
+            self_check_interval: self.read("self_check_interval", |text| match text.parse() {
+                Ok(seconds @ 1..=31_536_000_u64) => Ok(std::time::Duration::from_secs(seconds)),
+                _ => Err("write seconds between 1 and 31536000".to_owned()),
+            })?,
             folders: self.setting("folders").values.into_iter().map(PathBuf::from).collect(),
             exclude: self.setting("exclude").values,
             budget: Budget {
@@ -394,6 +399,8 @@ pub struct Config {
     pub redundancy: Redundancy,
     /// Between backups of a client node.
     pub backup_interval: std::time::Duration,
+    /// Between a client's own checks of its storage.
+    pub self_check_interval: std::time::Duration,
     /// Folders to back up.
     pub folders: Vec<PathBuf>,
     /// Patterns to leave out.

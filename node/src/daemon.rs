@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 use crate::api::{self, Facts};
-use crate::client::{ClientError, Home, Vault, backup};
+use crate::client::{BadShard, ClientError, Home, Vault, backup, self_check};
 use crate::config::Config;
 use crate::engine::{Engine, EngineSetup, Inboxes, Net};
 use crate::identity::Identity;
@@ -242,6 +242,7 @@ async fn keep_backing_up(vault: Vault, interval: Duration, mut stop: watch::Rece
         tokio::select! {
             _ = stop.changed() => return,
             _ = tick.tick() => {}
+            () = check_when_due(&vault) => continue,
         }
         let done = tokio::select! {
             _ = stop.changed() => return,
@@ -255,6 +256,29 @@ async fn keep_backing_up(vault: Vault, interval: Duration, mut stop: watch::Rece
                 "a snapshot was taken"
             ),
             Err(error) => tracing::warn!(%error, "the backup failed; it is tried again at the next interval"),
+        }
+    }
+}
+
+/// Between tries of a check that failed.
+const CHECK_AGAIN: Duration = Duration::from_secs(600);
+
+/// Waits until the vault's own check of its storage is due, and makes it. Backups make it, too, so
+/// it is seldom due here.
+async fn check_when_due(vault: &Vault) {
+    // State that cannot be read is the next backup's to report.
+    tokio::time::sleep(vault.check_due_in().unwrap_or(CHECK_AGAIN)).await;
+    match self_check(vault).await {
+        Ok(report) => {
+            tracing::info!(asked = report.shards, good = report.good, "storage was checked");
+            for (what, shard) in report.problems() {
+                let BadShard { segment, index, node, .. } = shard;
+                tracing::warn!(segment, index, node, "a shard is {what}");
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%error, "storage could not be checked");
+            tokio::time::sleep(CHECK_AGAIN).await;
         }
     }
 }

@@ -78,6 +78,12 @@ pub enum Request {
         /// The segments.
         segments: Vec<SegmentId>,
     },
+    /// Says that some shards are not where they should be, at most
+    /// [`crate::limits::MAX_DOUBTS`]. The mediator looks itself, and believes only that.
+    Doubt {
+        /// The shards.
+        shards: Vec<(SegmentId, ShardIndex)>,
+    },
     /// Deletes what a release names, after storage's delay.
     Release {
         /// The owner's statement.
@@ -164,6 +170,8 @@ pub enum Response {
     Receipts(Vec<Signed<Receipt>>),
     /// Answers `Keep`.
     Kept,
+    /// Answers `Doubt`: the mediator looks.
+    Doubted,
     /// Answers `Release`: it is noted, and told to every holder until that has heard it.
     Released {
         /// Nodes that hold something for the account.

@@ -10,7 +10,7 @@ use serde_bytes::ByteBuf;
 use zeroize::Zeroizing;
 
 use crate::amount::Price;
-use crate::limits::{MAX_CHALLENGE, MAX_PAYLOAD, MAX_RELEASE_SEGMENTS, MAX_REQUEST_HEADER};
+use crate::limits::{MAX_CHALLENGE, MAX_DOUBTS, MAX_PAYLOAD, MAX_RELEASE_SEGMENTS, MAX_REQUEST_HEADER};
 use crate::record::{
     Condition, Head, HolderList, Keep, Mandate, MediatorRecord, PayoutKind, Receipt, Registration, Release,
     Released, Rights, StorageOffer, Undo,
@@ -314,6 +314,17 @@ fn challenges_and_conditions_are_what_the_fixture_says() {
     let answered = [shard::Response::Proofs { verdicts }].into_iter().chain(offers).collect();
     lines("shard-response", answered, &mut text);
     check("challenge-messages.txt", &text);
+}
+
+#[test]
+fn doubts_are_what_the_fixture_says_and_as_many_as_may_be_fit() {
+    let mut text = String::new();
+    let doubt = |shards| mediate::Request::Doubt { shards };
+    lines("mediate-request", vec![doubt(vec![(SEGMENT, index(0)), (SEGMENT, index(29))])], &mut text);
+    lines("mediate-response", vec![mediate::Response::Doubted], &mut text);
+    check("doubt-messages.txt", &text);
+    let largest = crate::cbor::encode(&doubt(vec![(SEGMENT, index(29)); MAX_DOUBTS])).expect("encodes");
+    assert!(largest.len() <= MAX_REQUEST_HEADER as usize);
 }
 
 #[test]

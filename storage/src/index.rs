@@ -327,6 +327,21 @@ impl<K: KeyValue> BlobIndex<K> {
         self.all(self.trees.manifests)?.into_iter().map(decode).collect()
     }
 
+    /// Up to `most` segments' manifests in the order of their ids: those after `from`, then, from the
+    /// beginning, those up to it. Each comes once.
+    ///
+    /// # Errors
+    /// If the state fails.
+    pub fn manifests_after(&self, from: &[u8; 32], most: usize) -> Result<Vec<Manifest>, KvError> {
+        let tree = self.trees.manifests;
+        let mut found = self.state.scan(tree, &[], Some(from), most)?;
+        if found.len() < most {
+            let first = self.state.scan(tree, &[], None, most - found.len())?;
+            found.extend(first.into_iter().take_while(|(key, _)| key.as_slice() <= from.as_slice()));
+        }
+        found.iter().map(|(_, bytes)| cbor::decode(bytes, MAX_MANIFEST).map_err(|_| corrupt(tree))).collect()
+    }
+
     /// Everything that the index knows, as it is written into index pieces.
     ///
     /// # Errors

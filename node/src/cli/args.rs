@@ -66,8 +66,11 @@ pub(super) enum Command {
         /// Snapshot id, at least four digits of it, or latest.
         snapshot: String,
         /// Folder to restore into.
-        #[arg(long)]
-        target: PathBuf,
+        #[arg(long, required_unless_present = "test")]
+        target: Option<PathBuf>,
+        /// Write nothing: fetch and check everything that the snapshot needs.
+        #[arg(long, conflicts_with_all = ["target", "paths", "overwrite"])]
+        test: bool,
         /// Paths inside the snapshot; all if none is given.
         paths: Vec<PathBuf>,
         /// Replace existing files that differ.
@@ -78,8 +81,12 @@ pub(super) enum Command {
         #[arg(long)]
         direct: bool,
     },
-    /// Shows how the vault stands.
-    Status,
+    /// Shows how the vault and each of its snapshots stand.
+    Status {
+        /// Look at the vault and its mediator only.
+        #[arg(long)]
+        brief: bool,
+    },
     /// Finds a vault in the network by its 24 words and makes a new home for it.
     Recover {
         /// File with the 24 words, or - for standard input.
@@ -110,12 +117,12 @@ pub(super) enum Command {
         #[arg(long)]
         lift: bool,
     },
-    /// Fetches shards straight from storage and checks them.
+    /// Asks storage straight for a proof of every shard: a leaf of 1 KiB that nobody could foresee.
     Verify {
-        /// Check every shard.
-        #[arg(long, conflicts_with = "sample")]
-        all: bool,
-        /// Check so many random shards [default: 30].
+        /// Fetch whole shards rather than single leaves.
+        #[arg(long, alias = "all")]
+        data: bool,
+        /// Check only so many random shards.
         #[arg(long)]
         sample: Option<usize>,
     },

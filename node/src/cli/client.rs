@@ -1,5 +1,6 @@
 //! `fincrypt`.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,9 @@ use zeroize::Zeroizing;
 use super::args::{Args, Command};
 use super::output::{Exit, complain, print_json};
 use super::secret::{self, SecretError};
-use crate::client::{self, BackupReport, ClientError, Home, RestoreOptions, Vault};
+use crate::client::{
+    self, BackupReport, BadShard, CheckReport, ClientError, Home, RestoreOptions, Vault, VerifyOptions,
+};
 use crate::config::{Config, ConfigError, Settings, default_home};
 
 pub(super) const NAME: &str = "fincrypt";
@@ -103,17 +106,18 @@ async fn run(args: Args) -> Result<Exit, Failure> {
         Command::Backup { folders } => session.backup(folders).await,
         Command::Snapshots => session.snapshots().await,
         Command::Ls { snapshot, path } => session.ls(&snapshot, path.as_deref()).await,
-        Command::Restore { snapshot, target, paths, overwrite, direct } => {
+        Command::Restore { snapshot, target: Some(target), paths, overwrite, direct, .. } => {
             session.restore(RestoreOptions { snapshot, target, paths, overwrite, direct }).await
         }
-        Command::Status => session.status().await,
+        Command::Restore { snapshot, target: None, direct, .. } => {
+            session.test_restore(&snapshot, direct).await
+        }
+        Command::Status { brief } => session.status(brief).await,
         Command::Recover { words_file, list_heads: true, .. } => session.list_heads(&words_file).await,
         Command::Recover { words_file, head, .. } => session.recover(&words_file, head.as_deref()).await,
         Command::Release { yes, .. } => session.release(yes).await,
         Command::UndoRelease { words_file, lift } => session.undo_release(&words_file, lift).await,
-        Command::Verify { all, sample } => {
-            session.verify(if all { None } else { Some(sample.unwrap_or(30)) }).await
-        }
+        Command::Verify { data, sample } => session.verify(VerifyOptions { data, sample }).await,
     }
 }
 
@@ -125,6 +129,11 @@ impl Session {
         } else {
             human();
         }
+    }
+
+    /// Whether a person watches.
+    pub(super) fn shows_progress(&self) -> bool {
+        !self.quiet && !self.json
     }
 
     pub(super) fn open(&self) -> Result<Vault, Failure> {
@@ -223,8 +232,15 @@ impl Session {
         if folders.is_empty() {
             return Err(Failure::Usage("nothing to back up: name a folder".to_owned()));
         }
-        let report = client::backup(&vault, &folders, !self.quiet && !self.json).await?;
+        let result = client::backup(&vault, &folders, self.shows_progress()).await;
+        if let Err(ClientError::Unsafe { report, .. }) = &result {
+            complain_of(report);
+        }
+        let report = result?;
         self.print(&report, || show_backup(&report));
+        if let Some(check) = &report.self_check {
+            complain_of(check);
+        }
         for skipped in &report.skipped {
             eprintln!("{NAME}: skipped {}: {}", skipped.path, skipped.reason);
         }
@@ -268,50 +284,6 @@ impl Session {
         Ok(Exit::Done)
     }
 
-    async fn restore(&self, options: RestoreOptions) -> Result<Exit, Failure> {
-        let vault = self.open()?;
-        let report = client::restore(&vault, &options, !self.quiet && !self.json).await?;
-        self.print(&report, || {
-            println!(
-                "Restored {} files, {}, in {:.1} s from snapshot {}.",
-                report.files,
-                Bytes(report.bytes),
-                report.seconds,
-                &report.snapshot[..12]
-            );
-        });
-        for warning in &report.warnings {
-            eprintln!("{NAME}: {warning}");
-        }
-        for failed in &report.failed {
-            eprintln!("{NAME}: not restored: {}: {}", failed.path, failed.reason);
-        }
-        Ok(if report.failed.is_empty() { Exit::Done } else { Exit::Partly })
-    }
-
-    async fn status(&self) -> Result<Exit, Failure> {
-        let vault = self.open()?;
-        let report = client::status(&vault).await?;
-        self.print(&report, || {
-            println!("network     {}", report.network);
-            println!("account     {}", report.account);
-            println!("mediator    {}", report.mediator.as_deref().unwrap_or("none yet"));
-            println!("reachable   {}", if report.reachable { "yes" } else { "no" });
-            println!(
-                "storage     {} nodes qualify; a full segment gets {} of {} shards",
-                report.eligible, report.data, report.total
-            );
-            println!(
-                "snapshots   {} in {} segments, head {}",
-                report.snapshots, report.segments, report.sequence
-            );
-            if let Some(problem) = &report.problem {
-                println!("problem     {problem}");
-            }
-        });
-        Ok(Exit::Done)
-    }
-
     async fn recover(&self, words_file: &Path, head: Option<&str>) -> Result<Exit, Failure> {
         if self.home.keyfile().exists() {
             return Err(ClientError::VaultExists(self.home.path().to_owned()).into());
@@ -329,26 +301,42 @@ impl Session {
         Ok(Exit::Done)
     }
 
-    async fn verify(&self, sample: Option<usize>) -> Result<Exit, Failure> {
+    async fn verify(&self, options: VerifyOptions) -> Result<Exit, Failure> {
         let vault = self.open()?;
-        let report = client::verify(&vault, sample).await?;
+        let report = client::verify(&vault, options).await?;
         self.print(&report, || {
             println!("{} of {} shards in {} segments are good.", report.good, report.shards, report.segments);
         });
-        for (what, shards) in [("missing", &report.missing), ("wrong", &report.wrong)] {
-            for shard in shards {
-                let node = shard.node.as_deref().unwrap_or("no holder");
-                eprintln!("{NAME}: {what}: shard {} of segment {} at {node}", shard.index, shard.segment);
-            }
-        }
-        let good = report.missing.is_empty() && report.wrong.is_empty();
-        Ok(if good { Exit::Done } else { Exit::Failed })
+        complain_of(&report);
+        Ok(if report.good == report.shards { Exit::Done } else { Exit::Failed })
     }
 }
 
+/// Names the shards that a check did not find good, and their nodes.
+fn complain_of(report: &CheckReport) {
+    for (what, shard) in report.problems().filter(|(what, _)| *what != "unreachable") {
+        eprintln!("{NAME}: {what}: shard {} of segment {} at {}", shard.index, shard.segment, shown(shard));
+    }
+    let mut silent: BTreeMap<String, usize> = BTreeMap::new();
+    report.unreachable.iter().for_each(|shard| *silent.entry(shown(shard)).or_default() += 1);
+    for (node, shards) in silent {
+        eprintln!("{NAME}: unreachable: {node}, asked for {shards} shards");
+    }
+}
+
+fn shown(shard: &BadShard) -> String {
+    let peer = shard.peer.as_ref().map(|peer| format!(" ({peer})")).unwrap_or_default();
+    format!("{}{peer}", shard.node.as_deref().unwrap_or("no holder"))
+}
+
 fn show_backup(report: &BackupReport) {
+    let checked = report
+        .self_check
+        .as_ref()
+        .map(|check| format!("; {} of {} shards checked at storage are good", check.good, check.shards));
+    let checked = checked.unwrap_or_default();
     println!(
-        "Snapshot {}: {} files, {}; new {}, uploaded {}, stored {} in {} segments, {:.1} s.",
+        "Snapshot {}: {} files, {}; new {}, uploaded {}, stored {} in {} segments, {:.1} s{checked}.",
         &report.snapshot[..12],
         report.files,
         Bytes(report.bytes_in),

@@ -5,7 +5,9 @@ mod client;
 mod node;
 mod output;
 mod release;
+mod restore;
 mod secret;
+mod status;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -22,7 +22,8 @@ use super::index_maker::{IndexMaker, Listed};
 use super::link::Link;
 use super::pipeline::{Counts, LeftOut, Pipeline, PipelineError, workers};
 use super::progress::Progress;
-use super::run_journal::RunJournal;
+use super::run_journal::{RunJournal, StoredSegments};
+use super::self_check::{CheckReport, Found, News, SelfCheck};
 use super::upload::Upload;
 use super::vault::{Swarm, Vault};
 
@@ -61,6 +62,9 @@ pub struct BackupReport {
     pub seconds: f64,
     /// What was left out.
     pub skipped: Vec<Skipped>,
+    /// What the client's own look at its storage found; none if nothing new was stored and none was
+    /// due.
+    pub self_check: Option<CheckReport>,
 }
 
 impl BackupReport {
@@ -123,6 +127,8 @@ struct Run<'a> {
     traffic: Traffic,
     /// When the run last said that it is to be kept, or began.
     kept: UnixTime,
+    /// Segments of index pieces that this run made.
+    pieces: Vec<Manifest>,
 }
 
 async fn backup_in(
@@ -170,11 +176,25 @@ async fn backup_in(
         code: quote.code,
         traffic: Traffic::default(),
         kept: journal.started,
+        pieces: Vec::new(),
     };
     let (snapshot, counts) = run.store_files(folders, &mut journal, (started, nanos), progress).await?;
     let rebuilt = vault.is_rebuilt()?;
     let stored = journal.segments();
-    let pieces = run.store_index(Listed::run(vault, stored.clone(), rebuilt), 0).await?;
+    let listed = Listed::run(vault, stored.clone(), rebuilt);
+    let (news, check) = run.begin_check(swarm, stored.clone()).await?;
+    let early = async {
+        match &check {
+            Some(check) => check.look(&news).await.map(Some),
+            None => Ok(None),
+        }
+    };
+    let (pieces, found) = tokio::join!(run.store_index(listed, 0), early);
+    let (pieces, found) = (pieces?, found?);
+    let self_check = match check.zip(found) {
+        Some((check, found)) => Some(run.end_check(&check, found, &mut journal).await?),
+        None => None,
+    };
     let head = run.commit(head, chosen.map(|head| head.body), pieces, started, rebuilt).await?;
 
     // The head is committed: what follows only makes it known.
@@ -205,6 +225,7 @@ async fn backup_in(
         segments: run.traffic.segments,
         seconds: begun.elapsed().as_secs_f64(),
         skipped: skipped.collect(),
+        self_check,
     })
 }
 
@@ -214,7 +235,43 @@ fn host() -> String {
     name.map(|name| name.trim().chars().take(64).collect()).unwrap_or_default()
 }
 
-impl Run<'_> {
+impl<'v> Run<'v> {
+    /// What the run stored, and the check that is due before its head: none if it stored no more than
+    /// another snapshot of what is there, and one was made not long ago.
+    async fn begin_check(
+        &self,
+        swarm: &Swarm,
+        stored: StoredSegments,
+    ) -> Result<(News, Option<SelfCheck<'v>>), ClientError> {
+        let news = tokio::task::spawn_blocking(move || News::read(&stored)).await;
+        let news = news.map_err(|_| ClientError::Inner)?.map_err(explain)?;
+        let due = self.vault.check_due_in()?.is_zero();
+        if !news.more_than_snapshot && !due {
+            return Ok((news, None));
+        }
+        let check = SelfCheck::new(self.vault, &swarm.net, self.link.clone())?;
+        Ok((news, Some(check)))
+    }
+
+    /// Ends the check with the run's index pieces. A segment that is not safe is stored anew by the
+    /// next run, and no head refers to it.
+    async fn end_check(
+        &self,
+        check: &SelfCheck<'_>,
+        mut found: Found,
+        journal: &mut RunJournal,
+    ) -> Result<CheckReport, ClientError> {
+        check.look_at_index(&self.pieces, &mut found).await?;
+        let report = check.conclude(&found).await?;
+        match found.unsafe_segments() {
+            [] => Ok(report),
+            segments => {
+                journal.forget(segments)?;
+                Err(ClientError::Unsafe { report: Box::new(report), segments: segments.to_vec() })
+            }
+        }
+    }
+
     /// Scans and uploads at the same time.
     async fn store_files(
         &mut self,
@@ -312,16 +369,18 @@ impl Run<'_> {
     async fn store_index(&mut self, listed: Listed, level: u8) -> Result<Vec<CatalogRef>, ClientError> {
         let (root, code) = (self.vault.keys.root.clone(), self.code);
         let redundancy = self.vault.config.redundancy;
-        let mut refs = Vec::new();
+        let (mut refs, mut pieces) = (Vec::new(), Vec::new());
         self.produce(
             move |sink| IndexMaker::new(&root, code, redundancy, sink)?.make(listed),
             |sealed| {
                 let (code, shard_len) = (sealed.manifest.code(), sealed.manifest.shard_len());
                 refs.push(CatalogRef { segment: sealed.manifest.id(), code, shard_len, level });
+                pieces.push(sealed.manifest);
                 Ok(())
             },
         )
         .await?;
+        self.pieces.append(&mut pieces);
         Ok(refs)
     }
 

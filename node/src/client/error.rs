@@ -97,6 +97,17 @@ pub enum ClientError {
         /// What the receipts lack.
         reason: &'static str,
     },
+    /// Storage does not have what the mediator says it has.
+    #[error(
+        "{}: storage does not have what it signed for; no new snapshot was written, the older ones stand; run `fincrypt backup` again, which stores it anew, or use another mediator",
+        name_unsafe(.segments)
+    )]
+    Unsafe {
+        /// What the check found.
+        report: Box<super::self_check::CheckReport>,
+        /// Segments of the run that are not safe.
+        segments: Vec<fincrypt_protocol::SegmentId>,
+    },
     /// The head at the mediator is older than one seen before.
     #[error(
         "the vault was rolled back: sequence {found} is offered, {known} was seen before; do not trust this mediator; `fincrypt restore --direct` reads from the storage nodes instead"
@@ -190,6 +201,14 @@ impl ClientError {
     pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| Self::Io { path, source }
+    }
+}
+
+fn name_unsafe(segments: &[fincrypt_protocol::SegmentId]) -> String {
+    match segments {
+        [one] => format!("segment {one} is not safe"),
+        [first, ..] => format!("{} segments are not safe, {first} among them", segments.len()),
+        [] => "a segment is not safe".to_owned(),
     }
 }
 

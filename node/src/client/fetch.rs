@@ -282,17 +282,6 @@ impl Fetcher {
         drop(running);
         tokio::task::spawn_blocking(move || joined.finish()).await.map_err(|_| ClientError::Inner)?
     }
-
-    /// One shard straight from one node, whether it is what the manifest says.
-    pub(crate) async fn check_at(
-        &self,
-        manifest: &Manifest,
-        index: ShardIndex,
-        node: NodeId,
-    ) -> Option<bool> {
-        let bytes = self.holders().await.get(node, manifest.id(), index).await.ok()?;
-        Some(manifest.shard(index) == Some(shard_id(&bytes)))
-    }
 }
 
 /// A shard that a node was asked for: its pace is noted however that ends.

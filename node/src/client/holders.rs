@@ -10,6 +10,7 @@ use fincrypt_protocol::record::{Head, Mandate, Registration, Undo};
 use fincrypt_protocol::shard::{HeldSegment, Request, Response};
 use fincrypt_protocol::{AccountId, Frame, NodeId, SegmentId, ShardIndex, Signed, SigningKey, Verified};
 use futures::StreamExt;
+use libp2p::Multiaddr;
 
 use super::link::login_proof;
 use crate::engine::{CallError, Net};
@@ -36,7 +37,7 @@ impl Holders {
         let id = account.account();
         let found = net.providers(holders_key(&id)).await;
         let logins = found.into_iter().map(|node| async move {
-            match login(net, account, registration, node).await {
+            match login(net, account, registration, node, Vec::new()).await {
                 Ok(mandate) => Some((node, mandate)),
                 Err(error) => {
                     tracing::debug!(%error, "a holder did not let us in");
@@ -163,13 +164,15 @@ impl Holders {
     }
 }
 
-async fn login(
+/// Logs an account in with a node that listens at `addresses`, or wherever it is found.
+pub(crate) async fn login(
     net: &Net,
     account: &SigningKey,
     registration: &Signed<Registration>,
     node: NodeId,
+    addresses: Vec<Multiaddr>,
 ) -> Result<Option<Signed<Mandate>>, CallError> {
-    net.connect(node, Vec::new()).await?;
+    net.connect(node, addresses).await?;
     let Response::Nonce(nonce) = net.shard(node, Frame::bare(Request::Hello)).await?.header else {
         return Err(CallError::Unexpected { node });
     };

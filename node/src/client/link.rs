@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fincrypt_protocol::admission::{AnnouncedRole, role_key};
 use fincrypt_protocol::limits::ROLE_BUCKETS;
-use fincrypt_protocol::mediate::{Quote, Request, Response};
+use fincrypt_protocol::mediate::{Located, NodeAddresses, Quote, Request, Response};
 use fincrypt_protocol::record::{
     Head, Keep, Mandate, MediatorRecord, Receipt, Registration, Release, login_message,
 };
@@ -245,13 +245,27 @@ impl Link {
         }
     }
 
-    pub(crate) async fn locate(
+    pub(crate) async fn locate(&self, segments: Vec<SegmentId>) -> Result<Vec<Located>, ClientError> {
+        Ok(self.locate_with_addresses(segments).await?.0)
+    }
+
+    /// Who holds some segments, as the mediator says, and where these nodes listen.
+    pub(crate) async fn locate_with_addresses(
         &self,
         segments: Vec<SegmentId>,
-    ) -> Result<Vec<fincrypt_protocol::mediate::Located>, ClientError> {
+    ) -> Result<(Vec<Located>, Vec<NodeAddresses>), ClientError> {
         match self.ask(Request::Locate { segments }, Bytes::new()).await?.header {
-            Response::Located { segments, .. } => Ok(segments),
+            Response::Located { segments, nodes } => Ok((segments, nodes)),
             _ => Err(self.unexpected()),
+        }
+    }
+
+    /// Says which shards are not where they should be, so that the mediator looks itself. Once: one
+    /// that is busy looking hears the rest another time.
+    pub(crate) async fn doubt(&self, shards: Vec<(SegmentId, ShardIndex)>) -> Result<(), CallError> {
+        match self.net.mediate(self.node, Frame::bare(Request::Doubt { shards })).await?.header {
+            Response::Doubted => Ok(()),
+            _ => Err(CallError::Unexpected { node: self.node }),
         }
     }
 

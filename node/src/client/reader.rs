@@ -116,7 +116,7 @@ impl BlobReader {
         Ok(pieces)
     }
 
-    async fn read_snapshot(&self, id: &SnapshotId) -> Result<Snapshot, ClientError> {
+    pub(crate) async fn read_snapshot(&self, id: &SnapshotId) -> Result<Snapshot, ClientError> {
         Snapshot::decode(&self.blob(&id.blob()).await?).map_err(|error| damaged(&error))
     }
 

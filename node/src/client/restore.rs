@@ -160,6 +160,9 @@ async fn restore_in(
     let writer = Arc::into_inner(writer).ok_or(ClientError::Inner)?;
     let outcome =
         tokio::task::spawn_blocking(move || writer.finish()).await.map_err(|_| ClientError::Inner)?;
+    if outcome.failed.is_empty() && options.paths.is_empty() {
+        vault.notes().note_restore(&id)?;
+    }
     Ok(RestoreReport {
         snapshot: id.to_string(),
         files: outcome.files,

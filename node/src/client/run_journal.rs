@@ -45,9 +45,7 @@ impl StoredSegments {
             if std::mem::take(&mut header) {
                 return Ok(());
             }
-            // Records of ours, whose checksums hold, decode.
-            let piece = IndexPiece::decode(record).unwrap_or_default();
-            piece.segments.iter().try_for_each(|(manifest, directory)| each(manifest, directory))
+            piece(record).segments.iter().try_for_each(|(manifest, directory)| each(manifest, directory))
         })
     }
 }
@@ -57,6 +55,11 @@ fn fail(error: JournalError) -> ClientError {
         JournalError::Io { path, source } => ClientError::Io { path, source },
         other => ClientError::Damaged(other.to_string()),
     }
+}
+
+/// Reads a record. Those of ours, whose checksums hold, decode.
+fn piece(record: &[u8]) -> IndexPiece {
+    IndexPiece::decode(record).unwrap_or_default()
 }
 
 fn header(run: RunId, account: &AccountId, started: UnixTime) -> Vec<u8> {
@@ -164,6 +167,20 @@ impl RunJournal {
         Ok(())
     }
 
+    /// Forgets some of the run's segments, durably: what was in them is stored anew by whoever goes on.
+    pub(crate) fn forget(&mut self, lost: &[SegmentId]) -> Result<(), ClientError> {
+        let mut left = Vec::new();
+        let read = self.journal.records().read(|record| {
+            // The first record, which is the header, is no piece with segments.
+            let piece = if left.is_empty() { IndexPiece::default() } else { piece(record) };
+            if !piece.segments.iter().any(|(manifest, _)| lost.contains(&manifest.id())) {
+                left.push(record.to_vec());
+            }
+            Ok::<(), JournalError>(())
+        });
+        read.and_then(|()| self.journal.rewrite(left.into_iter())).map_err(fail)
+    }
+
     /// Ends the run: a head refers to everything it stored.
     pub(crate) fn finish(self, path: &Path) -> Result<(), ClientError> {
         drop(self.journal);
@@ -174,6 +191,32 @@ impl RunJournal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_segment_that_was_forgotten_is_not_gone_on_with_and_the_others_are() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (state, _) = State::open(&dir.path().join("state")).expect("opens");
+        let pending = BlobIndex::pending(state);
+        let (account, now) = (AccountId::from_bytes([1; 32]), UnixTime::from_secs(1_000_000));
+        let open =
+            || RunJournal::open(&dir.path().join("journal/run"), &account, now, &pending).expect("opens");
+        let code = fincrypt_protocol::Code::new(1, 1).expect("valid");
+        let manifests = [1, 2, 3].map(|seed| {
+            let ids = [0, 1].map(|at| fincrypt_protocol::ShardId::from_bytes([2 * seed + at; 32])).to_vec();
+            Manifest::new(code, fincrypt_protocol::ShardLen::FULL, ids).expect("valid")
+        });
+        let mut journal = open();
+        let run = journal.run;
+        for manifest in &manifests {
+            journal.stored(manifest.clone(), Directory::default()).expect("noted");
+        }
+        journal.forget(&[manifests[1].id()]).expect("forgotten");
+        journal.stored(manifests[0].clone(), Directory::default()).expect("it goes on");
+        drop(journal);
+        assert_eq!(open().run, run);
+        let known = manifests.map(|manifest| pending.manifest(&manifest.id()).expect("reads").is_some());
+        assert_eq!(known, [true, false, true]);
+    }
 
     #[test]
     fn an_interrupted_run_goes_on_and_a_stale_or_foreign_one_does_not() {

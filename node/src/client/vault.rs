@@ -435,17 +435,19 @@ impl Vault {
     pub(crate) async fn link(&self, net: &Net) -> Result<Link, ClientError> {
         let account = self.keys.root.account(self.slot()?);
         let registration = self.registration()?;
-        match self.mediator()? {
+        let link = match self.mediator()? {
             Some(node) => Link::open(net.clone(), node, account, registration)
                 .await
-                .map_err(|error| ClientError::MediatorGone { node, reason: error.to_string() }),
+                .map_err(|error| ClientError::MediatorGone { node, reason: error.to_string() })?,
             None => {
                 let node = find_mediator(net).await?;
                 let link = Link::open(net.clone(), node, account, registration).await?;
                 self.set_mediator(node)?;
-                Ok(link)
+                link
             }
-        }
+        };
+        self.notes().saw_mediator()?;
+        Ok(link)
     }
 
     /// A fetcher through `link` where there is one, else straight from the holders.

@@ -1,121 +1,140 @@
-//! Checks that storage holds what it must: shards fetched straight from storage and compared with
-//! the client's own manifests.
+//! Checks on demand that storage holds what it must: every shard, or a sample, asked for straight at
+//! the nodes that should have it and compared with the client's own manifests.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fincrypt_protocol::{Manifest, ShardIndex};
-use futures::StreamExt;
-use serde::Serialize;
+use fincrypt_protocol::limits::MAX_LOCATE;
+use fincrypt_protocol::{Manifest, NodeId, SegmentId, ShardIndex};
 
 use super::error::ClientError;
 use super::fetch::Fetcher;
+use super::link::Link;
+use super::self_check::{Asker, CheckReport, Depth, Pair, ask_all, pairs, shuffle, system_random, tell};
 use super::vault::{Swarm, Vault};
 
-/// A shard that is not where it should be, or not what it should be.
-#[derive(Debug, Serialize)]
-pub struct BadShard {
-    /// The segment.
-    pub segment: String,
-    /// The shard's position.
-    pub index: u8,
-    /// The node that should have it; none if no holder lists it.
-    pub node: Option<String>,
+/// What to check.
+#[derive(Debug, Clone, Copy)]
+pub struct VerifyOptions {
+    /// Fetch whole shards rather than single leaves.
+    pub data: bool,
+    /// Check so many random shards; all if none.
+    pub sample: Option<usize>,
 }
 
-/// What a check found.
-#[derive(Debug, Default, Serialize)]
-pub struct VerifyReport {
-    /// Segments looked at.
-    pub segments: usize,
-    /// Shards looked at.
-    pub shards: usize,
-    /// Shards that are right.
-    pub good: usize,
-    /// Shards that nobody has or that do not come.
-    pub missing: Vec<BadShard>,
-    /// Shards that are altered.
-    pub wrong: Vec<BadShard>,
-}
+/// Shards asked for at once; what they came to is noted before the next are.
+const AT_ONCE: usize = 4096;
 
-/// Shards fetched at once.
-const AT_ONCE: usize = 16;
-
-enum Verdict {
-    Good,
-    Missing(BadShard),
-    Wrong(BadShard),
-}
-
-/// Checks `sample` random shards, or all.
+/// Checks the vault's shards. Whom to ask, the mediator says; where it does not answer or knows
+/// nobody, the nodes that announce that they hold something are asked what they have.
 ///
 /// # Errors
 /// [`ClientError`] if the swarm cannot be joined or the index is damaged.
-pub async fn verify(vault: &Vault, sample: Option<usize>) -> Result<VerifyReport, ClientError> {
+pub async fn verify(vault: &Vault, options: VerifyOptions) -> Result<CheckReport, ClientError> {
     let swarm = Swarm::join(&vault.config).await?;
-    let result = verify_in(&swarm, vault, sample).await;
+    let result = verify_in(&swarm, vault, options).await;
     swarm.leave().await;
     result
 }
 
-async fn verify_in(swarm: &Swarm, vault: &Vault, sample: Option<usize>) -> Result<VerifyReport, ClientError> {
-    let fetcher = vault.fetcher(&swarm.net, None)?;
-    let mut manifests: Vec<Manifest> = vault.index.manifests()?;
-    // The catalog's own segments are not in the index.
-    if let Some(head) = vault.head()? {
-        let head = vault.open_head(vault.slot()?, &head)?;
-        let refs: Vec<_> = head.body.refs.iter().map(|reference| reference.segment).collect();
-        manifests.extend(fetcher.manifests(&refs).await?.into_values());
-    }
-    let mut pairs: Vec<(usize, ShardIndex)> = Vec::new();
-    for (at, manifest) in manifests.iter().enumerate() {
-        pairs.extend(manifest.code().indices().map(|index| (at, index)));
-    }
-    if let Some(sample) = sample {
-        shuffle(&mut pairs);
-        pairs.truncate(sample);
-    }
-    let ids: std::collections::BTreeSet<_> = pairs.iter().map(|(at, _)| manifests[*at].id()).collect();
-    let ids: Vec<_> = ids.into_iter().collect();
-    fetcher.locate_direct(&ids).await;
-    let mut report = VerifyReport { segments: ids.len(), shards: pairs.len(), ..VerifyReport::default() };
-    let checks = pairs.into_iter().map(|(at, index)| check(Arc::clone(&fetcher), &manifests[at], index));
-    let mut verdicts = futures::stream::iter(checks).buffer_unordered(AT_ONCE);
-    while let Some(verdict) = verdicts.next().await {
-        match verdict {
-            Verdict::Good => report.good += 1,
-            Verdict::Missing(shard) => report.missing.push(shard),
-            Verdict::Wrong(shard) => report.wrong.push(shard),
-        }
-    }
-    Ok(report)
-}
-
-async fn check(fetcher: Arc<Fetcher>, manifest: &Manifest, index: ShardIndex) -> Verdict {
-    let segment = manifest.id();
-    let bad = |node: Option<fincrypt_protocol::NodeId>| BadShard {
-        segment: segment.to_string(),
-        index: index.into(),
-        node: node.map(|node| node.to_string()),
+async fn verify_in(swarm: &Swarm, vault: &Vault, options: VerifyOptions) -> Result<CheckReport, ClientError> {
+    let link = match vault.mediator()? {
+        Some(_) => vault.link(&swarm.net).await.ok(),
+        None => None,
     };
-    let places = fetcher.places(&segment).await;
-    let node =
-        places.and_then(|places| places.1.iter().find(|(held, _)| *held == index).map(|(_, node)| *node));
-    let Some(node) = node else { return Verdict::Missing(bad(None)) };
-    match fetcher.check_at(manifest, index, node).await {
-        Some(true) => Verdict::Good,
-        Some(false) => Verdict::Wrong(bad(Some(node))),
-        None => Verdict::Missing(bad(Some(node))),
+    let fetcher = vault.fetcher(&swarm.net, link.clone())?;
+    let manifests: Vec<Manifest> = vault.all_manifests(&fetcher).await?;
+    let mut asked = pairs(&manifests);
+    if let Some(sample) = options.sample {
+        shuffle(&mut asked, &mut system_random);
+        asked.truncate(sample);
+    }
+    let asker = vault.asker(&swarm.net)?;
+    let depth = if options.data { Depth::Data } else { Depth::Leaf };
+    let notes = vault.notes();
+    let mut findings = Vec::with_capacity(asked.len());
+    for some in asked.chunks(AT_ONCE) {
+        let ids: BTreeSet<SegmentId> = some.iter().map(|(manifest, _)| manifest.id()).collect();
+        let claims = Claims::gather(ids, link.as_ref(), &fetcher, &asker).await;
+        let mut shared: BTreeMap<SegmentId, Arc<Manifest>> = BTreeMap::new();
+        let pair = |(manifest, index): &(&Manifest, ShardIndex)| {
+            let segment = manifest.id();
+            let manifest = shared.entry(segment).or_insert_with(|| Arc::new((*manifest).clone()));
+            Pair { manifest: Arc::clone(manifest), index: *index, nodes: claims.nodes(segment, *index) }
+        };
+        let pairs: Vec<Pair> = some.iter().map(pair).collect();
+        let found = ask_all(&asker, &pairs, depth).await;
+        notes.note(&found, false)?;
+        findings.extend(found);
+    }
+    if let Some(link) = &link {
+        tell(link, &findings).await;
+    }
+    Ok(CheckReport::new(&findings))
+}
+
+/// Which node is said to have which shard.
+#[derive(Debug, Default)]
+pub(crate) struct Claims(BTreeMap<SegmentId, Vec<(ShardIndex, NodeId)>>);
+
+impl Claims {
+    /// What the mediator says, and what holders say of segments of which it knows too little.
+    async fn gather(
+        segments: BTreeSet<SegmentId>,
+        link: Option<&Link>,
+        fetcher: &Fetcher,
+        asker: &Asker,
+    ) -> Self {
+        let mut claims = Self::default();
+        let segments: Vec<SegmentId> = segments.into_iter().collect();
+        let mut unknown = Vec::new();
+        for page in segments.chunks(MAX_LOCATE) {
+            let located = match link {
+                Some(link) => link.locate_with_addresses(page.to_vec()).await.ok(),
+                None => None,
+            };
+            let (located, nodes) = located.unwrap_or_default();
+            asker.learn(nodes).await;
+            let mut complete = BTreeSet::new();
+            for one in located {
+                if one.holders.len() == usize::from(one.manifest.code().total()) {
+                    complete.insert(one.manifest.id());
+                }
+                claims.0.insert(one.manifest.id(), one.holders);
+            }
+            unknown.extend(page.iter().filter(|segment| !complete.contains(segment)));
+        }
+        if !unknown.is_empty() {
+            asker.let_in_by(fetcher.holders().await).await;
+            fetcher.locate_direct(&unknown).await;
+            for segment in unknown {
+                if let Some(places) = fetcher.places(&segment).await {
+                    claims.0.entry(segment).or_default().extend(&places.1);
+                }
+            }
+        }
+        claims
+    }
+
+    fn nodes(&self, segment: SegmentId, index: ShardIndex) -> Vec<NodeId> {
+        let mut nodes = Vec::new();
+        for (held, node) in self.0.get(&segment).into_iter().flatten() {
+            if *held == index && !nodes.contains(node) {
+                nodes.push(*node);
+            }
+        }
+        nodes
     }
 }
 
-/// Fisher–Yates with the system's randomness, so that a storage node cannot foresee the sample.
-fn shuffle<T>(items: &mut [T]) {
-    for last in (1..items.len()).rev() {
-        let mut bytes = [0; 8];
-        if getrandom::fill(&mut bytes).is_err() {
-            return;
+impl Vault {
+    /// The manifests of all segments, those of the catalog included, which are not in the index.
+    pub(crate) async fn all_manifests(&self, fetcher: &Fetcher) -> Result<Vec<Manifest>, ClientError> {
+        let mut manifests = self.index.manifests()?;
+        if let Some(head) = self.known_head()? {
+            let refs: Vec<_> = head.body.refs.iter().map(|reference| reference.segment).collect();
+            manifests.extend(fetcher.manifests(&refs).await?.into_values());
         }
-        let bound = last as u64 + 1;
-        items.swap(last, (u64::from_le_bytes(bytes) % bound) as usize);
+        Ok(manifests)
     }
 }

@@ -138,7 +138,7 @@ impl MediatorRole {
         let (mut asked, shards) = self.ask_for_proofs(node, open.shards).await?;
         let whole = epoch.number() % WHOLE_EVERY == u64::from(node.as_bytes()[0]) % WHOLE_EVERY;
         if whole
-            && let Asked::Answered { tally, lost, .. } = &mut asked
+            && let Asked::Answered { tally, lost } = &mut asked
             && let Some(altered) = self.fetch_whole(node, &shards).await?
         {
             tally.wrong += 1;
@@ -156,11 +156,11 @@ impl MediatorRole {
                 return self.challenges.set(&node, None);
             }
             Asked::Unanswered(came) => came,
-            Asked::Answered { tally, lost, digest } => {
+            Asked::Answered { tally, lost } => {
                 for shard in &lost {
                     self.lose(node, shard)?;
                 }
-                tracing::debug!(%node, epoch = epoch.number(), ?tally, ?digest, "an audit was answered");
+                tracing::debug!(%node, epoch = epoch.number(), ?tally, "an audit was answered");
                 Came::Answered(tally)
             }
         };

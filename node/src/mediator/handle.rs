@@ -67,6 +67,11 @@ impl MediatorRole {
             }
             Ask::Get { segment, index } => self.get(self.account(from)?, segment, index).await,
             Ask::Locate { segments } => self.locate(self.account(from)?, segments).await,
+            Ask::Doubt { shards } => {
+                let account = self.account(from)?;
+                self.doubt(account, shards).await?;
+                bare(Response::Doubted)
+            }
             Ask::HeadGet => {
                 let (records, account) = (self.records.clone(), self.account(from)?);
                 bare(Response::Head(blocking(move || records.head(&account)).await?))

@@ -2,6 +2,7 @@
 
 mod auditor;
 mod directory;
+mod doubts;
 mod encoders;
 mod facts;
 mod handle;
@@ -35,6 +36,7 @@ use placement::Candidate;
 use crate::releases::{self, Releases};
 use auditor::Challenges;
 use directory::Directory;
+use doubts::Doubts;
 use encoders::Encoders;
 pub use facts::MediatorFacts;
 pub(crate) use facts::MediatorInfo;
@@ -72,6 +74,7 @@ pub struct MediatorRole {
     open: OpenSegments,
     encoders: Encoders,
     holder_lists: HolderLists,
+    doubts: Doubts,
     /// Segments whose parity is made or on its way.
     parity_turns: Semaphore,
     /// Held while a head is compared and swapped.
@@ -138,6 +141,7 @@ impl MediatorRole {
             open: OpenSegments::default(),
             encoders: Encoders::default(),
             holder_lists: HolderLists::default(),
+            doubts: Doubts::default(),
             parity_turns: Semaphore::new(PARITY_AT_ONCE),
             swapping: Mutex::default(),
             notice_cursor: Mutex::default(),

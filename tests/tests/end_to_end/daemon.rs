@@ -9,7 +9,7 @@ use fincrypt_tests::{DEADLINE, Plan, World, seed};
 use crate::interruptions::write_noise;
 use crate::{text, world};
 
-fn start(world: &World) -> Daemon {
+pub(crate) fn start(world: &World) -> Daemon {
     let password = world.path("password");
     fs::write(&password, Client::PASSWORD).expect("written");
     let mut command = world.programs().node.command();
@@ -20,7 +20,7 @@ fn start(world: &World) -> Daemon {
     daemon
 }
 
-fn end(mut daemon: Daemon) {
+pub(crate) fn end(mut daemon: Daemon) {
     let limit = Duration::from_secs(10);
     let status = daemon.stop(Signal::TERM, limit).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(status.code(), Some(0), "{}", daemon.tail());

@@ -12,7 +12,7 @@ use fincrypt_examples::{Client, Member, Outcome, Programs, Scratch};
 use fincrypt_node::engine::{Inboxes, MediateInbound, Net, Sessions, ShardInbound};
 use fincrypt_protocol::admission::{AnnouncedRole, holders_key, role_bucket, role_key};
 use fincrypt_protocol::amount::Price;
-use fincrypt_protocol::mediate::{self, Quote};
+use fincrypt_protocol::mediate::{self, Located, NodeAddresses, Quote};
 use fincrypt_protocol::net::{Role, Roles, peer_of};
 use fincrypt_protocol::record::{Head, Mandate, MediatorRecord, Receipt, Rights};
 use fincrypt_protocol::shard::{self, HeldSegment};
@@ -34,7 +34,7 @@ use crate::{disk, text, world};
 const NETWORK: Network = Network::Local;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-fn runtime() -> Runtime {
+pub(crate) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 }
 
@@ -43,13 +43,14 @@ fn nobody() -> SigningKey {
 }
 
 /// A segment that a client announced, as the lying mediator remembers it.
-struct Announced {
+pub(crate) struct Announced {
     manifest: Manifest,
     mandate: Signed<Mandate>,
+    tag: Tag,
 }
 
 /// What a lying mediator answers to `Commit`, in place of its keepers.
-type Forge = fn(&Announced, &[SigningKey]) -> Vec<Signed<Receipt>>;
+pub(crate) type Forge = fn(&Announced, &[SigningKey]) -> Vec<Signed<Receipt>>;
 
 /// A receipt as an honest keeper of this shard would sign it.
 fn receipt(announced: &Announced, keeper: &SigningKey, index: ShardIndex) -> Receipt {
@@ -70,7 +71,7 @@ fn receipt(announced: &Announced, keeper: &SigningKey, index: ShardIndex) -> Rec
 }
 
 /// Receipts for all shards of a segment, bent by `bend` before the keeper signs.
-fn receipts(
+pub(crate) fn receipts(
     announced: &Announced,
     keepers: &[SigningKey],
     bend: impl Fn(usize, &mut Receipt),
@@ -85,19 +86,25 @@ fn receipts(
 }
 
 /// A mediator without any storage: it takes everything and keeps nothing.
-struct LyingMediator {
+pub(crate) struct LyingMediator {
     net: Net,
     sessions: Arc<Sessions>,
     key: SigningKey,
     keepers: Vec<SigningKey>,
+    /// Where it says that these listen.
+    addresses: Vec<NodeAddresses>,
     forge: Forge,
     announced: Mutex<HashMap<SegmentId, Announced>>,
     head: Mutex<Option<Signed<Head>>>,
 }
 
 impl LyingMediator {
-    /// Starts it; its address as first contact.
-    async fn start(forge: Forge) -> (Arc<Self>, String) {
+    /// Starts it, with keepers that it names for everything; its address as first contact.
+    pub(crate) async fn start(
+        forge: Forge,
+        keepers: Vec<SigningKey>,
+        addresses: Vec<NodeAddresses>,
+    ) -> (Arc<Self>, String) {
         let (inbox, requests) = mpsc::channel(64);
         let inboxes = Inboxes { mediate: Some(inbox), ..Inboxes::default() };
         let roles = Roles::new([Role::Bootstrap, Role::Mediator]);
@@ -106,9 +113,8 @@ impl LyingMediator {
         net.provide(role_key(AnnouncedRole::Mediator, role_bucket(&own))).await;
         let peer = peer_of(&own).expect("a peer");
         let address = format!("{}/p2p/{peer}", bound.first().expect("bound"));
-        let keepers = (0..8).map(|_| nobody()).collect();
-        let liar =
-            Self { net, sessions, key, keepers, forge, announced: Mutex::default(), head: Mutex::default() };
+        let (announced, head) = (Mutex::default(), Mutex::default());
+        let liar = Self { net, sessions, key, keepers, addresses, forge, announced, head };
         let liar = Arc::new(liar);
         tokio::spawn(Arc::clone(&liar).serve(requests));
         (liar, address)
@@ -140,9 +146,9 @@ impl LyingMediator {
                 fee_permille: 0,
                 caps_off: true,
             }),
-            Request::Open { mandate, manifest, .. } => {
+            Request::Open { mandate, manifest, tag, .. } => {
                 let missing = (1 << manifest.code().data()) - 1;
-                let announced = Announced { manifest, mandate };
+                let announced = Announced { manifest, mandate, tag };
                 self.announced.lock().expect("unpoisoned").insert(announced.manifest.id(), announced);
                 Response::Opened { missing }
             }
@@ -157,13 +163,29 @@ impl LyingMediator {
                 *self.head.lock().expect("unpoisoned") = Some(head);
                 Response::Swapped
             }
-            Request::Get { .. } | Request::Locate { .. } | Request::Release { .. } | Request::Undo { .. } => {
+            Request::Locate { segments } => {
+                let announced = self.announced.lock().expect("unpoisoned");
+                let known = segments.iter().filter_map(|segment| announced.get(segment));
+                let segments = known.map(|one| Located {
+                    manifest: one.manifest.clone(),
+                    tag: one.tag,
+                    holders: one
+                        .manifest
+                        .code()
+                        .indices()
+                        .zip(self.keepers.iter().map(SigningKey::node))
+                        .collect(),
+                });
+                Response::Located { segments: segments.collect(), nodes: self.addresses.clone() }
+            }
+            Request::Doubt { .. } => Response::Doubted,
+            Request::Get { .. } | Request::Release { .. } | Request::Undo { .. } => {
                 Response::Refused(Refusal::NotHeld)
             }
         }
     }
 
-    fn head(&self) -> Option<Signed<Head>> {
+    pub(crate) fn head(&self) -> Option<Signed<Head>> {
         self.head.lock().expect("unpoisoned").clone()
     }
 
@@ -186,18 +208,24 @@ impl LyingMediator {
 /// a head was written.
 fn backup_through(name: &str, forge: Forge) -> (Outcome, bool) {
     let runtime = runtime();
-    let (liar, address) = runtime.block_on(LyingMediator::start(forge));
+    let keepers = (0..8).map(|_| nobody()).collect();
+    let (liar, address) = runtime.block_on(LyingMediator::start(forge, keepers, Vec::new()));
+    let outcome = backup_at(name, &address);
+    (outcome, liar.head().is_some())
+}
+
+/// A backup of one small file by a new client with this first contact.
+pub(crate) fn backup_at(name: &str, address: &str) -> Outcome {
     let scratch = Scratch::new("forged").expect("made");
     let source = scratch.path().join("source");
     std::fs::create_dir(&source).expect("made");
     std::fs::write(source.join("file"), "worth keeping").expect("written");
     let programs = Programs::multi_call(Path::new(env!("CARGO_BIN_EXE_under-test")));
-    let client = Client::new(programs, &address, scratch.path().join("owner")).with_limit(DEADLINE);
+    let client = Client::new(programs, address, scratch.path().join("owner")).with_limit(DEADLINE);
     let words = scratch.path().join("words");
     let made = client.run(["init", text(&source), "--words-file", text(&words)]).expect("runs");
     assert_eq!(made.code, Some(0), "{}", made.stderr);
-    let outcome = client.run(["backup"]).unwrap_or_else(|error| panic!("{name}: {error}"));
-    (outcome, liar.head().is_some())
+    client.run(["backup"]).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 #[test]

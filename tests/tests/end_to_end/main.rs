@@ -21,6 +21,7 @@ mod release;
 mod release_rules;
 mod restoring;
 mod scrub;
+mod self_check;
 mod upkeep;
 mod verification;
 

@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use fincrypt_protocol::shard::{Challenged, Request, Response, Verdict};
 use fincrypt_protocol::{AccountId, Frame, NodeId, Nonce, Refusal, ShardId, ShardLen, UnixTime};
-use fincrypt_storage::proof::{LeafProof, answer_digest, challenged_leaf, shard_id};
+use fincrypt_storage::proof::shard_id;
 
 use super::nonce;
 use crate::engine::CallError;
 use crate::mediator::MediatorRole;
 use crate::mediator::placement::system_random;
+use crate::proofs::{Shown, judge};
 use crate::serve::blocking;
 use crate::upkeep::{Came, Tally};
 
@@ -30,8 +30,6 @@ pub(super) enum Asked {
         tally: Tally,
         /// Shards that it does not have, whatever it says.
         lost: Vec<Challenged>,
-        /// Of the leaves that were proved.
-        digest: [u8; 32],
     },
 }
 
@@ -63,7 +61,7 @@ impl MediatorRole {
         let answer = tokio::time::timeout(PATIENCE, self.net.shard(node, request)).await;
         let asked = match answer {
             Ok(Ok(Frame { header: Response::Proofs { verdicts }, payload })) => {
-                blocking(move || Ok(judge(&nonce, &known, &verdicts, &payload))).await?
+                blocking(move || Ok(count(&nonce, &known, &verdicts, &payload))).await?
             }
             Ok(Err(CallError::Connect(_))) => Asked::Unanswered(Came::Offline),
             Ok(Err(CallError::Stopped)) => Asked::Nothing,
@@ -129,29 +127,19 @@ impl MediatorRole {
     }
 }
 
-/// Checks every proof.
-fn judge(nonce: &Nonce, known: &[Known], verdicts: &[Verdict], payload: &Bytes) -> Asked {
+/// Counts what an answer shows.
+fn count(nonce: &Nonce, known: &[Known], verdicts: &[Verdict], payload: &[u8]) -> Asked {
+    let named: Vec<_> = known.iter().map(|known| (known.id, known.length)).collect();
+    let shown = judge(nonce, &named, verdicts, payload);
     let mut tally = Tally::default();
-    let mut lost = Vec::new();
-    let mut leaves: Vec<Vec<u8>> = Vec::new();
-    let mut rest: &[u8] = payload;
-    for (at, Known { asked, id, length }) in known.iter().enumerate() {
-        let leaf = challenged_leaf(nonce, id, *length);
-        let counted = match verdicts.get(at) {
-            Some(Verdict::Proved) => match LeafProof::read(&mut rest, *length, leaf) {
-                Some(proof) if proof.verify(id, *length, leaf) => {
-                    leaves.push(proof.leaf.into_vec());
-                    tally.passed += 1;
-                    continue;
-                }
-                _ => &mut tally.wrong,
-            },
-            Some(Verdict::Missing) | None => &mut tally.missing,
-            Some(Verdict::Damaged) => &mut tally.reported,
-        };
-        *counted += 1;
-        lost.push(*asked);
+    for one in &shown {
+        *match one {
+            Shown::Proved => &mut tally.passed,
+            Shown::Wrong => &mut tally.wrong,
+            Shown::Missing => &mut tally.missing,
+            Shown::Damaged => &mut tally.reported,
+        } += 1;
     }
-    let digest = answer_digest(nonce, leaves.iter().map(Vec::as_slice));
-    Asked::Answered { tally, lost, digest }
+    let lost = known.iter().zip(&shown).filter(|(_, shown)| **shown != Shown::Proved);
+    Asked::Answered { tally, lost: lost.map(|(known, _)| known.asked).collect() }
 }
