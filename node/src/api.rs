@@ -29,7 +29,7 @@ use crate::client::{ClientError, Home};
 use crate::daemon::NodeError;
 use crate::engine::Net;
 use crate::mediator::{MediatorFacts, MediatorInfo};
-use crate::storage::Disk;
+use crate::storage::{Disk, Leaving};
 use crate::upkeep::State as Stands;
 
 /// What the interface tells about.
@@ -37,7 +37,7 @@ pub(crate) struct Facts {
     pub(crate) net: Net,
     pub(crate) roles: Roles,
     pub(crate) listen: Vec<Multiaddr>,
-    pub(crate) store: Option<(ShardStore, Arc<Disk>)>,
+    pub(crate) store: Option<(ShardStore, Arc<Disk>, Arc<Leaving>)>,
     pub(crate) mediated: Option<MediatorFacts>,
 }
 
@@ -47,6 +47,11 @@ struct StorageInfo {
     capacity_bytes: u64,
     free_bytes: u64,
     accounts: usize,
+    /// Whether it is to be switched off.
+    leaving: bool,
+    /// Shards that have no other keeper yet, of a node that is leaving.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shards_left: Option<u64>,
     /// Whether the disk fails: no shards are taken then.
     disk_failing: bool,
     /// Shards found rotten since the start.
@@ -70,10 +75,12 @@ struct NodeInfo {
 
 impl Facts {
     async fn info(&self) -> NodeInfo {
-        let storage = self.store.as_ref().map(|(store, disk)| StorageInfo {
+        let storage = self.store.as_ref().map(|(store, disk, leaving)| StorageInfo {
             used_bytes: store.used(),
             capacity_bytes: store.capacity(),
-            free_bytes: if disk.is_failing() { 0 } else { store.free() },
+            free_bytes: if disk.is_failing() || leaving.is_wished() { 0 } else { store.free() },
+            leaving: leaving.is_wished(),
+            shards_left: leaving.left(),
             disk_failing: disk.is_failing(),
             rotten_shards: disk.rotten(),
             accounts: store.accounts().len(),

@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::engine::{Engine, EngineSetup, Inboxes, Net};
 use crate::identity::Identity;
 use crate::mediator::{MediatorInbox, MediatorRole, MediatorTerms, UpkeepTerms};
-use crate::storage::{Disk, StorageRole, StorageTerms};
+use crate::storage::{Disk, Leaving, StorageRole, StorageTerms};
 
 /// Inbound payload in memory at once: 24 full shards.
 const INTAKE: usize = 24 << 20;
@@ -109,7 +109,8 @@ pub async fn run(
     };
 
     let disk = Arc::new(Disk::open(state.clone()));
-    let served = store.clone().map(|store| (store, Arc::clone(&disk)));
+    let leaving = Arc::new(Leaving::open(home.path()));
+    let served = store.clone().map(|store| (store, Arc::clone(&disk), Arc::clone(&leaving)));
     let (mediate_in, mediate_out) = mpsc::channel(INBOX);
     let (shard_in, shard_out) = mpsc::channel(INBOX);
     let (offers_in, offers_out) = mpsc::channel(NEWS);
@@ -146,8 +147,8 @@ pub async fn run(
             scrub_period: config.scrub_period,
         };
         let key = identity.signing.clone();
-        let (sessions, disk) = (sessions.clone(), Arc::clone(&disk));
-        let role = StorageRole::new(net.clone(), sessions, store, state.clone(), key, disk, terms);
+        let (sessions, condition) = (sessions.clone(), (Arc::clone(&disk), Arc::clone(&leaving)));
+        let role = StorageRole::new(net.clone(), sessions, store, state.clone(), key, condition, terms);
         tasks.spawn(role.run(shard_out, stopping.clone()));
     }
     let mut mediated = None;

@@ -2,6 +2,7 @@
 
 mod args;
 mod client;
+mod drain;
 mod node;
 mod output;
 mod release;

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use fincrypt_protocol::net::{Role, Roles};
 
 use super::output::{Exit, complain};
-use super::secret;
+use super::{drain, secret};
 use crate::client::Home;
 use crate::config::{Settings, default_home};
 use crate::daemon;
@@ -60,6 +60,16 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Prepares to switch a storage node off: it takes no new shards, and those it has are moved to
+    /// other nodes. Waits until all are.
+    Drain {
+        /// Takes it back: the node stays.
+        #[arg(long)]
+        cancel: bool,
+        /// Does not wait.
+        #[arg(long)]
+        no_wait: bool,
+    },
     /// Looks at the configuration.
     Config {
         #[command(subcommand)]
@@ -113,8 +123,10 @@ pub(super) fn main(args: Vec<OsString>) -> Exit {
             return Exit::Usage;
         }
     };
-    if let Some(Command::Config { command: ConfigCommand::Check }) = args.command {
-        return check(&settings);
+    match args.command {
+        Some(Command::Config { command: ConfigCommand::Check }) => return check(&settings),
+        Some(Command::Drain { cancel, no_wait }) => return drain::run(NAME, &home, cancel, !no_wait),
+        None => {}
     }
     let config = match settings.resolve() {
         Ok(config) => config,

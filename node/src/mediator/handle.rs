@@ -271,7 +271,7 @@ impl MediatorRole {
         if !complete {
             self.lacking.notify_one();
         }
-        tokio::spawn(Arc::clone(&self).share_holders(account, record));
+        tokio::spawn(Arc::clone(&self).share_holders(account, record, Vec::new()));
         Ok(answer)
     }
 

@@ -50,7 +50,13 @@ impl HolderLists {
 
 impl MediatorRole {
     /// Tells a segment's keepers who else holds it: now if much has gathered, else soon.
-    pub(super) async fn share_holders(self: Arc<Self>, account: AccountId, record: SegmentRecord) {
+    /// `former` ones hear of it as well.
+    pub(super) async fn share_holders(
+        self: Arc<Self>,
+        account: AccountId,
+        record: SegmentRecord,
+        former: Vec<NodeId>,
+    ) {
         let list = HolderList {
             network: self.network,
             account,
@@ -60,7 +66,7 @@ impl MediatorRole {
             holders: record.holders().collect(),
         };
         let Ok(signed) = Signed::seal(&list, &self.key) else { return };
-        let nodes = list.holders.iter().map(|(_, node)| *node);
+        let nodes = list.holders.iter().map(|(_, node)| *node).chain(former);
         let full = nodes.filter_map(|node| {
             let lists = self.holder_lists.add(node, list.account, signed.clone());
             lists.map(|lists| (node, lists))

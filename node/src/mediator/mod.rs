@@ -108,6 +108,8 @@ const MEETINGS: usize = 16;
 /// How long the record in the DHT lives, and how often it is repeated and storage looked for.
 const RECORD_LIFE: Duration = Duration::from_secs(24 * 3600);
 const RECORD_REFRESH: Duration = Duration::from_secs(30 * 60);
+/// At first it is done again soon: who has just started knows few peers, and finds few others.
+const RECORD_FIRST: Duration = Duration::from_secs(3);
 const RECORD_RETRY: Duration = Duration::from_millis(500);
 /// Segments whose parity is in memory at once, 15 MiB at most each; four clients have no more open.
 const PARITY_AT_ONCE: usize = 8;
@@ -210,6 +212,7 @@ impl MediatorRole {
 
     async fn announce(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let own = self.net.own();
+        let mut refresh = RECORD_FIRST;
         loop {
             let put = match self.record().await.and_then(|record| record.to_bytes()) {
                 Ok(bytes) => self.net.put_record(mediator_record_key(&own), bytes).await,
@@ -222,7 +225,10 @@ impl MediatorRole {
                 self.net.provide(role_key(AnnouncedRole::Mediator, role_bucket(&own))).await;
                 self.directory.discover().await;
             }
-            let pause = if put { RECORD_REFRESH } else { RECORD_RETRY };
+            let pause = if put { refresh } else { RECORD_RETRY };
+            if put {
+                refresh = (refresh * 4).min(RECORD_REFRESH);
+            }
             tokio::select! {
                 _ = stop.changed() => return,
                 () = tokio::time::sleep(pause) => {}

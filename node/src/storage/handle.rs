@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fincrypt_protocol::admission::holders_key;
 use fincrypt_protocol::limits::{MAX_HOLDER_LISTS, MAX_LIST, MAX_LOCATE};
-use fincrypt_protocol::record::{Head, HolderList, Keep, Receipt, Registration, Release, Undo};
+use fincrypt_protocol::record::{Condition, Head, HolderList, Keep, Receipt, Registration, Release, Undo};
 use fincrypt_protocol::shard::{HeldSegment, Placement, Request as Ask, Response};
 use fincrypt_protocol::{
     AccountId, Body, NodeId, Refusal, SegmentId, ShardIndex, Signature, Signed, UnixTime, Verified,
@@ -151,7 +151,7 @@ impl StorageRole {
         }
         let new = held == 0;
         let checked = CheckedShard::check(payload, shard).map_err(|_| Refusal::WrongShard)?;
-        if self.disk.is_failing() && !known.contains(&index) {
+        if self.condition() != Condition::Serving && !known.contains(&index) {
             return Err(Refusal::Full);
         }
         if is_new {

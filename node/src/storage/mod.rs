@@ -5,6 +5,7 @@ mod challenge;
 mod disk;
 mod handle;
 mod heads;
+mod leaving;
 mod offer;
 mod positions;
 mod scrub;
@@ -26,6 +27,7 @@ use crate::releases::{self, Releases};
 use crate::serve::serve;
 use admitted::Admitted;
 pub use disk::Disk;
+pub use leaving::Leaving;
 use positions::Positions;
 
 /// What a storage operator decides.
@@ -60,6 +62,7 @@ pub struct StorageRole {
     /// Told of every release, so that the sweep comes in time for it.
     pub(crate) released: Notify,
     pub(crate) disk: Arc<Disk>,
+    pub(crate) leaving: Arc<Leaving>,
 }
 
 impl StorageRole {
@@ -71,7 +74,7 @@ impl StorageRole {
         store: ShardStore,
         state: State,
         key: SigningKey,
-        disk: Arc<Disk>,
+        (disk, leaving): (Arc<Disk>, Arc<Leaving>),
         terms: StorageTerms,
     ) -> Self {
         let network = net.network();
@@ -91,6 +94,7 @@ impl StorageRole {
             releases,
             released,
             disk,
+            leaving,
         }
     }
 
@@ -100,7 +104,8 @@ impl StorageRole {
         let mut background = JoinSet::new();
         background.spawn(Arc::clone(&role).advertise(stop.clone()));
         background.spawn(Arc::clone(&role).sweep(stop.clone()));
-        background.spawn(Arc::clone(&role).scrub(stop));
+        background.spawn(Arc::clone(&role).scrub(stop.clone()));
+        background.spawn(Arc::clone(&role).watch_leaving(stop));
         serve(inbox, move |request| {
             let role = Arc::clone(&role);
             async move { role.handle(request).await }

@@ -41,7 +41,11 @@ impl StorageRole {
 
     /// How the node is, by its own word.
     pub(crate) fn condition(&self) -> Condition {
-        if self.disk.is_failing() { Condition::Failing } else { Condition::Serving }
+        match (self.leaving.is_wished(), self.disk.is_failing()) {
+            (true, _) => Condition::Leaving,
+            (false, true) => Condition::Failing,
+            (false, false) => Condition::Serving,
+        }
     }
 
     /// Announces role and accounts once there is anyone to tell. Kademlia repeats it from then on.

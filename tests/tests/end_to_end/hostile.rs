@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fincrypt_node::engine::{Engine, EngineSetup, Inboxes, Net};
 use fincrypt_node::identity::Identity;
-use fincrypt_node::storage::{Disk, StorageRole, StorageTerms};
+use fincrypt_node::storage::{Disk, Leaving, StorageRole, StorageTerms};
 use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::net::{Role, Roles, Setup};
 use fincrypt_protocol::record::{Head, Mandate, Registration, Rights, login_message};
@@ -75,8 +75,10 @@ pub(super) async fn stage_with(capacity: u64, release_delay: Duration) -> Stage 
         scrub_period: Duration::from_secs(3600),
     };
     let (stop, stopping) = watch::channel(false);
-    let disk = std::sync::Arc::new(Disk::open(state.clone()));
-    tokio::spawn(StorageRole::new(net, sessions, store, state, key, disk, terms).run(requests, stopping));
+    let condition = (Arc::new(Disk::open(state.clone())), Arc::new(Leaving::open(dir.path())));
+    tokio::spawn(
+        StorageRole::new(net, sessions, store, state, key, condition, terms).run(requests, stopping),
+    );
     let (mediator, ..) = machine(Roles::new([Role::Mediator]), false, Inboxes::default()).await;
     let address = bound.first().expect("bound").clone();
     assert_eq!(mediator.join(address.clone()).await.expect("joins"), node);

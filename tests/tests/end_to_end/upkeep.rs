@@ -48,7 +48,16 @@ fn wait_whole(world: &World, nodes: &[Member], segments: usize) {
         found = shards_on(world, nodes);
         found.len() == segments && found.values().all(|(there, total)| there == total)
     });
-    assert!(whole, "{found:?} {}", world.mediator_info());
+    assert!(whole, "{found:?} {}", summary(world));
+}
+
+/// How many segments are degraded, and how each node stands.
+fn summary(world: &World) -> String {
+    let info = world.mediator_info();
+    let nodes = info["nodes"].as_array().cloned().unwrap_or_default();
+    let node = |node: Value| format!("{} {} {} shards", node["peer"], node["state"], node["shards"]);
+    let nodes: Vec<String> = nodes.into_iter().map(node).collect();
+    format!("{} degraded; {}", info["degraded"], nodes.join(", "))
 }
 
 fn node_info(world: &World, node: Member) -> Value {
@@ -60,7 +69,7 @@ fn node_info(world: &World, node: Member) -> Value {
 
 fn wait_state(world: &World, node: Member, state: &str) {
     let there = wait_until(DEADLINE, || node_info(world, node)["state"] == state);
-    assert!(there, "{node} is not {state}: {}", world.mediator_info());
+    assert!(there, "{node} is not {state}: {}", summary(world));
 }
 
 #[test]
@@ -73,7 +82,7 @@ fn three_of_eight_nodes_lost_for_good_are_made_up_for_and_then_three_more_may_go
     }
     wait_whole(&world, &all[3..], segments);
     let calm = || world.mediator_info()["degraded"] == 0;
-    assert!(wait_until(DEADLINE, calm), "{}", world.mediator_info());
+    assert!(wait_until(DEADLINE, calm), "{}", summary(&world));
     for member in &all[3..6] {
         world.swarm.kill9(*member).expect("killed");
     }
@@ -134,10 +143,37 @@ fn a_mediator_killed_in_the_middle_of_repairs_goes_on_with_them() {
     for member in &all[..2] {
         world.swarm.kill9(*member).expect("killed");
     }
-    assert!(wait_until(DEADLINE, || spare(&world) > 0), "no repair begins: {}", world.mediator_info());
+    assert!(wait_until(DEADLINE, || spare(&world) > 0), "no repair begins: {}", summary(&world));
     world.swarm.kill9(Member::Mediator(0)).expect("killed");
     world.swarm.restart(Member::Mediator(0)).expect("starts");
     wait_whole(&world, &all[2..], segments);
+    let restored = world.restore(&world.owner, "latest", "restored");
+    world.assert_equal(&restored);
+}
+
+#[test]
+fn a_drained_node_may_be_switched_off_when_it_says_so_even_if_it_was_restarted_meanwhile() {
+    let mut world = with_spare("drain", 1, QUICK);
+    let all: Vec<Member> = world.storage_nodes().collect();
+    let segments = shards_on(&world, &all).len();
+    let home = world.swarm.home(all[0]);
+    let program = world.programs().node.clone();
+    let drain = |options: &[&str]| {
+        let output = program.command().args(["drain", "--home"]).arg(&home).args(options).output();
+        let output = output.expect("runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    for options in ["--no-wait", "--cancel", "--no-wait"] {
+        assert_eq!(drain(&[options]).0, Some(0));
+    }
+    assert!(wait_until(DEADLINE, || world.storage_info(all[0])["leaving"] == true));
+    assert_eq!(world.storage_info(all[0])["free_bytes"], 0);
+    world.swarm.kill9(all[0]).expect("killed");
+    world.swarm.restart(all[0]).expect("starts");
+    let (code, said) = drain(&[]);
+    assert!(code == Some(0) && said.contains("may be switched off"), "{said}");
+    world.swarm.kill9(all[0]).expect("killed");
+    wait_whole(&world, &all[1..], segments);
     let restored = world.restore(&world.owner, "latest", "restored");
     world.assert_equal(&restored);
 }

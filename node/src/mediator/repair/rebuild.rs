@@ -165,6 +165,10 @@ impl MediatorRole {
     ) -> Result<usize, Refusal> {
         let (role, segment, run) = (Arc::clone(self), record.manifest.id(), record.run);
         let count = placed.len();
+        let replaced = |(index, node): &(ShardIndex, NodeId)| {
+            placed.iter().any(|(placed, new, _)| placed == index && new != node)
+        };
+        let former: Vec<NodeId> = record.holders().filter(replaced).map(|(_, node)| node).collect();
         let noted = blocking(move || {
             let nodes: Vec<NodeId> = placed.iter().map(|(_, node, _)| *node).collect();
             // Before it counts: what a node is not told to keep would lapse.
@@ -184,7 +188,8 @@ impl MediatorRole {
         });
         if let Some((record, _)) = noted.await? {
             self.deliver_soon(account);
-            tokio::spawn(Arc::clone(self).share_holders(account, record));
+            // One that leaves waits to hear that it may.
+            tokio::spawn(Arc::clone(self).share_holders(account, record, former));
         }
         Ok(count)
     }
