@@ -442,6 +442,21 @@ mod tests {
     }
 
     #[test]
+    fn manifests_after_a_point_go_on_at_the_beginning_and_come_once() {
+        let index = BlobIndex::new(MemoryKv::default());
+        let mut ids: Vec<SegmentId> = (1..=5).map(|seed| manifest(seed).id()).collect();
+        (1..=5).for_each(|seed| index.insert(&manifest(seed), &Directory::default()).expect("inserted"));
+        ids.sort();
+        let after = |at: usize, most| {
+            let found = index.manifests_after(ids[at].as_bytes(), most).expect("reads");
+            found.iter().map(Manifest::id).collect::<Vec<_>>()
+        };
+        assert_eq!(after(1, 2), ids[2..4]);
+        assert_eq!(after(3, 3), [ids[4], ids[0], ids[1]]);
+        assert_eq!(after(2, 9), [ids[3], ids[4], ids[0], ids[1], ids[2]]);
+    }
+
+    #[test]
     fn a_blob_counts_only_with_all_parts_of_one_split() {
         let index = BlobIndex::new(MemoryKv::default());
         let add = |seed: u8, entries: Vec<Entry>| {

@@ -237,7 +237,7 @@ impl Session {
             complain_of(report);
         }
         let report = result?;
-        self.print(&report, || show_backup(&report));
+        self.print(&report, || show_backup(&report, self.quiet));
         if let Some(check) = &report.self_check {
             complain_of(check);
         }
@@ -329,14 +329,9 @@ fn shown(shard: &BadShard) -> String {
     format!("{}{peer}", shard.node.as_deref().unwrap_or("no holder"))
 }
 
-fn show_backup(report: &BackupReport) {
-    let checked = report
-        .self_check
-        .as_ref()
-        .map(|check| format!("; {} of {} shards checked at storage are good", check.good, check.shards));
-    let checked = checked.unwrap_or_default();
+fn show_backup(report: &BackupReport, quiet: bool) {
     println!(
-        "Snapshot {}: {} files, {}; new {}, uploaded {}, stored {} in {} segments, {:.1} s{checked}.",
+        "Snapshot {}: {} files, {}; new {}, uploaded {}, stored {} in {} segments, {:.1} s.",
         &report.snapshot[..12],
         report.files,
         Bytes(report.bytes_in),
@@ -346,6 +341,9 @@ fn show_backup(report: &BackupReport) {
         report.segments,
         report.seconds
     );
+    if let Some(check) = report.self_check.as_ref().filter(|_| !quiet) {
+        println!("Checked at storage: {} of {} shards are good.", check.good, check.shards);
+    }
 }
 
 /// Writes a secret into a file that must not exist yet, for its owner alone.

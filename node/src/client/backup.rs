@@ -22,8 +22,8 @@ use super::index_maker::{IndexMaker, Listed};
 use super::link::Link;
 use super::pipeline::{Counts, LeftOut, Pipeline, PipelineError, workers};
 use super::progress::Progress;
-use super::run_journal::{RunJournal, StoredSegments};
-use super::self_check::{CheckReport, Found, News, SelfCheck};
+use super::run_journal::RunJournal;
+use super::self_check::{CheckReport, SelfCheck};
 use super::upload::Upload;
 use super::vault::{Swarm, Vault};
 
@@ -182,7 +182,7 @@ async fn backup_in(
     let rebuilt = vault.is_rebuilt()?;
     let stored = journal.segments();
     let listed = Listed::run(vault, stored.clone(), rebuilt);
-    let (news, check) = run.begin_check(swarm, stored.clone()).await?;
+    let (news, check) = SelfCheck::before_head(vault, &swarm.net, &run.link, stored.clone()).await?;
     let early = async {
         match &check {
             Some(check) => check.look(&news).await.map(Some),
@@ -192,7 +192,7 @@ async fn backup_in(
     let (pieces, found) = tokio::join!(run.store_index(listed, 0), early);
     let (pieces, found) = (pieces?, found?);
     let self_check = match check.zip(found) {
-        Some((check, found)) => Some(run.end_check(&check, found, &mut journal).await?),
+        Some((check, found)) => Some(check.finish(&run.pieces, found, &mut journal).await?),
         None => None,
     };
     let head = run.commit(head, chosen.map(|head| head.body), pieces, started, rebuilt).await?;
@@ -235,43 +235,7 @@ fn host() -> String {
     name.map(|name| name.trim().chars().take(64).collect()).unwrap_or_default()
 }
 
-impl<'v> Run<'v> {
-    /// What the run stored, and the check that is due before its head: none if it stored no more than
-    /// another snapshot of what is there, and one was made not long ago.
-    async fn begin_check(
-        &self,
-        swarm: &Swarm,
-        stored: StoredSegments,
-    ) -> Result<(News, Option<SelfCheck<'v>>), ClientError> {
-        let news = tokio::task::spawn_blocking(move || News::read(&stored)).await;
-        let news = news.map_err(|_| ClientError::Inner)?.map_err(explain)?;
-        let due = self.vault.check_due_in()?.is_zero();
-        if !news.more_than_snapshot && !due {
-            return Ok((news, None));
-        }
-        let check = SelfCheck::new(self.vault, &swarm.net, self.link.clone())?;
-        Ok((news, Some(check)))
-    }
-
-    /// Ends the check with the run's index pieces. A segment that is not safe is stored anew by the
-    /// next run, and no head refers to it.
-    async fn end_check(
-        &self,
-        check: &SelfCheck<'_>,
-        mut found: Found,
-        journal: &mut RunJournal,
-    ) -> Result<CheckReport, ClientError> {
-        check.look_at_index(&self.pieces, &mut found).await?;
-        let report = check.conclude(&found).await?;
-        match found.unsafe_segments() {
-            [] => Ok(report),
-            segments => {
-                journal.forget(segments)?;
-                Err(ClientError::Unsafe { report: Box::new(report), segments: segments.to_vec() })
-            }
-        }
-    }
-
+impl Run<'_> {
     /// Scans and uploads at the same time.
     async fn store_files(
         &mut self,
@@ -463,7 +427,8 @@ impl<'v> Run<'v> {
     }
 }
 
-fn explain(error: PipelineError) -> ClientError {
+/// What a failed stage means for a person.
+pub(super) fn explain(error: PipelineError) -> ClientError {
     match error {
         PipelineError::State(error) => error.into(),
         other => ClientError::Damaged(other.to_string()),

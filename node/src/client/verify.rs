@@ -97,7 +97,8 @@ impl Claims {
             asker.learn(nodes).await;
             let mut complete = BTreeSet::new();
             for one in located {
-                if one.holders.len() == usize::from(one.manifest.code().total()) {
+                let held = |index: ShardIndex| one.holders.iter().any(|(held, _)| *held == index);
+                if one.manifest.code().indices().all(held) {
                     complete.insert(one.manifest.id());
                 }
                 claims.0.insert(one.manifest.id(), one.holders);
