@@ -2,6 +2,7 @@
 
 mod args;
 mod client;
+mod forget;
 mod node;
 mod output;
 mod release;

@@ -3,6 +3,7 @@
 mod backup;
 mod error;
 mod fetch;
+mod forget;
 mod head;
 mod holders;
 mod index_maker;
@@ -10,6 +11,7 @@ mod link;
 mod pace;
 pub mod pipeline;
 pub mod progress;
+mod prune;
 mod reader;
 mod recover;
 mod release;
@@ -24,6 +26,8 @@ mod window;
 
 pub use backup::{BackupReport, Skipped, backup};
 pub use error::ClientError;
+pub use forget::{ForgetOptions, ForgetReport, Judged, Rules, forget, parse_duration};
+pub use prune::{PruneOptions, PruneReport, prune};
 pub use recover::{HeadInfo, RecoverReport, list_heads, recover};
 pub use release::{ReleaseReport, UndoReport, release_everything, undo_release};
 pub use restore::{RestoreOptions, RestoreReport, restore};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fincrypt_protocol::net::{Role, Roles, Setup};
 use fincrypt_protocol::record::{Head, Mandate, Registration, Rights};
-use fincrypt_protocol::{Network, NodeId, Signed, UnixTime};
+use fincrypt_protocol::{Network, NodeId, RunId, Signed, UnixTime};
 use fincrypt_storage::index::BlobIndex;
 use fincrypt_storage::keyfile::{self, VaultKeys};
 use fincrypt_storage::kv::{Batch, KeyValue, KvError, Tree};
@@ -82,6 +82,12 @@ impl Home {
     #[must_use]
     pub fn run_journal(&self) -> PathBuf {
         self.0.join("journal").join("run")
+    }
+
+    /// The journal of an unfinished prune.
+    #[must_use]
+    pub fn prune_journal(&self) -> PathBuf {
+        self.0.join("journal").join("prune")
     }
 
     /// Makes the folder, for its owner alone.
@@ -286,6 +292,16 @@ impl Vault {
     pub(crate) fn set_passed_over(&self, sequence: Option<u64>) -> Result<(), ClientError> {
         let bytes = sequence.map(|sequence| sequence.to_le_bytes().to_vec());
         self.set_fact("passed_over", bytes.unwrap_or_default())
+    }
+
+    /// A run whose head was sent off, unless it is known what came of that.
+    pub(crate) fn committing(&self) -> Result<Option<RunId>, ClientError> {
+        let bytes = self.fact("committing")?.and_then(|bytes| bytes.as_slice().try_into().ok());
+        Ok(bytes.map(RunId::from_bytes))
+    }
+
+    pub(crate) fn set_committing(&self, run: Option<RunId>) -> Result<(), ClientError> {
+        self.set_fact("committing", run.map(|run| run.as_bytes().to_vec()).unwrap_or_default())
     }
 
     /// The next release's sequence: the time, or more if the last one's was not less.
