@@ -75,6 +75,8 @@ pub enum BlobKind {
     Snapshot = 3,
     /// A piece of the index.
     Index = 4,
+    /// A list of segments that wait to be released.
+    Marks = 5,
 }
 
 impl BlobKind {
@@ -87,7 +89,7 @@ impl BlobKind {
     /// The kind with this number.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
-        [Self::Data, Self::List, Self::Tree, Self::Snapshot, Self::Index]
+        [Self::Data, Self::List, Self::Tree, Self::Snapshot, Self::Index, Self::Marks]
             .into_iter()
             .find(|kind| kind.number() == number)
     }

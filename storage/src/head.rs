@@ -7,6 +7,10 @@
 //! ref:  segment id 32 │ k 1 │ n 1 │ length class 1 │ level 1 │ 0000
 //! ```
 //!
+//! A release is the hash of a signed one, after which nothing of the catalog before counts as stored;
+//! or 16 zero bytes and 16 random ones, which no hash is: the catalog was written anew without what
+//! is not used any more, and an index made of the one before is to be made anew.
+//!
 //! On the wire: nonce 24 ‖ XChaCha20-Poly1305 of the body; associated data are account, sequence
 //! and the previous head's hash, so that a body cannot be moved to another place in the history.
 
@@ -148,6 +152,34 @@ fn associated(account: &AccountId, sequence: u64, previous: Option<&HeadHash>) -
     out
 }
 
+/// Zeros before the random bytes of a rewriting's name.
+const REWRITTEN: usize = 16;
+
+/// A name for a catalog that is written anew, to stand among the releases.
+///
+/// # Errors
+/// If there is no randomness.
+pub fn rewriting() -> Result<[u8; 32], HeadError> {
+    let mut name = [0; 32];
+    getrandom::fill(&mut name[REWRITTEN..]).map_err(|_| HeadError::Randomness)?;
+    Ok(name)
+}
+
+/// Whether one of a head's releases only says that the catalog was written anew.
+#[must_use]
+pub fn is_rewriting(release: &[u8; 32]) -> bool {
+    release[..REWRITTEN] == [0; REWRITTEN]
+}
+
+impl HeadBody {
+    /// Names a release beside those named before, as many as fit.
+    pub fn name_release(&mut self, release: [u8; 32]) {
+        self.releases.push(release);
+        let superfluous = self.releases.len().saturating_sub(MAX_RELEASES);
+        self.releases.drain(..superfluous);
+    }
+}
+
 /// Seals and signs a head.
 ///
 /// # Errors
@@ -257,6 +289,15 @@ mod tests {
     fn too_many_references_are_refused() {
         let result = seal_head(&root(1), 0, Network::Test, 1, None, &body(MAX_CATALOG_REFS + 1, 0));
         assert!(matches!(result, Err(HeadError::TooMuch { .. })));
+    }
+
+    #[test]
+    fn a_head_names_the_newest_releases_and_tells_rewritings_from_deletions() {
+        let mut body = body(0, MAX_RELEASES);
+        let name = rewriting().expect("random");
+        body.name_release(name);
+        assert_eq!((body.releases.len(), body.releases.last()), (MAX_RELEASES, Some(&name)));
+        assert!(is_rewriting(&name) && !is_rewriting(&[8; 32]));
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use super::forget::{ForgetArgs, PruneArgs};
+
 /// Backs up folders into the swarm and brings them back.
 #[derive(Parser)]
 #[command(name = "fincrypt", version, about)]
@@ -99,6 +101,11 @@ pub(super) enum Command {
         #[arg(long)]
         head: Option<String>,
     },
+    /// Forgets snapshots: those named, and those that no rule keeps.
+    Forget(ForgetArgs),
+    /// Gives back the room of what no snapshot uses any more: marks it first, releases it in a later
+    /// run.
+    Prune(PruneArgs),
     /// Deletes what the vault stored, after a delay within which the words can undo it.
     Release {
         /// Everything, all snapshots included.

@@ -115,6 +115,8 @@ async fn run(args: Args) -> Result<Exit, Failure> {
         Command::Status { brief } => session.status(brief).await,
         Command::Recover { words_file, list_heads: true, .. } => session.list_heads(&words_file).await,
         Command::Recover { words_file, head, .. } => session.recover(&words_file, head.as_deref()).await,
+        Command::Forget(args) => session.forget(args).await,
+        Command::Prune(args) => session.prune(args).await,
         Command::Release { yes, .. } => session.release(yes).await,
         Command::UndoRelease { words_file, lift } => session.undo_release(&words_file, lift).await,
         Command::Verify { data, sample } => session.verify(VerifyOptions { data, sample }).await,

@@ -3,6 +3,7 @@
 mod args;
 mod client;
 mod drain;
+mod forget;
 mod node;
 mod output;
 mod release;

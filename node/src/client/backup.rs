@@ -9,6 +9,7 @@ use fincrypt_protocol::{Code, Manifest, UnixTime};
 use fincrypt_storage::catalog;
 use fincrypt_storage::head::{CatalogRef, HeadBody};
 use fincrypt_storage::index::BlobIndex;
+use fincrypt_storage::marks::Mark;
 use fincrypt_storage::scan::Scanner;
 use fincrypt_storage::segment::SealedSegment;
 use futures::StreamExt;
@@ -17,11 +18,12 @@ use tokio::sync::mpsc;
 
 use super::error::ClientError;
 use super::fetch::Fetcher;
-use super::head::OpenHead;
-use super::index_maker::{IndexMaker, Listed};
+use super::head::{Followed, OpenHead, Pieces};
+use super::index_maker::{IndexMaker, Listed, without_other_snapshots};
 use super::link::Link;
 use super::pipeline::{Counts, LeftOut, Pipeline, PipelineError, workers};
 use super::progress::Progress;
+use super::prune;
 use super::run_journal::RunJournal;
 use super::self_check::{CheckReport, SelfCheck};
 use super::upload::Upload;
@@ -58,6 +60,8 @@ pub struct BackupReport {
     pub bytes_stored: u64,
     /// New segments.
     pub segments: usize,
+    /// Small segments that were packed together, beside them.
+    pub merged: usize,
     /// How long it took.
     pub seconds: f64,
     /// What was left out.
@@ -104,8 +108,8 @@ pub async fn backup(vault: &Vault, folders: &[PathBuf], show: bool) -> Result<Ba
 
 /// Bytes of a run so far.
 #[derive(Default)]
-struct Traffic {
-    uploaded: u64,
+pub(super) struct Traffic {
+    pub(super) uploaded: u64,
     stored: u64,
     segments: usize,
 }
@@ -118,17 +122,20 @@ impl Traffic {
     }
 }
 
-struct Run<'a> {
-    vault: &'a Vault,
-    link: Link,
-    upload: Upload,
-    fetcher: Arc<Fetcher>,
-    code: Code,
-    traffic: Traffic,
+/// What stores segments and their catalog.
+pub(super) struct Run<'a> {
+    pub(super) vault: &'a Vault,
+    pub(super) link: Link,
+    pub(super) upload: Upload,
+    pub(super) fetcher: Arc<Fetcher>,
+    pub(super) code: Code,
+    pub(super) traffic: Traffic,
     /// When the run last said that it is to be kept, or began.
-    kept: UnixTime,
+    pub(super) kept: UnixTime,
     /// Segments of index pieces that this run made.
-    pieces: Vec<Manifest>,
+    pub(super) pieces: Vec<Manifest>,
+    /// Catalog segments that a head of this run does not refer to any more.
+    pub(super) marks: Vec<Mark>,
 }
 
 async fn backup_in(
@@ -138,7 +145,34 @@ async fn backup_in(
     progress: &Progress,
 ) -> Result<BackupReport, ClientError> {
     let begun = Instant::now();
-    let (started, nanos) = UnixTime::now_with_nanos();
+    let time = UnixTime::now_with_nanos();
+    for _ in 0..REBASES {
+        match backup_once(swarm, vault, folders, progress, time).await {
+            // Another device has let go of what nothing used, which this run may have counted on.
+            // Stored is what it has stored itself; the next try finds what else there is to store.
+            Err(ClientError::Rewritten) => progress.done(),
+            Err(error) => return Err(error),
+            Ok(mut report) => {
+                // The snapshot is stored; what fails here the next run does.
+                match prune::merge_small(swarm, vault).await {
+                    Ok(merged) => report.merged = merged,
+                    Err(error) => tracing::warn!(%error, "small segments were not merged"),
+                }
+                report.seconds = begun.elapsed().as_secs_f64();
+                return Ok(report);
+            }
+        }
+    }
+    Err(ClientError::Contended)
+}
+
+async fn backup_once(
+    swarm: &Swarm,
+    vault: &Vault,
+    folders: &[PathBuf],
+    progress: &Progress,
+    (started, nanos): (UnixTime, u32),
+) -> Result<BackupReport, ClientError> {
     let link = vault.link(&swarm.net).await?;
     let fetcher = vault.fetcher(&swarm.net, Some(link.clone()))?;
     // A vault that was recovered from an older head goes on from that one, whatever came after it.
@@ -147,6 +181,7 @@ async fn backup_in(
     if let Some(head) = chosen.as_ref().or(head.as_ref()) {
         vault.follow(&fetcher, head).await?;
     }
+    vault.settle(&link).await?;
     let quote = link.quote(vault.config.redundancy).await?;
     let account = vault.keys.root.account(vault.slot()?).account();
     let path = vault.home.run_journal();
@@ -177,11 +212,12 @@ async fn backup_in(
         traffic: Traffic::default(),
         kept: journal.started,
         pieces: Vec::new(),
+        marks: Vec::new(),
     };
     let (snapshot, counts) = run.store_files(folders, &mut journal, (started, nanos), progress).await?;
     let rebuilt = vault.is_rebuilt()?;
     let stored = journal.segments();
-    let listed = Listed::run(vault, stored.clone(), rebuilt);
+    let listed = Listed::run(vault, stored.clone(), snapshot, rebuilt);
     let (news, check) = SelfCheck::before_head(vault, &swarm.net, &run.link, stored.clone()).await?;
     let early = async {
         match &check {
@@ -200,14 +236,20 @@ async fn backup_in(
     // The head is committed: what follows only makes it known.
     let index = vault.index.clone();
     let insert = move || {
-        stored.read(|manifest, directory| Ok::<(), PipelineError>(index.insert(manifest, directory)?))
+        stored.read(|manifest, directory| {
+            let directory = without_other_snapshots(directory, &snapshot);
+            Ok::<(), PipelineError>(index.insert(manifest, &directory)?)
+        })
     };
     tokio::task::spawn_blocking(insert).await.map_err(|_| ClientError::Inner)?.map_err(explain)?;
+    let marks = std::mem::take(&mut run.marks);
+    vault.take_in(&Pieces { segments: Vec::new(), marks })?;
     let refs: Vec<_> = head.body.refs.iter().map(|reference| reference.segment).collect();
     vault.mark_loaded(&refs)?;
     vault.set_head(head.head.signed())?;
     vault.set_rebuilt(false)?;
     journal.finish(&path)?;
+    vault.set_committing(None)?;
 
     let skipped = counts.left_out.into_iter().map(|LeftOut { path, reason, missing }| Skipped {
         path,
@@ -223,7 +265,8 @@ async fn backup_in(
         bytes_uploaded: run.traffic.uploaded,
         bytes_stored: run.traffic.stored,
         segments: run.traffic.segments,
-        seconds: begun.elapsed().as_secs_f64(),
+        merged: 0,
+        seconds: 0.0,
         skipped: skipped.collect(),
         self_check,
     })
@@ -265,7 +308,7 @@ impl Run<'_> {
 
     /// Uploads the segments that `make`, on a thread of its own, gives to its sink, and calls
     /// `stored` with each that is stored.
-    async fn produce<T: Send + 'static>(
+    pub(super) async fn produce<T: Send + 'static>(
         &mut self,
         make: impl FnOnce(&(dyn Fn(SealedSegment) -> bool + Sync)) -> Result<T, PipelineError> + Send + 'static,
         mut stored: impl FnMut(SealedSegment) -> Result<(), ClientError>,
@@ -330,7 +373,11 @@ impl Run<'_> {
     }
 
     /// Stores index pieces that list these segments; references to where they lie.
-    async fn store_index(&mut self, listed: Listed, level: u8) -> Result<Vec<CatalogRef>, ClientError> {
+    pub(super) async fn store_index(
+        &mut self,
+        listed: Listed,
+        level: u8,
+    ) -> Result<Vec<CatalogRef>, ClientError> {
         let (root, code) = (self.vault.keys.root.clone(), self.code);
         let redundancy = self.vault.config.redundancy;
         let (mut refs, mut pieces) = (Vec::new(), Vec::new());
@@ -361,9 +408,12 @@ impl Run<'_> {
                 return Ok(refs);
             };
             let taken: Vec<CatalogRef> = merge.take.iter().map(|at| mergeable[*at]).collect();
-            let pieces = self.vault.read_pieces(&self.fetcher, &taken).await?;
-            let segments: Vec<_> = pieces.into_iter().flat_map(|piece| piece.segments).collect();
-            let merged = self.store_index(Listed::Pieces(segments), merge.level).await?;
+            let mut pieces = self.vault.read_pieces(&self.fetcher, &taken).await?;
+            // They wait to be released, as a rewritten catalog's do.
+            let marks: Vec<_> = taken.iter().map(prune::mark_of).collect();
+            pieces.marks.extend(&marks);
+            self.marks.extend(marks);
+            let merged = self.store_index(Listed::Pieces(pieces), merge.level).await?;
             let gained = merged.len() < taken.len();
             refs.retain(|reference| !taken.contains(reference));
             refs.extend(merged);
@@ -399,6 +449,7 @@ impl Run<'_> {
             }
             let (slots, releases) =
                 before.map(|body| (body.slots, body.releases.clone())).unwrap_or_default();
+            self.marks.clear();
             let mut refs = if replaced { old } else { self.merge(old, new.len()).await? };
             refs.extend(&new);
             let body = HeadBody {
@@ -411,16 +462,20 @@ impl Run<'_> {
             // Before the head: what it refers to must not lapse if this is cut off right after it.
             self.keep().await?;
             self.keep_found().await?;
+            self.vault.set_committing(Some(self.upload.run))?;
             if self.link.swap_head(base.as_ref().map(OpenHead::hash), head.clone()).await? {
                 let head = self.vault.open_head(slot, &head)?;
                 return self.vault.pass_rejected(&self.link, head, &body).await;
             }
+            self.vault.set_committing(None)?;
             base = self.vault.head_to_replace(&self.link, chosen.is_some()).await?;
-            if let Some(base) = base.as_ref().filter(|_| chosen.is_none())
-                && self.vault.follow(&self.fetcher, base).await?
-            {
-                // Another device has released what this run stored, too.
-                return Err(ClientError::Contended);
+            if let Some(base) = base.as_ref().filter(|_| chosen.is_none()) {
+                match self.vault.follow(&self.fetcher, base).await? {
+                    Followed::Grew => {}
+                    Followed::Rewritten => return Err(ClientError::Rewritten),
+                    // Another device has released what this run stored, too.
+                    Followed::Released => return Err(ClientError::Contended),
+                }
             }
         }
         Err(ClientError::Contended)

@@ -140,6 +140,12 @@ pub enum ClientError {
     /// Another writer was faster too often.
     #[error("another device writes to this vault at the same time: try again")]
     Contended,
+    /// Another device has written the catalog anew, without what was not used any more.
+    #[error("another device has pruned this vault meanwhile: try again")]
+    Rewritten,
+    /// The vault goes by an older head than the newest.
+    #[error("this machine goes by an older head than the newest: run `fincrypt backup` first")]
+    PassedOver,
     /// No trace of the vault.
     #[error(
         "no storage node knows a vault of these words in network {0}: check the words, the network and the bootstrap address"

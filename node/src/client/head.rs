@@ -1,25 +1,52 @@
 //! The vault's head and catalog: reading what the head refers to, and writing the next one.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use fincrypt_protocol::limits::MAX_SEQUENCE_STEP;
 use fincrypt_protocol::record::{Head, Keep};
-use fincrypt_protocol::{HeadHash, Network, RunId, SegmentId, Signed, UnixTime, Verified};
+use fincrypt_protocol::{HeadHash, Manifest, Network, RunId, SegmentId, Signed, UnixTime, Verified};
 use fincrypt_storage::Root;
 use fincrypt_storage::blob::BlobKind;
-use fincrypt_storage::head::{CatalogRef, HeadBody, open_head, seal_head, supersedes};
-use fincrypt_storage::index::IndexPiece;
+use fincrypt_storage::head::{CatalogRef, HeadBody, is_rewriting, open_head, seal_head, supersedes};
+use fincrypt_storage::index::{BlobIndex, IndexPiece};
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
-use fincrypt_storage::segment::{BlobAssembler, OpenSegment};
+use fincrypt_storage::marks::{Mark, decode_marks, encode_marks};
+use fincrypt_storage::segment::{BlobAssembler, Directory, OpenSegment};
 
+use super::backup::explain;
 use super::error::ClientError;
 use super::fetch::Fetcher;
 use super::holders::Holders;
 use super::link::Link;
+use super::pipeline::PipelineError;
+use super::run_journal::RunJournal;
 use super::vault::Vault;
 
 /// Catalog segments whose pieces are in the index: segment id → nothing. Rebuildable.
 const LOADED: Tree = Tree("catalog_loaded");
+/// Segments that wait to be released, as the catalog lists them: segment id → mark. Rebuildable.
+const MARKS: Tree = Tree("catalog_marks");
+
+/// What following a head came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Followed {
+    /// The index has all that it had, and perhaps more.
+    Grew,
+    /// The catalog was written anew: what nothing used is not in the index any more.
+    Rewritten,
+    /// Everything known before was forgotten, because the head's writer has released it.
+    Released,
+}
+
+/// What some catalog segments hold.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Pieces {
+    /// Segments with what counts of them.
+    pub(crate) segments: Vec<(Manifest, Directory)>,
+    /// Segments that wait to be released.
+    pub(crate) marks: Vec<Mark>,
+}
 
 /// A head that was verified, with its contents.
 pub(crate) struct OpenHead {
@@ -66,6 +93,18 @@ impl OpenHead {
         }
         let body = open_head(root, slot, &head)?;
         Ok(Self { head, body })
+    }
+}
+
+/// Removes a file, durably, if it is there.
+pub(super) fn remove(path: &Path) -> Result<(), ClientError> {
+    match std::fs::remove_file(path) {
+        Ok(()) => match path.parent() {
+            Some(folder) => fincrypt_storage::durable::sync_dir(folder).map_err(ClientError::io(folder)),
+            None => Ok(()),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(ClientError::io(path)(error)),
     }
 }
 
@@ -142,13 +181,29 @@ impl Vault {
         heads_at(&self.keys.root, self.network(), slot, holders).await.pop().map(|(head, _)| head)
     }
 
-    /// Brings the index up to a head; whether everything known before had to be forgotten, because
-    /// the head's writer has released it.
-    pub(crate) async fn follow(&self, fetcher: &Fetcher, head: &OpenHead) -> Result<bool, ClientError> {
+    /// Brings the index up to a head.
+    pub(crate) async fn follow(&self, fetcher: &Fetcher, head: &OpenHead) -> Result<Followed, ClientError> {
         let known = self.releases()?;
-        let forgotten = head.body.releases.iter().any(|release| !known.contains(release));
-        if forgotten {
-            self.forget_stored(&head.body.releases)?;
+        let mut followed = Followed::Grew;
+        for new in head.body.releases.iter().filter(|release| !known.contains(release)) {
+            match followed {
+                Followed::Released => {}
+                _ if is_rewriting(new) => followed = Followed::Rewritten,
+                _ => followed = Followed::Released,
+            }
+        }
+        match followed {
+            Followed::Grew => {}
+            Followed::Rewritten => {
+                // What was stored for a head that may have come to be is perhaps pruned since. Its run
+                // is still said to be kept; see `settle`.
+                if self.committing()?.is_some() {
+                    remove(&self.home.run_journal())?;
+                }
+                remove(&self.home.prune_journal())?;
+                self.forget_index(&head.body.releases)?;
+            }
+            Followed::Released => self.forget_stored(&head.body.releases)?,
         }
         if self.lost_rebuilt()? {
             tracing::warn!("the rebuilt index was lost with its database; reading every segment again");
@@ -156,7 +211,7 @@ impl Vault {
             self.set_rebuilt(true)?;
         }
         self.load_catalog(fetcher, &head.body.refs).await?;
-        Ok(forgotten)
+        Ok(followed)
     }
 
     /// Whether a catalog segment's contents are in the index.
@@ -164,11 +219,59 @@ impl Vault {
         Ok(self.state.get(LOADED, segment.as_bytes())?.is_some())
     }
 
-    /// Forgets which catalog segments are in the index.
+    /// Ends a run that was interrupted when its head may have been committed already: if it was, it is
+    /// kept, and nothing goes on from what it noted.
+    pub(crate) async fn settle(&self, link: &Link) -> Result<(), ClientError> {
+        let Some(run) = self.committing()? else { return Ok(()) };
+        let path = self.home.run_journal();
+        let mut committed = !path.exists();
+        if !committed {
+            let account = self.keys.root.account(self.slot()?).account();
+            let pending = BlobIndex::pending(self.state.clone());
+            let journal = RunJournal::open(&path, &account, UnixTime::now(), &pending)?;
+            journal
+                .segments()
+                .read(|manifest, _| {
+                    committed |= self.index.manifest(&manifest.id())?.is_some();
+                    Ok::<(), PipelineError>(())
+                })
+                .map_err(explain)?;
+            for segment in journal.abandoned.iter().flat_map(|(_, segments)| segments) {
+                committed |= self.index.manifest(segment)?.is_some();
+            }
+        }
+        if committed {
+            link.keep(self.keep(run)?).await?;
+            remove(&path)?;
+        }
+        self.set_committing(None)
+    }
+
+    /// Forgets which catalog segments are in the index, and what they mark.
     pub(crate) fn forget_loaded(&self) -> Result<(), ClientError> {
         let mut batch = Batch::default();
-        for (key, _) in self.state.scan(LOADED, &[], None, usize::MAX)? {
-            batch.remove(LOADED, key);
+        for tree in [LOADED, MARKS] {
+            for (key, _) in self.state.scan(tree, &[], None, usize::MAX)? {
+                batch.remove(tree, key);
+            }
+        }
+        Ok(self.state.apply(&batch)?)
+    }
+
+    /// The segments that wait to be released.
+    pub(crate) fn marks(&self) -> Result<Vec<Mark>, ClientError> {
+        let entries = self.state.scan(MARKS, &[], None, usize::MAX)?;
+        Ok(entries.iter().filter_map(|(_, value)| decode_marks(value)).flatten().collect())
+    }
+
+    /// Takes what a catalog lists into the index.
+    pub(crate) fn take_in(&self, pieces: &Pieces) -> Result<(), ClientError> {
+        for (manifest, directory) in &pieces.segments {
+            self.index.insert(manifest, directory)?;
+        }
+        let mut batch = Batch::default();
+        for mark in &pieces.marks {
+            batch.put(MARKS, *mark.segment.as_bytes(), encode_marks(std::slice::from_ref(mark)).concat());
         }
         Ok(self.state.apply(&batch)?)
     }
@@ -187,9 +290,7 @@ impl Vault {
             }
             match self.read_pieces(fetcher, std::slice::from_ref(reference)).await {
                 Ok(pieces) => {
-                    for (manifest, directory) in pieces.iter().flat_map(|piece| &piece.segments) {
-                        self.index.insert(manifest, directory)?;
-                    }
+                    self.take_in(&pieces)?;
                     self.mark_loaded(&[reference.segment])?;
                 }
                 Err(error) => failed = Some(error),
@@ -232,27 +333,37 @@ impl Vault {
         Ok(self.state.apply(&batch)?)
     }
 
-    /// Fetches and decodes the index pieces in some catalog segments.
+    /// Fetches and decodes the index pieces and marks in some catalog segments.
     pub(crate) async fn read_pieces(
         &self,
         fetcher: &Fetcher,
         refs: &[CatalogRef],
-    ) -> Result<Vec<IndexPiece>, ClientError> {
+    ) -> Result<Pieces, ClientError> {
         let ids: Vec<SegmentId> = refs.iter().map(|reference| reference.segment).collect();
         let manifests: HashMap<_, _> = fetcher.manifests(&ids).await?;
         let damaged = |error: &dyn std::fmt::Display| ClientError::Damaged(error.to_string());
         let mut assembler =
             BlobAssembler::new(self.keys.root.blob_id_key()).map_err(|error| damaged(&error))?;
-        let mut pieces = Vec::new();
+        let mut pieces = Pieces::default();
         for id in ids {
             let manifest =
                 manifests.get(&id).ok_or(ClientError::Unavailable { segment: id, found: 0, needed: 1 })?;
             let ciphertext = fetcher.segment(manifest).await?;
             let open = OpenSegment::open(&self.keys.root, ciphertext).map_err(|error| damaged(&error))?;
-            for entry in open.directory().entries().iter().filter(|entry| entry.kind == BlobKind::Index) {
+            for entry in open.directory().entries() {
+                if !matches!(entry.kind, BlobKind::Index | BlobKind::Marks) {
+                    continue;
+                }
                 let stored = open.extent(entry).map_err(|error| damaged(&error))?;
-                if let Some(plain) = assembler.add(entry, &stored).map_err(|error| damaged(&error))? {
-                    pieces.push(IndexPiece::decode(&plain).map_err(|error| damaged(&error))?);
+                let Some(plain) = assembler.add(entry, &stored).map_err(|error| damaged(&error))? else {
+                    continue;
+                };
+                if entry.kind == BlobKind::Marks {
+                    let malformed = || ClientError::Damaged("a list of marks is malformed".to_owned());
+                    pieces.marks.extend(decode_marks(&plain).ok_or_else(malformed)?);
+                } else {
+                    let piece = IndexPiece::decode(&plain).map_err(|error| damaged(&error))?;
+                    pieces.segments.extend(piece.segments);
                 }
             }
         }

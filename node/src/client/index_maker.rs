@@ -2,14 +2,16 @@
 
 use std::collections::HashSet;
 
-use fincrypt_protocol::{Code, Manifest, Redundancy, SegmentId};
+use fincrypt_protocol::{Code, Redundancy, SegmentId};
 use fincrypt_storage::Root;
-use fincrypt_storage::blob::BlobKind;
+use fincrypt_storage::blob::{BlobId, BlobKind};
 use fincrypt_storage::compress::BlobMaker;
 use fincrypt_storage::index::{BlobIndex, PieceWriter};
-use fincrypt_storage::segment::{Directory, RunPacker, SealedSegment, Sealer};
+use fincrypt_storage::marks::encode_marks;
+use fincrypt_storage::segment::{Directory, Entry, RunPacker, SealedSegment, Sealer};
 use fincrypt_storage::state::State;
 
+use super::head::Pieces;
 use super::pipeline::PipelineError;
 use super::run_journal::StoredSegments;
 use super::vault::Vault;
@@ -19,17 +21,24 @@ const BUFFERS: usize = 4;
 
 /// The segments that index pieces are to list.
 pub(super) enum Listed {
-    /// Those of pieces that are merged.
-    Pieces(Vec<(Manifest, Directory)>),
-    /// Those of a run, and of an index if that is to be written anew.
-    Run(StoredSegments, Option<BlobIndex<State>>),
+    /// Those of pieces that are merged or written anew, with marks beside them.
+    Pieces(Pieces),
+    /// Those of a run, and of an index if that is to be written anew. The run ended in this snapshot;
+    /// others in it are of tries before, and perhaps not whole.
+    Run(StoredSegments, BlobId, Option<BlobIndex<State>>),
 }
 
 impl Listed {
     /// What a run stored; everything if the vault's index was rebuilt from segments.
-    pub(super) fn run(vault: &Vault, stored: StoredSegments, rebuilt: bool) -> Self {
-        Self::Run(stored, rebuilt.then(|| vault.index.clone()))
+    pub(super) fn run(vault: &Vault, stored: StoredSegments, snapshot: BlobId, rebuilt: bool) -> Self {
+        Self::Run(stored, snapshot, rebuilt.then(|| vault.index.clone()))
     }
+}
+
+/// What counts of a segment whose run ended in `snapshot`.
+pub(super) fn without_other_snapshots(directory: &Directory, snapshot: &BlobId) -> Directory {
+    let counts = |entry: &&Entry| entry.kind != BlobKind::Snapshot || entry.blob == *snapshot;
+    Directory::new(directory.entries().iter().filter(counts).cloned().collect())
 }
 
 /// Makes segments of index pieces.
@@ -56,29 +65,33 @@ impl<'a> IndexMaker<'a> {
     pub(super) fn make(mut self, listed: Listed) -> Result<(), PipelineError> {
         let mut writer = PieceWriter::for_code(self.code);
         match listed {
-            Listed::Pieces(segments) => {
-                for (manifest, directory) in &segments {
-                    writer.push(manifest, directory, |piece| self.piece(piece))?;
+            Listed::Pieces(pieces) => {
+                for (manifest, directory) in &pieces.segments {
+                    writer.push(manifest, directory, |piece| self.piece(BlobKind::Index, piece))?;
+                }
+                for list in encode_marks(&pieces.marks) {
+                    self.piece(BlobKind::Marks, &list)?;
                 }
             }
-            Listed::Run(stored, index) => {
+            Listed::Run(stored, snapshot, index) => {
                 let mut own: HashSet<SegmentId> = HashSet::new();
                 stored.read(|manifest, directory| {
                     if index.is_some() {
                         own.insert(manifest.id());
                     }
-                    writer.push(manifest, directory, |piece| self.piece(piece))
+                    let directory = without_other_snapshots(directory, &snapshot);
+                    writer.push(manifest, &directory, |piece| self.piece(BlobKind::Index, piece))
                 })?;
                 for (manifest, directory) in
                     index.map(|index| index.segments()).transpose()?.unwrap_or_default()
                 {
                     if !own.contains(&manifest.id()) {
-                        writer.push(&manifest, &directory, |piece| self.piece(piece))?;
+                        writer.push(&manifest, &directory, |piece| self.piece(BlobKind::Index, piece))?;
                     }
                 }
             }
         }
-        writer.finish(|piece| self.piece(piece))?;
+        writer.finish(|piece| self.piece(BlobKind::Index, piece))?;
         for segment in self.packer.finish() {
             let sealed = self.sealer.seal(segment)?;
             if !(self.sink)(sealed) {
@@ -88,10 +101,10 @@ impl<'a> IndexMaker<'a> {
         Ok(())
     }
 
-    fn piece(&mut self, piece: &[u8]) -> Result<(), PipelineError> {
+    fn piece(&mut self, kind: BlobKind, piece: &[u8]) -> Result<(), PipelineError> {
         let Self { maker, packer, sealer, sink, .. } = self;
         let id = maker.id(piece);
-        let blob = maker.make(id, BlobKind::Index, piece)?;
+        let blob = maker.make(id, kind, piece)?;
         packer.push(
             &blob,
             |segment| {
@@ -104,7 +117,7 @@ impl<'a> IndexMaker<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fincrypt_protocol::{ShardId, ShardLen};
+    use fincrypt_protocol::{Manifest, ShardId, ShardLen};
     use fincrypt_storage::blob::BlobId;
     use fincrypt_storage::index::IndexPiece;
     use fincrypt_storage::segment::{Entry, OpenSegment};
@@ -152,7 +165,7 @@ mod tests {
             };
             let segments: Vec<_> = (0..50).map(|number| listed(number, 6_000)).collect();
             let maker = IndexMaker::new(&root, code, Redundancy::MIN, &sink).expect("a maker");
-            maker.make(Listed::Pieces(segments)).expect("made");
+            maker.make(Listed::Pieces(Pieces { segments, marks: Vec::new() })).expect("made");
             let sealed = sealed.into_inner().expect("unpoisoned");
             assert!(sealed.len() > 1, "too little to fill one");
             let mut blobs = 0;

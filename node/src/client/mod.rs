@@ -3,6 +3,7 @@
 mod backup;
 mod error;
 mod fetch;
+mod forget;
 mod head;
 mod health;
 mod holders;
@@ -12,6 +13,7 @@ mod needs;
 mod pace;
 pub mod pipeline;
 pub mod progress;
+mod prune;
 mod reader;
 mod recover;
 mod release;
@@ -28,7 +30,9 @@ mod window;
 
 pub use backup::{BackupReport, Skipped, backup};
 pub use error::ClientError;
+pub use forget::{ForgetOptions, ForgetReport, Judged, Rules, forget, parse_duration};
 pub use health::Standing;
+pub use prune::{PruneOptions, PruneReport, prune};
 pub use recover::{HeadInfo, RecoverReport, list_heads, recover};
 pub use release::{ReleaseReport, UndoReport, release_everything, undo_release};
 pub use restore::{RestoreOptions, RestoreReport, restore};

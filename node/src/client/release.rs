@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fincrypt_protocol::record::{Release, Released, Undo};
 use fincrypt_protocol::{Frame, Network, NodeId, Refusal, Signed, UnixTime, mediate};
-use fincrypt_storage::head::{HeadBody, MAX_RELEASES};
+use fincrypt_storage::head::HeadBody;
 use fincrypt_storage::words::Words;
 use serde::Serialize;
 
@@ -133,12 +133,11 @@ async fn replace_head(
 
 /// A head without a catalog that names a release beside those named before, as many as fit.
 fn emptied(base: Option<&HeadBody>, release: [u8; 32]) -> HeadBody {
-    let mut releases = base.map(|body| body.releases.clone()).unwrap_or_default();
-    releases.push(release);
-    let superfluous = releases.len().saturating_sub(MAX_RELEASES);
-    releases.drain(..superfluous);
+    let releases = base.map(|body| body.releases.clone()).unwrap_or_default();
     let slots = base.map_or(0, |body| body.slots);
-    HeadBody { refs: Vec::new(), slots, time: UnixTime::now(), releases }
+    let mut body = HeadBody { refs: Vec::new(), slots, time: UnixTime::now(), releases };
+    body.name_release(release);
+    body
 }
 
 /// Cancels all pending releases of the vault of `words`, at every holder that answers and at its

@@ -47,9 +47,8 @@ pub struct EntryInfo {
     pub mtime: i64,
 }
 
-/// `YYYY-MM-DD hh:mm:ss` in UTC, by Howard Hinnant's civil-from-days.
-pub(crate) fn utc(secs: u64) -> String {
-    let (days, rest) = (secs / 86_400, secs % 86_400);
+/// Year, month and day of a day counted from 1970, by Howard Hinnant's civil-from-days.
+pub(crate) fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let era = shifted / 146_097;
     let day_of_era = shifted % 146_097;
@@ -58,7 +57,13 @@ pub(crate) fn utc(secs: u64) -> String {
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+/// `YYYY-MM-DD hh:mm:ss` in UTC.
+pub(crate) fn utc(secs: u64) -> String {
+    let rest = secs % 86_400;
+    let (year, month, day) = civil(secs / 86_400);
     format!("{year}-{month:02}-{day:02} {:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60)
 }
 

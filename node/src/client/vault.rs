@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use super::error::ClientError;
 use super::fetch::Fetcher;
+use super::head::remove;
 use super::link::{Link, find_mediator};
 use crate::config::Config;
 use crate::engine::{Engine, EngineSetup, Inboxes, Net};
@@ -92,6 +93,12 @@ impl Home {
     #[must_use]
     pub fn run_journal(&self) -> PathBuf {
         self.0.join("journal").join("run")
+    }
+
+    /// The journal of an unfinished prune.
+    #[must_use]
+    pub fn prune_journal(&self) -> PathBuf {
+        self.0.join("journal").join("prune")
     }
 
     /// Makes the folder, for its owner alone.
@@ -349,21 +356,31 @@ impl Vault {
     }
 
     /// Forgets what is stored, as these releases are about to delete it: the next backup stores
-    /// everything anew, under new segments. The decision is durable before anything is forgotten,
-    /// and an index that did not hear of it is forgotten when the vault is opened.
+    /// everything anew, under new segments.
     pub(crate) fn forget_stored(&self, releases: &[[u8; 32]]) -> Result<(), ClientError> {
+        // An unfinished run would count what it stored before as stored.
+        remove(&self.home.run_journal())?;
+        remove(&self.home.prune_journal())?;
+        self.set_rebuilt(false)?;
+        self.forget_index(releases)
+    }
+
+    /// Empties the index, to be filled from the catalog of a head that names these releases. The
+    /// decision is durable before anything is forgotten, and an index that did not hear of it is
+    /// emptied when the vault is opened. A run that was interrupted still counts: nobody but it knows
+    /// its segments.
+    pub(crate) fn forget_index(&self, releases: &[[u8; 32]]) -> Result<(), ClientError> {
         // Never one that an index may be marked with, even if the facts were lost.
         let marked = self.state.get(INDEX, GENERATION)?.and_then(|bytes| bytes.as_slice().try_into().ok());
         let generation = self.generation()?.max(marked.map_or(0, u64::from_le_bytes)).saturating_add(1);
         let mut batch = Batch::default();
         batch.put(VAULT, *b"generation", generation.to_le_bytes());
         batch.put(VAULT, *b"releases", releases.concat());
-        batch.put(VAULT, *b"rebuilt", [0]);
         self.state.commit(&batch)?;
         self.settle_index()
     }
 
-    /// Forgets an index of an earlier generation.
+    /// Empties an index of an earlier generation.
     fn settle_index(&self) -> Result<(), ClientError> {
         let generation = self.generation()?.to_le_bytes();
         let marked = self.state.get(INDEX, GENERATION)?.unwrap_or_else(|| vec![0; 8]);
@@ -372,17 +389,6 @@ impl Vault {
         }
         self.forget_loaded()?;
         self.index.clear()?;
-        // An unfinished run would count what it stored before as stored.
-        let journal = self.home.run_journal();
-        match std::fs::remove_file(&journal) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(ClientError::io(&journal)(error));
-            }
-            _ => {}
-        }
-        if let Some(folder) = journal.parent().filter(|folder| folder.exists()) {
-            fincrypt_storage::durable::sync_dir(folder).map_err(ClientError::io(folder))?;
-        }
         let mut batch = Batch::default();
         batch.put(INDEX, GENERATION, generation);
         Ok(self.state.apply(&batch)?)
@@ -398,6 +404,16 @@ impl Vault {
     pub(crate) fn set_passed_over(&self, sequence: Option<u64>) -> Result<(), ClientError> {
         let bytes = sequence.map(|sequence| sequence.to_le_bytes().to_vec());
         self.set_fact("passed_over", bytes.unwrap_or_default())
+    }
+
+    /// A run whose head was sent off, unless it is known what came of that.
+    pub(crate) fn committing(&self) -> Result<Option<RunId>, ClientError> {
+        let bytes = self.fact("committing")?.and_then(|bytes| bytes.as_slice().try_into().ok());
+        Ok(bytes.map(RunId::from_bytes))
+    }
+
+    pub(crate) fn set_committing(&self, run: Option<RunId>) -> Result<(), ClientError> {
+        self.set_fact("committing", run.map(|run| run.as_bytes().to_vec()).unwrap_or_default())
     }
 
     /// The next release's sequence: the time, or more if the last one's was not less.

@@ -9,6 +9,7 @@ mod devices;
 mod disk;
 mod files;
 mod floods;
+mod forget;
 mod hostile;
 mod interruptions;
 mod liars;
