@@ -110,6 +110,11 @@ pub(super) enum Command {
         #[arg(long)]
         lift: bool,
     },
+    /// Shows mediators, or moves the vault to one.
+    Mediator {
+        #[command(subcommand)]
+        command: MediatorCommand,
+    },
     /// Fetches shards straight from storage and checks them.
     Verify {
         /// Check every shard.
@@ -118,5 +123,16 @@ pub(super) enum Command {
         /// Check so many random shards [default: 30].
         #[arg(long)]
         sample: Option<usize>,
+    },
+}
+
+#[derive(Subcommand)]
+pub(super) enum MediatorCommand {
+    /// Lists the mediators that announce themselves, cheapest first.
+    List,
+    /// Moves the vault to a mediator; no data is sent again.
+    Use {
+        /// Its peer id or an address of it.
+        mediator: String,
     },
 }

@@ -9,7 +9,7 @@ use fincrypt_storage::words::Words;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::args::{Args, Command};
+use super::args::{Args, Command, MediatorCommand};
 use super::output::{Exit, complain, print_json};
 use super::secret::{self, SecretError};
 use crate::client::{self, BackupReport, ClientError, Home, RestoreOptions, Vault};
@@ -111,6 +111,10 @@ async fn run(args: Args) -> Result<Exit, Failure> {
         Command::Recover { words_file, head, .. } => session.recover(&words_file, head.as_deref()).await,
         Command::Release { yes, .. } => session.release(yes).await,
         Command::UndoRelease { words_file, lift } => session.undo_release(&words_file, lift).await,
+        Command::Mediator { command: MediatorCommand::List } => session.mediators().await,
+        Command::Mediator { command: MediatorCommand::Use { mediator } } => {
+            session.use_mediator(&mediator).await
+        }
         Command::Verify { all, sample } => {
             session.verify(if all { None } else { Some(sample.unwrap_or(30)) }).await
         }

@@ -2,6 +2,7 @@
 
 mod args;
 mod client;
+mod mediator;
 mod node;
 mod output;
 mod release;

@@ -7,6 +7,7 @@ mod head;
 mod holders;
 mod index_maker;
 mod link;
+mod mediators;
 mod pace;
 pub mod pipeline;
 pub mod progress;
@@ -24,6 +25,7 @@ mod window;
 
 pub use backup::{BackupReport, Skipped, backup};
 pub use error::ClientError;
+pub use mediators::{MediatorInfo, MoveReport, list_mediators, use_mediator};
 pub use recover::{HeadInfo, RecoverReport, list_heads, recover};
 pub use release::{ReleaseReport, UndoReport, release_everything, undo_release};
 pub use restore::{RestoreOptions, RestoreReport, restore};

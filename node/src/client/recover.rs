@@ -233,7 +233,7 @@ async fn restore_state(
     let mut restored = Restored::default();
     for Account { slot, holders, chosen } in accounts {
         let (head, passed_over) = chosen.map_or((None, None), |(head, newest)| (Some(head), newest));
-        let mediator = holders.mediator();
+        let mandate = holders.newest_mandate();
         let (account, registration) =
             (vault.keys.root.account(slot), vault.keys.registration(network, slot)?);
         let fetcher = Fetcher::new(swarm.net.clone(), None, account, registration, vault.keys.root.tag_key());
@@ -251,8 +251,8 @@ async fn restore_state(
         restored.accounts += 1;
         // Slots come in order; the last is that of the mediator used last.
         vault.set_slot(slot)?;
-        if let Some(mediator) = mediator {
-            vault.set_mediator(mediator)?;
+        if let Some(mandate) = mandate {
+            vault.go_by(&mandate)?;
         }
         if let Some(head) = head {
             vault.set_head(head.head.signed())?;

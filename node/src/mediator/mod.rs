@@ -1,6 +1,7 @@
 //! The mediator role: finds storage, computes parity, places shards, keeps the vaults' heads.
 
 mod directory;
+mod dismissal;
 mod encoders;
 mod handle;
 mod heads;
@@ -10,6 +11,7 @@ mod open;
 mod placement;
 mod records;
 mod roster;
+mod takeover;
 mod transfer;
 
 use std::sync::{Arc, Mutex};
@@ -28,11 +30,13 @@ use crate::serve::serve;
 
 use crate::releases::{self, Releases};
 use directory::Directory;
+use dismissal::Dismissals;
 use encoders::Encoders;
 use holder_lists::HolderLists;
 use notices::Notices;
 use open::OpenSegments;
 use records::Records;
+use takeover::Takeovers;
 
 /// What a mediator's operator decides.
 #[derive(Debug, Clone)]
@@ -61,6 +65,8 @@ pub struct MediatorRole {
     /// Held while a head is compared and swapped.
     swapping: Mutex<()>,
     releases: Releases,
+    takeovers: Takeovers,
+    dismissals: Dismissals,
     notices: Notices,
     /// Where the last round of undelivered notices ended.
     notice_cursor: Mutex<Option<Vec<u8>>>,
@@ -107,6 +113,8 @@ impl MediatorRole {
             accounts: Accounts::new(state.clone(), network),
             records: Records::new(state.clone()),
             releases: Releases::new(state.clone(), releases::AT_MEDIATOR, terms.release_delay),
+            takeovers: Takeovers::new(state.clone()),
+            dismissals: Dismissals::open(state.clone()),
             notices: Notices::new(state),
             open: OpenSegments::default(),
             encoders: Encoders::default(),
@@ -129,6 +137,7 @@ impl MediatorRole {
         background.spawn(Arc::clone(&role).announce(stop.clone()));
         background.spawn(Arc::clone(&role).chores(stop));
         background.spawn(Arc::clone(&role).hear_offers(inbox.offers));
+        background.spawn(Arc::clone(&role).look_for_dismissals());
         background.spawn(Arc::clone(&role).meet(inbox.storage_seen));
         background.spawn(Arc::clone(&role).look_after_directory());
         serve(inbox.requests, move |request| {
@@ -207,6 +216,7 @@ impl MediatorRole {
                 _ = tick.tick() => {
                     self.open.drop_abandoned(|owner| self.sessions.account(owner).is_some());
                     self.deliver_round().await;
+                    self.take_over_all().await;
                     self.flush_holders(None).await;
                     if forget <= tokio::time::Instant::now() {
                         let role = Arc::clone(&self);

@@ -42,7 +42,8 @@ impl MediatorRole {
                         refusal @ (Refusal::WrongShard
                         | Refusal::NotMandated
                         | Refusal::Invalid
-                        | Refusal::OtherRegistration),
+                        | Refusal::OtherRegistration
+                        | Refusal::Dismissed),
                     ) => return Err(refusal),
                     Err(refusal) => {
                         tracing::info!(%node, %refusal, "a storage node did not take a shard");
@@ -91,6 +92,10 @@ impl MediatorRole {
         let frame = Frame { header: Request::Put(Box::new(placement)), payload };
         let answer = match self.net.shard(node, frame).await {
             Ok(answer) => answer.header,
+            Err(error) if error.refusal() == Some(Refusal::NotMandated) => {
+                let dismissed = self.is_dismissed(&segment.account, node).await;
+                return Err(if dismissed { Refusal::Dismissed } else { Refusal::NotMandated });
+            }
             Err(error) => return Err(error.refusal().unwrap_or(Refusal::Failed)),
         };
         let Response::Receipt(receipt) = answer else { return Err(Refusal::Failed) };
@@ -181,6 +186,10 @@ impl MediatorRole {
         let get = Request::Get { account, segment: record.manifest.id(), index };
         match self.net.shard(node, Frame::bare(get)).await {
             Ok(Frame { header: Response::Shard, payload }) => Ok(payload),
+            Err(error) if error.refusal() == Some(Refusal::NotMandated) => {
+                let dismissed = self.is_dismissed(&account, node).await;
+                Err(if dismissed { Refusal::Dismissed } else { Refusal::NotHeld })
+            }
             Err(error) => Err(error.refusal().unwrap_or(Refusal::NotHeld)),
             Ok(_) => Err(Refusal::NotHeld),
         }

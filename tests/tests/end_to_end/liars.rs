@@ -157,9 +157,12 @@ impl LyingMediator {
                 *self.head.lock().expect("unpoisoned") = Some(head);
                 Response::Swapped
             }
-            Request::Get { .. } | Request::Locate { .. } | Request::Release { .. } | Request::Undo { .. } => {
-                Response::Refused(Refusal::NotHeld)
-            }
+            Request::Get { .. }
+            | Request::Locate { .. }
+            | Request::Release { .. }
+            | Request::Undo { .. }
+            | Request::Adopt(_)
+            | Request::Dismiss { .. } => Response::Refused(Refusal::NotHeld),
         }
     }
 
@@ -322,6 +325,7 @@ impl LyingHolder {
                     tag: (self.tag)(meta.tag),
                     held: meta.manifest.code().indices().collect(),
                     holders: None,
+                    due: None,
                 });
                 Response::Located(held.collect())
             }
