@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use fincrypt_protocol::limits::MAX_SLOTS;
 
 /// Backs up folders into the swarm and brings them back.
 #[derive(Parser)]
@@ -46,6 +47,9 @@ pub(super) enum Command {
         /// Write the words into this file (mode 0600) instead of showing them.
         #[arg(long)]
         words_file: Option<PathBuf>,
+        /// Which of the vault's accounts to use.
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..i64::from(MAX_SLOTS)))]
+        slot: u32,
     },
     /// Takes a snapshot of the vault's folders, or of those given.
     Backup {

@@ -1,7 +1,7 @@
 //! A vault from its 24 words alone: accounts slot by slot, their holders from the DHT, the newest
 //! valid head, the catalog. No mediator takes part.
 
-use fincrypt_protocol::limits::SLOT_GAP;
+use fincrypt_protocol::limits::{MAX_SLOTS, SLOT_GAP};
 use fincrypt_protocol::{Network, UnixTime};
 use fincrypt_storage::keyfile::VaultKeys;
 use fincrypt_storage::words::Words;
@@ -122,8 +122,9 @@ pub(super) async fn find_accounts(
 ) -> Result<Vec<(u32, Holders)>, ClientError> {
     let mut accounts = Vec::new();
     let (mut empty, mut slot) = (0, 0);
-    while empty < SLOT_GAP {
-        let slots: Vec<u32> = (slot..).take(SLOTS_AT_ONCE).collect();
+    // A vault has no more slots than it keeps guard keys for.
+    while empty < SLOT_GAP && slot < MAX_SLOTS {
+        let slots: Vec<u32> = (slot..MAX_SLOTS).take(SLOTS_AT_ONCE).collect();
         slot += u32::try_from(SLOTS_AT_ONCE).unwrap_or(1);
         let searches = slots.into_iter().map(|slot| async move {
             let registration = keys.registration(network, slot)?;

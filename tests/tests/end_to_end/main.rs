@@ -14,6 +14,7 @@ mod interruptions;
 mod liars;
 mod local_interface;
 mod losses;
+mod mandates;
 mod mediators;
 mod memory;
 mod options;

@@ -172,3 +172,45 @@ fn a_mediator_that_came_back_with_an_older_state_is_brought_up_to_date() {
     let restored = world.restore(&world.owner, "latest", "target");
     world.assert_equal(&restored);
 }
+
+#[test]
+fn a_client_moves_by_itself_only_if_patience_is_over_and_it_may() {
+    let mut world = world("patience", plan());
+    world.backup();
+    let (old, new) = mediators(&world);
+    world.swarm.kill9(old).expect("a member");
+    let refused = world.code(&world.owner, &["backup"], 1);
+    assert!(refused.stderr.contains("try again later"), "{}", refused.stderr);
+    let config = world.owner.home().join("config.toml");
+    let text = fs::read_to_string(&config).expect("read");
+    fs::write(&config, format!("mediator_patience = 1\n{text}")).expect("written");
+    let refused = world.code(&world.owner, &["backup"], 1);
+    assert!(refused.stderr.contains("fincrypt mediator use"), "{}", refused.stderr);
+    fs::write(&config, format!("mediator_patience = 1\nmove_by_itself = true\n{text}")).expect("written");
+    add(&world, "later");
+    world.backup();
+    let status = world.ok(&world.owner, &["status"]);
+    assert_eq!(status["mediator"].as_str(), Some(peer(&world, new).as_str()), "{status}");
+}
+
+#[test]
+fn a_vault_in_a_later_slot_is_found_by_its_words() {
+    let world = world("slot", Plan::small());
+    let (home, words) = (world.path("later-slot"), world.path("later-words"));
+    let (source, words) = (world.source.to_str().expect("UTF-8"), words.to_str().expect("UTF-8"));
+    let later = world.owner.with_home(home);
+    world.code(
+        &later,
+        &["init", source, "--words-file", world.path("no").to_str().expect("UTF-8"), "--slot", "32"],
+        2,
+    );
+    world.ok(&later, &["init", source, "--words-file", words, "--slot", "19"]);
+    world.ok(&later, &["backup"]);
+    let machine = world.owner.with_home(world.path("machine"));
+    let report = world.ok(&machine, &["recover", "--words-file", words]);
+    assert_eq!(report["snapshots"], 1, "{report}");
+    let restored = world.restore(&machine, "latest", "target");
+    world.assert_equal(&restored);
+    add(&world, "later");
+    world.ok(&machine, &["backup", source]);
+}
