@@ -72,3 +72,43 @@ impl Records {
         Ok(entries.iter().filter_map(|(_, bytes)| Signed::from_bytes(bytes).ok()).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fincrypt_protocol::{Code, Manifest, SegmentId, ShardId, ShardIndex, ShardLen, Tag};
+    use fincrypt_storage::state::State;
+
+    #[test]
+    fn what_holders_list_counts_as_kept_but_not_as_signed_for() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let records = Records::new(State::open(dir.path()).expect("opens").0);
+        let (account, run) = (AccountId::from_bytes([5; 32]), RunId::from_bytes([4; 16]));
+        let ids = vec![ShardId::from_bytes([1; 32]), ShardId::from_bytes([2; 32])];
+        let manifest = Manifest::new(Code::new(1, 1).expect("valid"), ShardLen::FULL, ids).expect("valid");
+        let id: SegmentId = manifest.id();
+        let says = |held: &[u8]| HeldSegment {
+            manifest: manifest.clone(),
+            tag: Tag::from_bytes([3; 32]),
+            held: held.iter().map(|at| ShardIndex::new(*at).expect("valid")).collect(),
+            holders: None,
+            due: None,
+        };
+        let [one, other] = [1, 2].map(|byte| NodeId::from_bytes([byte; 32]));
+        let put =
+            |node, held: &[u8]| records.put_listed(&account, node, run, &says(held)).expect("no failure");
+        // It claims both; one node counts for one shard.
+        assert!(put(one, &[0, 1]));
+        assert!(!put(one, &[0, 1]));
+        assert_eq!(records.lacking(None, 10).expect("no failure"), [(account, id)]);
+        assert!(!put(other, &[0, 1, 29]));
+        assert_eq!(records.lacking(None, 10).expect("no failure"), []);
+        let record = records.segment(&account, &id).expect("no failure").expect("known");
+        assert_eq!((record.holders().count(), record.receipts().count()), (2, 0));
+        assert_eq!(record.signed_for().holders().count(), 0);
+        records.forget_account(&account).expect("forgotten");
+        assert_eq!(records.segment(&account, &id).expect("no failure"), None);
+        assert_eq!(records.held_by(&one, &[], 10).expect("no failure"), []);
+        assert_eq!(records.holders(&account, 10).expect("no failure"), []);
+    }
+}
