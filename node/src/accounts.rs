@@ -5,6 +5,7 @@
 
 use std::cmp::Ordering;
 
+use fincrypt_protocol::limits::MAX_MANDATE_AHEAD;
 use fincrypt_protocol::record::{HolderList, Keep, Mandate, Registration};
 use fincrypt_protocol::{
     AccountId, Body, Network, NodeId, Refusal, RunId, SegmentId, Signed, UnixTime, Verified,
@@ -108,6 +109,10 @@ impl Accounts {
         let known = self.mandate(&new.account, &new.mediator)?;
         if known.is_some_and(|known| known.signed() == new.signed()) {
             return Ok(());
+        }
+        // A thief of the machine could use up all sequences otherwise.
+        if new.sequence > UnixTime::now().secs().saturating_add(MAX_MANDATE_AHEAD) {
+            return Err(Refusal::Invalid);
         }
         for old in self.mandates(&new.account)? {
             match old.sequence.cmp(&new.sequence) {

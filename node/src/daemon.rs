@@ -103,7 +103,9 @@ pub async fn run(
 
     let vault = match password {
         Some(password) if roles.has(Role::Client) => {
-            Some(Vault::open_over(home.clone(), config.clone(), &password, state.clone())?)
+            // Nobody is there to be asked.
+            let config = Config { move_by_itself: true, ..config.clone() };
+            Some(Vault::open_over(home.clone(), config, &password, state.clone())?)
         }
         _ => None,
     };

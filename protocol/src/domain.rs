@@ -90,6 +90,8 @@ domains! {
     REGISTRATION = "fincrypt/1/registration";
     /// Signature: a mandate.
     MANDATE = "fincrypt/1/mandate";
+    /// Signature: an owner's move to another mediator.
+    ADOPT = "fincrypt/1/adopt";
     /// Signature: a storage receipt.
     RECEIPT = "fincrypt/1/receipt";
     /// Signature: the holder list of a segment.

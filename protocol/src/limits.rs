@@ -51,6 +51,10 @@ pub const MAX_RELEASE_SEGMENTS: usize = 256;
 pub const RELEASE_DELAY_SECONDS: u64 = 7 * 24 * 3600;
 /// A release's sequence may lie so many seconds ahead of a node's clock: one day.
 pub const MAX_RELEASE_AHEAD: u64 = 24 * 3600;
+/// A mandate's sequence may lie so many seconds ahead of a node's clock: one day.
+pub const MAX_MANDATE_AHEAD: u64 = 24 * 3600;
+/// The most holders that a client names to a mediator that takes its vault over.
+pub const MAX_ADOPT_HINTS: usize = 64;
 /// Buckets under which mediators announce themselves.
 pub const ROLE_BUCKETS: u8 = 16;
 /// Segments that one `Keep` may follow: the owner's statement covers a whole run.

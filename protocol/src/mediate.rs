@@ -10,7 +10,7 @@ use crate::id::{HeadHash, NodeId, Nonce, RunId, SegmentId, Tag};
 use crate::key::Signature;
 use crate::limits::MAX_PAYLOAD;
 use crate::manifest::Manifest;
-use crate::record::{Head, Keep, Mandate, MediatorRecord, Receipt, Registration, Release, Undo};
+use crate::record::{Adopt, Head, Keep, Mandate, MediatorRecord, Receipt, Registration, Release, Undo};
 use crate::refusal::Refusal;
 use crate::signed::Signed;
 use crate::time::UnixTime;
@@ -94,6 +94,13 @@ pub enum Request {
         /// The guard's statement.
         undo: Signed<Undo>,
     },
+    /// Makes the mediator take a vault over from another one. Repeated, it tells how far that is.
+    Adopt(Box<Adoption>),
+    /// Tells a mediator that another one has taken a vault over. The owner's signature suffices.
+    Dismiss {
+        /// The owner's statement.
+        adopt: Signed<Adopt>,
+    },
     /// Asks for the account's head.
     HeadGet,
     /// Replaces the account's head, if it still is the expected one.
@@ -103,6 +110,21 @@ pub enum Request {
         /// The new head.
         head: Signed<Head>,
     },
+}
+
+/// What a mediator needs to take a vault over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Adoption {
+    /// The owner's statement.
+    pub adopt: Signed<Adopt>,
+    /// The account's permission for the mediator, of the same sequence.
+    pub mandate: Signed<Mandate>,
+    /// Keeps the run under which the mediator stores what it repairs of the vault.
+    pub keep: Signed<Keep>,
+    /// The newest head that the owner knows.
+    pub head: Option<Signed<Head>>,
+    /// Holders that the owner knows, at most [`crate::limits::MAX_ADOPT_HINTS`].
+    pub holders: Vec<NodeAddresses>,
 }
 
 /// What a mediator would do and ask for a run.
@@ -192,6 +214,20 @@ pub enum Response {
         /// Their holders' addresses, each once.
         nodes: Vec<NodeAddresses>,
     },
+    /// Answers `Adopt`: it is noted, and goes on until every holder that can be found has told
+    /// what it holds.
+    Adopted {
+        /// Segments taken over by now.
+        segments: u64,
+        /// Holders found by now.
+        found: u32,
+        /// How many of them have told what they hold.
+        heard: u32,
+        /// Whether the search is over, and all have.
+        complete: bool,
+    },
+    /// Answers `Dismiss`.
+    Dismissed,
     /// Answers `HeadGet`.
     Head(Option<Signed<Head>>),
     /// Answers `HeadSwap`.

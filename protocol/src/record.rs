@@ -76,12 +76,29 @@ pub struct Mandate {
     pub rights: Rights,
     /// The most bytes one storage node may hold under it.
     pub byte_cap: u64,
-    /// A higher sequence supersedes.
+    /// A higher sequence supersedes: a time in seconds since 1970, at most
+    /// [`crate::limits::MAX_MANDATE_AHEAD`] ahead of storage's clock, so that nobody can use up all.
     pub sequence: u64,
     /// When it ends.
     pub expiry: UnixTime,
 }
 body!(Mandate, MANDATE, 512, account: AccountId, expiry: expiry);
+
+/// An owner's move to another mediator, which takes the vault over without moving its data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adopt {
+    /// Network it is for.
+    pub network: Network,
+    /// The account, which signs this.
+    pub account: AccountId,
+    /// The mediator that is dismissed; none if the owner knows of none.
+    pub old: Option<NodeId>,
+    /// The mediator that takes the vault over; the same if it is to look anew.
+    pub new: NodeId,
+    /// That of the new mediator's mandate, which ends all with lower ones.
+    pub sequence: u64,
+}
+body!(Adopt, ADOPT, 256, account: AccountId);
 
 /// A storage node's word, given after fsync, that it holds a shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

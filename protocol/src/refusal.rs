@@ -67,6 +67,9 @@ pub enum Refusal {
     /// The account's guard has undone releases and lets no further one in.
     #[error("the account is guarded: its releases were undone with the 24 words, which alone can lift this")]
     Guarded,
+    /// The account has another mediator now.
+    #[error("the vault has moved to another mediator")]
+    Dismissed,
     /// A record of a higher sequence is known already.
     #[error("a newer record is known already")]
     Stale,

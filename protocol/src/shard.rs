@@ -101,6 +101,13 @@ pub enum Request {
         /// The guard's statement.
         undo: Signed<Undo>,
     },
+    /// Brings a mandate without a shard, from its mediator or the owner: older ones end.
+    Mandate {
+        /// The account and its keys.
+        registration: Signed<Registration>,
+        /// The account's permission for a mediator.
+        mandate: Signed<Mandate>,
+    },
     /// Brings a head.
     HeadPut {
         /// The account and its keys.
@@ -151,6 +158,9 @@ pub struct HeldSegment {
     pub held: Vec<ShardIndex>,
     /// The newest holder list, if one came.
     pub holders: Option<Signed<HolderList>>,
+    /// When it is deleted, if it was released.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<UnixTime>,
 }
 
 /// A storage node's answer.
@@ -190,6 +200,8 @@ pub enum Response {
     Located(Vec<HeldSegment>),
     /// Answers `Holders`, `Keep` and `HeadPut`.
     Done,
+    /// Answers `Mandate`: the newest one known, which shows a dismissed mediator that it is.
+    Mandated(Signed<Mandate>),
     /// Answers `Release`: it is on disk.
     Released {
         /// When it is carried out, unless it is undone before.

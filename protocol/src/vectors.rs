@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 use crate::amount::Price;
 use crate::limits::{MAX_CHALLENGE, MAX_DOUBTS, MAX_PAYLOAD, MAX_RELEASE_SEGMENTS, MAX_REQUEST_HEADER};
 use crate::record::{
-    Condition, Head, HolderList, Keep, Mandate, MediatorRecord, PayoutKind, Receipt, Registration, Release,
-    Released, Rights, StorageOffer, Undo,
+    Adopt, Condition, Head, HolderList, Keep, Mandate, MediatorRecord, PayoutKind, Receipt, Registration,
+    Release, Released, Rights, StorageOffer, Undo,
 };
 use crate::shard::{Challenged, Verdict};
 use crate::{
@@ -227,6 +227,7 @@ fn shard_responses() -> Vec<shard::Response> {
             run: RunId::from_bytes([4; 16]),
             held,
             holders: Some(holders()),
+            due: None,
         }]),
         R::Done,
         R::Heads(vec![head()]),
@@ -314,6 +315,44 @@ fn challenges_and_conditions_are_what_the_fixture_says() {
     let answered = [shard::Response::Proofs { verdicts }].into_iter().chain(offers).collect();
     lines("shard-response", answered, &mut text);
     check("challenge-messages.txt", &text);
+}
+
+fn adopt() -> Signed<Adopt> {
+    let (account, new) = (key().account(), NodeId::from_bytes([2; 32]));
+    seal(&Adopt { network: NETWORK, account, old: Some(NodeId::from_bytes([1; 32])), new, sequence: 7 })
+}
+
+#[test]
+fn moves_to_another_mediator_are_what_the_fixture_says() {
+    let mut text = String::new();
+    let node = NodeId::from_bytes([1; 32]);
+    let holders = vec![mediate::NodeAddresses { node, addresses: vec![ByteBuf::from([4, 127, 0, 0, 1])] }];
+    let (mandate, head) = (mandate(), Some(head()));
+    let adoption =
+        mediate::Adoption { adopt: adopt(), mandate: mandate.clone(), keep: keep(), head, holders };
+    let asked =
+        vec![mediate::Request::Adopt(Box::new(adoption)), mediate::Request::Dismiss { adopt: adopt() }];
+    lines("mediate-request", asked, &mut text);
+    let answered = vec![
+        mediate::Response::Adopted { segments: 1000, found: 8, heard: 7, complete: false },
+        mediate::Response::Dismissed,
+        mediate::Response::Refused(Refusal::Dismissed),
+    ];
+    lines("mediate-response", answered, &mut text);
+    let asked = vec![shard::Request::Mandate { registration: registration(), mandate: mandate.clone() }];
+    lines("shard-request", asked, &mut text);
+    let tag = Tag::from_bytes([5; 32]);
+    let released = shard::HeldSegment {
+        manifest: manifest(),
+        tag,
+        run: RunId::from_bytes([4; 16]),
+        held: vec![index(0)],
+        holders: None,
+        due: Some(TIME),
+    };
+    let answered = vec![shard::Response::Mandated(mandate), shard::Response::Located(vec![released])];
+    lines("shard-response", answered, &mut text);
+    check("adopt-messages.txt", &text);
 }
 
 #[test]

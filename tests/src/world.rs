@@ -20,6 +20,8 @@ const COMMAND: Duration = Duration::from_secs(120);
 pub struct Plan {
     /// Storage nodes.
     pub storage: usize,
+    /// Mediators.
+    pub mediators: usize,
     /// What the last of them offers, if not as much as the others. These offer 1 GB then: placement
     /// prefers room, and would pass it by beside much larger ones.
     pub last_capacity: Option<&'static str>,
@@ -34,7 +36,14 @@ pub struct Plan {
 impl Default for Plan {
     /// Eight storage nodes and about 9 MB, a hole of 3 MB included.
     fn default() -> Self {
-        Self { storage: 8, last_capacity: None, tree: TreePlan::TEST, release_delay: None, settings: &[] }
+        Self {
+            storage: 8,
+            mediators: 1,
+            last_capacity: None,
+            tree: TreePlan::TEST,
+            release_delay: None,
+            settings: &[],
+        }
     }
 }
 
@@ -90,7 +99,12 @@ impl World {
         generate(&source, &plan.tree, seed()).expect("the folder can be filled");
         let folder = scratch.path().join("swarm");
         let swarm = SwarmPlan::new(programs.clone(), folder);
-        let mut swarm = SwarmPlan { storage: plan.storage, release_delay: plan.release_delay, ..swarm };
+        let mut swarm = SwarmPlan {
+            storage: plan.storage,
+            mediators: plan.mediators,
+            release_delay: plan.release_delay,
+            ..swarm
+        };
         let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
         swarm.settings = plan.settings.iter().map(owned).collect();
         swarm.api = !plan.settings.is_empty();

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use fincrypt_protocol::limits::MAX_SLOTS;
 
 use super::forget::{ForgetArgs, PruneArgs};
 
@@ -48,6 +49,9 @@ pub(super) enum Command {
         /// Write the words into this file (mode 0600) instead of showing them.
         #[arg(long)]
         words_file: Option<PathBuf>,
+        /// Which of the vault's accounts to use.
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..i64::from(MAX_SLOTS)))]
+        slot: u32,
     },
     /// Takes a snapshot of the vault's folders, or of those given.
     Backup {
@@ -124,6 +128,11 @@ pub(super) enum Command {
         #[arg(long)]
         lift: bool,
     },
+    /// Shows mediators, or moves the vault to one.
+    Mediator {
+        #[command(subcommand)]
+        command: MediatorCommand,
+    },
     /// Asks storage straight for a proof of every shard: a leaf of 1 KiB that nobody could foresee.
     Verify {
         /// Fetch whole shards rather than single leaves.
@@ -132,5 +141,16 @@ pub(super) enum Command {
         /// Check only so many random shards.
         #[arg(long)]
         sample: Option<usize>,
+    },
+}
+
+#[derive(Subcommand)]
+pub(super) enum MediatorCommand {
+    /// Lists the mediators that announce themselves, cheapest first.
+    List,
+    /// Moves the vault to a mediator; no data is sent again.
+    Use {
+        /// Its peer id or an address of it.
+        mediator: String,
     },
 }

@@ -10,7 +10,7 @@ use fincrypt_storage::words::Words;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::args::{Args, Command};
+use super::args::{Args, Command, MediatorCommand};
 use super::output::{Exit, complain, print_json};
 use super::secret::{self, SecretError};
 use crate::client::{
@@ -102,7 +102,9 @@ async fn run(args: Args) -> Result<Exit, Failure> {
     let session =
         Session { home, config, json: args.json, quiet: args.quiet, password_file: args.password_file };
     match args.command {
-        Command::Init { folders, words_file, .. } => session.init(&folders, words_file.as_deref()),
+        Command::Init { folders, words_file, slot, .. } => {
+            session.init(&folders, words_file.as_deref(), slot)
+        }
         Command::Backup { folders } => session.backup(folders).await,
         Command::Snapshots => session.snapshots().await,
         Command::Ls { snapshot, path } => session.ls(&snapshot, path.as_deref()).await,
@@ -119,6 +121,10 @@ async fn run(args: Args) -> Result<Exit, Failure> {
         Command::Prune(args) => session.prune(args).await,
         Command::Release { yes, .. } => session.release(yes).await,
         Command::UndoRelease { words_file, lift } => session.undo_release(&words_file, lift).await,
+        Command::Mediator { command: MediatorCommand::List } => session.mediators().await,
+        Command::Mediator { command: MediatorCommand::Use { mediator } } => {
+            session.use_mediator(&mediator).await
+        }
         Command::Verify { data, sample } => session.verify(VerifyOptions { data, sample }).await,
     }
 }
@@ -146,7 +152,7 @@ impl Session {
         Ok(Vault::open(self.home.clone(), self.config.clone(), &password)?)
     }
 
-    fn init(&self, folders: &[PathBuf], words_file: Option<&Path>) -> Result<Exit, Failure> {
+    fn init(&self, folders: &[PathBuf], words_file: Option<&Path>, slot: u32) -> Result<Exit, Failure> {
         if self.home.keyfile().exists() {
             return Err(ClientError::VaultExists(self.home.path().to_owned()).into());
         }
@@ -170,6 +176,11 @@ impl Session {
         }
         self.write_config(&absolute)?;
         Vault::create(&self.home, &words.vault_keys(), &password)?;
+        if slot != 0 {
+            let vault = Vault::open(self.home.clone(), self.config.clone(), &password)?;
+            vault.set_slot(slot)?;
+            vault.state.close();
+        }
 
         #[derive(Serialize)]
         struct Made<'a> {

@@ -4,6 +4,7 @@ mod args;
 mod client;
 mod drain;
 mod forget;
+mod mediator;
 mod node;
 mod output;
 mod release;

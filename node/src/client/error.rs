@@ -67,6 +67,24 @@ pub enum ClientError {
         /// What happened.
         reason: String,
     },
+    /// What was given is no mediator.
+    #[error("{0:?} is neither a peer id nor an address: `fincrypt mediator list` shows the mediators")]
+    NotAMediator(String),
+    /// The mediator has been dismissed, by another device of the vault.
+    #[error(
+        "the vault has moved away from mediator {0}, and storage does not tell where to: `fincrypt mediator list` shows the mediators, `fincrypt mediator use PEER` moves to one of them"
+    )]
+    Dismissed(NodeId),
+    /// The vault's mediator has not answered for long.
+    #[error(
+        "the vault's mediator {node} has not answered for {days} days: `fincrypt mediator list` shows others, `fincrypt mediator use PEER` moves the vault to one of them and sends no data again"
+    )]
+    MediatorLost {
+        /// The mediator.
+        node: NodeId,
+        /// Since when it was last seen.
+        days: u64,
+    },
     /// Too few storage nodes.
     #[error(
         "{eligible} storage nodes qualify, at least {needed} are needed: {missing} more must join before anything can be stored"
@@ -110,7 +128,7 @@ pub enum ClientError {
     },
     /// The head at the mediator is older than one seen before.
     #[error(
-        "the vault was rolled back: sequence {found} is offered, {known} was seen before; do not trust this mediator; `fincrypt restore --direct` reads from the storage nodes instead"
+        "the vault was rolled back: sequence {found} is offered, {known} was seen before; do not trust this mediator; `fincrypt restore --direct` reads from the storage nodes instead, `fincrypt mediator use PEER` moves to another one, or brings this one up to date if it lost its memory"
     )]
     RolledBack {
         /// The sequence offered.

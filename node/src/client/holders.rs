@@ -13,6 +13,7 @@ use futures::StreamExt;
 use libp2p::Multiaddr;
 
 use super::link::login_proof;
+use super::mediators::newest_of;
 use crate::engine::{CallError, Net};
 
 /// Holders asked at once.
@@ -55,13 +56,14 @@ impl Holders {
         Self { net: net.clone(), account: id, nodes, mandates }
     }
 
+    /// The newest mandate, which names the account's mediator.
+    pub(crate) fn newest_mandate(&self) -> Option<Verified<Mandate>> {
+        newest_of(&self.mandates, self.net.network(), self.account)
+    }
+
     /// The account's mediator, by its newest mandate.
     pub(crate) fn mediator(&self) -> Option<NodeId> {
-        let (network, now) = (self.net.network(), fincrypt_protocol::UnixTime::now());
-        let mandates = self.mandates.iter().filter_map(|mandate| mandate.verify(network, now).ok());
-        // A holder could show somebody else's mandate, to lead us to a mediator of its choice.
-        let own = mandates.filter(|mandate| mandate.account == self.account);
-        own.max_by_key(|mandate| mandate.sequence).map(|mandate| mandate.mediator)
+        self.newest_mandate().map(|mandate| mandate.mediator)
     }
 
     pub(crate) fn nodes(&self) -> &[NodeId] {

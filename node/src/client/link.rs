@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fincrypt_protocol::admission::{AnnouncedRole, role_key};
 use fincrypt_protocol::limits::ROLE_BUCKETS;
-use fincrypt_protocol::mediate::{Located, NodeAddresses, Quote, Request, Response};
+use fincrypt_protocol::mediate::{Adoption, Located, NodeAddresses, Quote, Request, Response};
 use fincrypt_protocol::record::{
     Head, Keep, Mandate, MediatorRecord, Receipt, Registration, Release, login_message,
 };
@@ -18,6 +18,7 @@ use futures::StreamExt;
 use tokio::sync::Mutex;
 
 use super::error::{ClientError, explain};
+use super::mediators::Progress;
 use crate::engine::{CallError, Net};
 
 /// How long to look for a mediator: a DHT that just formed needs a moment.
@@ -40,20 +41,25 @@ pub(crate) fn login_proof(net: &Net, account: &SigningKey, listener: &NodeId, no
 }
 
 /// Mediators that announce themselves, with their records, cheapest first.
-async fn announced(net: &Net) -> Vec<(u16, NodeId)> {
+pub(crate) async fn announced_records(net: &Net) -> Vec<MediatorRecord> {
     let queries = (0..ROLE_BUCKETS).map(|bucket| net.providers(role_key(AnnouncedRole::Mediator, bucket)));
     let found: Vec<Vec<NodeId>> = futures::stream::iter(queries).buffer_unordered(8).collect().await;
     let mut nodes: Vec<NodeId> = found.into_iter().flatten().collect();
     nodes.sort_unstable();
     nodes.dedup();
-    let asking = nodes.into_iter().map(|node| async move {
-        let record = record(net, node).await?;
-        Some((record.fee_permille, node))
-    });
+    let asking = nodes.into_iter().map(|node| record(net, node));
     let mut mediators: Vec<_> =
         futures::stream::iter(asking).buffer_unordered(8).filter_map(std::future::ready).collect().await;
-    mediators.sort_unstable();
+    mediators.sort_unstable_by_key(|record| (record.fee_permille, record.node));
     mediators
+}
+
+/// What a mediator would do for a run now, without a login.
+pub(crate) async fn ask_quote(net: &Net, node: NodeId, redundancy: Redundancy) -> Option<Quote> {
+    match net.mediate(node, Frame::bare(Request::Quote { redundancy })).await.ok()?.header {
+        Response::Quote(quote) => Some(quote),
+        _ => None,
+    }
 }
 
 async fn record(net: &Net, node: NodeId) -> Option<MediatorRecord> {
@@ -71,8 +77,8 @@ async fn record(net: &Net, node: NodeId) -> Option<MediatorRecord> {
 pub(crate) async fn find_mediator(net: &Net) -> Result<NodeId, ClientError> {
     let search = async {
         loop {
-            if let Some((_, node)) = announced(net).await.first() {
-                return *node;
+            if let Some(record) = announced_records(net).await.first() {
+                return record.node;
             }
             tokio::time::sleep(SEARCH_PAUSE).await;
         }
@@ -266,6 +272,16 @@ impl Link {
         match self.net.mediate(self.node, Frame::bare(Request::Doubt { shards })).await?.header {
             Response::Doubted => Ok(()),
             _ => Err(CallError::Unexpected { node: self.node }),
+        }
+    }
+
+    /// Makes the mediator take the vault over, or asks how far that is.
+    pub(crate) async fn adopt(&self, adoption: Adoption) -> Result<Progress, ClientError> {
+        match self.ask(Request::Adopt(Box::new(adoption)), Bytes::new()).await?.header {
+            Response::Adopted { segments, found, heard, complete } => {
+                Ok(Progress { segments, found, heard, complete })
+            }
+            _ => Err(self.unexpected()),
         }
     }
 

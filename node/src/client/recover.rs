@@ -1,7 +1,7 @@
 //! A vault from its 24 words alone: accounts slot by slot, their holders from the DHT, the newest
 //! valid head, the catalog. No mediator takes part.
 
-use fincrypt_protocol::limits::SLOT_GAP;
+use fincrypt_protocol::limits::{MAX_SLOTS, SLOT_GAP};
 use fincrypt_protocol::{Network, UnixTime};
 use fincrypt_storage::keyfile::VaultKeys;
 use fincrypt_storage::words::Words;
@@ -122,8 +122,9 @@ pub(super) async fn find_accounts(
 ) -> Result<Vec<(u32, Holders)>, ClientError> {
     let mut accounts = Vec::new();
     let (mut empty, mut slot) = (0, 0);
-    while empty < SLOT_GAP {
-        let slots: Vec<u32> = (slot..).take(SLOTS_AT_ONCE).collect();
+    // A vault has no more slots than it keeps guard keys for.
+    while empty < SLOT_GAP && slot < MAX_SLOTS {
+        let slots: Vec<u32> = (slot..MAX_SLOTS).take(SLOTS_AT_ONCE).collect();
         slot += u32::try_from(SLOTS_AT_ONCE).unwrap_or(1);
         let searches = slots.into_iter().map(|slot| async move {
             let registration = keys.registration(network, slot)?;
@@ -225,7 +226,7 @@ async fn restore_state(
     let mut restored = Restored::default();
     for Account { slot, holders, chosen } in accounts {
         let (head, passed_over) = chosen.map_or((None, None), |(head, newest)| (Some(head), newest));
-        let mediator = holders.mediator();
+        let mandate = holders.newest_mandate();
         let (account, registration) =
             (vault.keys.root.account(slot), vault.keys.registration(network, slot)?);
         let fetcher = Fetcher::new(swarm.net.clone(), None, account, registration, vault.keys.root.tag_key());
@@ -243,8 +244,8 @@ async fn restore_state(
         restored.accounts += 1;
         // Slots come in order; the last is that of the mediator used last.
         vault.set_slot(slot)?;
-        if let Some(mediator) = mediator {
-            vault.set_mediator(mediator)?;
+        if let Some(mandate) = mandate {
+            vault.go_by(&mandate)?;
         }
         if let Some(head) = head {
             vault.set_head(head.head.signed())?;

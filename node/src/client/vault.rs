@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fincrypt_protocol::net::{Role, Roles, Setup};
 use fincrypt_protocol::record::{Head, Mandate, Registration, Rights};
-use fincrypt_protocol::{Network, NodeId, RunId, Signed, UnixTime};
+use fincrypt_protocol::{Network, NodeId, Refusal, RunId, Signed, UnixTime};
 use fincrypt_storage::index::BlobIndex;
 use fincrypt_storage::keyfile::{self, VaultKeys};
 use fincrypt_storage::kv::{Batch, KeyValue, KvError, Tree};
@@ -110,6 +110,10 @@ impl Home {
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true).mode(0o700).create(&self.0).map_err(ClientError::io(&self.0))
     }
+}
+
+fn gone(node: NodeId) -> impl FnOnce(ClientError) -> ClientError {
+    move |error| ClientError::MediatorGone { node, reason: error.to_string() }
 }
 
 /// A client's connection to the swarm.
@@ -429,41 +433,92 @@ impl Vault {
         Ok(self.keys.registration(self.network(), self.slot()?)?)
     }
 
+    /// The newest mandate's sequence that this machine knows of a move; 0 if there was none.
+    pub(crate) fn mandate_base(&self) -> Result<u64, ClientError> {
+        let bytes = self.fact("mandate_base")?.and_then(|bytes| bytes.as_slice().try_into().ok());
+        Ok(bytes.map_or(0, u64::from_le_bytes))
+    }
+
+    pub(crate) fn set_mandate_base(&self, sequence: u64) -> Result<(), ClientError> {
+        self.set_fact("mandate_base", sequence.to_le_bytes().to_vec())
+    }
+
     /// The mandate for a mediator: in each period the same to the byte, on every device of the vault.
     /// A newer one supersedes, so devices with mandates of their own would shut each other out.
     pub(crate) fn mandate(&self, mediator: NodeId) -> Result<Signed<Mandate>, ClientError> {
+        let period = MANDATE_PERIOD.as_secs();
+        let begun = UnixTime::now().secs() / period * period;
+        self.mandate_of(mediator, begun.max(self.mandate_base()?))
+    }
+
+    /// The mandate of a sequence, which alone decides when it ends.
+    pub(crate) fn mandate_of(&self, mediator: NodeId, sequence: u64) -> Result<Signed<Mandate>, ClientError> {
         let account = self.keys.root.account(self.slot()?);
         let period = MANDATE_PERIOD.as_secs();
-        let end = UnixTime::from_secs((UnixTime::now().secs() / period + 1) * period);
         let mandate = Mandate {
             network: self.network(),
             account: account.account(),
             mediator,
             rights: Rights { put: true, audit: true, get: true },
             byte_cap: MANDATE_CAP,
-            sequence: end.secs(),
-            expiry: end.plus(MANDATE_PERIOD),
+            sequence,
+            expiry: UnixTime::from_secs((sequence / period + 2).saturating_mul(period)),
         };
         Ok(Signed::seal(&mandate, &account)?)
     }
 
-    /// Logs in with the vault's mediator, choosing one if it has none yet.
+    /// Logs in with the vault's mediator, choosing one if it has none yet. Where another device has
+    /// moved the vault, this one follows.
     pub(crate) async fn link(&self, net: &Net) -> Result<Link, ClientError> {
-        let account = self.keys.root.account(self.slot()?);
-        let registration = self.registration()?;
         let link = match self.mediator()? {
-            Some(node) => Link::open(net.clone(), node, account, registration)
-                .await
-                .map_err(|error| ClientError::MediatorGone { node, reason: error.to_string() })?,
+            Some(node) => match self.link_to(net, node).await {
+                Ok(link) => link,
+                Err(error) => match self.follow_move(net).await? {
+                    Some(other) => self.link_to(net, other).await.map_err(gone(other))?,
+                    None => return self.mediator_is_gone(net, node, error).await,
+                },
+            },
             None => {
                 let node = find_mediator(net).await?;
-                let link = Link::open(net.clone(), node, account, registration).await?;
+                let link = self.link_to(net, node).await?;
                 self.set_mediator(node)?;
                 link
             }
         };
         self.notes().saw_mediator()?;
         Ok(link)
+    }
+
+    async fn link_to(&self, net: &Net, node: NodeId) -> Result<Link, ClientError> {
+        let account = self.keys.root.account(self.slot()?);
+        let link = Link::open(net.clone(), node, account, self.registration()?).await?;
+        // Anyone may log in with a mediator; one that was dismissed refuses all else.
+        link.head().await?;
+        Ok(link)
+    }
+
+    /// What to do without the mediator: wait for it, or move if it has been away for long and the
+    /// configuration says so.
+    async fn mediator_is_gone(
+        &self,
+        net: &Net,
+        node: NodeId,
+        error: ClientError,
+    ) -> Result<Link, ClientError> {
+        if matches!(&error, ClientError::Call(error) if error.refusal() == Some(Refusal::Dismissed)) {
+            return Err(ClientError::Dismissed(node));
+        }
+        let away = self.notes().mediator_seen()?.map(|seen| UnixTime::now().since(seen));
+        let Some(away) = away.filter(|away| *away >= self.config.mediator_patience) else {
+            return Err(gone(node)(error));
+        };
+        if !self.config.move_by_itself {
+            return Err(ClientError::MediatorLost { node, days: away.as_secs() / (24 * 3600) });
+        }
+        let other = find_mediator(net).await?;
+        tracing::warn!(old = %node, new = %other, "the mediator is gone; the vault moves to another one");
+        self.move_to(net, other).await?;
+        self.link_to(net, other).await.map_err(gone(other))
     }
 
     /// A fetcher through `link` where there is one, else straight from the holders.

@@ -65,6 +65,11 @@ impl MediatorRole {
                 self.undo(&undo).await?;
                 bare(Response::Undone)
             }
+            Ask::Adopt(adoption) => bare(self.adopt(self.registration(from)?, *adoption).await?),
+            Ask::Dismiss { adopt } => {
+                self.dismiss(&adopt).await?;
+                bare(Response::Dismissed)
+            }
             Ask::Get { segment, index } => self.get(self.account(from)?, segment, index).await,
             Ask::Locate { segments } => self.locate(self.account(from)?, segments).await,
             Ask::Doubt { shards } => {
@@ -77,6 +82,7 @@ impl MediatorRole {
                 bare(Response::Head(blocking(move || records.head(&account)).await?))
             }
             Ask::HeadSwap { expected, head } => {
+                self.account(from)?;
                 self.swap_head(&self.registration(from)?, expected, &head).await?;
                 bare(Response::Swapped)
             }
@@ -84,7 +90,14 @@ impl MediatorRole {
     }
 
     fn account(&self, from: NodeId) -> Result<AccountId, Refusal> {
-        self.sessions.account(&from).ok_or(Refusal::NotLoggedIn)
+        let account = self.sessions.account(&from).ok_or(Refusal::NotLoggedIn)?;
+        self.stays(&account)?;
+        Ok(account)
+    }
+
+    /// Refuses an account that has gone to another mediator.
+    fn stays(&self, account: &AccountId) -> Result<(), Refusal> {
+        if self.dismissals.sequence(account).is_some() { Err(Refusal::Dismissed) } else { Ok(()) }
     }
 
     fn registration(&self, from: NodeId) -> Result<Verified<Registration>, Refusal> {
@@ -141,6 +154,7 @@ impl MediatorRole {
     ) -> Answer<Response> {
         let registration = self.registration(from)?;
         let (account, now) = (registration.account, UnixTime::now());
+        self.stays(&account)?;
         let given = mandate.verify(self.network, now).map_err(|_| Refusal::NotMandated)?;
         check_life(&*given, now, MAX_MANDATE_LIFE).map_err(|_| Refusal::NotMandated)?;
         if given.account != account || given.mediator != self.net.own() || !given.rights.put {
@@ -154,8 +168,8 @@ impl MediatorRole {
         if !self.open.adopt(from, account, id) {
             let known = self.records.find(account, id).await?;
             let record = match known {
-                Some(record) if record.manifest == manifest && record.tag == tag => {
-                    let record = (*record).clone();
+                Some(record) if record.manifest == manifest && record.may_have(tag) => {
+                    let record = SegmentRecord { tag, ..(*record).clone() }.signed_for();
                     if self.releases.due(&account, &id)?.is_some() { record.released() } else { record }
                 }
                 Some(_) => return Err(Refusal::Conflict),

@@ -69,10 +69,23 @@ impl MediatorRole {
         let need = HEAD_COPIES.min(holders.len());
         let telling = holders.into_iter().map(|node| {
             let put = Request::HeadPut { registration: registration.signed().clone(), head: head.clone() };
-            async move { matches!(self.tell(node, put).await, Told::Heard(_)) }
+            async move { (node, self.tell(node, put).await) }
         });
-        let told = futures::stream::iter(telling).buffer_unordered(MAX_SHARDS);
-        let have = told.filter(|heard| std::future::ready(*heard)).count().await;
+        let mut told = futures::stream::iter(telling).buffer_unordered(MAX_SHARDS);
+        let (mut have, mut unmandated) = (0, None);
+        while let Some((node, told)) = told.next().await {
+            match told {
+                Told::Heard(_) => have += 1,
+                Told::Refused(Refusal::NotMandated) => unmandated = Some(node),
+                _ => {}
+            }
+        }
+        drop(told);
+        if let Some(node) = unmandated
+            && self.is_dismissed(&account, node).await
+        {
+            return Err(Refusal::Dismissed);
+        }
         if have < need {
             let count = |value| u8::try_from(value).unwrap_or(u8::MAX);
             return Err(Refusal::NotStored { have: count(have), need: count(need) });

@@ -2,6 +2,7 @@
 
 mod auditor;
 mod directory;
+mod dismissal;
 mod doubts;
 mod encoders;
 mod facts;
@@ -15,6 +16,7 @@ mod records;
 mod repair;
 mod roster;
 mod standings;
+mod takeover;
 mod transfer;
 
 use std::sync::{Arc, Mutex};
@@ -36,6 +38,7 @@ use placement::Candidate;
 use crate::releases::{self, Releases};
 use auditor::Challenges;
 use directory::Directory;
+use dismissal::Dismissals;
 use doubts::Doubts;
 use encoders::Encoders;
 pub use facts::MediatorFacts;
@@ -47,6 +50,7 @@ use records::Records;
 use repair::{Health, Pace};
 use standings::Standings;
 pub use standings::UpkeepTerms;
+use takeover::Takeovers;
 
 /// What a mediator's operator decides.
 #[derive(Debug, Clone)]
@@ -80,6 +84,8 @@ pub struct MediatorRole {
     /// Held while a head is compared and swapped.
     swapping: Mutex<()>,
     releases: Releases,
+    takeovers: Takeovers,
+    dismissals: Dismissals,
     notices: Notices,
     standings: Arc<Standings>,
     challenges: Challenges,
@@ -134,6 +140,8 @@ impl MediatorRole {
             accounts: Accounts::new(state.clone(), network),
             records: Records::new(state.clone()),
             releases: Releases::new(state.clone(), releases::AT_MEDIATOR, terms.release_delay),
+            takeovers: Takeovers::new(state.clone()),
+            dismissals: Dismissals::open(state.clone()),
             notices: Notices::new(state.clone()),
             standings: Arc::new(Standings::open(state.clone(), terms.upkeep)),
             challenges: Challenges::new(state),
@@ -164,6 +172,7 @@ impl MediatorRole {
         background.spawn(Arc::clone(&role).repair(stop.clone()));
         background.spawn(Arc::clone(&role).chores(stop));
         background.spawn(Arc::clone(&role).hear_offers(inbox.offers));
+        background.spawn(Arc::clone(&role).look_for_dismissals());
         background.spawn(Arc::clone(&role).meet(inbox.storage_seen));
         background.spawn(Arc::clone(&role).look_after_directory());
         serve(inbox.requests, move |request| {
@@ -267,6 +276,7 @@ impl MediatorRole {
                 _ = tick.tick() => {
                     self.open.drop_abandoned(|owner| self.sessions.account(owner).is_some());
                     self.deliver_round().await;
+                    self.take_over_all().await;
                     self.flush_holders(None).await;
                     if forget <= tokio::time::Instant::now() {
                         let role = Arc::clone(&self);

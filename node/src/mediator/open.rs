@@ -14,7 +14,7 @@ use fincrypt_protocol::record::{Mandate, Receipt, Registration};
 use fincrypt_protocol::{AccountId, NodeId, Refusal, SegmentId, ShardIndex, Signed};
 use tokio::sync::OnceCell;
 
-use super::records::{SegmentRecord, Slot};
+use super::records::{SegmentRecord, Slot, Word};
 
 /// An open segment that nobody touched for so long is given up; its shards stay where they are.
 const ABANDONED: Duration = Duration::from_secs(300);
@@ -124,7 +124,7 @@ impl OpenSegment {
     /// Notes a keeper's receipt.
     pub(crate) fn receipted(&self, index: ShardIndex, node: NodeId, receipt: Signed<Receipt>) {
         if let Some(slot) = lock(&self.record).slots.get_mut(index.get()) {
-            *slot = Slot { node: Some(node), receipt: Some(receipt) };
+            *slot = Slot { node: Some(node), receipt: Some(Word::Receipt(receipt)) };
         }
     }
 

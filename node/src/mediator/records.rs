@@ -1,5 +1,7 @@
 //! What a mediator remembers of segments and heads, durably.
 
+mod adopted;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -41,8 +43,18 @@ const COUNTED: usize = 4096;
 pub(crate) struct Slot {
     /// The node chosen for it; none while no node qualifies.
     pub(crate) node: Option<NodeId>,
-    /// The node's receipt, once it gave one.
-    pub(crate) receipt: Option<Signed<Receipt>>,
+    /// The node's word that it keeps it, once it gave one.
+    pub(crate) receipt: Option<Word>,
+}
+
+/// Why a shard counts as kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Word {
+    /// The keeper signed for it.
+    Receipt(Signed<Receipt>),
+    /// The keeper listed it when the vault was taken over; audits show whether it is true.
+    Listed,
 }
 
 /// A segment as a mediator remembers it.
@@ -76,8 +88,27 @@ impl SegmentRecord {
         self.holders().count() == usize::from(self.manifest.code().total())
     }
 
+    /// The keepers' signed words alone.
     pub(crate) fn receipts(&self) -> impl Iterator<Item = &Signed<Receipt>> {
-        self.slots.iter().filter_map(|slot| slot.receipt.as_ref())
+        self.slots.iter().filter_map(|slot| match &slot.receipt {
+            Some(Word::Receipt(receipt)) => Some(receipt),
+            _ => None,
+        })
+    }
+
+    /// Whether its owner may say that this is its tag: where only holders have told it, they may have
+    /// lied.
+    pub(crate) fn may_have(&self, tag: Tag) -> bool {
+        self.tag == tag || self.receipts().next().is_none()
+    }
+
+    /// The same segment, of which only what is signed for counts as kept. Its owner stores it again,
+    /// at the same keepers, and counts their receipts.
+    pub(crate) fn signed_for(mut self) -> Self {
+        for slot in &mut self.slots {
+            slot.receipt.take_if(|word| *word == Word::Listed);
+        }
+        self
     }
 }
 
@@ -518,7 +549,10 @@ mod tests {
             time: fincrypt_protocol::UnixTime::from_secs(1),
             paid_until: fincrypt_protocol::UnixTime::from_secs(2),
         };
-        Slot { node: Some(key.node()), receipt: Some(Signed::seal(&receipt, &key).expect("seals")) }
+        Slot {
+            node: Some(key.node()),
+            receipt: Some(Word::Receipt(Signed::seal(&receipt, &key).expect("seals"))),
+        }
     }
 
     #[test]

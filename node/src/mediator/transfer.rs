@@ -43,7 +43,8 @@ impl MediatorRole {
                         refusal @ (Refusal::WrongShard
                         | Refusal::NotMandated
                         | Refusal::Invalid
-                        | Refusal::OtherRegistration),
+                        | Refusal::OtherRegistration
+                        | Refusal::Dismissed),
                     ) => return Err(refusal),
                     Err(refusal) => {
                         tracing::info!(%node, %refusal, "a storage node did not take a shard");
@@ -107,6 +108,10 @@ impl MediatorRole {
         let frame = Frame { header: Request::Put(Box::new(placement)), payload };
         let answer = match self.net.shard(node, frame).await {
             Ok(answer) => answer.header,
+            Err(error) if error.refusal() == Some(Refusal::NotMandated) => {
+                let dismissed = self.is_dismissed(&account, node).await;
+                return Err(if dismissed { Refusal::Dismissed } else { Refusal::NotMandated });
+            }
             Err(error) => return Err(error.refusal().unwrap_or(Refusal::Failed)),
         };
         let Response::Receipt(receipt) = answer else { return Err(Refusal::Failed) };
@@ -202,6 +207,10 @@ impl MediatorRole {
         self.net.connect(node, self.directory.addresses(&node)).await.map_err(|_| Refusal::NotHeld)?;
         match self.net.shard(node, Frame::bare(Request::Get { account, segment, index })).await {
             Ok(Frame { header: Response::Shard, payload }) => Ok(payload),
+            Err(error) if error.refusal() == Some(Refusal::NotMandated) => {
+                let dismissed = self.is_dismissed(&account, node).await;
+                Err(if dismissed { Refusal::Dismissed } else { Refusal::NotHeld })
+            }
             Err(error) => Err(error.refusal().unwrap_or(Refusal::NotHeld)),
             Ok(_) => Err(Refusal::NotHeld),
         }

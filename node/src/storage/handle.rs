@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use fincrypt_protocol::admission::holders_key;
 use fincrypt_protocol::limits::{MAX_HOLDER_LISTS, MAX_LIST, MAX_LOCATE};
-use fincrypt_protocol::record::{Condition, Head, HolderList, Keep, Receipt, Registration, Release, Undo};
+use fincrypt_protocol::record::{
+    Condition, Head, HolderList, Keep, Mandate, Receipt, Registration, Release, Undo,
+};
 use fincrypt_protocol::shard::{HeldSegment, Placement, Request as Ask, Response};
 use fincrypt_protocol::{
     AccountId, Body, NodeId, Refusal, SegmentId, ShardIndex, Signature, Signed, UnixTime, Verified,
@@ -58,6 +60,9 @@ impl StorageRole {
             }
             Ask::Holders { lists } => blocking(move || self.holders(from, &lists)).await,
             Ask::Keep { keep } => blocking(move || self.keep(&keep)).await,
+            Ask::Mandate { registration, mandate } => {
+                blocking(move || self.mandate(from, &registration, &mandate)).await
+            }
             Ask::Release { release } => blocking(move || self.release(from, &release)).await,
             Ask::Undo { undo } => blocking(move || self.undo(&undo)).await,
             Ask::HeadPut { registration, head } => {
@@ -223,13 +228,9 @@ impl StorageRole {
             if let Some(held) = self.store.segment(&account, segment).map_err(|error| refuse_store(&error))? {
                 let holders = self.accounts.holders(&account, segment)?;
                 let indices = held.shards.iter().map(|shard| shard.index).collect();
-                known.push(HeldSegment {
-                    manifest: held.manifest,
-                    tag: held.tag,
-                    run: held.run,
-                    held: indices,
-                    holders,
-                });
+                let (manifest, tag, run) = (held.manifest, held.tag, held.run);
+                let due = self.releases.due(&account, segment)?;
+                known.push(HeldSegment { manifest, tag, run, held: indices, holders, due });
             }
         }
         bare(Response::Located(known))
@@ -256,6 +257,39 @@ impl StorageRole {
         }
         self.accounts.commit(&batch)?;
         bare(Response::Done)
+    }
+
+    /// Takes a mandate in, unless a newer one is known; the newest.
+    fn mandate(
+        &self,
+        from: NodeId,
+        registration: &Signed<Registration>,
+        mandate: &Signed<Mandate>,
+    ) -> Answer<Response> {
+        let (registration, mandate) = (self.verify(registration)?, self.verify(mandate)?);
+        let account = mandate.account;
+        if registration.account != account {
+            return Err(Refusal::Invalid);
+        }
+        if mandate.mediator != from && self.sessions.account(&from) != Some(account) {
+            return Err(Refusal::NotMandated);
+        }
+        // Whoever holds nothing for an account need not know its mediator.
+        let known = self.accounts.registration(&account)?.ok_or(Refusal::NotHeld)?;
+        if *known != *registration {
+            return Err(Refusal::OtherRegistration);
+        }
+        let mut batch = Batch::default();
+        match self.accounts.admit_mandate(&mandate, &mut batch) {
+            Ok(()) => {
+                self.accounts.commit(&batch)?;
+                self.admitted.remember(registration, mandate.clone());
+            }
+            Err(Refusal::NotMandated) => {}
+            Err(other) => return Err(other),
+        }
+        let newest = self.accounts.newest_mandate(&account)?;
+        bare(Response::Mandated(newest.unwrap_or_else(|| mandate.signed().clone())))
     }
 
     /// The owner's signature suffices, whoever brings it.

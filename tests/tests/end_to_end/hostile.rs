@@ -100,7 +100,7 @@ impl Stage {
         self.keys.registration(NETWORK, 0).expect("seals")
     }
 
-    fn mandate_of(
+    pub(super) fn mandate_of(
         &self,
         mediator: NodeId,
         sequence: u64,

@@ -179,9 +179,11 @@ impl LyingMediator {
                 Response::Located { segments: segments.collect(), nodes: self.addresses.clone() }
             }
             Request::Doubt { .. } => Response::Doubted,
-            Request::Get { .. } | Request::Release { .. } | Request::Undo { .. } => {
-                Response::Refused(Refusal::NotHeld)
-            }
+            Request::Get { .. }
+            | Request::Release { .. }
+            | Request::Undo { .. }
+            | Request::Adopt(_)
+            | Request::Dismiss { .. } => Response::Refused(Refusal::NotHeld),
         }
     }
 
@@ -351,6 +353,7 @@ impl LyingHolder {
                     run: meta.run,
                     held: meta.manifest.code().indices().collect(),
                     holders: None,
+                    due: None,
                 });
                 Response::Located(held.collect())
             }

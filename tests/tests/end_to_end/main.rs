@@ -15,6 +15,8 @@ mod interruptions;
 mod liars;
 mod local_interface;
 mod losses;
+mod mandates;
+mod mediators;
 mod memory;
 mod options;
 mod refusals;

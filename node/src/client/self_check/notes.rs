@@ -109,7 +109,7 @@ impl Notes {
     pub(crate) fn saw_mediator(&self) -> Result<(), KvError> {
         let mut batch = Batch::default();
         batch.put(CHECKS, MEDIATOR, UnixTime::now().secs().to_le_bytes());
-        self.0.apply(&batch)
+        self.0.commit(&batch)
     }
 
     /// When the mediator last let this machine in.

@@ -12,7 +12,7 @@ use futures::StreamExt;
 use crate::accounts::failed;
 use crate::mediator::MediatorRole;
 use crate::mediator::placement::{draw, system_random};
-use crate::mediator::records::SegmentRecord;
+use crate::mediator::records::{SegmentRecord, Word};
 use crate::mediator::transfer::per_group;
 use crate::serve::blocking;
 use crate::upkeep::State;
@@ -176,7 +176,7 @@ impl MediatorRole {
             let changed = role.records.change(&account, &segment, |record| {
                 for (index, node, receipt) in placed {
                     if let Some(slot) = record.slots.get_mut(index.get()) {
-                        (slot.node, slot.receipt) = (Some(node), Some(receipt));
+                        (slot.node, slot.receipt) = (Some(node), Some(Word::Receipt(receipt)));
                     }
                 }
                 true
