@@ -1,7 +1,10 @@
 //! Rules by which a mediator looks after what it placed. Sans-IO: epochs, outcomes and randomness
 //! come in, decisions go out, so that the same rules run in the mediator and in a simulator.
 
+pub mod danger;
 mod epoch;
+pub mod newcomers;
+pub mod sample;
 mod standing;
 
 pub use epoch::Epoch;

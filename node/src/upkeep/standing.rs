@@ -76,6 +76,12 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// Whether the full sample is challenged, because an answer was wrong or missing lately.
+    #[must_use]
+    pub fn watched(&self, _now: Epoch) -> bool {
+        false
+    }
+
     /// A node that comes to be known.
     #[must_use]
     pub fn new(since: Epoch) -> Self {
