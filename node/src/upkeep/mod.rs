@@ -4,8 +4,12 @@
 pub mod danger;
 mod epoch;
 pub mod newcomers;
+mod open;
+mod rules;
 pub mod sample;
 mod standing;
 
 pub use epoch::Epoch;
+pub use open::{LATE, Open};
+pub use rules::Rules;
 pub use standing::{Came, Noted, Standing, State, Tally};

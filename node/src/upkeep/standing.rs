@@ -1,17 +1,21 @@
 //! How a storage node stands with a mediator: what its audits came to, and what follows from that.
+//!
+//! Silence is unpaid, not punished: it lowers no score, and only lasts ([`Rules::hush`],
+//! [`Rules::absence`], [`Rules::loss`]). A loss that the node reports itself only reduces what it
+//! holds. Epochs with a wrong or missing proof lower the score and are counted until they are
+//! forgiven; the first makes the node suspect and the sample full, more of them suspend it, and in
+//! the end it is given up. Challenges that stay open are in [`super::Open`].
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::Epoch;
+use super::{Epoch, Rules};
 
 /// Epochs whose outcomes are kept to be shown.
 const SHOWN: usize = 48;
 /// Weight of the newest epoch in the score.
 const NEWEST: f64 = 1.0 / 64.0;
-/// Epochs without an answer after which a node takes no new shards.
-const SUSPECT_AFTER: u64 = 3;
 
 /// What challenging a node's shards came to, shard by shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -55,8 +59,8 @@ pub enum State {
     Sound,
     /// It gets no new shards; those it has count.
     Suspect,
-    /// It was not heard of for longer than an absence may last: its shards are rebuilt elsewhere,
-    /// and count again when it is back.
+    /// Suspended: not heard of for longer than an absence may last, or repeatedly wrong. Its shards are
+    /// rebuilt elsewhere, and count again when it is back or forgiven.
     Absent,
     /// It is given up: its shards count no more.
     Lost,
@@ -72,30 +76,54 @@ pub struct Standing {
     passed: u64,
     /// Decaying mean of the share of shards it proved, 0 to 1.
     score: f64,
+    /// Epochs with a wrong or missing proof that are not forgiven yet.
+    faults: u32,
+    /// The newest of them.
+    failed: Option<Epoch>,
+    /// Epochs passed in a row since.
+    clean: u64,
+    /// Whether its faults were ever enough to give it up, which no later answer mends.
+    given_up: bool,
     history: VecDeque<Noted>,
 }
 
 impl Standing {
-    /// Whether the full sample is challenged, because an answer was wrong or missing lately.
-    #[must_use]
-    pub fn watched(&self, _now: Epoch) -> bool {
-        false
-    }
-
     /// A node that comes to be known.
     #[must_use]
     pub fn new(since: Epoch) -> Self {
-        Self { since, heard: since, passed: 0, score: 1.0, history: VecDeque::new() }
+        Self {
+            since,
+            heard: since,
+            passed: 0,
+            score: 1.0,
+            faults: 0,
+            failed: None,
+            clean: 0,
+            given_up: false,
+            history: VecDeque::new(),
+        }
+    }
+
+    /// Takes in what an epoch came to, by the default [`Rules`].
+    pub fn note(&mut self, epoch: Epoch, came: Came) {
+        self.note_by(epoch, came, &Rules::default());
     }
 
     /// Takes in what an epoch came to.
-    pub fn note(&mut self, epoch: Epoch, came: Came) {
+    pub fn note_by(&mut self, epoch: Epoch, came: Came, rules: &Rules) {
         if let Came::Answered(tally) = came {
             self.heard = self.heard.max(epoch);
-            let bad = tally.wrong + tally.missing + tally.reported;
-            let share = f64::from(tally.passed) / f64::from((tally.passed + bad).max(1));
-            self.score += NEWEST * (share - self.score);
-            self.passed += u64::from(bad == 0);
+            let failed = u64::from(tally.wrong) + u64::from(tally.missing);
+            let asked = u64::from(tally.passed) + failed;
+            if asked > 0 {
+                let share = f64::from(tally.passed) / asked as f64;
+                self.score += NEWEST * (share - self.score);
+            }
+            if failed > 0 {
+                self.fail(epoch, rules);
+            } else if tally.passed > 0 && tally.reported == 0 {
+                self.pass(rules);
+            }
         }
         self.history.push_back(Noted { epoch, came });
         while self.history.len() > SHOWN {
@@ -103,19 +131,54 @@ impl Standing {
         }
     }
 
-    /// What is done with it as of `now`, if an absence may last `absence` epochs and a node is given
-    /// up after `loss`.
-    #[must_use]
-    pub fn state(&self, now: Epoch, absence: u64, loss: u64) -> State {
-        match now.since(self.heard) {
-            silent if silent > loss => State::Lost,
-            silent if silent > absence => State::Absent,
-            silent if silent > SUSPECT_AFTER => State::Suspect,
-            _ => State::Sound,
+    fn fail(&mut self, epoch: Epoch, rules: &Rules) {
+        self.clean = 0;
+        // However often one epoch is noted, it is one bad hour.
+        if self.failed.is_none_or(|failed| failed < epoch) {
+            self.failed = Some(epoch);
+            self.faults = self.faults.saturating_add(1);
+        }
+        self.given_up |= self.faults >= rules.faults;
+    }
+
+    fn pass(&mut self, rules: &Rules) {
+        self.passed += 1;
+        self.clean += 1;
+        if self.clean >= rules.forgiven {
+            self.faults = 0;
         }
     }
 
-    /// Decaying share of shards that it proved, in permille.
+    /// What is done with it as of `now`, if an absence may last `absence` epochs and a node is given
+    /// up after `loss`; else by the default [`Rules`].
+    #[must_use]
+    pub fn state(&self, now: Epoch, absence: u64, loss: u64) -> State {
+        self.state_by(now, &Rules { absence, loss, ..Rules::default() })
+    }
+
+    /// What is done with it as of `now`.
+    #[must_use]
+    pub fn state_by(&self, now: Epoch, rules: &Rules) -> State {
+        let silent = now.since(self.heard);
+        if self.given_up || silent > rules.loss {
+            State::Lost
+        } else if self.faults >= rules.suspended || silent > rules.absence {
+            State::Absent
+        } else if self.faults > 0 || silent > rules.hush {
+            State::Suspect
+        } else {
+            State::Sound
+        }
+    }
+
+    /// Whether the full sample is challenged ([`super::sample::size`]): from a wrong or missing proof
+    /// until it is forgiven.
+    #[must_use]
+    pub fn watched(&self) -> bool {
+        self.faults > 0
+    }
+
+    /// Decaying share of shards that it proved, in permille: each epoch with an answer weighs 1/64.
     #[must_use]
     pub fn score(&self) -> u16 {
         // Between 0 and 1.
@@ -137,5 +200,82 @@ impl Standing {
     /// Its newest epochs, the oldest first.
     pub fn history(&self) -> impl Iterator<Item = &Noted> {
         self.history.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(passed: u32, wrong: u32) -> Came {
+        Came::Answered(Tally { passed, wrong, ..Tally::default() })
+    }
+
+    fn state(standing: &Standing, now: u64) -> State {
+        standing.state_by(Epoch::new(now), &Rules::default())
+    }
+
+    #[test]
+    fn silence_lasts_but_lowers_no_score_and_ends_with_an_answer() {
+        let mut standing = Standing::new(Epoch::new(0));
+        for epoch in 1..=200 {
+            standing.note(Epoch::new(epoch), if epoch % 2 == 0 { Came::Timeout } else { Came::Offline });
+            let expected = match epoch {
+                0..=3 => State::Sound,
+                4..=24 => State::Suspect,
+                25..=168 => State::Absent,
+                _ => State::Lost,
+            };
+            assert_eq!(state(&standing, epoch), expected, "{epoch}");
+        }
+        assert_eq!(standing.score(), 1000);
+        standing.note(Epoch::new(201), answered(1, 0));
+        assert_eq!(state(&standing, 201), State::Sound);
+    }
+
+    #[test]
+    fn one_bad_hour_makes_suspect_and_is_forgiven_after_two_clean_days() {
+        let mut standing = Standing::new(Epoch::new(0));
+        for _ in 0..100 {
+            standing.note(Epoch::new(1), answered(0, 300));
+        }
+        assert_eq!(state(&standing, 1), State::Suspect);
+        assert!(standing.watched());
+        for epoch in 2..49 {
+            standing.note(Epoch::new(epoch), answered(300, 0));
+            assert_eq!(state(&standing, epoch), State::Suspect);
+        }
+        standing.note(Epoch::new(49), answered(300, 0));
+        assert_eq!(state(&standing, 49), State::Sound);
+        assert!(!standing.watched() && standing.score() < 1000);
+    }
+
+    #[test]
+    fn repeated_wrong_answers_suspend_and_then_give_up_for_good() {
+        let mut standing = Standing::new(Epoch::new(0));
+        for epoch in 1..=48 {
+            standing.note(Epoch::new(epoch), answered(299, 1));
+            let expected = match epoch {
+                0..=5 => State::Suspect,
+                6..=47 => State::Absent,
+                _ => State::Lost,
+            };
+            assert_eq!(state(&standing, epoch), expected, "{epoch}");
+        }
+        for epoch in 49..500 {
+            standing.note(Epoch::new(epoch), answered(300, 0));
+        }
+        assert_eq!(state(&standing, 500), State::Lost);
+    }
+
+    #[test]
+    fn reported_loss_is_not_punished_and_not_a_pass() {
+        let mut standing = Standing::new(Epoch::new(0));
+        for epoch in 1..100 {
+            let tally = Tally { passed: 9, reported: 1, ..Tally::default() };
+            standing.note(Epoch::new(epoch), Came::Answered(tally));
+        }
+        assert_eq!((standing.score(), standing.passed()), (1000, 0));
+        assert_eq!(state(&standing, 99), State::Sound);
     }
 }
