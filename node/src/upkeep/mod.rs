@@ -7,6 +7,7 @@ pub mod newcomers;
 mod open;
 mod rules;
 pub mod sample;
+pub mod simulator;
 mod standing;
 
 pub use epoch::Epoch;
