@@ -2,6 +2,7 @@
 //! come in, decisions go out, so that the same rules run in the mediator and in a simulator.
 
 pub mod danger;
+pub mod durability;
 mod epoch;
 pub mod newcomers;
 mod open;
