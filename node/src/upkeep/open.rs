@@ -103,4 +103,19 @@ mod tests {
         assert!(open.settle(&[5, 6], |_| true).is_empty());
         assert!(open.is_empty());
     }
+
+    #[test]
+    fn a_node_that_answers_only_without_its_hard_challenge_is_given_up() {
+        use crate::upkeep::{Came, Epoch, Standing, State, Tally};
+        let (mut open, mut standing) = (Open::default(), Standing::new(Epoch::new(0)));
+        for epoch in 1..=200u64 {
+            // The hard one is drawn in the tenth epoch.
+            let asked = open.ask(2, [if epoch == 10 { 0 } else { epoch }, epoch + 1]);
+            let answers = !asked.contains(&0);
+            assert!(open.settle(&asked, |_| answers).is_empty());
+            let tally = Tally { passed: 2, ..Tally::default() };
+            standing.note(Epoch::new(epoch), if answers { Came::Answered(tally) } else { Came::Timeout });
+        }
+        assert_eq!(standing.state(Epoch::new(200), 24, 168), State::Lost);
+    }
 }
