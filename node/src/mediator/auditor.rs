@@ -10,6 +10,7 @@ mod sample;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fincrypt_protocol::limits::MAX_CHALLENGE;
 use fincrypt_protocol::shard::Challenged;
 use fincrypt_protocol::{NodeId, Nonce, Refusal, cbor};
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
@@ -32,8 +33,6 @@ const OPEN: Tree = Tree("open_challenges");
 const MAX_OPEN: usize = 64 << 10;
 /// Nodes challenged at once.
 const AT_ONCE: usize = 8;
-/// Whole shards are fetched so seldom: of each node one in so many epochs.
-const WHOLE_EVERY: u64 = 24;
 
 /// A challenge that was not answered.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -126,8 +125,9 @@ impl MediatorRole {
         let open = blocking(move || match role.challenges.open(&node)? {
             Some(open) => Ok(open),
             None => {
-                let watched = role.standings.of(&node).is_some_and(|standing| standing.is_watched());
+                let watched = role.standings.of(&node).is_some_and(|standing| standing.watched());
                 let size = odds::size(load.shards, load.bytes, role.standings.terms().epoch, watched);
+                let size = usize::try_from(size).unwrap_or(MAX_CHALLENGE).min(MAX_CHALLENGE);
                 let open = Open { since: epoch, shards: role.draw_sample(&node, size, load.shards)? };
                 // Before it is asked: after a crash, too, the same is asked again.
                 role.challenges.set(&node, Some(&open))?;
@@ -136,7 +136,8 @@ impl MediatorRole {
         })
         .await?;
         let (mut asked, shards) = self.ask_for_proofs(node, open.shards).await?;
-        let whole = epoch.number() % WHOLE_EVERY == u64::from(node.as_bytes()[0]) % WHOLE_EVERY;
+        let chance = odds::whole_fetch(load.shards, self.standings.terms().epoch);
+        let whole = (system_random(1 << 32) as f64) < chance * (1_u64 << 32) as f64;
         if whole
             && let Asked::Answered { tally, lost } = &mut asked
             && let Some(altered) = self.fetch_whole(node, &shards).await?

@@ -31,7 +31,7 @@ pub(crate) struct Health {
     pub(crate) degraded: u64,
     /// The fewest good shards above `k` among those; none if no segment is degraded. Below 0 a segment
     /// cannot be read.
-    pub(crate) least_spare: Option<i16>,
+    pub(crate) least_spare: Option<i32>,
 }
 
 impl MediatorRole {

@@ -9,7 +9,7 @@ use fincrypt_storage::kv::{Batch, KeyValue, Tree};
 use fincrypt_storage::state::State;
 
 use crate::accounts::failed;
-use crate::upkeep::{Came, Epoch, Standing, State as Stands};
+use crate::upkeep::{Came, Epoch, Rules, Standing, State as Stands};
 
 /// `node` → [`Standing`].
 const STANDINGS: Tree = Tree("standings");
@@ -31,6 +31,7 @@ pub struct UpkeepTerms {
 pub(crate) struct Standings {
     state: State,
     terms: UpkeepTerms,
+    rules: Rules,
     known: Mutex<HashMap<NodeId, Standing>>,
 }
 
@@ -46,7 +47,8 @@ impl Standings {
             Some((node, cbor::decode(&value, MAX_STANDING).ok()?))
         };
         let known = Mutex::new(entries.into_iter().filter_map(parse).collect());
-        Self { state, terms, known }
+        let rules = Rules { absence: terms.absence, loss: terms.loss, ..Rules::default() };
+        Self { state, terms, rules, known }
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<NodeId, Standing>> {
@@ -64,8 +66,7 @@ impl Standings {
 
     /// What is done with a node. One that was never audited is sound.
     pub(crate) fn state(&self, node: &NodeId) -> Stands {
-        let UpkeepTerms { absence, loss, .. } = self.terms;
-        self.known().get(node).map_or(Stands::Sound, |standing| standing.state(absence, loss))
+        self.known().get(node).map_or(Stands::Sound, |standing| standing.state(&self.rules))
     }
 
     /// A node's standing, to be shown.
@@ -85,11 +86,10 @@ impl Standings {
 
     /// Takes in what an epoch came to; the state before and after.
     pub(crate) fn note(&self, node: &NodeId, epoch: Epoch, came: Came) -> Result<(Stands, Stands), Refusal> {
-        let UpkeepTerms { absence, loss, .. } = self.terms;
         let mut standing = self.of(node).unwrap_or_else(|| Standing::new(epoch));
-        let before = standing.state(absence, loss);
-        standing.note(epoch, came);
-        let after = standing.state(absence, loss);
+        let before = standing.state(&self.rules);
+        standing.note(epoch, came, &self.rules);
+        let after = standing.state(&self.rules);
         let mut batch = Batch::default();
         batch.put(STANDINGS, *node.as_bytes(), cbor::encode(&standing).map_err(|error| failed(&error))?);
         self.state.commit(&batch).map_err(|error| failed(&error))?;

@@ -1,21 +1,21 @@
 //! How a storage node stands with a mediator: what its audits came to, and what follows from that.
+//!
+//! Silence is unpaid, not punished: it lowers no score, and only lasts ([`Rules::hush`],
+//! [`Rules::absence`], [`Rules::loss`]). A loss that the node reports itself only reduces what it
+//! holds. Epochs with a wrong or missing proof lower the score and are counted until they are
+//! forgiven; the first makes the node suspect and the sample full, more of them suspend it, and in
+//! the end it is given up.
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::Epoch;
+use super::{Epoch, Rules};
 
 /// Epochs whose outcomes are kept to be shown.
 const SHOWN: usize = 48;
 /// Weight of the newest epoch in the score.
 const NEWEST: f64 = 1.0 / 64.0;
-/// Epochs without an answer after which a node takes no new shards.
-const SUSPECT_AFTER: u64 = 3;
-/// Epochs without a wrong or missing proof after which one is forgiven.
-const FORGIVEN_AFTER: u64 = 24;
-/// A node that proves less than this share is given up.
-const TRUSTED: f64 = 0.8;
 
 /// What challenging a node's shards came to, shard by shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -59,8 +59,8 @@ pub enum State {
     Sound,
     /// It gets no new shards; those it has count.
     Suspect,
-    /// It was not heard of for longer than an absence may last: its shards are rebuilt elsewhere,
-    /// and count again when it is back.
+    /// Suspended: not heard of for longer than an absence may last, or repeatedly wrong. Its shards are
+    /// rebuilt elsewhere, and count again when it is back or forgiven.
     Absent,
     /// It is given up: its shards count no more.
     Lost,
@@ -75,10 +75,16 @@ pub struct Standing {
     silent: u64,
     /// Epochs in which it proved all it was asked for.
     passed: u64,
-    /// Proofs in a row, up to [`FORGIVEN_AFTER`], since one was wrong or missing.
-    clean: u64,
     /// Decaying mean of the share of shards it proved, 0 to 1.
     score: f64,
+    /// Epochs with a wrong or missing proof that are not forgiven yet.
+    faults: u32,
+    /// The newest of them.
+    failed: Option<Epoch>,
+    /// Epochs passed in a row since.
+    clean: u64,
+    /// Whether its faults were ever enough to give it up, which no later answer mends.
+    given_up: bool,
     history: VecDeque<Noted>,
 }
 
@@ -86,24 +92,36 @@ impl Standing {
     /// A node that comes to be known.
     #[must_use]
     pub fn new(since: Epoch) -> Self {
-        Self { since, silent: 0, passed: 0, clean: FORGIVEN_AFTER, score: 1.0, history: VecDeque::new() }
+        Self {
+            since,
+            silent: 0,
+            passed: 0,
+            score: 1.0,
+            faults: 0,
+            failed: None,
+            clean: 0,
+            given_up: false,
+            history: VecDeque::new(),
+        }
     }
 
     /// Takes in what an epoch came to.
-    pub fn note(&mut self, epoch: Epoch, came: Came) {
-        match came {
-            Came::Answered(tally) => {
-                self.silent = 0;
-                // What it reports itself costs it the shard, not its name.
-                let bad = tally.wrong + tally.missing;
-                let share = f64::from(tally.passed) / f64::from((tally.passed + bad).max(1));
-                if tally.passed + bad > 0 {
-                    self.score += NEWEST * (share - self.score);
-                }
-                self.passed += u64::from(bad == 0 && tally.passed > 0);
-                self.clean = if bad > 0 { 0 } else { (self.clean + 1).min(FORGIVEN_AFTER) };
+    pub fn note(&mut self, epoch: Epoch, came: Came, rules: &Rules) {
+        if let Came::Answered(tally) = came {
+            self.silent = 0;
+            let failed = u64::from(tally.wrong) + u64::from(tally.missing);
+            let asked = u64::from(tally.passed) + failed;
+            if asked > 0 {
+                let share = f64::from(tally.passed) / asked as f64;
+                self.score += NEWEST * (share - self.score);
             }
-            Came::Timeout | Came::Offline => self.silent += 1,
+            if failed > 0 {
+                self.fail(epoch, rules);
+            } else if tally.passed > 0 && tally.reported == 0 {
+                self.pass(rules);
+            }
+        } else {
+            self.silent += 1;
         }
         self.history.push_back(Noted { epoch, came });
         while self.history.len() > SHOWN {
@@ -111,21 +129,47 @@ impl Standing {
         }
     }
 
-    /// What is done with it, if an absence may last `absence` epochs and a node is given up after
-    /// `loss`.
-    #[must_use]
-    pub fn state(&self, absence: u64, loss: u64) -> State {
-        match self.silent {
-            silent if silent > loss => State::Lost,
-            silent if silent > absence => State::Absent,
-            silent if silent >= SUSPECT_AFTER => State::Suspect,
-            _ if self.score < TRUSTED => State::Lost,
-            _ if self.clean < FORGIVEN_AFTER => State::Suspect,
-            _ => State::Sound,
+    fn fail(&mut self, epoch: Epoch, rules: &Rules) {
+        self.clean = 0;
+        // However often one epoch is noted, it is one bad hour.
+        if self.failed.is_none_or(|failed| failed < epoch) {
+            self.failed = Some(epoch);
+            self.faults = self.faults.saturating_add(1);
+        }
+        self.given_up |= self.faults >= rules.faults;
+    }
+
+    fn pass(&mut self, rules: &Rules) {
+        self.passed += 1;
+        self.clean += 1;
+        if self.clean >= rules.forgiven {
+            self.faults = 0;
         }
     }
 
-    /// Decaying share of shards that it proved, in permille.
+    /// What is done with it.
+    #[must_use]
+    pub fn state(&self, rules: &Rules) -> State {
+        let silent = self.silent;
+        if self.given_up || silent > rules.loss {
+            State::Lost
+        } else if self.faults >= rules.suspended || silent > rules.absence {
+            State::Absent
+        } else if self.faults > 0 || silent > rules.hush {
+            State::Suspect
+        } else {
+            State::Sound
+        }
+    }
+
+    /// Whether the full sample is challenged ([`super::sample::size`]): from a wrong or missing proof
+    /// until it is forgiven.
+    #[must_use]
+    pub fn watched(&self) -> bool {
+        self.faults > 0
+    }
+
+    /// Decaying share of shards that it proved, in permille: each epoch with an answer weighs 1/64.
     #[must_use]
     pub fn score(&self) -> u16 {
         // Between 0 and 1.
@@ -150,12 +194,6 @@ impl Standing {
         self.history.back().map(|noted| noted.epoch)
     }
 
-    /// Whether it is to be asked for as many shards as there may be: it lately failed.
-    #[must_use]
-    pub fn is_watched(&self) -> bool {
-        self.clean < FORGIVEN_AFTER
-    }
-
     /// Its newest epochs, the oldest first.
     pub fn history(&self) -> impl Iterator<Item = &Noted> {
         self.history.iter()
@@ -166,44 +204,79 @@ impl Standing {
 mod tests {
     use super::*;
 
-    const GOOD: Came = Came::Answered(Tally { passed: 50, wrong: 0, missing: 0, reported: 0 });
-    const LIE: Came = Came::Answered(Tally { passed: 25, wrong: 5, missing: 20, reported: 0 });
+    fn answered(passed: u32, wrong: u32) -> Came {
+        Came::Answered(Tally { passed, wrong, ..Tally::default() })
+    }
 
-    fn after(came: &[(Came, u64)]) -> Standing {
-        let (mut standing, mut epoch) = (Standing::new(Epoch::new(1)), Epoch::new(1));
-        for (came, times) in came {
-            for _ in 0..*times {
-                standing.note(epoch, *came);
-                epoch = epoch.plus(1);
-            }
+    fn state(standing: &Standing) -> State {
+        standing.state(&Rules::default())
+    }
+
+    fn note(standing: &mut Standing, epoch: u64, came: Came) {
+        standing.note(Epoch::new(epoch), came, &Rules::default());
+    }
+
+    #[test]
+    fn silence_lasts_but_lowers_no_score_and_ends_with_an_answer() {
+        let mut standing = Standing::new(Epoch::new(0));
+        for epoch in 1..=200 {
+            note(&mut standing, epoch, if epoch % 2 == 0 { Came::Timeout } else { Came::Offline });
+            let expected = match epoch {
+                0..=3 => State::Sound,
+                4..=24 => State::Suspect,
+                25..=168 => State::Absent,
+                _ => State::Lost,
+            };
+            assert_eq!(state(&standing), expected, "{epoch}");
         }
-        standing
+        assert_eq!(standing.score(), 1000);
+        note(&mut standing, 201, answered(1, 0));
+        assert_eq!(state(&standing), State::Sound);
     }
 
     #[test]
-    fn short_absences_cost_nothing_and_longer_ones_follow_in_steps() {
-        let state = |offline| after(&[(GOOD, 10), (Came::Offline, offline)]).state(24, 168);
-        assert_eq!(state(2), State::Sound);
-        assert_eq!((state(3), state(24)), (State::Suspect, State::Suspect));
-        assert_eq!((state(25), state(168)), (State::Absent, State::Absent));
-        assert_eq!(state(169), State::Lost);
-        let back = after(&[(GOOD, 10), (Came::Offline, 500), (GOOD, 1)]);
-        assert_eq!((back.state(24, 168), back.score()), (State::Sound, 1000));
+    fn one_bad_hour_makes_suspect_and_is_forgiven_after_two_clean_days() {
+        let mut standing = Standing::new(Epoch::new(0));
+        for _ in 0..100 {
+            note(&mut standing, 1, answered(0, 300));
+        }
+        assert_eq!(state(&standing), State::Suspect);
+        assert!(standing.watched());
+        for epoch in 2..49 {
+            note(&mut standing, epoch, answered(300, 0));
+            assert_eq!(state(&standing), State::Suspect);
+        }
+        note(&mut standing, 49, answered(300, 0));
+        assert_eq!(state(&standing), State::Sound);
+        assert!(!standing.watched() && standing.score() < 1000);
     }
 
     #[test]
-    fn a_lie_makes_a_node_suspect_until_it_has_proved_itself_and_many_lies_end_it() {
-        let state = |lies, good| after(&[(GOOD, 10), (LIE, lies), (GOOD, good)]).state(24, 168);
-        assert_eq!(state(1, 0), State::Suspect);
-        assert_eq!(state(1, FORGIVEN_AFTER - 1), State::Suspect);
-        assert_eq!(state(1, FORGIVEN_AFTER), State::Sound);
-        assert_eq!(state(200, 0), State::Lost);
+    fn repeated_wrong_answers_suspend_and_then_give_up_for_good() {
+        let mut standing = Standing::new(Epoch::new(0));
+        for epoch in 1..=48 {
+            note(&mut standing, epoch, answered(299, 1));
+            let expected = match epoch {
+                0..=5 => State::Suspect,
+                6..=47 => State::Absent,
+                _ => State::Lost,
+            };
+            assert_eq!(state(&standing), expected, "{epoch}");
+        }
+        for epoch in 49..500 {
+            note(&mut standing, epoch, answered(300, 0));
+        }
+        assert_eq!(state(&standing), State::Lost);
     }
 
     #[test]
-    fn what_a_node_reports_itself_does_not_lower_its_score() {
-        let reported = Came::Answered(Tally { passed: 10, wrong: 0, missing: 0, reported: 5 });
-        let standing = after(&[(reported, 100)]);
-        assert_eq!((standing.score(), standing.state(24, 168)), (1000, State::Sound));
+    fn reported_loss_is_not_punished_and_not_a_pass() {
+        let mut standing = Standing::new(Epoch::new(0));
+        for epoch in 1..100 {
+            let tally = Tally { passed: 9, reported: 1, ..Tally::default() };
+            note(&mut standing, epoch, Came::Answered(tally));
+        }
+        assert_eq!((standing.score(), standing.passed()), (1000, 0));
+        assert_eq!(state(&standing), State::Sound);
     }
 }

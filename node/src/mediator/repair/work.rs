@@ -11,6 +11,7 @@ use crate::mediator::MediatorRole;
 use crate::mediator::records::SegmentRecord;
 use crate::serve::blocking;
 use crate::upkeep::State;
+use crate::upkeep::danger::{Health as Danger, Repair};
 
 /// The most segments of one round; the next round finds the others.
 const MOST: usize = 4096;
@@ -20,8 +21,10 @@ const PAGE: usize = 1024;
 /// A segment to be repaired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Job {
-    /// Good shards above `k`: the order of the work.
-    spare: i16,
+    /// One that cannot be rebuilt unless an absent keeper returns comes last.
+    stuck: bool,
+    /// Good shards above `k`.
+    spare: i32,
     pub(super) account: AccountId,
     pub(super) segment: SegmentId,
 }
@@ -47,11 +50,11 @@ impl MediatorRole {
         self.standings.state(node) < State::Absent && self.directory.condition(node) == Condition::Serving
     }
 
-    /// Shards of a segment that have a good keeper, above those that are needed.
-    fn spare(&self, record: &SegmentRecord) -> i16 {
+    /// How endangered a segment is: which of its shards have a good keeper.
+    fn danger(&self, record: &SegmentRecord) -> Danger {
         let good = record.holders().filter(|(_, node)| self.is_good(node)).count();
-        // Both are at most 30.
-        good as i16 - i16::from(record.manifest.code().data())
+        let code = record.manifest.code();
+        Danger::new(code.data().into(), code.total().into(), u16::try_from(good).unwrap_or(u16::MAX))
     }
 
     /// Looks for what lacks a good keeper.
@@ -71,9 +74,10 @@ impl MediatorRole {
                 if record.receipts().count() == 0 {
                     return Ok(());
                 }
-                let spare = role.spare(&record);
+                let danger = role.danger(&record);
+                let (spare, stuck) = (danger.margin(), danger.repair() == Repair::Stuck);
                 health.least_spare = Some(health.least_spare.map_or(spare, |least| least.min(spare)));
-                health.degraded += u64::from(worst.add(Job { spare, account, segment }));
+                health.degraded += u64::from(worst.add(Job { stuck, spare, account, segment }));
                 Ok(())
             };
             let mut after = None;
