@@ -180,6 +180,10 @@ pub(crate) async fn start(
     let listener = TcpListener::bind(address).await.map_err(refused)?;
     let bound = listener.local_addr().map_err(refused)?;
     let token = new_token(home)?;
+    // Where `fincrypt-node status` finds it.
+    let path = home.path().join("api.address");
+    let written = fincrypt_storage::durable::write_file(&path, bound.to_string().as_bytes(), 0o600);
+    written.map_err(ClientError::io(&path))?;
     let access = Arc::new(Access { token: blake3::hash(token.as_bytes()), port: bound.port() });
     let router = Router::new()
         .route("/api/v1/node", get(node))

@@ -12,7 +12,7 @@ pub mod daemon;
 pub mod engine;
 pub mod identity;
 pub mod mediator;
-mod proofs;
+pub mod proofs;
 mod releases;
 mod serve;
 pub mod storage;

@@ -6,7 +6,7 @@ use fincrypt_storage::proof::{LeafProof, challenged_leaf};
 
 /// What an answer shows of one shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shown {
+pub enum Shown {
     /// The node has it.
     Proved,
     /// The proof is none.
@@ -19,7 +19,8 @@ pub(crate) enum Shown {
 
 /// What an answer shows of each shard asked for. One that does not fit the question shows nothing
 /// good.
-pub(crate) fn judge(
+#[must_use]
+pub fn judge(
     nonce: &Nonce,
     shards: &[(ShardId, ShardLen)],
     verdicts: &[Verdict],
@@ -29,7 +30,7 @@ pub(crate) fn judge(
         return vec![Shown::Wrong; shards.len()];
     }
     let one = |((id, length), verdict): (&(ShardId, ShardLen), &Verdict)| match verdict {
-        Verdict::Missing => Shown::Missing,
+        Verdict::Missing | Verdict::Refused => Shown::Missing,
         Verdict::Damaged => Shown::Damaged,
         Verdict::Proved => {
             let leaf = challenged_leaf(nonce, id, *length);

@@ -143,6 +143,8 @@ pub enum Verdict {
     Missing,
     /// The node cannot read it any more, or finds it altered.
     Damaged,
+    /// The node knows no mandate of its owner that lets the challenger ask.
+    Refused,
 }
 
 /// What a storage node knows about one segment.

@@ -307,7 +307,7 @@ fn challenges_and_conditions_are_what_the_fixture_says() {
     ];
     let asked = vec![shard::Request::Challenge { nonce: Nonce::from_bytes([7; 32]), shards }];
     lines("shard-request", asked, &mut text);
-    let verdicts = vec![Verdict::Proved, Verdict::Missing, Verdict::Damaged];
+    let verdicts = vec![Verdict::Proved, Verdict::Missing, Verdict::Damaged, Verdict::Refused];
     let offer = offer().verify(NETWORK, UnixTime::from_secs(0)).expect("verifies").into_body();
     let offers = [Condition::Failing, Condition::Leaving].map(|condition| {
         shard::Response::Offer(seal(&StorageOffer { condition, free_bytes: 0, ..offer.clone() }))

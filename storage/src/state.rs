@@ -69,6 +69,8 @@ struct Log {
 struct Synced {
     file: File,
     upto: u64,
+    /// A sync failed: nothing is durable any more until the next start.
+    failed: bool,
 }
 
 fn database(error: &dyn std::fmt::Display) -> KvError {
@@ -195,7 +197,7 @@ impl State {
             trees: RwLock::default(),
             log: Mutex::new(log),
             appended: AtomicU64::new(0),
-            sync: Mutex::new(Synced { file, upto: 0 }),
+            sync: Mutex::new(Synced { file, upto: 0, failed: false }),
             _lock: lock,
         };
         let state = Self(Arc::new(inner));
@@ -236,8 +238,15 @@ impl State {
         if synced.upto >= number {
             return Ok(());
         }
+        if synced.failed {
+            return Err(std::io::Error::other("an earlier sync of the journal failed").into());
+        }
         let upto = self.0.appended.load(Ordering::Acquire);
-        synced.file.sync_data()?;
+        if let Err(error) = synced.file.sync_data() {
+            // The system tells it once, and forgets what it could not write.
+            synced.failed = true;
+            return Err(error.into());
+        }
         synced.upto = upto;
         Ok(())
     }
@@ -247,6 +256,8 @@ impl State {
         if log.journal.length() < COMPACT_FROM.max(2 * log.compacted) {
             return Ok(());
         }
+        // What was removed is not in the new journal: the database must not bring it back.
+        self.0.db.flush().map_err(|error| database(&error))?;
         let mut records = Vec::new();
         for name in &log.durable {
             let tree = self.0.db.open_tree(name).map_err(|error| database(&error))?;

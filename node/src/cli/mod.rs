@@ -6,6 +6,7 @@ mod drain;
 mod forget;
 mod mediator;
 mod node;
+mod node_status;
 mod output;
 mod release;
 mod restore;

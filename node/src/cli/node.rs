@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use fincrypt_protocol::net::{Role, Roles};
 
 use super::output::{Exit, complain};
-use super::{drain, secret};
+use super::{drain, node_status, secret};
 use crate::client::Home;
 use crate::config::{Settings, default_home};
 use crate::daemon;
@@ -42,6 +42,12 @@ struct Args {
     /// Seconds of an epoch.
     #[arg(long, global = true)]
     epoch: Option<String>,
+    /// Epochs that a storage node may be silent before its shards are rebuilt elsewhere.
+    #[arg(long, global = true, value_name = "EPOCHS")]
+    absence_epochs: Option<String>,
+    /// Epochs of silence after which a storage node is given up.
+    #[arg(long, global = true, value_name = "EPOCHS")]
+    loss_epochs: Option<String>,
     /// Loopback address of the local interface, or off.
     #[arg(long, global = true)]
     api: Option<String>,
@@ -69,6 +75,12 @@ enum Command {
         /// Does not wait.
         #[arg(long)]
         no_wait: bool,
+    },
+    /// Shows how the node that runs in the home stands: who is audited, and what that came to.
+    Status {
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
     },
     /// Looks at the configuration.
     Config {
@@ -116,6 +128,15 @@ pub(super) fn main(args: Vec<OsString>) -> Exit {
         return Exit::Usage;
     };
     let home = Home::new(home);
+    if let Some(Command::Status { json }) = args.command {
+        return match node_status::show(&home, json) {
+            Ok(()) => Exit::Done,
+            Err(error) => {
+                complain(NAME, &error);
+                Exit::Failed
+            }
+        };
+    }
     let settings = match settings(&args, &home) {
         Ok(settings) => settings,
         Err(error) => {
@@ -126,7 +147,7 @@ pub(super) fn main(args: Vec<OsString>) -> Exit {
     match args.command {
         Some(Command::Config { command: ConfigCommand::Check }) => return check(&settings),
         Some(Command::Drain { cancel, no_wait }) => return drain::run(NAME, &home, cancel, !no_wait),
-        None => {}
+        Some(Command::Status { .. }) | None => {}
     }
     let config = match settings.resolve() {
         Ok(config) => config,
@@ -178,6 +199,8 @@ fn settings(args: &Args, home: &Home) -> Result<Settings, crate::config::ConfigE
         .with_flag("bootstrap", args.bootstrap.clone())
         .with_flag("capacity", one(&args.capacity))
         .with_flag("epoch", one(&args.epoch))
+        .with_flag("absence_epochs", one(&args.absence_epochs))
+        .with_flag("loss_epochs", one(&args.loss_epochs))
         .with_flag("api", one(&args.api))
         .with_flag("price", one(&args.price))
         .with_flag("release_delay", one(&args.release_delay)))

@@ -256,6 +256,11 @@ impl OpenSegments {
         entry.map(|entry| (entry.owner, entry.touched) = (owner, Instant::now())).is_some()
     }
 
+    /// Whether a segment is open. Unlike [`OpenSegments::get`], this is no sign of its owner.
+    pub(crate) fn contains(&self, account: AccountId, id: SegmentId) -> bool {
+        lock(&self.segments).contains_key(&(account, id))
+    }
+
     pub(crate) fn get(&self, account: AccountId, id: SegmentId) -> Option<Arc<OpenSegment>> {
         let mut open = lock(&self.segments);
         let entry = open.get_mut(&(account, id))?;

@@ -343,7 +343,15 @@ impl Records {
         let id = record.manifest.id();
         let _turn = self.turn(&id);
         let old = self.segment(account, &id)?;
-        self.write(account, old.as_ref(), record)
+        // Audits and repairs may have changed it since it was opened: lists of holders must grow newer.
+        let newest = old.as_ref().filter(|old| old.sequence >= record.sequence);
+        match newest {
+            Some(old) if old != record => {
+                let record = SegmentRecord { sequence: old.sequence + 1, ..record.clone() };
+                self.write(account, Some(old), &record)
+            }
+            _ => self.write(account, old.as_ref(), record),
+        }
     }
 
     /// Changes a known segment by `change`, unless that says that there is nothing to change; the new

@@ -1,6 +1,7 @@
 //! Answers to challenges: a leaf of each shard asked for, and its proof.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use bytes::Bytes;
 use fincrypt_protocol::limits::{MAX_CHALLENGE, MAX_PAYLOAD};
@@ -17,11 +18,27 @@ impl StorageRole {
         if shards.len() > MAX_CHALLENGE {
             return Err(Refusal::Invalid);
         }
-        let accounts: BTreeSet<_> = shards.iter().map(|shard| shard.account).collect();
-        accounts.iter().try_for_each(|account| self.authorize(from, account, Right::Audit))?;
+        let mut allowed: BTreeMap<AccountId, bool> = BTreeMap::new();
+        for shard in shards {
+            if let Entry::Vacant(vacant) = allowed.entry(shard.account) {
+                vacant.insert(match self.authorize(from, &shard.account, Right::Audit) {
+                    Ok(()) => true,
+                    Err(Refusal::NotMandated) => false,
+                    Err(refusal) => return Err(refusal),
+                });
+            }
+        }
+        // Strangers learn nothing; of several accounts, one must not keep the others from being audited.
+        if !allowed.values().any(|allowed| *allowed) {
+            return Err(Refusal::NotMandated);
+        }
         let mut proofs = Vec::new();
         let mut verdicts = Vec::with_capacity(shards.len());
         for Challenged { account, segment, index } in shards {
+            if allowed.get(account) != Some(&true) {
+                verdicts.push(Verdict::Refused);
+                continue;
+            }
             verdicts.push(match self.store.prove(account, segment, *index, nonce) {
                 Ok(Some(proof)) => {
                     proof.write(&mut proofs);

@@ -63,6 +63,8 @@ pub struct StorageRole {
     pub(crate) released: Notify,
     pub(crate) disk: Arc<Disk>,
     pub(crate) leaving: Arc<Leaving>,
+    /// When the role was put together.
+    begun: tokio::time::Instant,
 }
 
 impl StorageRole {
@@ -95,6 +97,7 @@ impl StorageRole {
             released,
             disk,
             leaving,
+            begun: tokio::time::Instant::now(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fincrypt_protocol::limits::{LAPSE_SECONDS, MAX_LIST, MAX_SHARDS};
-use fincrypt_protocol::{AccountId, Refusal, SegmentId, ShardIndex, UnixTime};
+use fincrypt_protocol::{AccountId, Refusal, RunId, SegmentId, ShardIndex, UnixTime};
 use fincrypt_storage::kv::Batch;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -47,13 +47,24 @@ impl Holdings for StorageRole {
 }
 
 impl StorageRole {
-    /// Sweeps once; how long until the next release is due, if one is pending.
-    fn sweep_once(&self) -> Option<Duration> {
-        let kept = |account: &_, run: &_| self.accounts.is_kept(account, run);
+    /// Deletes what was never kept. Not of accounts that are not known: their registration was there
+    /// before their first shard, so it was lost, and what is kept was lost with it. Nor soon after a
+    /// start: after an absence, mediators still have to say what was kept meanwhile.
+    fn lapse(&self) {
+        let kept = |account: &AccountId, run: &RunId| {
+            !matches!(self.accounts.registration(account), Ok(Some(_))) || self.accounts.is_kept(account, run)
+        };
         match self.store.lapse(UnixTime::now(), Duration::from_secs(LAPSE_SECONDS), &kept) {
             Ok(0) => {}
             Ok(freed) => tracing::info!(freed, "shards of runs that were never kept have lapsed"),
             Err(error) => drop(failed(&error)),
+        }
+    }
+
+    /// Sweeps once; how long until the next release is due, if one is pending.
+    fn sweep_once(&self) -> Option<Duration> {
+        if self.begun.elapsed() >= SWEEP {
+            self.lapse();
         }
         let done = match self.releases.carry_out(UnixTime::now(), self) {
             Ok(done) => done,

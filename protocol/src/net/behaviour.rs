@@ -261,7 +261,9 @@ fn gossip(network: Network, keypair: &Keypair) -> Result<gossipsub::Behaviour, B
         .validate_messages()
         // By content, so that a replay in another envelope is a duplicate.
         .message_id_fn(|message| MessageId::from(domain::RECORD_HASH.hash(&[&message.data]).to_vec()))
-        .duplicate_cache_time(Duration::from_secs(48 * 3600))
+        // The cache has no bound but time, and takes messages in before they are looked at. Replays of
+        // older ones are told by their sequence.
+        .duplicate_cache_time(Duration::from_secs(120))
         .max_transmit_size(MAX_RECORD + 512)
         .heartbeat_interval(Duration::from_secs(1))
         .flood_publish(true)

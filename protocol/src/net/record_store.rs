@@ -15,6 +15,11 @@ use crate::admission::admit_mediator_record;
 use crate::network::Network;
 use crate::time::UnixTime;
 
+/// Addresses kept with a provider, and the most bytes of one: an answer of 16 KiB has room for those
+/// of twenty providers.
+const MAX_PROVIDER_ADDRESSES: usize = 4;
+const MAX_PROVIDER_ADDRESS: usize = 128;
+
 /// Records kept: at 4 KiB each, at most 16 MiB.
 const MAX_RECORDS: usize = 4096;
 /// Pairs of key and provider kept: at about 300 bytes each, 20 MiB.
@@ -215,7 +220,9 @@ impl RecordStore for AdmittingStore {
         records.into_iter()
     }
 
-    fn add_provider(&mut self, record: ProviderRecord) -> Result<()> {
+    fn add_provider(&mut self, mut record: ProviderRecord) -> Result<()> {
+        record.addresses.retain(|address| address.len() <= MAX_PROVIDER_ADDRESS);
+        record.addresses.truncate(MAX_PROVIDER_ADDRESSES);
         let ProviderRecord { key, provider: peer, .. } = &record;
         let (key, peer) = (key.clone(), *peer);
         if let Some(list) = self.providers.get_mut(&key)
@@ -239,7 +246,12 @@ impl RecordStore for AdmittingStore {
     }
 
     fn providers(&self, key: &RecordKey) -> Vec<ProviderRecord> {
-        self.providers.get(key).cloned().unwrap_or_default()
+        let mut list = self.providers.get(key).cloned().unwrap_or_default();
+        // An answer has room for twenty: whoever came first must not hide all others.
+        if let Some(turn) = random_below(list.len()) {
+            list.rotate_left(turn);
+        }
+        list
     }
 
     fn provided(&self) -> Self::ProvidedIter<'_> {
@@ -251,6 +263,13 @@ impl RecordStore for AdmittingStore {
     fn remove_provider(&mut self, key: &RecordKey, peer: &PeerId) {
         self.drop_provider(key, peer);
     }
+}
+
+/// A random number below `bound`; none if that is zero, or the system gives no randomness.
+fn random_below(bound: usize) -> Option<usize> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).ok()?;
+    (u64::from_le_bytes(bytes) as usize).checked_rem(bound)
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ impl ShardStore {
         }
     }
 
-    fn check_file(&self, key: &FileKey, entry: &FileEntry) -> Result<Found, StoreError> {
+    pub(super) fn check_file(&self, key: &FileKey, entry: &FileEntry) -> Result<Found, StoreError> {
         let path = self.path(key);
         // What seems to be rot may be a fault of the memory: it is read again, from the disk itself.
         for again in [false, true] {

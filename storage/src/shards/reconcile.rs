@@ -6,6 +6,7 @@ use std::path::Path;
 use super::file;
 use super::index::{FileEntry, FileKey};
 use super::store::{ShardStore, StoreError, at};
+use crate::durable::sync_dir;
 
 /// What opening found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,6 +36,7 @@ impl ShardStore {
         folder: &Path,
         report: &mut StoreReport,
     ) -> Result<(), StoreError> {
+        let adopted = report.adopted;
         let mut on_disk = HashSet::new();
         for entry in std::fs::read_dir(folder).map_err(at(folder))? {
             let name = entry.map_err(at(folder))?.file_name();
@@ -50,6 +52,10 @@ impl ShardStore {
             after = Some(*last);
             for (key, entry) in page {
                 if on_disk.remove(&key) {
+                    // A crash may have come between the two trees.
+                    if self.table().place(&key.account, &entry.segment, entry.index)? != Some(key.shard) {
+                        self.table().insert(&key, &entry)?;
+                    }
                     self.count(&key.account, entry.file_len);
                     report.shards += 1;
                 } else {
@@ -70,6 +76,10 @@ impl ShardStore {
                 }
                 _ => report.foreign += 1,
             }
+        }
+        if report.adopted > adopted {
+            // Its name may not be durable yet, and the next put would give a receipt for it.
+            sync_dir(folder).map_err(at(folder))?;
         }
         Ok(())
     }

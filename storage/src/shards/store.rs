@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fincrypt_protocol::{AccountId, Manifest, Nonce, RunId, SegmentId, ShardId, ShardIndex, Tag, UnixTime};
 
+use super::check::Found;
 use super::file::{self, CheckedShard, NewFile, ShardMeta};
 use super::index::{FileEntry, FileKey, ShardTable};
 use super::reconcile::StoreReport;
@@ -230,8 +231,16 @@ impl ShardStore {
         let file_len = new.length();
         let entry = FileEntry::new(meta, file_len);
         if let Some(known) = self.0.table.file(&key)? {
-            let same = known.segment == entry.segment && known.index == entry.index;
-            return if same { Ok(PutOutcome::AlreadyHeld) } else { Err(StoreError::Conflict) };
+            if known.segment != entry.segment || known.index != entry.index {
+                return Err(StoreError::Conflict);
+            }
+            // A receipt is given for it: it has to be there, and what it should be. A rotten one is
+            // removed, and stored anew.
+            match self.check_file(&key, &known)? {
+                Found::Good => return Ok(PutOutcome::AlreadyHeld),
+                Found::Unreadable(error) => return Err(error),
+                Found::Rotten | Found::Gone => {}
+            }
         }
         let _reservation = self.reserve(key, file_len)?;
         let temp = self.0.dir.join(TEMP).join(format!("{}.{}", key.shard, key.account));

@@ -110,6 +110,10 @@ fn altered_and_vanished_shards_are_found_repaired_and_held_against_their_node() 
         audits.iter().any(|audit| audit["came"]["answered"]["reported"].as_u64() > Some(0))
     };
     assert!(wait_until(DEADLINE, reported), "{}", node_info(&world, all[0]));
+    let mut status = world.programs().node.command();
+    let status = status.args(["status", "--home"]).arg(world.swarm.home(Member::Mediator(0))).output();
+    let status = String::from_utf8_lossy(&status.expect("runs").stdout).into_owned();
+    assert!(status.contains("suspect") && status.contains("sound"), "{status}");
     assert_eq!(node_info(&world, all[0])["score"], 1000, "what it says itself is not held against it");
     wait_whole(&world, &all, segments);
     let restored = world.restore(&world.owner, "latest", "restored");

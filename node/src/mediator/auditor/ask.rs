@@ -1,6 +1,6 @@
 //! Asking for proofs, and checking them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,35 +41,54 @@ struct Known {
 }
 
 impl MediatorRole {
-    /// Challenges a node; what came of it, and the shards that were asked for.
+    /// Challenges a node; what came of it, and the shards that were asked for. One that knows no mandate
+    /// is brought it and asked once more: after that, what it refuses counts as missing.
     pub(super) async fn ask_for_proofs(
         self: &Arc<Self>,
         node: NodeId,
         shards: Vec<Challenged>,
     ) -> Result<(Asked, Vec<Challenged>), Refusal> {
-        let role = Arc::clone(self);
-        let known = blocking(move || role.still_asked(node, &shards)).await?;
-        if known.is_empty() {
-            return Ok((Asked::Nothing, Vec::new()));
-        }
-        let nonce = nonce().ok_or(Refusal::Failed)?;
-        let shards: Vec<Challenged> = known.iter().map(|known| known.asked).collect();
-        let request = Frame::bare(Request::Challenge { nonce, shards: shards.clone() });
-        if self.net.connect(node, self.directory.addresses(&node)).await.is_err() {
-            return Ok((Asked::Unanswered(Came::Offline), shards));
-        }
-        let answer = tokio::time::timeout(PATIENCE, self.net.shard(node, request)).await;
-        let asked = match answer {
-            Ok(Ok(Frame { header: Response::Proofs { verdicts }, payload })) => {
-                blocking(move || Ok(count(&nonce, &known, &verdicts, &payload))).await?
+        let mut again = false;
+        loop {
+            let (role, wanted) = (Arc::clone(self), shards.clone());
+            let known = blocking(move || role.still_asked(node, &wanted)).await?;
+            if known.is_empty() {
+                return Ok((Asked::Nothing, Vec::new()));
             }
-            Ok(Err(CallError::Connect(_))) => Asked::Unanswered(Came::Offline),
-            Ok(Err(CallError::Stopped)) => Asked::Nothing,
-            // It does not take our word for an account any more: not its fault.
-            Ok(Err(CallError::Refused { refusal: Refusal::NotMandated, .. })) => Asked::Nothing,
-            Ok(_) | Err(_) => Asked::Unanswered(Came::Timeout),
-        };
-        Ok((asked, shards))
+            let nonce = nonce().ok_or(Refusal::Failed)?;
+            let asked: Vec<Challenged> = known.iter().map(|known| known.asked).collect();
+            let request = Frame::bare(Request::Challenge { nonce, shards: asked.clone() });
+            if self.net.connect(node, self.directory.addresses(&node)).await.is_err() {
+                return Ok((Asked::Unanswered(Came::Offline), asked));
+            }
+            let answer = tokio::time::timeout(PATIENCE, self.net.shard(node, request)).await;
+            let refused: BTreeSet<AccountId> = match &answer {
+                Ok(Ok(Frame { header: Response::Proofs { verdicts }, .. })) => {
+                    let refused = asked.iter().zip(verdicts).filter(|(_, said)| **said == Verdict::Refused);
+                    refused.map(|(shard, _)| shard.account).collect()
+                }
+                Ok(Err(CallError::Refused { refusal: Refusal::NotMandated, .. })) => {
+                    asked.iter().map(|shard| shard.account).collect()
+                }
+                _ => BTreeSet::new(),
+            };
+            if !refused.is_empty() && !again {
+                again = true;
+                for account in refused {
+                    self.is_dismissed(&account, node).await;
+                }
+                continue;
+            }
+            let came = match answer {
+                Ok(Ok(Frame { header: Response::Proofs { verdicts }, payload })) => {
+                    blocking(move || Ok(count(&nonce, &known, &verdicts, &payload))).await?
+                }
+                Ok(Err(CallError::Connect(_))) => Asked::Unanswered(Came::Offline),
+                Ok(Err(CallError::Stopped)) => Asked::Nothing,
+                Ok(_) | Err(_) => Asked::Unanswered(Came::Timeout),
+            };
+            return Ok((came, asked));
+        }
     }
 
     /// Of some shards those that the node still is to hold and that may be asked for: their owner's

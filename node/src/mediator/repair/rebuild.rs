@@ -51,6 +51,11 @@ impl MediatorRole {
         let wanted: Vec<ShardIndex> = missing.into_iter().take(new.len()).collect();
         let shards = self.shards_of(account, &record, &wanted).await?;
         self.repair_pace.take(shards.iter().map(|(_, bytes)| bytes.len() as u64).sum()).await;
+        // The round may have begun long ago: what was released meanwhile is not stored again.
+        let role = Arc::clone(self);
+        if blocking(move || role.releases.due(&account, &segment)).await?.is_some() {
+            return Ok(0);
+        }
         let mut placed = Vec::new();
         for ((index, payload), node) in shards.into_iter().zip(new) {
             let placement = Placement {
@@ -163,7 +168,7 @@ impl MediatorRole {
         record: &SegmentRecord,
         placed: Vec<(ShardIndex, NodeId, Signed<record::Receipt>)>,
     ) -> Result<usize, Refusal> {
-        let (role, segment, run) = (Arc::clone(self), record.manifest.id(), record.run);
+        let (role, segment) = (Arc::clone(self), record.manifest.id());
         let count = placed.len();
         let replaced = |(index, node): &(ShardIndex, NodeId)| {
             placed.iter().any(|(placed, new, _)| placed == index && new != node)
@@ -171,8 +176,6 @@ impl MediatorRole {
         let former: Vec<NodeId> = record.holders().filter(replaced).map(|(_, node)| node).collect();
         let noted = blocking(move || {
             let nodes: Vec<NodeId> = placed.iter().map(|(_, node, _)| *node).collect();
-            // Before it counts: what a node is not told to keep would lapse.
-            role.tell_kept(&account, &run, &nodes)?;
             let changed = role.records.change(&account, &segment, |record| {
                 for (index, node, receipt) in placed {
                     if let Some(slot) = record.slots.get_mut(index.get()) {
@@ -181,7 +184,9 @@ impl MediatorRole {
                 }
                 true
             })?;
-            if let Some((_, new)) = &changed {
+            if let Some((record, new)) = &changed {
+                // After it is a holder, so that a keep which comes now reaches it as well.
+                role.tell_kept(&account, &record.run, &nodes)?;
                 role.introduce(&account, new)?;
             }
             Ok(changed)

@@ -64,9 +64,7 @@ impl MediatorRole {
             let (mut worst, mut health) = (Worst::default(), Health::default());
             let mut consider = |account: AccountId, segment: SegmentId| -> Result<(), Refusal> {
                 // What is being stored, or is to be deleted, is not repaired.
-                if role.open.get(account, segment).is_some()
-                    || role.releases.due(&account, &segment)?.is_some()
-                {
+                if role.open.contains(account, segment) || role.releases.due(&account, &segment)?.is_some() {
                     return Ok(());
                 }
                 let Some(record) = role.records.known(&account, &segment)? else { return Ok(()) };

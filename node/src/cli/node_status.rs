@@ -1,0 +1,120 @@
+//! `fincrypt-node status`: what a running node says of itself, by its local interface.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::output::print_json;
+use crate::client::Home;
+
+/// How long the node may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
+/// The most bytes of an answer.
+const MAX_ANSWER: u64 = 64 << 20;
+
+const NOT_RUNNING: &str = "no node with a local interface runs in this home: start it with --api 127.0.0.1:0";
+
+/// Asks the node that runs in a home; its answer's JSON document.
+fn ask(home: &Home, path: &str) -> Result<Value, String> {
+    let read = |name: &str| std::fs::read_to_string(home.path().join(name)).ok();
+    let (address, token) = read("api.address").zip(read("api.token")).ok_or(NOT_RUNNING)?;
+    let address: SocketAddr = address.parse().map_err(|_| NOT_RUNNING)?;
+    let asked = || {
+        let mut stream = TcpStream::connect_timeout(&address, ANSWER)?;
+        stream.set_read_timeout(Some(ANSWER))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n")?;
+        write!(stream, "Connection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.take(MAX_ANSWER).read_to_string(&mut answer)?;
+        Ok::<_, std::io::Error>(answer)
+    };
+    let answer = asked().map_err(|error| format!("{NOT_RUNNING} ({error})"))?;
+    let body = answer.split_once("\r\n\r\n").filter(|_| answer.starts_with("HTTP/1.1 200"));
+    let (_, body) = body.ok_or("another program answers where this home's node listened; start the node")?;
+    serde_json::from_str(body).map_err(|error| error.to_string())
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// One audit in a few letters: `12:300` proved 300, `12:298-2` failed two, `12:late`, `12:off`.
+fn audit(noted: &Value) -> String {
+    let epoch = text(&noted["epoch"]);
+    let came = &noted["came"];
+    let count = |key: &str| came["answered"][key].as_u64().unwrap_or_default();
+    match came.as_str() {
+        Some("timeout") => format!("{epoch}:late"),
+        Some(_) => format!("{epoch}:off"),
+        None => {
+            let bad = count("wrong") + count("missing") + count("reported");
+            let failed = if bad > 0 { format!("-{bad}") } else { String::new() };
+            format!("{epoch}:{}{failed}", count("passed"))
+        }
+    }
+}
+
+/// Shows how the node in a home stands; why it cannot, if so.
+pub(super) fn show(home: &Home, json: bool) -> Result<(), String> {
+    let node = ask(home, "/api/v1/node")?;
+    if json {
+        print_json(&node);
+        return Ok(());
+    }
+    println!("peer {}, {} peers connected", text(&node["peer"]), node["connected_peers"]);
+    let storage = &node["storage"];
+    if storage.is_object() {
+        println!("storage: {} of {} bytes used", storage["used_bytes"], storage["capacity_bytes"]);
+        println!("{} shards found rotten since the start", storage["rotten_shards"]);
+        if storage["disk_failing"] == true {
+            println!("the disk fails: no shards are taken, those that can be read are served");
+        }
+        if storage["leaving"] == true {
+            println!("leaving: {} shards are still to be moved", text(&storage["shards_left"]));
+        }
+    }
+    let mediator = &node["mediator"];
+    if let Some(nodes) = mediator["nodes"].as_array() {
+        println!("epoch {}, {} segments lack a good keeper", mediator["epoch"], mediator["degraded"]);
+        println!(
+            "storage nodes: state, score in permille, epochs passed, shards, newest audits (epoch:proved)"
+        );
+        for node in nodes {
+            let history: Vec<String> = node["audits"].as_array().into_iter().flatten().map(audit).collect();
+            println!(
+                "{}  {:8} {:>4} {:>6} {:>8}  {}",
+                text(&node["peer"]),
+                text(&node["state"]),
+                node["score"],
+                node["passed_epochs"],
+                node["shards"],
+                history.join(" ")
+            );
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upkeep::{Came, Epoch, Noted, Tally};
+
+    #[test]
+    fn each_outcome_of_an_audit_is_told_apart() {
+        let shown = |came| audit(&serde_json::to_value(Noted { epoch: Epoch::new(7), came }).expect("JSON"));
+        let tally = Tally { passed: 9, ..Tally::default() };
+        assert_eq!(shown(Came::Answered(tally)), "7:9");
+        assert_eq!(shown(Came::Answered(Tally { missing: 1, reported: 1, ..tally })), "7:9-2");
+        assert_eq!((shown(Came::Timeout), shown(Came::Offline)), ("7:late".to_owned(), "7:off".to_owned()));
+    }
+
+    #[test]
+    fn without_a_running_node_it_says_how_to_start_one() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let error = show(&Home::new(dir.path().to_owned()), false).expect_err("nothing runs");
+        assert!(error.contains("--api"), "{error}");
+    }
+}
