@@ -8,6 +8,24 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use serde_bytes::ByteBuf;
 
+/// The /24 or /48 of an address that could be anybody's; none for addresses of a local network.
+pub(crate) fn group_of(address: &Multiaddr, network: Network) -> Option<AddressGroup> {
+    if network == Network::Local || !is_useful(address, network) || is_relayed(address) {
+        return None;
+    }
+    address.iter().find_map(|part| match part {
+        Protocol::Ip4(ip) => {
+            let [a, b, c, _] = ip.octets();
+            Some([0, 0, 0, a, b, c])
+        }
+        Protocol::Ip6(ip) => ip.octets().first_chunk().copied(),
+        _ => None,
+    })
+}
+
+/// A /24 (its three bytes after three zeros, a part of IPv6 that nobody has) or a /48.
+pub(crate) type AddressGroup = [u8; 6];
+
 /// Whether others can be expected to reach `address`: anything in a local network, else only
 /// global addresses and names.
 pub(crate) fn is_useful(address: &Multiaddr, network: Network) -> bool {
@@ -58,6 +76,16 @@ mod tests {
         assert!(!is_useful(&address, Network::Main));
         let global: Multiaddr = "/ip4/9.9.9.9/udp/1/quic-v1".parse().expect("valid");
         assert!(is_useful(&global, Network::Main));
+    }
+
+    #[test]
+    fn neighbours_are_of_one_group_and_local_addresses_of_none() {
+        let group = |address: &str| group_of(&address.parse().expect("valid"), Network::Main);
+        assert_eq!(group("/ip4/9.9.9.9/tcp/1"), group("/ip4/9.9.9.200/udp/7/quic-v1"));
+        assert_ne!(group("/ip4/9.9.9.9/tcp/1"), group("/ip4/9.9.8.9/tcp/1"));
+        assert_eq!(group("/ip6/2a00:1:2:3::1/tcp/1"), group("/ip6/2a00:1:2:ffff::1/tcp/1"));
+        assert_ne!(group("/ip6/2a00:1:2:3::1/tcp/1"), group("/ip6/2a00:1:3:3::1/tcp/1"));
+        assert_eq!(group("/ip4/127.0.0.1/tcp/1"), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use fincrypt_protocol::{NodeId, mediate, shard};
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::oneshot;
 
+use super::addresses::AddressGroup;
 use super::calls::Exchange;
 use super::handle::ConnectError;
 
@@ -52,6 +53,11 @@ pub(crate) enum Command {
     },
     Connected {
         done: oneshot::Sender<Vec<NodeId>>,
+    },
+    /// The address groups in which peers were met, for those that are connected without a relay.
+    Groups {
+        peers: Vec<PeerId>,
+        done: oneshot::Sender<Vec<Option<AddressGroup>>>,
     },
     /// How many peers the DHT's routing table has.
     DhtPeers {

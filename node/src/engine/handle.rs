@@ -9,6 +9,7 @@ use fincrypt_protocol::{Frame, Network, NodeId, Refusal, mediate, shard};
 use libp2p::Multiaddr;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use super::addresses::AddressGroup;
 use super::calls::{Ask, Exchange, Refuse};
 use super::command::Command;
 
@@ -251,6 +252,13 @@ impl Net {
     /// Peers with a connection.
     pub async fn connected(&self) -> Vec<NodeId> {
         self.ask(|done| Command::Connected { done }).await.unwrap_or_default()
+    }
+
+    /// The address groups in which some nodes were met; none for those that are not connected, or
+    /// through a relay only.
+    pub(crate) async fn groups(&self, nodes: &[NodeId]) -> Vec<Option<AddressGroup>> {
+        let peers = nodes.iter().filter_map(|node| peer_of(node).ok()).collect();
+        self.ask(|done| Command::Groups { peers, done }).await.unwrap_or_default()
     }
 
     /// How many peers the DHT's routing table has: with none, nothing can be announced.

@@ -14,6 +14,7 @@ mod run;
 mod session;
 mod transport;
 
+pub(crate) use addresses::AddressGroup;
 pub(crate) use addresses::is_useful;
 pub use addresses::{decode_all, encode_all};
 pub use budget::Budget;

@@ -19,7 +19,7 @@ use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, noise, yamux};
 use tokio::sync::mpsc;
 
-use super::addresses::is_useful;
+use super::addresses::{AddressGroup, is_useful};
 use super::budget::{Budget, Budgets};
 use super::calls::Calls;
 use super::command::{Command, Waiter};
@@ -84,6 +84,8 @@ pub struct Engine {
     book: HashMap<PeerId, Vec<Multiaddr>>,
     book_order: VecDeque<PeerId>,
     identified: HashMap<PeerId, String>,
+    /// Where connected peers were met.
+    groups: HashMap<PeerId, AddressGroup>,
     joins: HashMap<ConnectionId, Join>,
     awaiting_identify: HashMap<PeerId, Vec<Join>>,
     connects: HashMap<PeerId, Vec<Waiter<(), ConnectError>>>,
@@ -136,6 +138,7 @@ impl Engine {
             book: HashMap::new(),
             book_order: VecDeque::new(),
             identified: HashMap::new(),
+            groups: HashMap::new(),
             joins: HashMap::new(),
             awaiting_identify: HashMap::new(),
             connects: HashMap::new(),
@@ -217,6 +220,9 @@ impl Engine {
             Command::Connected { done } => {
                 let _ =
                     done.send(self.swarm.connected_peers().filter_map(|peer| node_of(peer).ok()).collect());
+            }
+            Command::Groups { peers, done } => {
+                let _ = done.send(peers.iter().map(|peer| self.groups.get(peer).copied()).collect());
             }
             Command::DhtPeers { done } => {
                 let _ = done.send(behaviour.kad.kbuckets().map(|bucket| bucket.num_entries()).sum());

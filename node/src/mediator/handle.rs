@@ -18,7 +18,6 @@ use super::MediatorRole;
 use super::open::OpenSegment;
 use super::placement::{draw, system_random};
 use super::records::{SegmentRecord, Slot};
-use super::transfer::per_group;
 use crate::accounts::failed;
 use crate::engine::encode_all;
 use crate::serve::{Answer, Request, blocking};
@@ -192,7 +191,8 @@ impl MediatorRole {
     async fn assign(&self, run: RunId, manifest: Manifest, tag: Tag) -> Result<SegmentRecord, Refusal> {
         let total = usize::from(manifest.code().total());
         let candidates = self.candidates(manifest.shard_len().get().into()).await;
-        let nodes = draw(&candidates, total, per_group(manifest.code()), system_random);
+        let caps = self.caps(manifest.code(), &[], &candidates);
+        let nodes = draw(&candidates, total, &caps, system_random);
         // A node or two fewer than when the run was quoted still let the segment count as stored.
         let needed = usize::from(manifest.code().stored_threshold());
         if nodes.len() < needed {

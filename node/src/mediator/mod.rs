@@ -1,6 +1,7 @@
 //! The mediator role: finds storage, computes parity, places shards, keeps the vaults' heads.
 
 mod auditor;
+mod candidates;
 mod directory;
 mod dismissal;
 mod doubts;
@@ -32,11 +33,10 @@ use tokio::task::JoinSet;
 use crate::accounts::Accounts;
 use crate::engine::{MediateInbound, Net, Sessions, encode_all};
 use crate::serve::serve;
-use crate::upkeep::State as Stands;
-use placement::Candidate;
 
 use crate::releases::{self, Releases};
 use auditor::Challenges;
+use candidates::Met;
 use directory::Directory;
 use dismissal::Dismissals;
 use doubts::Doubts;
@@ -92,6 +92,7 @@ pub struct MediatorRole {
     /// Told when a segment may lack a keeper.
     lacking: Notify,
     health: Arc<Mutex<Health>>,
+    met: Mutex<Met>,
     repair_pace: Pace,
     /// Where the last round of undelivered notices ended.
     notice_cursor: Mutex<Option<Vec<u8>>>,
@@ -147,6 +148,7 @@ impl MediatorRole {
             challenges: Challenges::new(state),
             lacking: Notify::new(),
             health: Arc::default(),
+            met: Mutex::default(),
             repair_pace: Pace::new(terms.repair_rate),
             open: OpenSegments::default(),
             encoders: Encoders::default(),
@@ -191,13 +193,6 @@ impl MediatorRole {
             records: self.records.clone(),
             health: Arc::clone(&self.health),
         }
-    }
-
-    /// Storage nodes that may get new shards of `bytes`: they answer, have room and are sound.
-    async fn candidates(&self, bytes: u64) -> Vec<Candidate> {
-        let mut candidates = self.directory.eligible(bytes).await;
-        candidates.retain(|candidate| self.standings.state(&candidate.node) == Stands::Sound);
-        candidates
     }
 
     fn set_health(&self, health: Health) {

@@ -4,8 +4,11 @@
 //! one (the price of the last node that would be needed) take part in a weighted draw without
 //! replacement; the weight is the free space, so that nodes fill evenly.
 
-use fincrypt_protocol::NodeId;
 use fincrypt_protocol::amount::Price;
+use fincrypt_protocol::{Code, NodeId};
+
+use crate::engine::AddressGroup;
+use crate::upkeep::newcomers::most_of_segment;
 
 /// A node that could take a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,17 +17,49 @@ pub(crate) struct Candidate {
     pub(crate) price: Price,
     pub(crate) free_bytes: u64,
     /// The /24 or /48 it was seen in; none when caps are off.
-    pub(crate) group: Option<[u8; 6]>,
+    pub(crate) group: Option<AddressGroup>,
+    /// Whether it was audited for long enough; everyone is where caps are off.
+    pub(crate) proven: bool,
+}
+
+/// What may not come together in one segment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Caps {
+    /// Shards that one address group may hold.
+    per_group: usize,
+    /// Shards that unproven nodes may hold together.
+    unproven: usize,
+    /// Groups of the nodes that hold shards of the segment already.
+    taken: Vec<AddressGroup>,
+}
+
+impl Caps {
+    /// No caps: in a local network all nodes are neighbours.
+    pub(crate) fn off() -> Self {
+        Self { per_group: usize::MAX, unproven: usize::MAX, taken: Vec::new() }
+    }
+
+    /// Caps for a segment of `code`, of which `holders` hold shards already, if there are so many
+    /// `proven` nodes that could hold one.
+    pub(crate) fn of(code: Code, holders: &[(Option<AddressGroup>, bool)], proven: usize) -> Self {
+        let unproven = most_of_segment(code.data().into(), code.total().into(), proven);
+        let held = holders.iter().filter(|(_, proven)| !proven).count();
+        Self {
+            per_group: usize::from(code.parity() / 4).max(1),
+            unproven: usize::from(unproven).saturating_sub(held),
+            taken: holders.iter().filter_map(|(group, _)| *group).collect(),
+        }
+    }
 }
 
 /// Draws `count` nodes, no two equal, in the order of the draw. Fewer if there are not so many.
 ///
-/// At most `per_group` nodes come from one address group. `random` yields numbers below its
-/// argument.
+/// The caps hold together with what the segment's holders take up already. `random` yields numbers
+/// below its argument.
 pub(crate) fn draw(
     candidates: &[Candidate],
     count: usize,
-    per_group: usize,
+    caps: &Caps,
     mut random: impl FnMut(u64) -> u64,
 ) -> Vec<NodeId> {
     let mut by_price: Vec<&Candidate> = candidates.iter().collect();
@@ -37,8 +72,11 @@ pub(crate) fn draw(
     let mut chosen: Vec<&Candidate> = Vec::with_capacity(count);
     while chosen.len() < count && !pool.is_empty() {
         let candidate = pool.swap_remove(weighted(&pool, &mut random));
-        let same = |other: &&&Candidate| candidate.group.is_some() && other.group == candidate.group;
-        if chosen.iter().filter(same).count() < per_group {
+        let same = |group: &&Option<AddressGroup>| group.is_some() && **group == candidate.group;
+        let taken = caps.taken.iter().filter(|group| Some(**group) == candidate.group).count();
+        let crowded = taken + chosen.iter().map(|other| &other.group).filter(same).count() >= caps.per_group;
+        let unproven = chosen.iter().filter(|other| !other.proven).count();
+        if !crowded && (candidate.proven || unproven < caps.unproven) {
             chosen.push(candidate);
         }
     }
@@ -89,6 +127,7 @@ mod tests {
             price: Price::new(price),
             free_bytes: 1 << 40,
             group: group.map(|group| [group; 6]),
+            proven: true,
         }
     }
 
@@ -104,7 +143,7 @@ mod tests {
         let mut candidates: Vec<_> = (0..10).map(|id| candidate(id, 100, None)).collect();
         candidates.push(candidate(99, 126, None));
         for seed in 0..200 {
-            let drawn = draw(&candidates, 8, 1, seeded(seed));
+            let drawn = draw(&candidates, 8, &Caps::off(), seeded(seed));
             assert_eq!(drawn.iter().collect::<HashSet<_>>().len(), 8);
             assert!(!drawn.contains(&NodeId::from_bytes([99; 32])));
         }
@@ -114,15 +153,34 @@ mod tests {
     fn a_slightly_dearer_node_gets_its_share() {
         let mut candidates: Vec<_> = (0..8).map(|id| candidate(id, 100, None)).collect();
         candidates.push(candidate(99, 125, None));
-        let hits = (0..200)
-            .filter(|seed| draw(&candidates, 8, 1, seeded(*seed)).contains(&NodeId::from_bytes([99; 32])));
+        let hits = (0..200).filter(|seed| {
+            draw(&candidates, 8, &Caps::off(), seeded(*seed)).contains(&NodeId::from_bytes([99; 32]))
+        });
         assert!(hits.count() > 100);
     }
 
     #[test]
     fn one_address_group_cannot_hold_more_than_its_cap() {
         let candidates: Vec<_> = (0..20).map(|id| candidate(id, 0, Some(id / 10))).collect();
-        assert_eq!(draw(&candidates, 8, 2, seeded(1)).len(), 4);
+        assert_eq!(draw(&candidates, 8, &Caps { per_group: 2, ..Caps::off() }, seeded(1)).len(), 4);
+    }
+
+    #[test]
+    fn what_holders_take_up_counts_and_unproven_nodes_stay_a_small_part() {
+        let code = Code::new(4, 8).expect("valid");
+        let mut candidates: Vec<_> = (0..20).map(|id| candidate(id, 0, Some(id))).collect();
+        candidates.iter_mut().skip(10).for_each(|candidate| candidate.proven = false);
+        for seed in 0..100 {
+            let drawn = draw(&candidates, 8, &Caps::of(code, &[], 10), seeded(seed));
+            let unproven = drawn.iter().filter(|node| node.as_bytes()[0] >= 10).count();
+            assert!(drawn.len() == 8 && unproven <= 1, "{drawn:?}");
+            let holders = [(Some([0; 6]), true), (Some([99; 6]), false)];
+            let drawn = draw(&candidates, 6, &Caps::of(code, &holders, 10), seeded(seed));
+            assert!(drawn.iter().all(|node| (1..10).contains(&node.as_bytes()[0])), "{drawn:?}");
+        }
+        // Where there are few proven ones, the others fill up what they leave.
+        let drawn = draw(&candidates[8..], 8, &Caps::of(code, &[], 2), seeded(1));
+        assert_eq!(drawn.len(), 8);
     }
 
     #[test]
@@ -143,7 +201,7 @@ mod tests {
     #[test]
     fn too_few_candidates_are_all_drawn() {
         let candidates: Vec<_> = (0..3).map(|id| candidate(id, 7, None)).collect();
-        assert_eq!(draw(&candidates, 8, 1, seeded(1)).len(), 3);
-        assert!(draw(&[], 8, 1, seeded(1)).is_empty());
+        assert_eq!(draw(&candidates, 8, &Caps::off(), seeded(1)).len(), 3);
+        assert!(draw(&[], 8, &Caps::off(), seeded(1)).is_empty());
     }
 }

@@ -587,7 +587,7 @@ mod tests {
         assert_eq!(Records::new(records.state.clone()).loads(), records.loads());
         let lose = |record: &mut SegmentRecord| std::mem::take(&mut record.slots[0].receipt).is_some();
         let (changed, _) = records.change(&account, &id, lose).expect("no failure").expect("changed");
-        assert_eq!((changed.sequence, changed.holders().count()), (2, 1));
+        assert_eq!((changed.sequence, changed.holders().count()), (4, 1));
         assert!(records.change(&account, &id, lose).expect("no failure").is_none(), "nothing to change");
         assert_eq!(records.held_by(&node, &[], 10).expect("no failure"), []);
         assert_eq!(lacking(), [(account, id)]);

@@ -251,8 +251,13 @@ impl Roster {
             let offer = &known.offer;
             let fits = offer.expiry > now && offer.free_bytes >= bytes && offer.grace_days >= MIN_GRACE_DAYS;
             let Standing::Reached(answered) = known.standing else { return None };
-            let candidate =
-                Candidate { node: offer.node, price: offer.price, free_bytes: offer.free_bytes, group: None };
+            let candidate = Candidate {
+                node: offer.node,
+                price: offer.price,
+                free_bytes: offer.free_bytes,
+                group: None,
+                proven: true,
+            };
             fits.then(|| Usable { candidate, addresses: known.addresses.clone(), answered })
         });
         usable.collect()

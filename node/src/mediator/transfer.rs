@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use fincrypt_protocol::record::Receipt;
 use fincrypt_protocol::shard::{Placement, Request, Response};
-use fincrypt_protocol::{AccountId, Code, Frame, NodeId, Refusal, SegmentId, ShardIndex, Signed, UnixTime};
+use fincrypt_protocol::{AccountId, Frame, NodeId, Refusal, SegmentId, ShardIndex, Signed, UnixTime};
 use futures::StreamExt;
 
 use super::MediatorRole;
@@ -15,11 +15,6 @@ use crate::serve::blocking;
 
 /// Substitutes tried for one shard before it is left for later.
 const MAX_SUBSTITUTES: usize = 4;
-
-/// How many shards of a code one /24 or /48 may hold.
-pub(super) fn per_group(code: Code) -> usize {
-    usize::from(code.parity() / 4).max(1)
-}
 
 impl MediatorRole {
     /// Brings one shard to its node, or to a substitute; the payload is not looked at, as the
@@ -60,7 +55,9 @@ impl MediatorRole {
             let length = segment.record().manifest.shard_len().get();
             // Asked first, claimed after: another shard may be looking for a substitute too.
             let candidates = self.candidates(length.into()).await;
-            let order = draw(&candidates, candidates.len(), usize::MAX, system_random);
+            let holders: Vec<NodeId> = segment.record().slots.iter().filter_map(|slot| slot.node).collect();
+            let caps = self.caps(segment.record().manifest.code(), &holders, &candidates);
+            let order = draw(&candidates, candidates.len(), &caps, system_random);
             if !segment.reassign(index, &order) {
                 break;
             }

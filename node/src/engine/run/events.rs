@@ -10,14 +10,17 @@ use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, PeerId, identify};
 
 use super::{Engine, MAX_BOOK, dial_error};
-use crate::engine::addresses::{is_relayed, is_useful};
+use crate::engine::addresses::{group_of, is_relayed, is_useful};
 use crate::engine::command::Waiter;
 use crate::engine::handle::ConnectError;
 
 impl Engine {
     pub(super) fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
-            SwarmEvent::ConnectionEstablished { peer_id, connection_id, .. } => {
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                if let Some(group) = group_of(endpoint.get_remote_address(), self.network) {
+                    self.groups.insert(peer_id, group);
+                }
                 self.answer_connects(&peer_id, Ok(()));
                 if let Some((shown, done)) = self.joins.remove(&connection_id) {
                     self.await_identify(peer_id, shown, done);
@@ -47,6 +50,7 @@ impl Engine {
 
     fn on_gone(&mut self, peer: PeerId) {
         self.identified.remove(&peer);
+        self.groups.remove(&peer);
         if let Ok(node) = node_of(&peer) {
             self.sessions.end(&node);
         }

@@ -13,7 +13,6 @@ use crate::accounts::failed;
 use crate::mediator::MediatorRole;
 use crate::mediator::placement::{draw, system_random};
 use crate::mediator::records::{SegmentRecord, Word};
-use crate::mediator::transfer::per_group;
 use crate::serve::blocking;
 use crate::upkeep::State;
 
@@ -87,7 +86,8 @@ impl MediatorRole {
         let holders: Vec<NodeId> = record.holders().map(|(_, node)| node).collect();
         let mut candidates = self.candidates(record.manifest.shard_len().get().into()).await;
         candidates.retain(|candidate| !holders.contains(&candidate.node));
-        draw(&candidates, count, per_group(record.manifest.code()), system_random)
+        let caps = self.caps(record.manifest.code(), &holders, &candidates);
+        draw(&candidates, count, &caps, system_random)
     }
 
     /// Some shards of a segment: from their own keepers if these can still be asked, which costs one
