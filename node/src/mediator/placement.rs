@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn what_holders_take_up_counts_and_unproven_nodes_stay_a_small_part() {
-        let code = Code::new(4, 8).expect("valid");
+        let code = Code::new(4, 4).expect("valid");
         let mut candidates: Vec<_> = (0..20).map(|id| candidate(id, 0, Some(id))).collect();
         candidates.iter_mut().skip(10).for_each(|candidate| candidate.proven = false);
         for seed in 0..100 {
