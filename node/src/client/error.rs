@@ -12,6 +12,18 @@ pub enum ClientError {
     /// There is no vault in the home.
     #[error("no vault in {0}: run `fincrypt init FOLDER`, or `fincrypt recover --words-file FILE`, first")]
     NoVault(PathBuf),
+    /// One of the snapshots cannot be read, so the latest is not known.
+    #[error(
+        "snapshot {lost} cannot be read ({reason}) and may be the latest: name the one to restore; the newest that can be read is {newest}"
+    )]
+    LatestUnknown {
+        /// The one that cannot be read.
+        lost: String,
+        /// Why.
+        reason: String,
+        /// The newest one that can.
+        newest: String,
+    },
     /// There is a vault already.
     #[error("{0} already holds a vault: use another --home, or remove that folder if you have its 24 words")]
     VaultExists(PathBuf),

@@ -30,6 +30,9 @@ const MAX_PLACES: usize = 4096;
 /// Runs that are remembered: one an hour for seven years.
 const MAX_RUNS: usize = 1 << 16;
 
+/// Nodes that claim one shard and are asked for it at once.
+const CLAIMANTS: usize = 3;
+
 /// Where one segment's shards are: positions and nodes.
 type Places = Vec<(ShardIndex, NodeId)>;
 
@@ -103,18 +106,22 @@ impl Fetcher {
         if places.len() + located.len() > MAX_PLACES {
             places.clear();
         }
-        for (segment, found) in located {
-            let mut held: Places = Vec::new();
+        for (segment, found) in located.into_iter().filter(|(segment, _)| segments.contains(segment)) {
+            let mut held: BTreeSet<(ShardIndex, NodeId)> = BTreeSet::new();
             let mut manifest = None;
             for (node, entry) in found {
                 if entry.manifest.id() == segment && self.is_ours(&entry.manifest, entry.tag) {
-                    held.extend(entry.held.iter().map(|index| (*index, node)));
+                    // No node holds more than there are, however often it says so.
+                    let total = entry.manifest.code().total().into();
+                    let indices: BTreeSet<_> =
+                        entry.held.iter().filter(|index| index.get() < total).collect();
+                    held.extend(indices.into_iter().map(|index| (*index, node)));
                     self.note_run(entry.run);
                     manifest = Some(entry.manifest);
                 }
             }
             if let Some(manifest) = manifest {
-                places.insert(segment, Arc::new((manifest, held)));
+                places.insert(segment, Arc::new((manifest, held.into_iter().collect())));
             }
         }
     }
@@ -179,19 +186,41 @@ impl Fetcher {
         Ok(found)
     }
 
+    /// One shard straight from whoever claims it: the fastest first, the next beside one that is slow.
+    /// Several may claim a shard; one that brings something else must not hide the others.
     async fn get_direct(&self, manifest: &Manifest, index: ShardIndex) -> Option<Bytes> {
-        let segment = manifest.id();
-        let places = self.places(&segment).await?;
-        // Several may claim a shard; one that brings something else must not hide the others.
-        for (_, node) in places.1.iter().filter(|(held, _)| *held == index) {
-            let asked = Asked::now(self, *node);
-            if let Ok(bytes) = self.holders().await.get(*node, segment, index).await
-                && manifest.shard(index) == Some(shard_id(&bytes))
+        let places = self.places(&manifest.id()).await?;
+        let claims = places.1.iter().filter(|(held, _)| *held == index);
+        let mut claimants: Vec<NodeId> = claims.map(|(_, node)| *node).collect();
+        {
+            let (pace, now) = (self.pace(), Instant::now());
+            claimants.sort_by_cached_key(|node| pace.cost(node, false, now));
+        }
+        let mut waiting = claimants.into_iter();
+        let mut running = FuturesUnordered::new();
+        loop {
+            if running.len() < CLAIMANTS
+                && let Some(node) = waiting.next()
             {
-                asked.came();
-                return Some(bytes);
+                running.push(self.ask_claimant(node, manifest, index));
+            }
+            let patience = self.pace().patience();
+            match tokio::time::timeout(patience, running.next()).await {
+                Ok(Some(Some(bytes))) => return Some(bytes),
+                Ok(None) => return None,
+                Ok(Some(None)) | Err(_) => {}
             }
         }
+    }
+
+    async fn ask_claimant(&self, node: NodeId, manifest: &Manifest, index: ShardIndex) -> Option<Bytes> {
+        let asked = Asked::now(self, node);
+        let bytes = self.holders().await.get(node, manifest.id(), index).await.ok()?;
+        if manifest.shard(index) == Some(shard_id(&bytes)) {
+            asked.came();
+            return Some(bytes);
+        }
+        self.pace().lied(node);
         None
     }
 

@@ -34,6 +34,8 @@ struct Node {
     waiting: usize,
     /// When it was last heard of while shards are waited for.
     silent_since: Option<Instant>,
+    /// It brought what it was not asked for.
+    lied: bool,
 }
 
 fn blend(mean: Option<f64>, newest: f64) -> f64 {
@@ -73,6 +75,13 @@ impl Pace {
         };
     }
 
+    /// Notes that a node brought something else: it is asked last from now on.
+    pub(crate) fn lied(&mut self, node: NodeId) {
+        if let Some(node) = self.nodes.get_mut(&node) {
+            node.lied = true;
+        }
+    }
+
     /// How long to wait for a shard before a spare one is asked for beside it.
     pub(crate) fn patience(&self) -> Duration {
         self.all.map_or(MOST, |mean| Duration::from_secs_f64(mean * TOO_LONG).clamp(LEAST, MOST))
@@ -86,6 +95,9 @@ impl Pace {
         let silent = node.and_then(|node| node.silent_since);
         let silent = silent.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         let expected = if silent > LEAST { mean.max(silent) } else { mean };
+        if node.is_some_and(|node| node.lied) {
+            return Duration::MAX;
+        }
         // Data comes first among equals: differences below a decoding are none.
         let coarse = Duration::from_millis(expected.as_millis() as u64 / 20 * 20);
         coarse + if parity { DECODING } else { Duration::ZERO }
@@ -131,6 +143,16 @@ mod tests {
         pace.answered(SLOW, later, None);
         assert!(pace.cost(&SLOW, false, later) > Duration::from_secs(1), "it brought nothing");
         assert_eq!(pace.nodes[&SLOW].waiting, 0);
+    }
+
+    #[test]
+    fn whoever_brought_something_else_is_asked_last() {
+        let (mut pace, now) = (Pace::default(), Instant::now());
+        brought(&mut pace, FAST, now, 5);
+        pace.lied(FAST);
+        brought(&mut pace, FAST, now, 5);
+        assert_eq!(pace.cost(&FAST, false, now), Duration::MAX);
+        assert!(pace.cost(&SLOW, true, now) < Duration::MAX);
     }
 
     #[test]

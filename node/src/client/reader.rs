@@ -47,6 +47,9 @@ fn damaged(error: &dyn std::fmt::Display) -> ClientError {
     ClientError::Damaged(error.to_string())
 }
 
+/// Snapshots with their ids.
+type Snapshots = Vec<(SnapshotId, Snapshot)>;
+
 impl BlobReader {
     pub(crate) fn new(vault: &Vault, fetcher: Arc<Fetcher>) -> Result<Self, ClientError> {
         let root = vault.keys.root.clone();
@@ -123,27 +126,43 @@ impl BlobReader {
     /// All snapshots that can be read, oldest first. One that is lost must not hide the others: it
     /// is named in a warning, and is an error only if there is no other.
     pub(crate) async fn snapshots(&self) -> Result<Vec<(SnapshotId, Snapshot)>, ClientError> {
-        let (mut all, mut lost) = (Vec::new(), None);
+        let (all, lost) = self.readable_snapshots().await?;
+        match lost.into_iter().next() {
+            Some((_, error)) if all.is_empty() => Err(error),
+            _ => Ok(all),
+        }
+    }
+
+    /// The snapshots that can be read, oldest first, and those that cannot, with why.
+    async fn readable_snapshots(&self) -> Result<(Snapshots, Vec<(SnapshotId, ClientError)>), ClientError> {
+        let (mut all, mut lost) = (Vec::new(), Vec::new());
         for id in self.index.snapshots()?.into_iter().map(SnapshotId::new) {
             match self.read_snapshot(&id).await {
                 Ok(snapshot) => all.push((id, snapshot)),
                 Err(error) => {
                     tracing::warn!(snapshot = %id, %error, "a snapshot cannot be read and is left out");
-                    lost = Some(error);
+                    lost.push((id, error));
                 }
             }
         }
-        if let Some(error) = lost.filter(|_| all.is_empty()) {
-            return Err(error);
-        }
         all.sort_by_key(|(id, snapshot)| (snapshot.time, snapshot.nanos, *id));
-        Ok(all)
+        Ok((all, lost))
     }
 
-    /// The snapshot that a person named: `latest`, or the beginning of its id.
+    /// The snapshot that a person named: `latest`, or the beginning of its id. While one cannot be
+    /// read, nobody knows whether it is the latest: an older one must not pass for it.
     pub(crate) async fn snapshot(&self, name: &str) -> Result<(SnapshotId, Snapshot), ClientError> {
         if name == "latest" {
-            return self.snapshots().await?.pop().ok_or_else(|| ClientError::NoSnapshot(name.to_owned()));
+            let (mut all, lost) = self.readable_snapshots().await?;
+            if let Some((id, error)) = lost.into_iter().next() {
+                let newest = all.pop().map(|(id, _)| id.to_string());
+                return Err(ClientError::LatestUnknown {
+                    lost: id.to_string(),
+                    reason: error.to_string(),
+                    newest: newest.unwrap_or_else(|| "there is none".to_owned()),
+                });
+            }
+            return all.pop().ok_or_else(|| ClientError::NoSnapshot(name.to_owned()));
         }
         let ids = self.index.snapshots()?.into_iter().map(SnapshotId::new);
         let id = select(name, ids).map_err(|_| ClientError::NoSnapshot(name.to_owned()))?;

@@ -34,7 +34,9 @@ impl Upload {
         let mut sent = 0;
         for _ in 1..OPENINGS {
             match self.store_once(sealed, &mut sent).await {
-                Err(ClientError::Call(error)) if error.refusal() == Some(Refusal::UnknownSegment) => {}
+                // It was forgotten, or a keeper lost what it had signed for.
+                Err(ClientError::Call(error))
+                    if matches!(error.refusal(), Some(Refusal::UnknownSegment | Refusal::Incomplete)) => {}
                 other => return other.map(|()| sent),
             }
         }

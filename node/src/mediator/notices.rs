@@ -204,6 +204,10 @@ impl MediatorRole {
         let account = statement.account;
         tokio::task::block_in_place(|| {
             let known = self.accounts.registration(&account)?.ok_or(Refusal::NotHeld)?;
+            // Anyone may bring it again. What was released since is not void for that.
+            if self.notices.undo(&account)?.as_ref() == Some(undo) {
+                return Ok(());
+            }
             self.releases.undo(&statement, &known.guard_key, now)?;
             let mut batch = Batch::default();
             self.notices.void(&account, &mut batch)?;

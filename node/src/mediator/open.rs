@@ -121,6 +121,13 @@ impl OpenSegment {
         }
     }
 
+    /// Notes that a shard's keeper does not have it.
+    pub(crate) fn lost(&self, index: ShardIndex) {
+        if let Some(slot) = lock(&self.record).slots.get_mut(index.get()) {
+            *slot = Slot { node: None, receipt: None };
+        }
+    }
+
     /// Notes a keeper's receipt.
     pub(crate) fn receipted(&self, index: ShardIndex, node: NodeId, receipt: Signed<Receipt>) {
         if let Some(slot) = lock(&self.record).slots.get_mut(index.get()) {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use fincrypt_protocol::record::Receipt;
 use fincrypt_protocol::shard::{Placement, Request, Response};
 use fincrypt_protocol::{AccountId, Frame, NodeId, Refusal, SegmentId, ShardIndex, Signed, UnixTime};
+use fincrypt_storage::proof::shard_id;
 use futures::StreamExt;
 
 use super::MediatorRole;
@@ -175,7 +176,16 @@ impl MediatorRole {
         for (index, known) in record.manifest.code().indices().zip(segment.data()) {
             all.push(match known {
                 Some(bytes) => bytes,
-                None => self.fetch(segment.account, record, index).await?,
+                None => match self.fetch(segment.account, record, index).await {
+                    Ok(bytes) if record.manifest.shard(index) == Some(shard_id(&bytes)) => bytes,
+                    // Its keeper does not have it, whatever it signed: the client has to send it again.
+                    Ok(_) | Err(Refusal::NotHeld) => {
+                        tracing::warn!(index = index.get(), "a keeper does not give back what it signed for");
+                        segment.lost(index);
+                        return Err(Refusal::Incomplete);
+                    }
+                    Err(refusal) => return Err(refusal),
+                },
             });
         }
         Ok(all)
