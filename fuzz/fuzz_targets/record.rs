@@ -3,7 +3,7 @@
 #![no_main]
 
 use fincrypt_protocol::admission::{admit_mediator_record, admit_offer};
-use fincrypt_protocol::record::{Head, HolderList, Keep, Mandate, Receipt, Registration, Release, Undo};
+use fincrypt_protocol::record::{Head, HolderList, Keep, Mandate, Receipt, Registration, Release, Rewind, Undo};
 use fincrypt_protocol::{Body, Network, Signed, UnixTime};
 
 fn read<T: Body>(bytes: &[u8]) {
@@ -20,6 +20,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     read::<Receipt>(bytes);
     read::<Registration>(bytes);
     read::<Release>(bytes);
+    read::<Rewind>(bytes);
     read::<Undo>(bytes);
     let _ = admit_offer(bytes, Network::Test, UnixTime::from_secs(1));
     let _ = admit_mediator_record(&[0; 32], bytes, Network::Test, UnixTime::from_secs(1));

@@ -22,7 +22,7 @@ const HOLDERS: Tree = Tree("holders");
 #[derive(Clone)]
 pub(crate) struct Accounts {
     pub(crate) state: State,
-    network: Network,
+    pub(crate) network: Network,
 }
 
 fn key(account: &AccountId, rest: &[u8]) -> Vec<u8> {

@@ -14,6 +14,7 @@ pub mod identity;
 pub mod mediator;
 pub mod proofs;
 mod releases;
+mod rewinds;
 mod serve;
 pub mod storage;
 pub mod upkeep;

@@ -56,6 +56,9 @@ domains! {
     ACCOUNT = "fincrypt/1/account";
     /// HKDF: a slot's head key, from the root.
     HEAD_KEY = "fincrypt/1/head-key";
+    /// HKDF: the key of a slot's heads after a rewind, from the words' entropy, the slot and the rewind's
+    /// sequence.
+    REWOUND_HEAD_KEY = "fincrypt/1/rewound-head-key";
     /// HKDF: the key that seals a slot's head body, from the root.
     HEAD_SEAL = "fincrypt/1/head-seal";
     /// HKDF: the key of blob ids, from the root.
@@ -104,6 +107,8 @@ domains! {
     RELEASE = "fincrypt/1/release";
     /// Signature: a guard's cancellation of all deletions.
     UNDO = "fincrypt/1/undo";
+    /// Signature: a guard's word on which head an account goes on from, under which key.
+    REWIND = "fincrypt/1/rewind";
     /// Signature: a storage offer.
     STORAGE_OFFER = "fincrypt/1/storage-offer";
     /// Signature: a mediator's record.

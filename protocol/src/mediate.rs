@@ -12,6 +12,7 @@ use crate::limits::MAX_PAYLOAD;
 use crate::manifest::Manifest;
 use crate::record::{Adopt, Head, Keep, Mandate, MediatorRecord, Receipt, Registration, Release, Undo};
 use crate::refusal::Refusal;
+use crate::rewind::Rewound;
 use crate::signed::Signed;
 use crate::time::UnixTime;
 
@@ -94,6 +95,8 @@ pub enum Request {
         /// The guard's statement.
         undo: Signed<Undo>,
     },
+    /// Replaces an account's head key, from a head on. The guard's signature suffices.
+    Rewind(Box<Rewound>),
     /// Makes the mediator take a vault over from another one. Repeated, it tells how far that is.
     Adopt(Box<Adoption>),
     /// Tells a mediator that another one has taken a vault over. The owner's signature suffices.
@@ -123,6 +126,9 @@ pub struct Adoption {
     pub keep: Signed<Keep>,
     /// The newest head that the owner knows.
     pub head: Option<Signed<Head>>,
+    /// The newest rewind, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewound: Option<Rewound>,
     /// Holders that the owner knows, at most [`crate::limits::MAX_ADOPT_HINTS`].
     pub holders: Vec<NodeAddresses>,
 }
@@ -205,6 +211,8 @@ pub enum Response {
     },
     /// Answers `Undo`: it is noted, and told to every holder until that has heard it.
     Undone,
+    /// Answers `Rewind`: it is noted, and told to every holder until that has heard it.
+    Rewound,
     /// Answers `Get`, with the shard as payload.
     Shard,
     /// Answers `Locate`: the segments that are known, and where their holders listen.

@@ -208,15 +208,17 @@ pub enum Released {
 pub struct Release {
     /// Network it is for.
     pub network: Network,
-    /// The account, which signs this.
+    /// The account.
     pub account: AccountId,
+    /// The account's head key, which signs this: a rewind takes it from a thief.
+    pub head_key: HeadKey,
     /// What is to be deleted.
     pub what: Released,
     /// Grows with every release: seconds since 1970 when it was signed, or one more than the last.
     pub sequence: u64,
 }
 // A segment's id takes 34 bytes.
-body!(Release, RELEASE, MAX_RELEASE_SEGMENTS * 34 + 256, account: AccountId);
+body!(Release, RELEASE, MAX_RELEASE_SEGMENTS * 34 + 320, head_key: HeadKey);
 
 /// The guard's word that all pending releases of an account are void.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -233,6 +235,26 @@ pub struct Undo {
     pub guarded: bool,
 }
 body!(Undo, UNDO, 256, guard_key: GuardKey);
+
+/// The guard's word that an account goes on from an older head, under a new head key. Heads and
+/// releases that the old key signs afterwards are refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rewind {
+    /// Network it is for.
+    pub network: Network,
+    /// The account.
+    pub account: AccountId,
+    /// The account's registered guard key, which signs this.
+    pub guard_key: GuardKey,
+    /// The head that the next one follows.
+    pub base: HeadHash,
+    /// Signs the account's heads and releases from now on.
+    pub head_key: HeadKey,
+    /// A higher sequence supersedes: seconds since 1970 when it was signed, or one more than the
+    /// last. The new key is derived from it.
+    pub sequence: u64,
+}
+body!(Rewind, REWIND, 384, guard_key: GuardKey);
 
 /// How a storage operator can be paid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -70,6 +70,11 @@ pub enum Refusal {
     /// The account has another mediator now.
     #[error("the vault has moved to another mediator")]
     Dismissed,
+    /// The account's history goes on under another head key.
+    #[error(
+        "the vault was rewound with its 24 words, and this machine's keys are of before: run `fincrypt recover` with the words in a new home"
+    )]
+    Rewound,
     /// A record of a higher sequence is known already.
     #[error("a newer record is known already")]
     Stale,

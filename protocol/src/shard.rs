@@ -10,6 +10,7 @@ use crate::limits::MAX_PAYLOAD;
 use crate::manifest::Manifest;
 use crate::record::{Head, HolderList, Keep, Mandate, Receipt, Registration, Release, StorageOffer, Undo};
 use crate::refusal::Refusal;
+use crate::rewind::Rewound;
 use crate::signed::Signed;
 use crate::time::UnixTime;
 
@@ -101,6 +102,9 @@ pub enum Request {
         /// The guard's statement.
         undo: Signed<Undo>,
     },
+    /// Replaces an account's head key, from a head on. The guard's signature suffices, whoever brings
+    /// it.
+    Rewind(Box<Rewound>),
     /// Brings a mandate without a shard, from its mediator or the owner: older ones end.
     Mandate {
         /// The account and its keys.
@@ -200,7 +204,7 @@ pub enum Response {
     },
     /// Answers `Locate`: the segments of which shards are held here.
     Located(Vec<HeldSegment>),
-    /// Answers `Holders`, `Keep` and `HeadPut`.
+    /// Answers `Holders`, `Keep`, `HeadPut` and `Rewind`.
     Done,
     /// Answers `Mandate`: the newest one known, which shows a dismissed mediator that it is.
     Mandated(Signed<Mandate>),
@@ -215,7 +219,13 @@ pub enum Response {
         pending: bool,
     },
     /// Answers `Heads`.
-    Heads(Vec<Signed<Head>>),
+    Heads {
+        /// The heads kept, whichever keys signed them.
+        heads: Vec<Signed<Head>>,
+        /// The newest rewind, if there was one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rewound: Option<Box<Rewound>>,
+    },
 }
 
 impl Header for Request {

@@ -13,13 +13,13 @@ use crate::amount::Price;
 use crate::limits::{MAX_CHALLENGE, MAX_DOUBTS, MAX_PAYLOAD, MAX_RELEASE_SEGMENTS, MAX_REQUEST_HEADER};
 use crate::record::{
     Adopt, Condition, Head, HolderList, Keep, Mandate, MediatorRecord, PayoutKind, Receipt, Registration,
-    Release, Released, Rights, StorageOffer, Undo,
+    Release, Released, Rewind, Rights, StorageOffer, Undo,
 };
 use crate::shard::{Challenged, Verdict};
 use crate::{
     AccountId, Body, Code, Frame, GuardKey, HeadHash, HeadKey, Header, MandateHash, Manifest, Network,
-    NodeId, Nonce, Redundancy, Refusal, RunId, SegmentId, ShardId, ShardIndex, ShardLen, Signature, Signed,
-    SigningKey, Tag, UnixTime, mediate, shard,
+    NodeId, Nonce, Redundancy, Refusal, Rewound, RunId, SegmentId, ShardId, ShardIndex, ShardLen, Signature,
+    Signed, SigningKey, Tag, UnixTime, mediate, shard,
 };
 
 fn key() -> SigningKey {
@@ -74,7 +74,15 @@ fn keep() -> Signed<Keep> {
 }
 
 fn release(what: Released) -> Signed<Release> {
-    seal(&Release { network: NETWORK, account: key().account(), what, sequence: TIME.secs() })
+    let (account, head_key) = (AccountId::from_bytes([8; 32]), key().head_key());
+    seal(&Release { network: NETWORK, account, head_key, what, sequence: TIME.secs() })
+}
+
+fn rewound() -> Rewound {
+    let (account, guard_key) = (AccountId::from_bytes([8; 32]), key().guard_key());
+    let (base, head_key) = (head().head_hash(), HeadKey::from_bytes([5; 32]));
+    let rewind = Rewind { network: NETWORK, account, guard_key, base, head_key, sequence: TIME.secs() };
+    Rewound { rewind: seal(&rewind), base: head() }
 }
 
 fn undo() -> Signed<Undo> {
@@ -230,7 +238,7 @@ fn shard_responses() -> Vec<shard::Response> {
             due: None,
         }]),
         R::Done,
-        R::Heads(vec![head()]),
+        R::Heads { heads: vec![head()], rewound: None },
     ]
 }
 
@@ -298,6 +306,18 @@ fn releases_and_undos_are_what_the_fixture_says() {
 }
 
 #[test]
+fn rewinds_are_what_the_fixture_says() {
+    let mut text = String::new();
+    lines("mediate-request", vec![mediate::Request::Rewind(Box::new(rewound()))], &mut text);
+    let answered = vec![mediate::Response::Rewound, mediate::Response::Refused(Refusal::Rewound)];
+    lines("mediate-response", answered, &mut text);
+    lines("shard-request", vec![shard::Request::Rewind(Box::new(rewound()))], &mut text);
+    let heads = shard::Response::Heads { heads: vec![head()], rewound: Some(Box::new(rewound())) };
+    lines("shard-response", vec![heads], &mut text);
+    check("rewind-messages.txt", &text);
+}
+
+#[test]
 fn challenges_and_conditions_are_what_the_fixture_says() {
     let mut text = String::new();
     let account = AccountId::from_bytes([8; 32]);
@@ -328,8 +348,14 @@ fn moves_to_another_mediator_are_what_the_fixture_says() {
     let node = NodeId::from_bytes([1; 32]);
     let holders = vec![mediate::NodeAddresses { node, addresses: vec![ByteBuf::from([4, 127, 0, 0, 1])] }];
     let (mandate, head) = (mandate(), Some(head()));
-    let adoption =
-        mediate::Adoption { adopt: adopt(), mandate: mandate.clone(), keep: keep(), head, holders };
+    let adoption = mediate::Adoption {
+        adopt: adopt(),
+        mandate: mandate.clone(),
+        keep: keep(),
+        head,
+        rewound: None,
+        holders,
+    };
     let asked =
         vec![mediate::Request::Adopt(Box::new(adoption)), mediate::Request::Dismiss { adopt: adopt() }];
     lines("mediate-request", asked, &mut text);
@@ -380,7 +406,8 @@ fn the_largest_challenge_and_its_answer_fit_their_limits() {
 fn a_release_holds_as_many_segments_as_it_may_and_not_many_more() {
     let sealed = |count: usize| {
         let what = Released::Segments(vec![SEGMENT; count]);
-        let body = Release { network: Network::Local, account: key().account(), what, sequence: u64::MAX };
+        let (account, head_key) = (key().account(), key().head_key());
+        let body = Release { network: Network::Local, account, head_key, what, sequence: u64::MAX };
         Signed::seal(&body, &key())
     };
     assert!(sealed(MAX_RELEASE_SEGMENTS).is_ok());
@@ -415,13 +442,19 @@ proptest! {
     ) {
         let segments: Vec<_> = segments.into_iter().map(SegmentId::from_bytes).collect();
         let what = if all { Released::Everything } else { Released::Segments(segments) };
-        let release = Release { network: NETWORK, account: key().account(), what, sequence };
+        let (account, head_key) = (key().account(), key().head_key());
+        let release = Release { network: NETWORK, account, head_key, what, sequence };
         let back = Signed::<Release>::from_bytes(&seal(&release).to_bytes()?)?;
         prop_assert_eq!(back.verify(NETWORK, TIME)?.into_body(), release);
         let account = AccountId::from_bytes([8; 32]);
         let undo = Undo { network: NETWORK, account, guard_key: key().guard_key(), sequence, guarded };
         let back = Signed::<Undo>::from_bytes(&seal(&undo).to_bytes()?)?;
         prop_assert_eq!(back.verify(NETWORK, TIME)?.into_body(), undo.clone());
+        let (base, head_key) = (head().head_hash(), key().head_key());
+        let guard_key = key().guard_key();
+        let rewind = Rewind { network: NETWORK, account, guard_key, base, head_key, sequence };
+        let back = Signed::<Rewind>::from_bytes(&seal(&rewind).to_bytes()?)?;
+        prop_assert_eq!(back.verify(NETWORK, TIME)?.into_body(), rewind);
         // The account's own signature does not stand for its guard's.
         let forged = Undo { guard_key: GuardKey::from_bytes([6; 32]), ..undo };
         prop_assert!(seal(&forged).verify(NETWORK, TIME).is_err());

@@ -23,6 +23,7 @@ use fincrypt_protocol::{
 };
 use serde_bytes::ByteBuf;
 
+use crate::keyfile::VaultKeys;
 use crate::root::Root;
 
 const VERSION: u8 = 1;
@@ -185,7 +186,7 @@ impl HeadBody {
 /// # Errors
 /// If the body holds too much, or there is no randomness.
 pub fn seal_head(
-    root: &Root,
+    keys: &VaultKeys,
     slot: u32,
     network: Network,
     sequence: u64,
@@ -194,10 +195,10 @@ pub fn seal_head(
 ) -> Result<Signed<Head>, HeadError> {
     let mut nonce = [0; NONCE];
     getrandom::fill(&mut nonce).map_err(|_| HeadError::Randomness)?;
-    let account = root.account(slot).account();
-    let head_key = root.head_key(slot);
+    let account = keys.root.account(slot).account();
+    let head_key = keys.head_key(slot);
     let mut sealed = encode(body)?;
-    XChaCha20Poly1305::new((&*root.head_seal(slot)).into())
+    XChaCha20Poly1305::new((&*keys.root.head_seal(slot)).into())
         .encrypt_in_place(&nonce.into(), &associated(&account, sequence, previous.as_ref()), &mut sealed)
         .map_err(|_| HeadError::Sealed)?;
     let body = ByteBuf::from([nonce.as_slice(), &sealed].concat());
@@ -239,6 +240,10 @@ mod tests {
         Root::from_bytes(&Zeroizing::new([seed; 32]))
     }
 
+    fn keys(seed: u8) -> VaultKeys {
+        VaultKeys::new(root(seed), Vec::new())
+    }
+
     fn body(refs: usize, releases: usize) -> HeadBody {
         let reference = |at: usize| CatalogRef {
             segment: SegmentId::from_bytes([at as u8; 32]),
@@ -258,7 +263,7 @@ mod tests {
         #[test]
         fn bodies_round_trip(refs in 0usize..=MAX_CATALOG_REFS, releases in 0usize..=MAX_RELEASES, sequence: u64) {
             let body = body(refs, releases);
-            let signed = seal_head(&root(1), 2, Network::Test, sequence, Some(HeadHash::from_bytes([7; 32])), &body)?;
+            let signed = seal_head(&keys(1), 2, Network::Test, sequence, Some(HeadHash::from_bytes([7; 32])), &body)?;
             let head = signed.verify(Network::Test, UnixTime::from_secs(0))?;
             prop_assert_eq!(open_head(&root(1), 2, &head)?, body);
         }
@@ -276,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_head_opens_only_for_its_vault_slot_and_place() {
-        let signed = seal_head(&root(1), 0, Network::Test, 5, None, &body(1, 0)).expect("seals");
+        let signed = seal_head(&keys(1), 0, Network::Test, 5, None, &body(1, 0)).expect("seals");
         let head = signed.verify(Network::Test, UnixTime::from_secs(0)).expect("verifies").into_body();
         assert!(open_head(&root(1), 0, &head).is_ok());
         assert!(matches!(open_head(&root(2), 0, &head), Err(HeadError::Sealed)));
@@ -287,7 +292,7 @@ mod tests {
 
     #[test]
     fn too_many_references_are_refused() {
-        let result = seal_head(&root(1), 0, Network::Test, 1, None, &body(MAX_CATALOG_REFS + 1, 0));
+        let result = seal_head(&keys(1), 0, Network::Test, 1, None, &body(MAX_CATALOG_REFS + 1, 0));
         assert!(matches!(result, Err(HeadError::TooMuch { .. })));
     }
 

@@ -1,28 +1,31 @@
 //! The keyfile: the vault's root on this machine, sealed with a password.
 //!
 //! ```text
-//! magic 8 │ memory KiB u32le │ passes u32le │ lanes u32le │ salt 16 │ nonce 24 │ sealed 1072 │ checksum 8
+//! magic 8 │ memory KiB u32le │ passes u32le │ lanes u32le │ salt 16 │ nonce 24 │ sealed 2096 │ checksum 8
 //! ```
 //!
-//! Sealed are the root (32 bytes) and 32 public guard keys, with XChaCha20-Poly1305 under
-//! Argon2id (RFC 9106) of the password; everything before the ciphertext is associated data. The
+//! Sealed are the root (32 bytes), 32 public guard keys, and 32 seeds of head keys, which are zero
+//! for slots that were never rewound, with XChaCha20-Poly1305 under Argon2id (RFC 9106) of the
+//! password; everything before the ciphertext is associated data. The
 //! checksum is plain BLAKE3 over all before it, so that damage is told from a wrong password.
+
+use std::collections::BTreeMap;
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use chacha20poly1305::XChaCha20Poly1305;
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use fincrypt_protocol::limits::MAX_SLOTS;
 use fincrypt_protocol::record::Registration;
-use fincrypt_protocol::{GuardKey, Network, RecordError, Signed, domain};
+use fincrypt_protocol::{GuardKey, Network, RecordError, Signed, SigningKey, domain};
 use zeroize::Zeroizing;
 
 use crate::root::Root;
 
-const MAGIC: &[u8; 8] = b"FINKEY\x00\x01";
+const MAGIC: &[u8; 8] = b"FINKEY\x00\x02";
 const SALT: usize = 16;
 const NONCE: usize = 24;
 const HEADER: usize = 8 + 12 + SALT + NONCE;
-const PLAIN: usize = 32 + MAX_SLOTS as usize * 32;
+const PLAIN: usize = 32 + 2 * MAX_SLOTS as usize * 32;
 const TAG: usize = 16;
 const CHECKSUM: usize = 8;
 const LENGTH: usize = HEADER + PLAIN + TAG + CHECKSUM;
@@ -33,11 +36,26 @@ pub struct VaultKeys {
     /// The root secret.
     pub root: Root,
     guards: Vec<GuardKey>,
+    /// Head keys that do not come from the root any more.
+    rewound: BTreeMap<u32, SigningKey>,
 }
 
 impl VaultKeys {
     pub(crate) fn new(root: Root, guards: Vec<GuardKey>) -> Self {
-        Self { root, guards }
+        Self { root, guards, rewound: BTreeMap::new() }
+    }
+
+    /// The key that signs a slot's heads and releases.
+    #[must_use]
+    pub fn head_key(&self, slot: u32) -> SigningKey {
+        self.rewound.get(&slot).cloned().unwrap_or_else(|| self.root.first_head_key(slot))
+    }
+
+    /// Signs a slot's heads with another key from now on; without effect for a slot from 32 on.
+    pub fn rewind(&mut self, slot: u32, head_key: SigningKey) {
+        if slot < MAX_SLOTS {
+            self.rewound.insert(slot, head_key);
+        }
     }
 
     /// The public guard key of a slot below 32.
@@ -53,7 +71,7 @@ impl VaultKeys {
     pub fn registration(&self, network: Network, slot: u32) -> Result<Signed<Registration>, RecordError> {
         let account = self.root.account(slot);
         let guard_key = self.guard_key(slot).ok_or(RecordError::Inconsistent)?;
-        let head_key = self.root.head_key(slot).head_key();
+        let head_key = self.root.first_head_key(slot).head_key();
         Signed::seal(&Registration { network, account: account.account(), head_key, guard_key }, &account)
     }
 }
@@ -161,6 +179,10 @@ fn seal_with(
     let mut body = Zeroizing::new(Vec::with_capacity(PLAIN + TAG));
     body.extend_from_slice(keys.root.as_bytes());
     keys.guards.iter().for_each(|guard| body.extend_from_slice(guard.as_bytes()));
+    for slot in 0..MAX_SLOTS {
+        let seed = keys.rewound.get(&slot).map(SigningKey::seed);
+        body.extend_from_slice(seed.as_deref().unwrap_or(&[0; 32]));
+    }
     let mut nonce = [0; NONCE];
     nonce.copy_from_slice(&random[SALT..]);
     XChaCha20Poly1305::new((&*key).into())
@@ -199,8 +221,13 @@ pub fn open(bytes: &[u8], password: &Zeroizing<String>) -> Result<VaultKeys, Key
         .decrypt_in_place(&nonce.into(), &associated(header), &mut *plain)
         .map_err(|_| KeyfileError::WrongPassword)?;
     let (root, guards) = plain.split_first_chunk::<32>().ok_or(KeyfileError::Damaged)?;
-    let guards = guards.as_chunks().0.iter().copied().map(GuardKey::from_bytes).collect();
-    Ok(VaultKeys::new(Root::from_bytes(&Zeroizing::new(*root)), guards))
+    let (guards, seeds) = guards.as_chunks().0.split_at(MAX_SLOTS as usize);
+    let guards = guards.iter().copied().map(GuardKey::from_bytes).collect();
+    let mut keys = VaultKeys::new(Root::from_bytes(&Zeroizing::new(*root)), guards);
+    for (slot, seed) in (0..).zip(seeds).filter(|(_, seed)| **seed != [0; 32]) {
+        keys.rewind(slot, SigningKey::from_seed(&Zeroizing::new(*seed)));
+    }
+    Ok(keys)
 }
 
 #[cfg(test)]
@@ -212,7 +239,9 @@ mod tests {
 
     fn keys() -> VaultKeys {
         let guards = (0..MAX_SLOTS).map(|slot| GuardKey::from_bytes([slot as u8; 32])).collect();
-        VaultKeys::new(Root::from_bytes(&Zeroizing::new([9; 32])), guards)
+        let mut keys = VaultKeys::new(Root::from_bytes(&Zeroizing::new([9; 32])), guards);
+        keys.rewind(30, SigningKey::from_seed(&Zeroizing::new([7; 32])));
+        keys
     }
 
     fn password(text: &str) -> Zeroizing<String> {
@@ -225,6 +254,10 @@ mod tests {
         let open_keys = open(&file, &password("right")).map_err(|error| error.to_string()).expect("opens");
         assert_eq!(open_keys.root.as_bytes(), keys().root.as_bytes());
         assert_eq!(open_keys.guard_key(31), keys().guard_key(31));
+        for slot in [0, 30, 31] {
+            assert_eq!(open_keys.head_key(slot).head_key(), keys().head_key(slot).head_key());
+        }
+        assert_ne!(keys().head_key(30).head_key(), keys().root.first_head_key(30).head_key());
         assert_eq!(open(&file, &password("wrong")).err(), Some(KeyfileError::WrongPassword));
     }
 

@@ -43,9 +43,9 @@ impl Root {
         SigningKey::from_seed(&expand(&self.0, domain::ACCOUNT, &slot.to_le_bytes()))
     }
 
-    /// The key that signs slot `slot`'s heads.
+    /// The key that signs slot `slot`'s heads until a rewind.
     #[must_use]
-    pub fn head_key(&self, slot: u32) -> SigningKey {
+    pub fn first_head_key(&self, slot: u32) -> SigningKey {
         SigningKey::from_seed(&expand(&self.0, domain::HEAD_KEY, &slot.to_le_bytes()))
     }
 

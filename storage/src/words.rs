@@ -85,6 +85,14 @@ impl Words {
         SigningKey::from_seed(&expand(&self.entropy(), domain::GUARD, &slot.to_le_bytes()))
     }
 
+    /// The key of a slot's heads after the rewind of a sequence. Nothing that the machine had before
+    /// derives it.
+    #[must_use]
+    pub fn rewound_head_key(&self, slot: u32, sequence: u64) -> SigningKey {
+        let context = [&slot.to_le_bytes()[..], &sequence.to_le_bytes()].concat();
+        SigningKey::from_seed(&expand(&self.entropy(), domain::REWOUND_HEAD_KEY, &context))
+    }
+
     /// What the machine keeps: the root, and the public guard keys of all slots.
     #[must_use]
     pub fn vault_keys(&self) -> VaultKeys {
@@ -122,10 +130,12 @@ mod tests {
         let keys = words.vault_keys();
         let mut text = String::new();
         for slot in [0, 1, 31] {
-            let (account, head) = (keys.root.account(slot).account(), keys.root.head_key(slot).head_key());
+            let (account, head) = (keys.root.account(slot).account(), keys.head_key(slot).head_key());
             let guard = words.guard(slot).guard_key();
             assert_eq!(keys.guard_key(slot), Some(guard));
+            let rewound = words.rewound_head_key(slot, 1_700_000_000).head_key();
             text.push_str(&format!("slot {slot}\naccount {account}\nhead {head}\nguard {guard}\n"));
+            text.push_str(&format!("rewound head {rewound}\n"));
         }
         let id = keys.root.blob_id_key().id(b"plaintext");
         let tag = keys.root.tag_key().tag(&fincrypt_protocol::SegmentId::from_bytes([3; 32]));

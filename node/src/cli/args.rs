@@ -101,7 +101,9 @@ pub(super) enum Command {
         /// Show the heads that storage keeps, and recover nothing.
         #[arg(long, conflicts_with = "head")]
         list_heads: bool,
-        /// Go by this head rather than by the newest: its sequence, or eight digits of its hash.
+        /// Go back to this head rather than by the newest: its sequence, or eight digits of its hash.
+        /// Whoever has this vault's keys on another machine writes no more; those machines have to be
+        /// recovered, too.
         #[arg(long)]
         head: Option<String>,
     },
@@ -127,6 +129,10 @@ pub(super) enum Command {
         /// Cancel what is pending, but let later deletions in again.
         #[arg(long)]
         lift: bool,
+        /// Go back to this head, too: its sequence, or eight digits of its hash. Every machine of the
+        /// vault has to be recovered afterwards; a thief's writes no more.
+        #[arg(long, value_name = "HEAD")]
+        rewind: Option<String>,
     },
     /// Shows mediators, or moves the vault to one.
     Mediator {

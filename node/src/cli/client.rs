@@ -120,7 +120,9 @@ async fn run(args: Args) -> Result<Exit, Failure> {
         Command::Forget(args) => session.forget(args).await,
         Command::Prune(args) => session.prune(args).await,
         Command::Release { yes, .. } => session.release(yes).await,
-        Command::UndoRelease { words_file, lift } => session.undo_release(&words_file, lift).await,
+        Command::UndoRelease { words_file, lift, rewind } => {
+            session.undo_release(&words_file, lift, rewind.as_deref()).await
+        }
         Command::Mediator { command: MediatorCommand::List } => session.mediators().await,
         Command::Mediator { command: MediatorCommand::Use { mediator } } => {
             session.use_mediator(&mediator).await

@@ -51,9 +51,14 @@ impl Session {
         Ok(Exit::Done)
     }
 
-    pub(super) async fn undo_release(&self, words_file: &Path, lift: bool) -> Result<Exit, Failure> {
+    pub(super) async fn undo_release(
+        &self,
+        words_file: &Path,
+        lift: bool,
+        rewind: Option<&str>,
+    ) -> Result<Exit, Failure> {
         let words = Words::parse(&secret::words(words_file)?)?;
-        let report = client::undo_release(&self.config, &words, lift).await?;
+        let report = client::undo_release(&self.config, &words, lift, rewind).await?;
         self.print(&report, || {
             println!(
                 "{} of {} storage nodes have heard it, and {}.",
@@ -69,6 +74,11 @@ impl Session {
                 println!("Further deletions are refused, until `fincrypt undo-release --lift`.");
             } else {
                 println!("Later deletions are taken in again.");
+            }
+            if let Some(heard) = report.rewound {
+                println!(
+                    "{heard} storage nodes go by that head now. Run `fincrypt recover` on every machine of the vault."
+                );
             }
         });
         if report.heard < report.holders {
@@ -94,13 +104,14 @@ impl Session {
         self.print(&list, || {
             for head in &list.heads {
                 println!(
-                    "{:>8}  {}  {}  slot {}, {} catalog segments, at {} holders",
+                    "{:>8}  {}  {}  slot {}, {} catalog segments, at {} holders{}",
                     head.sequence,
                     &head.hash[..12],
                     head.when,
                     head.slot,
                     head.catalog_segments,
-                    head.holders
+                    head.holders,
+                    if head.superseded { ", given up by a rewind" } else { "" }
                 );
             }
         });

@@ -175,10 +175,8 @@ async fn backup_once(
 ) -> Result<BackupReport, ClientError> {
     let link = vault.link(&swarm.net).await?;
     let fetcher = vault.fetcher(&swarm.net, Some(link.clone()))?;
-    // A vault that was recovered from an older head goes on from that one, whatever came after it.
-    let chosen = if vault.passed_over()?.is_some() { vault.known_head()? } else { None };
-    let head = vault.head_to_replace(&link, chosen.is_some()).await?;
-    if let Some(head) = chosen.as_ref().or(head.as_ref()) {
+    let head = vault.current_head(&link).await?;
+    if let Some(head) = &head {
         vault.follow(&fetcher, head).await?;
     }
     vault.settle(&link).await?;
@@ -231,7 +229,7 @@ async fn backup_once(
         Some((check, found)) => Some(check.finish(&run.pieces, found, &mut journal).await?),
         None => None,
     };
-    let head = run.commit(head, chosen.map(|head| head.body), pieces, started, rebuilt).await?;
+    let head = run.commit(head, pieces, started, rebuilt).await?;
 
     // The head is committed: what follows only makes it known.
     let index = vault.index.clone();
@@ -423,12 +421,10 @@ impl Run<'_> {
         }
     }
 
-    /// Commits a new head over `base`, or over whatever another device made of it meanwhile. It goes
-    /// on from what `chosen` holds, if the base's contents were rejected for it.
+    /// Commits a new head over `base`, or over whatever another device made of it meanwhile.
     async fn commit(
         &mut self,
         mut base: Option<OpenHead>,
-        chosen: Option<HeadBody>,
         new: Vec<CatalogRef>,
         started: UnixTime,
         rebuilt: bool,
@@ -439,7 +435,7 @@ impl Run<'_> {
             // loaded from, unless another device has written to it meanwhile. What could not be read
             // stays: perhaps it can be another time.
             let replaced = rebuilt && attempt == 0;
-            let before = chosen.as_ref().or(base.as_ref().map(|head| &head.body));
+            let before = base.as_ref().map(|head| &head.body);
             let mut old = before.map(|body| body.refs.clone()).unwrap_or_default();
             if replaced {
                 let unread = |r: &CatalogRef| self.vault.is_loaded(&r.segment).map(|loaded| !loaded);
@@ -464,12 +460,11 @@ impl Run<'_> {
             self.keep_found().await?;
             self.vault.set_committing(Some(self.upload.run))?;
             if self.link.swap_head(base.as_ref().map(OpenHead::hash), head.clone()).await? {
-                let head = self.vault.open_head(slot, &head)?;
-                return self.vault.pass_rejected(&self.link, head, &body).await;
+                return self.vault.open_head(slot, &head);
             }
             self.vault.set_committing(None)?;
-            base = self.vault.head_to_replace(&self.link, chosen.is_some()).await?;
-            if let Some(base) = base.as_ref().filter(|_| chosen.is_none()) {
+            base = self.vault.current_head(&self.link).await?;
+            if let Some(base) = &base {
                 match self.vault.follow(&self.fetcher, base).await? {
                     Followed::Grew => {}
                     Followed::Rewritten => return Err(ClientError::Rewritten),

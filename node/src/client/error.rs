@@ -173,9 +173,14 @@ pub enum ClientError {
     /// Another device has written the catalog anew, without what was not used any more.
     #[error("another device has pruned this vault meanwhile: try again")]
     Rewritten,
-    /// The vault goes by an older head than the newest.
-    #[error("this machine goes by an older head than the newest: run `fincrypt backup` first")]
-    PassedOver,
+    /// The vault's heads are signed with a key that this machine does not have.
+    #[error(
+        "the vault's head is signed with another key than this machine's: it was rewound with its 24 words; run `fincrypt recover` with them in a new home"
+    )]
+    Rewound,
+    /// Nobody has heard of a rewind.
+    #[error("neither a storage node nor the mediator took the rewind: try again later; nothing has changed")]
+    NotRewound,
     /// No trace of the vault.
     #[error(
         "no storage node knows a vault of these words in network {0}: check the words, the network and the bootstrap address"

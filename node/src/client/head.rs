@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use fincrypt_protocol::limits::MAX_SEQUENCE_STEP;
 use fincrypt_protocol::record::{Head, Keep};
-use fincrypt_protocol::{HeadHash, Manifest, Network, RunId, SegmentId, Signed, UnixTime, Verified};
+use fincrypt_protocol::{HeadHash, Manifest, RunId, SegmentId, Signed, UnixTime, Verified};
 use fincrypt_storage::Root;
 use fincrypt_storage::blob::BlobKind;
-use fincrypt_storage::head::{CatalogRef, HeadBody, is_rewriting, open_head, seal_head, supersedes};
+use fincrypt_storage::head::{CatalogRef, HeadBody, is_rewriting, open_head, seal_head};
 use fincrypt_storage::index::{BlobIndex, IndexPiece};
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
 use fincrypt_storage::marks::{Mark, decode_marks, encode_marks};
@@ -17,7 +16,6 @@ use fincrypt_storage::segment::{BlobAssembler, Directory, OpenSegment};
 use super::backup::explain;
 use super::error::ClientError;
 use super::fetch::Fetcher;
-use super::holders::Holders;
 use super::link::Link;
 use super::pipeline::PipelineError;
 use super::run_journal::RunJournal;
@@ -60,37 +58,9 @@ impl OpenHead {
     }
 }
 
-/// The heads of a slot that holders have and that open, each with how many have it; the newest last.
-pub(crate) async fn heads_at(
-    root: &Root,
-    network: Network,
-    slot: u32,
-    holders: &Holders,
-) -> Vec<(OpenHead, usize)> {
-    let mut found: Vec<(OpenHead, usize)> = Vec::new();
-    for head in holders.heads(root.head_key(slot).head_key()).await {
-        let Ok(open) = OpenHead::open(root, network, slot, head.signed()) else { continue };
-        match found.iter_mut().find(|(known, _)| known.hash() == open.hash()) {
-            Some((_, count)) => *count += 1,
-            None => found.push((open, 1)),
-        }
-    }
-    found.sort_by_key(|(open, _)| (open.head.sequence, open.hash()));
-    found
-}
-
 impl OpenHead {
-    /// Verifies and opens a head of slot `slot` of the vault with these keys.
-    pub(crate) fn open(
-        root: &Root,
-        network: Network,
-        slot: u32,
-        head: &Signed<Head>,
-    ) -> Result<Self, ClientError> {
-        let head = head.verify(network, UnixTime::now())?;
-        if head.head_key != root.head_key(slot).head_key() || head.account != root.account(slot).account() {
-            return Err(fincrypt_protocol::RecordError::WrongKey.into());
-        }
+    /// Opens a head of slot `slot` of the vault with this root.
+    pub(crate) fn unseal(root: &Root, slot: u32, head: Verified<Head>) -> Result<Self, ClientError> {
         let body = open_head(root, slot, &head)?;
         Ok(Self { head, body })
     }
@@ -109,9 +79,18 @@ pub(super) fn remove(path: &Path) -> Result<(), ClientError> {
 }
 
 impl Vault {
-    /// Verifies and opens a head of slot `slot`.
+    /// Verifies and opens a head: of the slot's head key, or the one that a rewind named.
     pub(crate) fn open_head(&self, slot: u32, head: &Signed<Head>) -> Result<OpenHead, ClientError> {
-        OpenHead::open(&self.keys.root, self.network(), slot, head)
+        let head = head.verify(self.network(), UnixTime::now())?;
+        if head.account != self.keys.root.account(slot).account() {
+            return Err(fincrypt_protocol::RecordError::WrongKey.into());
+        }
+        if head.head_key != self.keys.head_key(slot).head_key()
+            && self.rewound()?.is_none_or(|known| known.base != *head.signed())
+        {
+            return Err(ClientError::Rewound);
+        }
+        OpenHead::unseal(&self.keys.root, slot, head)
     }
 
     /// The head that this machine goes by.
@@ -148,37 +127,6 @@ impl Vault {
             }
         }
         Ok(found)
-    }
-
-    /// The head that the next one replaces. If its contents are `rejected`, its age does not matter.
-    pub(crate) async fn head_to_replace(
-        &self,
-        link: &Link,
-        rejected: bool,
-    ) -> Result<Option<OpenHead>, ClientError> {
-        if !rejected {
-            return self.current_head(link).await;
-        }
-        let slot = self.slot()?;
-        link.head().await?.map(|head| self.open_head(slot, &head)).transpose()
-    }
-
-    /// The newest valid head that the holders have, if it is newer than the one known.
-    pub(crate) async fn newest_head_at_holders(
-        &self,
-        fetcher: &Fetcher,
-    ) -> Result<Option<OpenHead>, ClientError> {
-        let slot = self.slot()?;
-        let known = self.known_head()?;
-        let found = self.best_head(slot, fetcher.holders().await).await;
-        let rank = |open: &OpenHead| (open.head.sequence, open.hash());
-        Ok(found.filter(|found| known.is_none_or(|known| supersedes(rank(found), rank(&known)))))
-    }
-
-    /// The newest head of a slot that any holder has and that opens.
-    pub(crate) async fn best_head(&self, slot: u32, holders: &Holders) -> Option<OpenHead> {
-        // They are in order.
-        heads_at(&self.keys.root, self.network(), slot, holders).await.pop().map(|(head, _)| head)
     }
 
     /// Brings the index up to a head.
@@ -374,40 +322,15 @@ impl Vault {
         }
     }
 
-    /// Seals the head that follows `previous`, and all heads that were passed over for an older one if
-    /// the step to them is not too long: see [`Vault::pass_rejected`].
+    /// Seals the head that follows `previous`.
     pub(crate) fn next_head(
         &self,
         previous: Option<&OpenHead>,
         body: &HeadBody,
     ) -> Result<Signed<Head>, ClientError> {
-        let newest = previous.map_or(0, |previous| previous.head.sequence);
-        let passed_over = self.passed_over()?.unwrap_or(0);
-        let sequence = (newest.max(passed_over).saturating_add(1)).min(newest + MAX_SEQUENCE_STEP);
+        let sequence = previous.map_or(0, |previous| previous.head.sequence).saturating_add(1);
         let hash = previous.map(OpenHead::hash);
-        Ok(seal_head(&self.keys.root, self.slot()?, self.network(), sequence, hash, body)?)
-    }
-
-    /// Puts heads with the same contents after `head` until all that were passed over are passed: a
-    /// sequence may leap by a limited step only.
-    pub(crate) async fn pass_rejected(
-        &self,
-        link: &Link,
-        mut head: OpenHead,
-        body: &HeadBody,
-    ) -> Result<OpenHead, ClientError> {
-        while let Some(rejected) = self.passed_over()? {
-            if head.head.sequence > rejected {
-                self.set_passed_over(None)?;
-                break;
-            }
-            let next = self.next_head(Some(&head), body)?;
-            if !link.swap_head(Some(head.hash()), next.clone()).await? {
-                return Err(ClientError::Contended);
-            }
-            head = self.open_head(self.slot()?, &next)?;
-        }
-        Ok(head)
+        Ok(seal_head(&self.keys, self.slot()?, self.network(), sequence, hash, body)?)
     }
 
     /// The owner's statement that a run is to be kept.

@@ -8,7 +8,9 @@ use fincrypt_protocol::admission::holders_key;
 use fincrypt_protocol::limits::MAX_LOCATE;
 use fincrypt_protocol::record::{Head, Mandate, Registration, Undo};
 use fincrypt_protocol::shard::{HeldSegment, Request, Response};
-use fincrypt_protocol::{AccountId, Frame, NodeId, SegmentId, ShardIndex, Signed, SigningKey, Verified};
+use fincrypt_protocol::{
+    AccountId, Frame, NodeId, Rewound, SegmentId, ShardIndex, Signed, SigningKey, Verified,
+};
 use futures::StreamExt;
 use libp2p::Multiaddr;
 
@@ -91,17 +93,29 @@ impl Holders {
         answers.await.into_iter().map(|(_, pending)| pending).collect()
     }
 
-    /// All valid heads that the holders have, as often as they have each.
-    pub(crate) async fn heads(&self, head_key: fincrypt_protocol::HeadKey) -> Vec<Verified<Head>> {
+    /// Brings a rewind to every holder; how many took it.
+    pub(crate) async fn rewind(&self, rewound: &Rewound) -> usize {
+        let request = Request::Rewind(Box::new(rewound.clone()));
+        let answers = self.ask_all(&request, |answer| matches!(answer, Response::Done).then_some(()));
+        answers.await.len()
+    }
+
+    /// All valid heads of the account that the holders have, as often as they have each; and the
+    /// rewinds that they show, unchecked.
+    pub(crate) async fn heads(&self) -> (Vec<Verified<Head>>, Vec<Rewound>) {
         let request = Request::Heads { account: self.account };
         let answers = self.ask_all(&request, |answer| match answer {
-            Response::Heads(heads) => Some(heads),
+            Response::Heads { heads, rewound } => Some((heads, rewound)),
             _ => None,
         });
         let (network, now) = (self.net.network(), fincrypt_protocol::UnixTime::now());
-        let heads = answers.await.into_iter().flat_map(|(_, heads)| heads);
-        let valid = heads.filter_map(|head| head.verify(network, now).ok());
-        valid.filter(|head| head.account == self.account && head.head_key == head_key).collect()
+        let (mut valid, mut rewounds) = (Vec::new(), Vec::new());
+        for (_, (heads, rewound)) in answers.await {
+            let heads = heads.into_iter().filter_map(|head| head.verify(network, now).ok());
+            valid.extend(heads.filter(|head| head.account == self.account));
+            rewounds.extend(rewound.map(|rewound| *rewound));
+        }
+        (valid, rewounds)
     }
 
     /// What the holders know about some segments.

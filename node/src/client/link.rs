@@ -11,8 +11,8 @@ use fincrypt_protocol::record::{
     Head, Keep, Mandate, MediatorRecord, Receipt, Registration, Release, login_message,
 };
 use fincrypt_protocol::{
-    Frame, HeadHash, Manifest, NodeId, Nonce, Redundancy, Refusal, RunId, SegmentId, ShardIndex, Signature,
-    Signed, SigningKey, Tag, UnixTime, domain,
+    Frame, HeadHash, Manifest, NodeId, Nonce, Redundancy, Refusal, Rewound, RunId, SegmentId, ShardIndex,
+    Signature, Signed, SigningKey, Tag, UnixTime, domain,
 };
 use futures::StreamExt;
 use tokio::sync::Mutex;
@@ -288,6 +288,14 @@ impl Link {
     pub(crate) async fn head(&self) -> Result<Option<Signed<Head>>, ClientError> {
         match self.ask(Request::HeadGet, Bytes::new()).await?.header {
             Response::Head(head) => Ok(head),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// Tells the mediator of a rewind; it may know of it.
+    pub(crate) async fn rewind(&self, rewound: Rewound) -> Result<(), ClientError> {
+        match self.ask(Request::Rewind(Box::new(rewound)), Bytes::new()).await?.header {
+            Response::Rewound => Ok(()),
             _ => Err(self.unexpected()),
         }
     }

@@ -117,9 +117,7 @@ impl Vault {
         // Reached before anything is signed.
         let link = Link::open(net.clone(), node, account.clone(), self.registration()?).await?;
         let fetcher = self.fetcher(net, None)?;
-        if self.passed_over()?.is_none()
-            && let Some(head) = self.newest_head_at_holders(&fetcher).await?
-        {
+        if let Some(head) = self.newest_head_at(fetcher.holders().await).await? {
             self.follow(&fetcher, &head).await?;
             self.set_head(head.head.signed())?;
         }
@@ -137,6 +135,7 @@ impl Vault {
             mandate: self.mandate_of(node, sequence)?,
             keep: self.keep(RunId::from_bytes(fresh()?))?,
             head: self.head()?,
+            rewound: self.rewound()?,
             holders: hints
                 .into_iter()
                 .zip(addresses)

@@ -6,6 +6,7 @@ mod fetch;
 mod forget;
 mod head;
 mod health;
+mod history;
 mod holders;
 mod index_maker;
 mod link;

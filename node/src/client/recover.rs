@@ -2,7 +2,7 @@
 //! valid head, the catalog. No mediator takes part.
 
 use fincrypt_protocol::limits::{MAX_SLOTS, SLOT_GAP};
-use fincrypt_protocol::{Network, UnixTime};
+use fincrypt_protocol::{Network, RecordError, Rewound, UnixTime, VerifiedRewound};
 use fincrypt_storage::keyfile::VaultKeys;
 use fincrypt_storage::words::Words;
 use futures::StreamExt;
@@ -11,7 +11,8 @@ use zeroize::Zeroizing;
 
 use super::error::ClientError;
 use super::fetch::Fetcher;
-use super::head::{OpenHead, heads_at};
+use super::head::OpenHead;
+use super::history::{FoundHead, History, follow_rewind, rewind};
 use super::holders::Holders;
 use super::snapshots::utc;
 use super::vault::{Home, Swarm, Vault};
@@ -62,10 +63,13 @@ pub struct HeadInfo {
     pub catalog_segments: usize,
     /// Holders that have it.
     pub holders: usize,
+    /// Whether a rewind made it count no more.
+    pub superseded: bool,
 }
 
 /// Finds the vault of `words` in the network and makes `home` its new home. Goes by the newest head,
-/// or by the one that `head` names: its sequence, or at least eight digits of its hash.
+/// or back to the one that `head` names, its sequence or at least eight digits of its hash: then
+/// every other machine of the vault has to be recovered, too.
 ///
 /// # Errors
 /// [`ClientError`] if the home is taken or no valid head is found.
@@ -76,17 +80,16 @@ pub async fn recover(
     password: &Zeroizing<String>,
     head: Option<&str>,
 ) -> Result<RecoverReport, ClientError> {
-    let keys = words.vault_keys();
     if home.keyfile().exists() {
         return Err(ClientError::VaultExists(home.path().to_owned()));
     }
     let swarm = Swarm::join(&config).await?;
-    let result = recover_in(&swarm, home, config, &keys, password, head).await;
+    let result = recover_in(&swarm, home, config, words, password, head).await;
     swarm.leave().await;
     result
 }
 
-/// The heads that holders of the vault of `words` have, the newest of each slot last.
+/// The heads that holders of the vault of `words` have, the one to go by of each slot last.
 ///
 /// # Errors
 /// [`ClientError`] if no holder is found.
@@ -96,8 +99,8 @@ pub async fn list_heads(config: &Config, words: &Words) -> Result<Vec<HeadInfo>,
     let result = async {
         let mut heads = Vec::new();
         for (slot, holders) in find_accounts(&swarm, config.network, &keys).await? {
-            let found = heads_at(&keys.root, config.network, slot, &holders).await;
-            heads.extend(found.into_iter().map(|(open, holders)| HeadInfo {
+            let history = History::at(&keys, config.network, slot, &holders).await;
+            heads.extend(history.heads.into_iter().map(|FoundHead { open, holders, counts }| HeadInfo {
                 slot,
                 sequence: open.head.sequence,
                 hash: open.hash().to_string(),
@@ -105,6 +108,7 @@ pub async fn list_heads(config: &Config, words: &Words) -> Result<Vec<HeadInfo>,
                 when: utc(open.body.time.secs()),
                 catalog_segments: open.body.refs.len(),
                 holders,
+                superseded: !counts,
             }));
         }
         Ok(heads)
@@ -145,57 +149,73 @@ pub(super) async fn find_accounts(
     if accounts.is_empty() { Err(ClientError::VaultNotFound(network)) } else { Ok(accounts) }
 }
 
-/// The head to go by, and the sequence of the newest one if that is another.
-type Chosen = Option<(OpenHead, Option<u64>)>;
-
 /// A slot in use.
 struct Account {
     slot: u32,
     holders: Holders,
-    chosen: Chosen,
+    chosen: Option<OpenHead>,
+    rewound: Option<Rewound>,
 }
 
-fn choose(mut found: Vec<(OpenHead, usize)>, wanted: Option<&str>) -> Result<Chosen, ClientError> {
-    let Some(wanted) = wanted else { return Ok(found.pop().map(|(head, _)| (head, None))) };
-    let Some(newest) = found.last().map(|(head, _)| (head.head.sequence, head.hash())) else {
-        return Ok(None);
-    };
-    let named = |head: &OpenHead| {
-        wanted.parse() == Ok(head.head.sequence)
-            || (wanted.len() >= 8 && head.hash().to_string().starts_with(&wanted.to_lowercase()))
-    };
-    found.retain(|(head, _)| named(head));
-    match found.pop() {
-        Some(_) if !found.is_empty() => Err(ClientError::SeveralHeads(wanted.to_owned())),
-        Some((head, _)) => {
-            let other = head.hash() != newest.1;
-            Ok(Some((head, other.then_some(newest.0))))
+/// A slot, its holders, the head chosen and the newest rewind.
+type Found = (u32, Holders, Option<OpenHead>, Option<VerifiedRewound>);
+
+/// Rewinds to the heads that were chosen by name: from now on only the words' owner goes on from
+/// there, and other machines of the vault have to be recovered, too.
+async fn go_back(
+    swarm: &Swarm,
+    words: &Words,
+    keys: &mut VaultKeys,
+    found: Vec<Found>,
+    by_name: bool,
+) -> Result<Vec<Account>, ClientError> {
+    let mut accounts = Vec::new();
+    for (slot, holders, chosen, known) in found {
+        let mut rewound = known.as_ref().map(VerifiedRewound::rewound);
+        if let Some(base) = chosen.as_ref().filter(|_| by_name) {
+            let made = rewind(&swarm.net, words, slot, &holders, known.as_ref(), base).await?;
+            let guard = keys.guard_key(slot).ok_or(RecordError::Inconsistent)?;
+            let network = swarm.net.network();
+            follow_rewind(keys, words, slot, &made.rewound.verify(network, &guard, UnixTime::now())?);
+            rewound = Some(made.rewound);
         }
-        None => Ok(None),
+        accounts.push(Account { slot, holders, chosen, rewound });
     }
+    Ok(accounts)
 }
 
 async fn recover_in(
     swarm: &Swarm,
     home: Home,
     config: Config,
-    keys: &VaultKeys,
+    words: &Words,
     password: &Zeroizing<String>,
     wanted: Option<&str>,
 ) -> Result<RecoverReport, ClientError> {
     // Searched before anything is written, so that wrong words leave no trace.
+    let mut keys = words.vault_keys();
     let mut accounts = Vec::new();
     let mut holders = 0;
-    for (slot, found) in find_accounts(swarm, config.network, keys).await? {
-        let heads = heads_at(&keys.root, config.network, slot, &found).await;
+    for (slot, found) in find_accounts(swarm, config.network, &keys).await? {
+        let history = History::at(&keys, config.network, slot, &found).await;
         holders += found.nodes().len();
-        accounts.push(Account { slot, holders: found, chosen: choose(heads, wanted)? });
+        let rewound = history.rewound.clone();
+        if let Some(known) = &rewound {
+            follow_rewind(&mut keys, words, slot, known);
+        }
+        let chosen = match wanted {
+            Some(wanted) => history.named(wanted)?,
+            None => history.newest(),
+        };
+        accounts.push((slot, found, chosen, rewound));
     }
     if let Some(wanted) = wanted
-        && accounts.iter().all(|account| account.chosen.is_none())
+        && accounts.iter().all(|(_, _, chosen, _)| chosen.is_none())
     {
         return Err(ClientError::NoHead(wanted.to_owned()));
     }
+    let accounts = go_back(swarm, words, &mut keys, accounts, wanted.is_some()).await?;
+    let keys = &keys;
 
     let vault = Vault::begin(home.clone(), config, keys.clone())?;
     let restored = restore_state(swarm, &vault, accounts).await;
@@ -224,8 +244,7 @@ async fn restore_state(
 ) -> Result<Restored, ClientError> {
     let network = vault.network();
     let mut restored = Restored::default();
-    for Account { slot, holders, chosen } in accounts {
-        let (head, passed_over) = chosen.map_or((None, None), |(head, newest)| (Some(head), newest));
+    for Account { slot, holders, chosen: head, rewound } in accounts {
         let mandate = holders.newest_mandate();
         let (account, registration) =
             (vault.keys.root.account(slot), vault.keys.registration(network, slot)?);
@@ -250,7 +269,9 @@ async fn restore_state(
         if let Some(head) = head {
             vault.set_head(head.head.signed())?;
             vault.set_releases(&head.body.releases)?;
-            vault.set_passed_over(passed_over)?;
+            if let Some(rewound) = rewound {
+                vault.set_rewound(&rewound)?;
+            }
             restored.head = Some(head);
         }
     }

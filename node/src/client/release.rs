@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::error::ClientError;
 use super::head::OpenHead;
+use super::history::{History, rewind};
 use super::link::Link;
 use super::recover::find_accounts;
 use super::snapshots::utc;
@@ -50,6 +51,9 @@ pub struct UndoReport {
     pub mediators: usize,
     /// Whether further releases are refused from now on.
     pub guarded: bool,
+    /// Holders that took the rewind, if one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rewound: Option<usize>,
 }
 
 /// Releases everything that the vault stored, and puts an empty head in the place of the old one.
@@ -77,14 +81,16 @@ async fn release_in(swarm: &Swarm, vault: &Vault) -> Result<ReleaseReport, Clien
 }
 
 async fn release_once(vault: &Vault, link: &Link) -> Result<ReleaseReport, ClientError> {
-    let account = vault.keys.root.account(vault.slot()?);
+    let slot = vault.slot()?;
+    let key = vault.keys.head_key(slot);
     let release = Release {
         network: vault.network(),
-        account: account.account(),
+        account: vault.keys.root.account(slot).account(),
+        head_key: key.head_key(),
         what: Released::Everything,
         sequence: vault.next_release_sequence()?,
     };
-    let release = Signed::seal(&release, &account)?;
+    let release = Signed::seal(&release, &key)?;
     let hash = release.hash();
     // The head first: no device may go on from a catalog that is about to be deleted.
     let old = replace_head(vault, link, |base| emptied(base, hash)).await?;
@@ -112,7 +118,7 @@ async fn replace_head(
     body: impl Fn(Option<&HeadBody>) -> HeadBody,
 ) -> Result<Option<HeadBody>, ClientError> {
     for _ in 0..TRIES {
-        let base = vault.head_to_replace(link, vault.passed_over()?.is_some()).await?;
+        let base = vault.current_head(link).await?;
         let body = body(base.as_ref().map(|base| &base.body));
         let head = vault.next_head(base.as_ref(), &body)?;
         if link.swap_head(base.as_ref().map(OpenHead::hash), head.clone()).await? {
@@ -123,7 +129,6 @@ async fn replace_head(
                 vault.forget_stored(&body.releases)?;
             }
             let head = vault.open_head(vault.slot()?, &head)?;
-            let head = vault.pass_rejected(link, head, &body).await?;
             vault.set_head(head.head.signed())?;
             return Ok(base.map(|base| base.body));
         }
@@ -141,17 +146,20 @@ fn emptied(base: Option<&HeadBody>, release: [u8; 32]) -> HeadBody {
 }
 
 /// Cancels all pending releases of the vault of `words`, at every holder that answers and at its
-/// mediators. Further releases are refused afterwards, unless the guard is to be `lifted`.
+/// mediators. Further releases are refused afterwards, unless the guard is to be `lifted`. If `head`
+/// names one, by its sequence or at least eight digits of its hash, the vault goes back to it, and
+/// every machine of it has to be recovered.
 ///
 /// # Errors
-/// [`ClientError`] if no holder is found.
+/// [`ClientError`] if no holder is found, or no such head.
 pub async fn undo_release(
     config: &crate::config::Config,
     words: &Words,
     lifted: bool,
+    head: Option<&str>,
 ) -> Result<UndoReport, ClientError> {
     let swarm = Swarm::join(config).await?;
-    let result = undo_in(&swarm, config.network, words, lifted).await;
+    let result = undo_in(&swarm, config.network, words, lifted, head).await;
     swarm.leave().await;
     result
 }
@@ -161,6 +169,7 @@ async fn undo_in(
     network: Network,
     words: &Words,
     lifted: bool,
+    wanted: Option<&str>,
 ) -> Result<UndoReport, ClientError> {
     let keys = words.vault_keys();
     let mut report = UndoReport { guarded: !lifted, ..UndoReport::default() };
@@ -180,18 +189,30 @@ async fn undo_in(
         report.heard += heard.len();
         report.cancelled += heard.into_iter().filter(|pending| *pending).count();
         if let Some(mediator) = holders.mediator()
-            && tell_mediator(&swarm.net, mediator, undo).await
+            && tell_mediator(&swarm.net, mediator, mediate::Request::Undo { undo }).await
         {
             report.mediators += 1;
         }
+        if let Some(wanted) = wanted {
+            let history = History::at(&keys, network, slot, &holders).await;
+            let known = history.rewound.clone();
+            if let Some(base) = history.named(wanted)? {
+                let made = rewind(&swarm.net, words, slot, &holders, known.as_ref(), &base).await?;
+                *report.rewound.get_or_insert(0) += made.heard;
+            }
+        }
+    }
+    if let Some(wanted) = wanted.filter(|_| report.rewound.is_none()) {
+        return Err(ClientError::NoHead(wanted.to_owned()));
     }
     Ok(report)
 }
 
-async fn tell_mediator(net: &Net, mediator: NodeId, undo: Signed<Undo>) -> bool {
+/// Tells a mediator what the guard says; whether it took it.
+pub(super) async fn tell_mediator(net: &Net, mediator: NodeId, request: mediate::Request) -> bool {
     let told = async {
         net.connect(mediator, Vec::new()).await.ok()?;
-        net.mediate(mediator, Frame::bare(mediate::Request::Undo { undo })).await.ok()
+        net.mediate(mediator, Frame::bare(request)).await.ok()
     };
     matches!(tokio::time::timeout(MEDIATOR, told).await, Ok(Some(_)))
 }

@@ -94,13 +94,6 @@ impl Vault {
     pub(crate) async fn read_from(&self, swarm: &Swarm, direct: bool) -> Result<Arc<Fetcher>, ClientError> {
         let link = if direct || self.mediator()?.is_none() { None } else { self.link(&swarm.net).await.ok() };
         let fetcher = self.fetcher(&swarm.net, link.clone())?;
-        if self.passed_over()?.is_some() {
-            // The person has chosen a head; newer ones do not count.
-            if let Some(head) = self.known_head()? {
-                self.follow(&fetcher, &head).await?;
-            }
-            return Ok(fetcher);
-        }
         match link {
             Some(link) => {
                 if let Some(head) = self.current_head(&link).await? {
@@ -109,7 +102,7 @@ impl Vault {
                 }
             }
             None => {
-                if let Some(head) = self.newest_head_at_holders(&fetcher).await? {
+                if let Some(head) = self.newest_head_at(fetcher.holders().await).await? {
                     self.follow(&fetcher, &head).await?;
                     self.set_head(head.head.signed())?;
                 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fincrypt_protocol::net::{Role, Roles, Setup};
 use fincrypt_protocol::record::{Head, Mandate, Registration, Rights};
-use fincrypt_protocol::{Network, NodeId, Refusal, RunId, Signed, UnixTime};
+use fincrypt_protocol::{Network, NodeId, RecordError, Refusal, Rewound, RunId, Signed, UnixTime, cbor};
 use fincrypt_storage::index::BlobIndex;
 use fincrypt_storage::keyfile::{self, VaultKeys};
 use fincrypt_storage::kv::{Batch, KeyValue, KvError, Tree};
@@ -21,6 +21,7 @@ use super::link::{Link, find_mediator};
 use crate::config::Config;
 use crate::engine::{Engine, EngineSetup, Inboxes, Net};
 use crate::identity::Identity;
+use crate::rewinds::MAX_REWOUND;
 
 /// Small facts of the vault, durable: its mediator, slot, newest head.
 const VAULT: Tree = Tree("vault");
@@ -398,16 +399,14 @@ impl Vault {
         Ok(self.state.apply(&batch)?)
     }
 
-    /// The highest sequence of the heads that were passed over, in a vault that was recovered from an
-    /// older one and has not written a head since.
-    pub(crate) fn passed_over(&self) -> Result<Option<u64>, ClientError> {
-        let bytes = self.fact("passed_over")?.and_then(|bytes| bytes.as_slice().try_into().ok());
-        Ok(bytes.map(u64::from_le_bytes))
+    /// The rewind under which this machine's head key is the vault's, if there was one.
+    pub(crate) fn rewound(&self) -> Result<Option<Rewound>, ClientError> {
+        let bytes = self.fact("rewound")?;
+        Ok(bytes.map(|bytes| cbor::decode(&bytes, MAX_REWOUND)).transpose().map_err(RecordError::from)?)
     }
 
-    pub(crate) fn set_passed_over(&self, sequence: Option<u64>) -> Result<(), ClientError> {
-        let bytes = sequence.map(|sequence| sequence.to_le_bytes().to_vec());
-        self.set_fact("passed_over", bytes.unwrap_or_default())
+    pub(crate) fn set_rewound(&self, rewound: &Rewound) -> Result<(), ClientError> {
+        self.set_fact("rewound", cbor::encode(rewound).map_err(RecordError::from)?)
     }
 
     /// A run whose head was sent off, unless it is known what came of that.
@@ -494,6 +493,10 @@ impl Vault {
         let link = Link::open(net.clone(), node, account, self.registration()?).await?;
         // Anyone may log in with a mediator; one that was dismissed refuses all else.
         link.head().await?;
+        // It may not have heard, and would refuse this machine's heads.
+        if let Some(rewound) = self.rewound()? {
+            link.rewind(rewound).await?;
+        }
         Ok(link)
     }
 

@@ -64,6 +64,10 @@ impl MediatorRole {
                 self.undo(&undo).await?;
                 bare(Response::Undone)
             }
+            Ask::Rewind(rewound) => {
+                self.rewind(from, &rewound).await?;
+                bare(Response::Rewound)
+            }
             Ask::Adopt(adoption) => bare(self.adopt(self.registration(from)?, *adoption).await?),
             Ask::Dismiss { adopt } => {
                 self.dismiss(&adopt).await?;

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use fincrypt_protocol::limits::{MAX_SEQUENCE_STEP, MAX_SHARDS};
 use fincrypt_protocol::record::{Head, Registration};
 use fincrypt_protocol::shard::Request;
-use fincrypt_protocol::{AccountId, HeadHash, Refusal, Signed, UnixTime, Verified};
+use fincrypt_protocol::{HeadHash, Refusal, Signed, UnixTime, Verified};
 use futures::StreamExt;
 
 use super::MediatorRole;
@@ -26,23 +26,24 @@ impl MediatorRole {
     ) -> Result<(), Refusal> {
         let account = registration.account;
         let new = head.verify(self.network, UnixTime::now()).map_err(|_| Refusal::Invalid)?;
-        if new.account != account || new.head_key != registration.head_key || new.previous != expected {
+        if new.account != account || new.previous != expected {
             return Err(Refusal::Invalid);
         }
         // Waits for the disk, which must not hold up the network's threads.
-        tokio::task::block_in_place(|| self.compare_and_swap(account, expected, head, new.sequence))?;
+        tokio::task::block_in_place(|| self.compare_and_swap(registration, expected, &new))?;
         self.spread_head(registration, head).await
     }
 
     /// One swap at a time: of two devices over one head, only one may win.
     fn compare_and_swap(
         &self,
-        account: AccountId,
+        registration: &Registration,
         expected: Option<HeadHash>,
-        head: &Signed<Head>,
-        sequence: u64,
+        new: &Verified<Head>,
     ) -> Result<(), Refusal> {
+        let (account, head, sequence) = (registration.account, new.signed(), new.sequence);
         let _one = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
+        self.accounts.check_head_key(registration, new.head_key)?;
         let current = self.records.head(&account)?;
         if current.as_ref() == Some(head) {
             return Ok(());
@@ -69,7 +70,15 @@ impl MediatorRole {
         let need = HEAD_COPIES.min(holders.len());
         let telling = holders.into_iter().map(|node| {
             let put = Request::HeadPut { registration: registration.signed().clone(), head: head.clone() };
-            async move { (node, self.tell(node, put).await) }
+            async move {
+                // One that has not heard of a rewind refuses the new key's heads.
+                let told = if self.catch_up(&account, &node).await {
+                    self.tell(node, put).await
+                } else {
+                    Told::Unheard
+                };
+                (node, told)
+            }
         });
         let mut told = futures::stream::iter(telling).buffer_unordered(MAX_SHARDS);
         let (mut have, mut unmandated) = (0, None);

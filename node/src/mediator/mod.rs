@@ -15,6 +15,7 @@ mod open;
 mod placement;
 mod records;
 mod repair;
+mod rewind;
 mod roster;
 mod standings;
 mod takeover;

@@ -1,18 +1,21 @@
-//! What an account's holders must hear from its owner or guard: keeps, releases, undos. Durable here
-//! first, then told to every holder, now and until it has heard.
+//! What an account's holders must hear from its owner or guard: keeps, releases, undos, rewinds. Durable
+//! here first, then told to every holder, now and until it has heard.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use fincrypt_protocol::record::{Keep, Release, Undo};
 use fincrypt_protocol::shard::{Request, Response};
-use fincrypt_protocol::{AccountId, Body, Frame, NodeId, Refusal, RunId, Signed, UnixTime};
+use fincrypt_protocol::{
+    AccountId, Body, Frame, NodeId, Refusal, RunId, Signed, UnixTime, VerifiedRewound, cbor,
+};
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
 use fincrypt_storage::state::State;
 use futures::StreamExt;
 
 use super::MediatorRole;
 use crate::accounts::failed;
+use crate::rewinds::MAX_REWOUND;
 
 /// `account ‖ node ‖ kind ‖ number` → the record, until the node has heard it. Told in this order:
 /// releases by sequence, as a node refuses one that is older than the last.
@@ -24,7 +27,9 @@ const KEEPS: Tree = Tree("mediated_keeps");
 
 const KEEP: u8 = 0;
 const UNDO: u8 = 1;
-const RELEASE: u8 = 2;
+/// Before releases, which the new head key signs.
+const REWIND: u8 = 2;
+const RELEASE: u8 = 3;
 
 /// How long one holder may take.
 const TELL: Duration = Duration::from_secs(8);
@@ -61,6 +66,7 @@ fn parse(key: Vec<u8>, value: &[u8]) -> Option<Pending> {
     let request = match *key.get(64)? {
         KEEP => Request::Keep { keep: Signed::from_bytes(value).ok()? },
         UNDO => Request::Undo { undo: Signed::from_bytes(value).ok()? },
+        REWIND => Request::Rewind(cbor::decode(value, MAX_REWOUND).ok()?),
         RELEASE => Request::Release { release: Signed::from_bytes(value).ok()? },
         _ => return None,
     };
@@ -87,11 +93,35 @@ impl Notices {
         nodes: &[NodeId],
         (kind, number): (u8, &[u8]),
         record: &Signed<T>,
-        mut batch: Batch,
+        batch: Batch,
     ) -> Result<(), Refusal> {
         let bytes = record.to_bytes().map_err(|error| failed(&error))?;
+        self.put_bytes(account, nodes, (kind, number), &bytes, batch)
+    }
+
+    /// The same of a rewind.
+    pub(super) fn put_rewind(
+        &self,
+        account: &AccountId,
+        nodes: &[NodeId],
+        rewound: &VerifiedRewound,
+        batch: Batch,
+    ) -> Result<(), Refusal> {
+        let bytes = cbor::encode(&rewound.rewound()).map_err(|error| failed(&error))?;
+        let number = rewound.rewind.sequence.to_be_bytes();
+        self.put_bytes(account, nodes, (REWIND, &number), &bytes, batch)
+    }
+
+    fn put_bytes(
+        &self,
+        account: &AccountId,
+        nodes: &[NodeId],
+        (kind, number): (u8, &[u8]),
+        bytes: &[u8],
+        mut batch: Batch,
+    ) -> Result<(), Refusal> {
         for node in nodes {
-            batch.put(PENDING, key(account, node, kind, number), bytes.clone());
+            batch.put(PENDING, key(account, node, kind, number), bytes);
         }
         self.commit(&batch)
     }
@@ -104,7 +134,7 @@ impl Notices {
     /// Drops what an undo makes void: releases that are still to be told, and older undos.
     fn void(&self, account: &AccountId, batch: &mut Batch) -> Result<(), Refusal> {
         for pending in self.pending(account.as_bytes(), None, usize::MAX)? {
-            if !matches!(pending.request, Request::Keep { .. }) {
+            if matches!(pending.request, Request::Release { .. } | Request::Undo { .. }) {
                 batch.remove(PENDING, pending.key);
             }
         }
@@ -181,6 +211,8 @@ impl MediatorRole {
             return Err(Refusal::Invalid);
         }
         let holders = tokio::task::block_in_place(|| {
+            let registration = self.accounts.registration(&account)?.ok_or(Refusal::NotHeld)?;
+            self.accounts.check_head_key(&registration, statement.head_key)?;
             self.releases.release(&statement, now, &self.records)?;
             let holders = self.records.holders(&account, usize::MAX)?;
             let number = statement.sequence.to_be_bytes();
@@ -220,8 +252,13 @@ impl MediatorRole {
         Ok(())
     }
 
-    /// Nodes that hold something for the account from now on must know whether it is guarded.
+    /// Nodes that hold something for the account from now on must know whether it is guarded, or was rewound.
     pub(super) fn introduce(&self, account: &AccountId, nodes: &[NodeId]) -> Result<(), Refusal> {
+        if let Some(registration) = self.accounts.registration(account)?
+            && let Some(rewound) = self.accounts.rewind(&registration)?
+        {
+            self.notices.put_rewind(account, nodes, &rewound, Batch::default())?;
+        }
         let Some(undo) = self.notices.undo(account)? else { return Ok(()) };
         let statement = undo.verify(self.network, UnixTime::now()).map_err(|error| failed(&error))?;
         let number = statement.sequence.to_be_bytes();

@@ -465,8 +465,19 @@ impl Records {
 
     pub(crate) fn put_head(&self, account: &AccountId, head: &Signed<Head>) -> Result<(), Refusal> {
         let mut batch = Batch::default();
-        batch.put(HEADS, *account.as_bytes(), head.to_bytes().map_err(|error| failed(&error))?);
+        self.replace_head(account, head, &mut batch)?;
         self.state.commit(&batch).map_err(|error| failed(&error))
+    }
+
+    /// Puts a head in the place of whatever there is, with the batch.
+    pub(crate) fn replace_head(
+        &self,
+        account: &AccountId,
+        head: &Signed<Head>,
+        batch: &mut Batch,
+    ) -> Result<(), Refusal> {
+        batch.put(HEADS, *account.as_bytes(), head.to_bytes().map_err(|error| failed(&error))?);
+        Ok(())
     }
 }
 

@@ -23,6 +23,7 @@ use super::notices::Told as Answer;
 use crate::accounts::failed;
 use crate::engine::decode_all;
 use crate::releases::Holdings;
+use crate::rewinds::Lineage;
 use crate::serve::blocking;
 
 /// `account` → [`Takeover`].
@@ -183,9 +184,12 @@ impl MediatorRole {
         if !fits {
             return Err(Refusal::Invalid);
         }
+        let rewound = adoption.rewound.as_ref();
+        let rewound = rewound.map(|r| r.verify(self.network, &registration.guard_key, now)).transpose();
+        let rewound = rewound.map_err(|_| Refusal::Invalid)?;
         let head = adoption.head.as_ref().map(|head| head.verify(self.network, now)).transpose();
         let head = head.map_err(|_| Refusal::Invalid)?;
-        if head.as_ref().is_some_and(|h| h.account != account || h.head_key != registration.head_key) {
+        if head.as_ref().is_some_and(|h| h.account != account) {
             return Err(Refusal::Invalid);
         }
         let _one = self.takeovers.beginning.lock().unwrap_or_else(PoisonError::into_inner);
@@ -197,15 +201,24 @@ impl MediatorRole {
         {
             return if known.sequence == adopt.sequence { Ok(false) } else { Err(Refusal::Stale) };
         }
+        let mut batch = Batch::default();
+        self.accounts.admit_registration(registration, &mut batch)?;
+        if let Some(rewound) = rewound {
+            match self.accounts.admit_rewind(registration, &rewound, &mut batch) {
+                Ok(_) | Err(Refusal::Stale) => {}
+                Err(other) => return Err(other),
+            }
+        }
+        self.accounts.commit(&batch)?;
         // What was known may be older than what the last mediator has done.
         let before = self.records.holders(&account, MAX_FOUND)?;
         let known = self.records.head(&account)?;
         self.records.forget_account(&account)?;
         let known = known.and_then(|known| known.verify(self.network, now).ok());
-        let rank =
-            |head: &Verified<fincrypt_protocol::record::Head>| (head.sequence, head.signed().head_hash());
+        let current = Lineage::of(registration, self.accounts.rewind(registration)?.as_ref());
         let used = head.is_some() || known.is_some();
-        if let Some(newest) = head.into_iter().chain(known).max_by_key(rank) {
+        let heads = head.into_iter().chain(known).filter(|head| current.has(head));
+        if let Some(newest) = heads.max_by_key(|head| (head.sequence, head.signed().head_hash())) {
             self.records.put_head(&account, newest.signed())?;
         }
         self.records.put_mandate(&mandate)?;

@@ -19,7 +19,8 @@ fn segment(seed: u8) -> SegmentId {
 }
 
 fn sealed_release(what: Released, sequence: u64) -> Verified<Release> {
-    let body = Release { network: Network::Local, account: key(1).account(), what, sequence };
+    let (account, head_key) = (key(1).account(), key(1).head_key());
+    let body = Release { network: Network::Local, account, head_key, what, sequence };
     Signed::seal(&body, &key(1)).and_then(|signed| signed.verify(Network::Local, NOW)).expect("valid")
 }
 

@@ -11,7 +11,7 @@ use fincrypt_protocol::record::{
 };
 use fincrypt_protocol::shard::{HeldSegment, Placement, Request as Ask, Response};
 use fincrypt_protocol::{
-    AccountId, Body, NodeId, Refusal, SegmentId, ShardIndex, Signature, Signed, UnixTime, Verified,
+    AccountId, Body, NodeId, Refusal, Rewound, SegmentId, ShardIndex, Signature, Signed, UnixTime, Verified,
 };
 use fincrypt_storage::kv::Batch;
 use fincrypt_storage::shards::{CheckedShard, ShardMeta, StoreError};
@@ -65,6 +65,7 @@ impl StorageRole {
             }
             Ask::Release { release } => blocking(move || self.release(from, &release)).await,
             Ask::Undo { undo } => blocking(move || self.undo(&undo)).await,
+            Ask::Rewind(rewound) => blocking(move || self.rewind(&rewound)).await,
             Ask::HeadPut { registration, head } => {
                 blocking(move || self.put_head(from, &registration, &head)).await
             }
@@ -307,9 +308,8 @@ impl StorageRole {
     fn release(&self, from: NodeId, release: &Signed<Release>) -> Answer<Response> {
         let release = self.verify(release)?;
         self.authorize(from, &release.account, Right::Write)?;
-        if self.accounts.registration(&release.account)?.is_none() {
-            return Err(Refusal::NotHeld);
-        }
+        let known = self.accounts.registration(&release.account)?.ok_or(Refusal::NotHeld)?;
+        self.accounts.check_head_key(&known, release.head_key)?;
         let due = self.releases.release(&release, UnixTime::now(), self)?;
         self.released.notify_one();
         bare(Response::Released { due })
@@ -321,6 +321,17 @@ impl StorageRole {
         let known = self.accounts.registration(&undo.account)?.ok_or(Refusal::NotHeld)?;
         let pending = self.releases.undo(&undo, &known.guard_key, UnixTime::now())?;
         bare(Response::Undone { pending })
+    }
+
+    /// The guard's signature suffices, whoever brings it.
+    fn rewind(&self, rewound: &Rewound) -> Answer<Response> {
+        let account = self.verify(&rewound.rewind)?.account;
+        let known = self.accounts.registration(&account)?.ok_or(Refusal::NotHeld)?;
+        let rewound = rewound.verify(self.network, &known.guard_key, UnixTime::now());
+        let mut batch = Batch::default();
+        self.accounts.admit_rewind(&known, &rewound.map_err(|_| Refusal::Invalid)?, &mut batch)?;
+        self.accounts.commit(&batch)?;
+        bare(Response::Done)
     }
 
     fn put_head(
@@ -341,6 +352,7 @@ impl StorageRole {
 
     fn heads(&self, from: NodeId, account: AccountId) -> Answer<Response> {
         self.authorize(from, &account, Right::Read)?;
-        bare(Response::Heads(self.accounts.heads(&account)?))
+        let (heads, rewound) = (self.accounts.heads(&account)?, self.accounts.rewound(&account)?);
+        bare(Response::Heads { heads, rewound: rewound.map(Box::new) })
     }
 }

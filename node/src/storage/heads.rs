@@ -9,6 +9,7 @@ use fincrypt_protocol::{AccountId, Refusal, Signed, UnixTime, Verified};
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
 
 use crate::accounts::{Accounts, failed};
+use crate::rewinds::Lineage;
 
 /// `account ‖ u64be sequence ‖ head hash` → `u64le arrival ‖ head`.
 const HEADS: Tree = Tree("heads");
@@ -76,17 +77,25 @@ impl Accounts {
         head: &Verified<Head>,
         now: UnixTime,
     ) -> Result<(), Refusal> {
-        if head.account != registration.account || head.head_key != registration.head_key {
+        if head.account != registration.account {
             return Err(Refusal::Invalid);
         }
+        self.check_head_key(registration, head.head_key)?;
+        let rewound = self.rewind(registration)?;
+        let history = Lineage::of(registration, rewound.as_ref());
         let hash = head.signed().head_hash();
         let mut kept = self.kept_heads(&head.account)?;
         if kept.iter().any(|known| known.head == *head.signed()) {
             return Ok(());
         }
-        if let Some(newest) = kept.last()
-            && head.sequence > newest.sequence.saturating_add(MAX_SEQUENCE_STEP)
-        {
+        // Sequences of before a rewind, which a thief may have driven up, count no more.
+        for kept in &mut kept {
+            let counts = kept.head.verify(self.network, now).is_ok_and(|head| history.has(&head));
+            kept.sequence = if counts { kept.sequence } else { 0 };
+        }
+        let base = rewound.map(|rewound| rewound.base.sequence);
+        let newest = kept.iter().map(|kept| kept.sequence).chain(base).max();
+        if newest.is_some_and(|newest| head.sequence > newest.saturating_add(MAX_SEQUENCE_STEP)) {
             return Err(Refusal::Invalid);
         }
         let key = [head.account.as_bytes(), &head.sequence.to_be_bytes()[..], hash.as_bytes()].concat();

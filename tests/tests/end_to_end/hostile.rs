@@ -50,7 +50,7 @@ pub(super) struct Stage {
     /// The mediator's own connection.
     pub(super) mediator: Net,
     pub(super) words: Words,
-    keys: VaultKeys,
+    pub(super) keys: VaultKeys,
 }
 
 async fn stage(capacity: u64) -> Stage {
@@ -199,9 +199,9 @@ impl Stage {
         ]
     }
 
-    fn head(&self, keys: &VaultKeys, sequence: u64) -> Signed<Head> {
+    pub(super) fn head(&self, keys: &VaultKeys, sequence: u64) -> Signed<Head> {
         let body = HeadBody { refs: vec![], slots: 1, time: UnixTime::now(), releases: vec![] };
-        seal_head(&keys.root, 0, NETWORK, sequence, None, &body).expect("seals")
+        seal_head(keys, 0, NETWORK, sequence, None, &body).expect("seals")
     }
 }
 
@@ -356,7 +356,7 @@ fn the_first_registration_of_an_account_stays() {
         let other = Registration {
             network: NETWORK,
             account: account.account(),
-            head_key: stage.keys.root.head_key(0).head_key(),
+            head_key: stage.keys.head_key(0).head_key(),
             guard_key: thief.guard(0).guard_key(),
         };
         let registration = Signed::seal(&other, &account).expect("seals");
@@ -379,7 +379,7 @@ fn only_heads_of_the_registered_key_are_kept_and_none_leaps_ahead() {
         let stranger = stage.stranger().await;
         assert_eq!(stage.ask(&stranger, put(stage.head(&stage.keys, 2))).await, Err(Refusal::NotMandated));
         match stage.ask(&stage.mediator, stage.reads().remove(3)).await {
-            Ok(Response::Heads(heads)) => assert_eq!(heads.len(), 1),
+            Ok(Response::Heads { heads, rewound: None }) => assert_eq!(heads.len(), 1),
             other => panic!("no heads: {other:?}"),
         }
     });

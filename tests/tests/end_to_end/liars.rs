@@ -14,11 +14,11 @@ use fincrypt_protocol::admission::{AnnouncedRole, holders_key, role_bucket, role
 use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::mediate::{self, Located, NodeAddresses, Quote};
 use fincrypt_protocol::net::{Role, Roles, peer_of};
-use fincrypt_protocol::record::{Head, Mandate, MediatorRecord, Receipt, Rights};
+use fincrypt_protocol::record::{Head, Mandate, MediatorRecord, Receipt, Rewind, Rights};
 use fincrypt_protocol::shard::{self, HeldSegment};
 use fincrypt_protocol::{
-    Code, Frame, Manifest, Network, NodeId, Redundancy, Refusal, SegmentId, ShardIndex, Signed, SigningKey,
-    Tag, UnixTime,
+    Code, Frame, Manifest, Network, NodeId, Redundancy, Refusal, Rewound, SegmentId, ShardIndex, Signed,
+    SigningKey, Tag, UnixTime,
 };
 use fincrypt_storage::head::{HeadBody, seal_head};
 use fincrypt_storage::keyfile::VaultKeys;
@@ -182,6 +182,7 @@ impl LyingMediator {
             Request::Get { .. }
             | Request::Release { .. }
             | Request::Undo { .. }
+            | Request::Rewind(_)
             | Request::Adopt(_)
             | Request::Dismiss { .. } => Response::Refused(Refusal::NotHeld),
         }
@@ -358,7 +359,9 @@ impl LyingHolder {
                 Response::Located(held.collect())
             }
             Request::List { .. } => Response::Listed { shards: Vec::new(), more: false },
-            Request::Heads { .. } => Response::Heads(self.forged_heads()),
+            Request::Heads { .. } => {
+                Response::Heads { heads: self.forged_heads(), rewound: Some(Box::new(self.forged_rewind())) }
+            }
             Request::Get { segment, .. } => {
                 self.asked.fetch_add(1, Ordering::Relaxed);
                 let meta = self.shards.iter().find(|meta| meta.manifest.id() == segment);
@@ -390,12 +393,26 @@ impl LyingHolder {
     fn forged_heads(&self) -> Vec<Signed<Head>> {
         let foreign = Words::generate().expect("words").vault_keys();
         let body = HeadBody { refs: vec![], slots: 1, time: UnixTime::now(), releases: vec![] };
-        let other = seal_head(&foreign.root, 0, NETWORK, 999, None, &body).expect("seals");
+        let other = seal_head(&foreign, 0, NETWORK, 999, None, &body).expect("seals");
         let head = other.verify(NETWORK, UnixTime::now()).expect("its own").into_body();
         let root = &self.keys.root;
         let claimed = Head { account: root.account(0).account(), ..head };
-        let claimed = Signed::seal(&claimed, &foreign.root.head_key(0)).expect("seals");
+        let claimed = Signed::seal(&claimed, &foreign.head_key(0)).expect("seals");
         vec![other, claimed]
+    }
+
+    /// A rewind of this vault to a forged head, signed by another guard.
+    fn forged_rewind(&self) -> Rewound {
+        let (words, base) = (Words::generate().expect("words"), self.forged_heads().remove(1));
+        let rewind = Rewind {
+            network: NETWORK,
+            account: self.keys.root.account(0).account(),
+            guard_key: words.guard(0).guard_key(),
+            base: base.head_hash(),
+            head_key: nobody().head_key(),
+            sequence: u64::MAX,
+        };
+        Rewound { rewind: Signed::seal(&rewind, &words.guard(0)).expect("seals"), base }
     }
 }
 

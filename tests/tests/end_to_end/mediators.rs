@@ -9,7 +9,7 @@ use fincrypt_examples::{Client, Member, wait_until};
 use fincrypt_tests::{DEADLINE, Plan, World};
 use serde_json::Value;
 
-use crate::{disk, world};
+use crate::{disk, text, world};
 
 fn plan() -> Plan {
     Plan { mediators: 2, ..Plan::small() }
@@ -216,4 +216,29 @@ fn a_vault_in_a_later_slot_is_found_by_its_words() {
     world.assert_equal(&restored);
     add(&world, "later");
     world.ok(&machine, &["backup", source]);
+}
+
+#[test]
+fn a_vault_that_the_words_rewound_moves_to_a_mediator_that_never_heard_of_it() {
+    let world = world("rewound", plan());
+    world.backup();
+    std::fs::write(world.source.join("unwanted"), b"written by somebody else").expect("written");
+    world.backup();
+    std::fs::remove_file(world.source.join("unwanted")).expect("removed");
+    let anywhere = world.owner.with_home(world.path("anywhere"));
+    let undo = ["undo-release", "--words-file", text(&world.words), "--rewind", "1"];
+    let undone = world.ok(&anywhere, &undo);
+    assert_eq!(undone["rewound"], 8, "{undone}");
+
+    let machine = world.owner.with_home(world.path("machine"));
+    let recovered = world.ok(&machine, &["recover", "--words-file", text(&world.words)]);
+    assert_eq!(recovered["sequence"], 1, "{recovered}");
+    move_to(&world, &machine, Member::Mediator(1));
+    world.ok(&machine, &["backup", text(&world.source)]);
+    let (last, restored) = world.bring_back("last-machine");
+    world.assert_equal(&restored);
+    let listed = world.ok(&last, &["snapshots"]);
+    assert_eq!(listed["snapshots"].as_array().map(Vec::len), Some(2), "{listed}");
+    let refused = world.code(&world.owner, &["backup"], 1);
+    assert!(refused.stderr.contains("rewound"), "{}", refused.stderr);
 }

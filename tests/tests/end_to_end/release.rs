@@ -110,14 +110,28 @@ fn a_thief_who_deletes_everything_is_undone_by_the_words() {
     let (machine, restored) = bring_back_older(&world, "new-machine", 1);
     world.assert_equal(&restored);
 
-    // What the new machine writes is above all that the thief wrote: the words alone suffice again.
+    // What the new machine writes counts, also at a mediator that was killed meanwhile, and what the
+    // thief's keys sign does not: the words alone suffice again.
+    world.swarm.kill9(Member::Mediator(0)).expect("a member");
+    world.swarm.restart(Member::Mediator(0)).unwrap_or_else(|error| panic!("starts again: {error}"));
+    world.wait_eligible(8);
     let report = world.ok(&machine, &["backup", text(&world.source)]);
     assert!(report["bytes_uploaded"].as_u64() < Some(256 << 10), "only the news are sent: {report}");
+    for command in [&["backup"] as &[&str], &["snapshots"], &["release", "--all", "--yes"]] {
+        let refused = world.code(&thief, command, 1);
+        assert!(refused.stderr.contains("rewound"), "{}", refused.stderr);
+    }
     let (last, restored) = world.bring_back("last-machine");
     world.assert_equal(&restored);
     assert_eq!(snapshots(&world, &last), 2);
     let verified = world.ok(&last, &["verify", "--all"]);
     assert_eq!(verified["good"], verified["shards"], "{verified}");
+
+    // Once the guard is lifted the owner alone deletes.
+    undo(&world, &["--lift"]);
+    let refused = world.code(&thief, &["release", "--all", "--yes"], 1);
+    assert!(refused.stderr.contains("rewound"), "{}", refused.stderr);
+    release(&world, &last);
 }
 
 #[test]

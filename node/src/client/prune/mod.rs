@@ -131,9 +131,6 @@ fn sum(marks: &[Mark]) -> u64 {
 
 /// Writes the catalog anew, over whatever other devices make of it meanwhile.
 pub(super) async fn rewrite(swarm: &Swarm, vault: &Vault, task: &Task) -> Result<PruneReport, ClientError> {
-    if vault.passed_over()?.is_some() {
-        return Err(ClientError::PassedOver);
-    }
     let link = vault.link(&swarm.net).await?;
     for _ in 0..TRIES {
         let fetcher = vault.fetcher(&swarm.net, Some(link.clone()))?;
@@ -281,15 +278,17 @@ impl Rewriting<'_> {
         for page in marks.chunks(MAX_RELEASE_SEGMENTS) {
             let mut tries = 0;
             loop {
-                let account = self.vault.keys.root.account(self.vault.slot()?);
+                let slot = self.vault.slot()?;
+                let key = self.vault.keys.head_key(slot);
                 let release = Release {
                     network: self.vault.network(),
-                    account: account.account(),
+                    account: self.vault.keys.root.account(slot).account(),
+                    head_key: key.head_key(),
                     what: Released::Segments(page.iter().map(|mark| mark.segment).collect()),
                     sequence: self.vault.next_release_sequence()?,
                 };
                 tries += 1;
-                match self.link.release(Signed::seal(&release, &account)?).await {
+                match self.link.release(Signed::seal(&release, &key)?).await {
                     Ok(_) => break,
                     Err(ClientError::Call(error)) if error.refusal() == Some(Refusal::Guarded) => {
                         return Ok(false);
