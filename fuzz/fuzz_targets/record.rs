@@ -3,7 +3,9 @@
 #![no_main]
 
 use fincrypt_protocol::admission::{admit_mediator_record, admit_offer};
-use fincrypt_protocol::record::{Head, HolderList, Keep, Mandate, Receipt, Registration, Release, Rewind, Undo};
+use fincrypt_protocol::record::{
+    Adopt, Head, HolderList, Keep, Mandate, Receipt, Registration, Release, Rewind, Undo,
+};
 use fincrypt_protocol::{Body, Network, Signed, UnixTime};
 
 fn read<T: Body>(bytes: &[u8]) {
@@ -13,6 +15,7 @@ fn read<T: Body>(bytes: &[u8]) {
 }
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    read::<Adopt>(bytes);
     read::<Head>(bytes);
     read::<HolderList>(bytes);
     read::<Keep>(bytes);
