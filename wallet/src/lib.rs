@@ -14,5 +14,6 @@
 //! ```
 
 mod accrual;
+pub mod statement;
 
-pub use accrual::{Accrual, AccrualOverflow};
+pub use accrual::{Accrual, AccrualOverflow, earned};
