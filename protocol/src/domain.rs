@@ -86,6 +86,8 @@ domains! {
     ANSWER = "fincrypt/1/answer";
     /// Hash: a contract's id over its terms.
     CONTRACT_ID = "fincrypt/1/contract-id";
+    /// Hash: a ledger up to one of its records.
+    LEDGER = "fincrypt/1/ledger";
     /// Signature: login of an account.
     LOGIN = "fincrypt/1/login";
     /// Signature: an account's registration.

@@ -161,6 +161,18 @@ byte_id!(
     AnswerDigest, 32
 );
 byte_id!(
+    /// A payout, whatever it takes to make it arrive.
+    PayoutId, 16
+);
+byte_id!(
+    /// A Bitcoin transaction, its bytes in the order in which its id is printed.
+    TxId, 32
+);
+byte_id!(
+    /// A Lightning payment.
+    PaymentHash, 32
+);
+byte_id!(
     /// One run of a backup: random, names the segments that a head will commit together.
     RunId, 16
 );

@@ -41,7 +41,7 @@ pub use frame::{Frame, FrameError, Header};
 pub use geometry::{Code, GeometryError, Redundancy, ShardIndex, ShardLen};
 pub use id::{
     AccountId, AnswerDigest, ContractId, GuardKey, HeadHash, HeadKey, MandateHash, NodeId, Nonce,
-    ParseIdError, RunId, SegmentId, ShardId, Tag,
+    ParseIdError, PaymentHash, PayoutId, RunId, SegmentId, ShardId, Tag, TxId,
 };
 pub use key::{PublicKey, Signature, SigningKey};
 pub use manifest::{Manifest, ManifestError};

@@ -59,6 +59,14 @@ impl GroupSync {
         Ok(())
     }
 
+    /// Returns once everything that was appended so far is durable.
+    ///
+    /// # Errors
+    /// As [`GroupSync::upto`].
+    pub fn newest(&self) -> io::Result<()> {
+        self.upto(self.appended.load(Ordering::Acquire))
+    }
+
     /// Lets `replace` put another file in place, durably and with all that was appended, while
     /// nobody syncs.
     ///

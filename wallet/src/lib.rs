@@ -14,6 +14,7 @@
 //! ```
 
 mod accrual;
+pub mod ledger;
 pub mod statement;
 
 pub use accrual::{Accrual, AccrualOverflow, earned};
