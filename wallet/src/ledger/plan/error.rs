@@ -83,6 +83,9 @@ pub enum BooksError {
         /// What the parts are.
         total: Msat,
     },
+    /// It cannot be reopened before it is settled.
+    #[error("payout {0} is not settled")]
+    NotSettled(PayoutId),
     /// It is settled or failed, and stays so.
     #[error("payout {0} is over")]
     Over(PayoutId),

@@ -118,7 +118,7 @@ impl Books {
         }
         // A Lightning payment that arrived stays.
         let PayoutStage::Settled { left, taken, .. } = &known.stage else {
-            return Err(BooksError::Round { round, stated: round });
+            return Err(BooksError::NotSettled(payout));
         };
         if known.rail == Rail::Lightning {
             return Err(BooksError::Over(payout));
