@@ -181,6 +181,19 @@ impl Books {
         self.payouts.get(&payout)
     }
 
+    /// What each storage node has earned and not been paid, contract by contract.
+    #[must_use]
+    pub fn payables(&self) -> BTreeMap<NodeId, Vec<(ContractId, Msat)>> {
+        let mut payables = BTreeMap::<_, Vec<_>>::new();
+        for (contract, book) in self.contracts() {
+            let owed = self.balance(Account::Payable(contract));
+            if !owed.is_zero() {
+                payables.entry(book.storage).or_default().push((contract, owed));
+            }
+        }
+        payables
+    }
+
     /// All payouts that are not settled.
     pub fn open_payouts(&self) -> impl Iterator<Item = (PayoutId, &PayoutBook)> {
         let open = self.payouts.iter().filter(|(_, payout)| payout.stage == PayoutStage::Open);

@@ -165,6 +165,17 @@ fn a_failed_payout_is_owed_again_and_one_that_arrived_after_all_is_not() {
 }
 
 #[test]
+fn what_a_node_is_owed_is_told_by_contract() {
+    let mut books = books();
+    books.post(&accrual(2, 5, 0)).expect("recorded");
+    let node = NodeId::from_bytes([1; 32]);
+    let owed = [(node, vec![(contract(1), sat(300))])];
+    assert_eq!(books.payables(), owed.into());
+    books.post(&intent(1, Rail::Lightning, &[owed_to(1, 300)])).expect("recorded");
+    assert!(books.payables().is_empty());
+}
+
+#[test]
 fn a_client_withdraws_what_is_left_and_no_more() {
     let mut books = books();
     let left = 2000 - 303;
