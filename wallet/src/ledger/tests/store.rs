@@ -204,6 +204,14 @@ fn events_recorded_together_stand_each_by_itself() {
 }
 
 #[test]
+fn a_second_process_is_told_that_the_ledger_is_in_use() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let _ledger = lived(dir.path());
+    let second = Ledger::open(dir.path()).err().expect("refused");
+    assert!(matches!(second, LedgerError::Reads(fincrypt_state::kv::KvError::Locked(_))), "{second}");
+}
+
+#[test]
 fn many_writers_record_everything_once() {
     let dir = tempfile::tempdir().expect("a folder");
     let (ledger, _) = open(dir.path());
