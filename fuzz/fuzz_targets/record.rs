@@ -6,6 +6,7 @@ use fincrypt_protocol::admission::{admit_mediator_record, admit_offer};
 use fincrypt_protocol::record::{
     Adopt, Head, HolderList, Keep, Mandate, Receipt, Registration, Release, Rewind, Undo,
 };
+use fincrypt_protocol::statement::{Countersigned, Statement};
 use fincrypt_protocol::{Body, Network, Signed, UnixTime};
 
 fn read<T: Body>(bytes: &[u8]) {
@@ -24,7 +25,11 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     read::<Registration>(bytes);
     read::<Release>(bytes);
     read::<Rewind>(bytes);
+    read::<Statement>(bytes);
     read::<Undo>(bytes);
+    if let Ok(statement) = Countersigned::from_bytes(bytes) {
+        let _ = statement.verify(Network::Test);
+    }
     let _ = admit_offer(bytes, Network::Test, UnixTime::from_secs(1));
     let _ = admit_mediator_record(&[0; 32], bytes, Network::Test, UnixTime::from_secs(1));
 });

@@ -153,6 +153,26 @@ byte_id!(
     Nonce, 32
 );
 byte_id!(
+    /// Hash of the terms that a storage node and a mediator agreed on for one account.
+    ContractId, 32
+);
+byte_id!(
+    /// Hash of what a storage node answered to a challenge.
+    AnswerDigest, 32
+);
+byte_id!(
+    /// A payout, whatever it takes to make it arrive.
+    PayoutId, 16
+);
+byte_id!(
+    /// A Bitcoin transaction, its bytes in the order in which its id is printed.
+    TxId, 32
+);
+byte_id!(
+    /// A Lightning payment.
+    PaymentHash, 32
+);
+byte_id!(
     /// One run of a backup: random, names the segments that a head will commit together.
     RunId, 16
 );

@@ -28,9 +28,9 @@ fn noise(length: usize, seed: u64) -> Vec<u8> {
 /// Lines of this crate's own sources in an order of chance: compresses as source text does.
 fn text(length: usize) -> Vec<u8> {
     let sources = [
-        include_str!("../src/state.rs"),
+        include_str!("../../state/src/state.rs"),
         include_str!("../src/index.rs"),
-        include_str!("../src/journal.rs"),
+        include_str!("../../state/src/journal.rs"),
         include_str!("../src/head.rs"),
         include_str!("../src/keyfile.rs"),
         include_str!("../src/snapshot.rs"),

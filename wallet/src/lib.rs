@@ -1,7 +1,9 @@
 //! Money: what storage earns, to the millisatoshi.
 //!
-//! Exact accrual over any split of time and bytes; the ledger, the treasury and the payout rails
-//! build on it.
+//! Exact accrual over any split of time and bytes, the rules by which storage is billed
+//! ([`statement`]), how long a prepayment lasts ([`Escrow`]), and the mediator's books ([`ledger`]).
+//! Rules are sans-IO, the ledger writes to its own folder; nothing here speaks to a network or a
+//! chain by itself.
 //!
 //! ```
 //! use fincrypt_protocol::amount::{Msat, Price};
@@ -14,5 +16,9 @@
 //! ```
 
 mod accrual;
+mod escrow;
+pub mod ledger;
+pub mod statement;
 
-pub use accrual::{Accrual, AccrualOverflow};
+pub use accrual::{Accrual, AccrualOverflow, earned};
+pub use escrow::{Cost, Escrow, EscrowStanding, WARN_DAYS};

@@ -1,0 +1,195 @@
+//! The accounts, and the ways in which money comes and goes.
+
+use std::fmt;
+
+use fincrypt_protocol::{AccountId, ContractId, PaymentHash, PayoutId, TxId};
+use serde::{Deserialize, Serialize};
+
+/// Where the mediator's bitcoin is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rail {
+    /// In its own wallet.
+    OnChain,
+    /// In its channels.
+    Lightning,
+}
+
+impl Rail {
+    pub(super) fn account(self) -> Account {
+        match self {
+            Self::OnChain => Account::OnChain,
+            Self::Lightning => Account::Lightning,
+        }
+    }
+
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::OnChain => Self::Lightning,
+            Self::Lightning => Self::OnChain,
+        }
+    }
+}
+
+/// Money that came in, once: an output, or a payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arrival {
+    /// An output of a transaction.
+    Output(TxId, u32),
+    /// A Lightning payment.
+    Payment(PaymentHash),
+}
+
+impl Arrival {
+    /// Where the money is.
+    #[must_use]
+    pub fn rail(self) -> Rail {
+        match self {
+            Self::Output(..) => Rail::OnChain,
+            Self::Payment(_) => Rail::Lightning,
+        }
+    }
+}
+
+/// An attempt to make a payout: one transaction of those that share an input, or a payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sending {
+    /// A transaction.
+    Transaction(TxId),
+    /// A Lightning payment.
+    Payment(PaymentHash),
+}
+
+impl Sending {
+    /// Over which rail it goes.
+    #[must_use]
+    pub fn rail(self) -> Rail {
+        match self {
+            Self::Transaction(_) => Rail::OnChain,
+            Self::Payment(_) => Rail::Lightning,
+        }
+    }
+}
+
+/// Whose money comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Owner {
+    /// A client's: it prepays.
+    Client(AccountId),
+    /// The operator's own.
+    Operator,
+}
+
+impl Owner {
+    pub(super) fn account(self) -> Account {
+        match self {
+            Self::Client(account) => Account::Prepayment(account),
+            Self::Operator => Account::Capital,
+        }
+    }
+}
+
+/// Out of what a payout is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Owed {
+    /// What a contract's storage node has earned.
+    Contract(ContractId),
+    /// A client's prepayment: a withdrawal.
+    Client(AccountId),
+    /// The operator's own capital.
+    Capital,
+    /// The fees that the mediator has earned.
+    Fees,
+}
+
+impl Owed {
+    pub(super) fn account(self) -> Account {
+        match self {
+            Self::Contract(contract) => Account::Payable(contract),
+            Self::Client(account) => Account::Prepayment(account),
+            Self::Capital => Account::Capital,
+            Self::Fees => Account::Fees,
+        }
+    }
+}
+
+/// On which side an account grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Assets and expenses.
+    Debit,
+    /// Liabilities and equity.
+    Credit,
+}
+
+/// An account of the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Account {
+    /// Bitcoin in the mediator's wallet.
+    OnChain,
+    /// Bitcoin in its channels.
+    Lightning,
+    /// Fees paid to miners and routing nodes.
+    NetworkFees,
+    /// What clients used of deposits that vanished, or beyond what they had.
+    Losses,
+    /// What a client has prepaid.
+    Prepayment(AccountId),
+    /// What a contract's storage node has earned and not been paid.
+    Payable(ContractId),
+    /// A payout that is not settled.
+    InFlight(PayoutId),
+    /// What the operator has put in.
+    Capital,
+    /// What the mediator has earned.
+    Fees,
+}
+
+impl Account {
+    /// On which side it grows.
+    #[must_use]
+    pub fn side(self) -> Side {
+        match self {
+            Self::OnChain | Self::Lightning | Self::NetworkFees | Self::Losses => Side::Debit,
+            Self::Prepayment(_) | Self::Payable(_) | Self::InFlight(_) | Self::Capital | Self::Fees => {
+                Side::Credit
+            }
+        }
+    }
+
+    /// The account as a key, no two of which begin alike.
+    pub(super) fn key(self) -> Vec<u8> {
+        let (tag, id): (u8, &[u8]) = match &self {
+            Self::OnChain => (0, &[]),
+            Self::Lightning => (1, &[]),
+            Self::NetworkFees => (2, &[]),
+            Self::Losses => (3, &[]),
+            Self::Prepayment(account) => (4, account.as_bytes()),
+            Self::Payable(contract) => (5, contract.as_bytes()),
+            Self::InFlight(payout) => (6, payout.as_bytes()),
+            Self::Capital => (7, &[]),
+            Self::Fees => (8, &[]),
+        };
+        [&[tag], id].concat()
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OnChain => f.write_str("on-chain"),
+            Self::Lightning => f.write_str("Lightning"),
+            Self::NetworkFees => f.write_str("network fees"),
+            Self::Losses => f.write_str("losses"),
+            Self::Prepayment(account) => write!(f, "prepayment of account {account}"),
+            Self::Payable(contract) => write!(f, "payable of contract {contract}"),
+            Self::InFlight(payout) => write!(f, "payout {payout} in flight"),
+            Self::Capital => f.write_str("capital"),
+            Self::Fees => f.write_str("fees earned"),
+        }
+    }
+}
