@@ -14,5 +14,6 @@
 //! ```
 
 mod accrual;
+pub mod lightning;
 
 pub use accrual::{Accrual, AccrualOverflow};
