@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use fincrypt_protocol::amount::Price;
+use fincrypt_protocol::amount::{ParseAmountError, Price};
 use fincrypt_protocol::{Bytes, Network, Redundancy};
 use libp2p::Multiaddr;
 
@@ -358,9 +358,7 @@ fn read_decimal(text: &str, places: u32) -> Option<u64> {
 }
 
 fn read_sat(text: &str) -> Result<Price, String> {
-    read_decimal(text, 3)
-        .map(Price::new)
-        .ok_or_else(|| "write satoshi with at most three decimals".to_owned())
+    text.parse().map_err(|error: ParseAmountError| error.to_string())
 }
 
 /// Reads stored bytes per source byte, such as `2.5`.

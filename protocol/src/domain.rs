@@ -87,6 +87,8 @@ domains! {
     CHALLENGED_LEAF = "fincrypt/1/challenged-leaf";
     /// Hash: what a node answered to a challenge.
     ANSWER = "fincrypt/1/answer";
+    /// Hash: a contract's id over its terms.
+    CONTRACT_ID = "fincrypt/1/contract-id";
     /// Signature: login of an account.
     LOGIN = "fincrypt/1/login";
     /// Signature: an account's registration.
@@ -111,6 +113,10 @@ domains! {
     REWIND = "fincrypt/1/rewind";
     /// Signature: a storage offer.
     STORAGE_OFFER = "fincrypt/1/storage-offer";
+    /// Signature: a statement, by its mediator.
+    STATEMENT = "fincrypt/1/statement";
+    /// Signature: a statement, by its storage node.
+    COUNTERSIGNATURE = "fincrypt/1/countersignature";
     /// Signature: a mediator's record.
     MEDIATOR_RECORD = "fincrypt/1/mediator-record";
 }

@@ -153,6 +153,14 @@ byte_id!(
     Nonce, 32
 );
 byte_id!(
+    /// Hash of the terms that a storage node and a mediator agreed on for one account.
+    ContractId, 32
+);
+byte_id!(
+    /// Hash of what a storage node answered to a challenge.
+    AnswerDigest, 32
+);
+byte_id!(
     /// One run of a backup: random, names the segments that a head will commit together.
     RunId, 16
 );

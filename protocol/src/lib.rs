@@ -15,6 +15,7 @@ pub mod admission;
 pub mod amount;
 pub mod cbor;
 pub mod domain;
+mod epoch;
 mod frame;
 mod geometry;
 mod id;
@@ -31,15 +32,17 @@ mod rewind;
 pub mod shard;
 mod signed;
 mod size;
+pub mod statement;
 mod time;
 #[cfg(test)]
 mod vectors;
 
+pub use epoch::Epoch;
 pub use frame::{Frame, FrameError, Header};
 pub use geometry::{Code, GeometryError, Redundancy, ShardIndex, ShardLen};
 pub use id::{
-    AccountId, GuardKey, HeadHash, HeadKey, MandateHash, NodeId, Nonce, ParseIdError, RunId, SegmentId,
-    ShardId, Tag,
+    AccountId, AnswerDigest, ContractId, GuardKey, HeadHash, HeadKey, MandateHash, NodeId, Nonce,
+    ParseIdError, RunId, SegmentId, ShardId, Tag,
 };
 pub use key::{PublicKey, Signature, SigningKey};
 pub use manifest::{Manifest, ManifestError};

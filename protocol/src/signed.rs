@@ -132,6 +132,11 @@ impl<T: Body> Signed<T> {
         Ok(Verified { body, signed: self.clone() })
     }
 
+    /// The bytes that the signature covers.
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     /// The record's hash: its identity, whatever its signature's encoding.
     #[must_use]
     pub fn hash(&self) -> [u8; 32] {

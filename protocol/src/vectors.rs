@@ -265,7 +265,7 @@ fn messages_are_what_the_fixture_says() {
 }
 
 /// Compares with a fixture; a missing one is written when `FINCRYPT_BLESS` is set.
-fn check(name: &str, text: &str) {
+pub(crate) fn check(name: &str, text: &str) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors").join(name);
     if std::env::var_os("FINCRYPT_BLESS").is_some() && !path.exists() {
         std::fs::write(&path, text).expect("the fixture is written");

@@ -7,14 +7,11 @@ pub mod blob;
 pub mod catalog;
 pub mod chunk;
 pub mod compress;
-pub mod durable;
 pub mod erasure;
 pub mod filecache;
 pub mod head;
 pub mod index;
-pub mod journal;
 pub mod keyfile;
-pub mod kv;
 pub mod marks;
 pub mod proof;
 mod root;
@@ -22,11 +19,11 @@ pub mod scan;
 pub mod segment;
 pub mod shards;
 pub mod snapshot;
-pub mod state;
 pub mod target;
 pub mod tree;
 #[cfg(test)]
 mod vectors;
 pub mod words;
 
+pub use fincrypt_state::{durable, journal, kv, state};
 pub use root::{BlobIdKey, Root, SegmentKeys, TagKey};

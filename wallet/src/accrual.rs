@@ -42,6 +42,18 @@ impl Accrual {
     }
 }
 
+/// What `price` comes to for so many byte-epochs of `epoch_seconds` each, rounded down: the closed
+/// form, which any split of them adds up to.
+///
+/// # Errors
+/// [`AccrualOverflow`] if the sum does not fit.
+pub fn earned(price: Price, byte_epochs: u64, epoch_seconds: u32) -> Result<Msat, AccrualOverflow> {
+    // The first product is below 2^96.
+    let byte_seconds = u128::from(byte_epochs) * u128::from(epoch_seconds);
+    let due = byte_seconds.checked_mul(price.get().into()).ok_or(AccrualOverflow)? / GIB_MONTH;
+    u64::try_from(due).map(Msat::new).map_err(|_| AccrualOverflow)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +71,17 @@ mod tests {
                 closed += u128::from(*bytes) * u128::from(*seconds) * u128::from(price);
             }
             prop_assert_eq!(u128::from(accrual.total().get()), closed / GIB_MONTH);
+        }
+
+        #[test]
+        fn epochs_charged_one_by_one_come_to_the_closed_form(
+            price in 0u64..1_000_000, seconds in 1u32..100_000, epochs in proptest::collection::vec(0u64..1 << 44, 1..50),
+        ) {
+            let mut accrual = Accrual::default();
+            for bytes in &epochs {
+                accrual.charge(Price::new(price), *bytes, seconds.into())?;
+            }
+            prop_assert_eq!(earned(Price::new(price), epochs.iter().sum(), seconds)?, accrual.total());
         }
     }
 

@@ -15,5 +15,6 @@
 
 mod accrual;
 pub mod lightning;
+pub mod statement;
 
-pub use accrual::{Accrual, AccrualOverflow};
+pub use accrual::{Accrual, AccrualOverflow, earned};

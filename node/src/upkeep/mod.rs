@@ -3,13 +3,12 @@
 
 pub mod danger;
 pub mod durability;
-mod epoch;
 pub mod newcomers;
 mod rules;
 pub mod sample;
 pub mod simulator;
 mod standing;
 
-pub use epoch::Epoch;
+pub use fincrypt_protocol::Epoch;
 pub use rules::Rules;
 pub use standing::{Came, Noted, Standing, State, Tally};

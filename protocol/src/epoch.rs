@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fincrypt_protocol::UnixTime;
+use crate::time::UnixTime;
 use serde::{Deserialize, Serialize};
 
 /// The number of an epoch: Unix time divided by the epoch's length, rounded down, by the mediator's

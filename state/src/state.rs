@@ -17,11 +17,11 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::journal::{Journal, JournalError};
 use crate::kv::{Batch, Entries, KeyValue, KvError, Tree};
+use crate::sync::GroupSync;
 
 /// sled's cache.
 const CACHE: u64 = 32 << 20;
@@ -52,9 +52,7 @@ struct Inner {
     /// Trees that were used, so that sled need not look them up by name each time.
     trees: RwLock<Vec<(Tree, sled::Tree)>>,
     log: Mutex<Log>,
-    /// The newest batch that was appended, by number.
-    appended: AtomicU64,
-    sync: Mutex<Synced>,
+    sync: GroupSync,
     _lock: File,
 }
 
@@ -64,13 +62,6 @@ struct Log {
     durable: BTreeSet<String>,
     /// The journal's length after it was last compacted.
     compacted: u64,
-}
-
-struct Synced {
-    file: File,
-    upto: u64,
-    /// A sync failed: nothing is durable any more until the next start.
-    failed: bool,
 }
 
 fn database(error: &dyn std::fmt::Display) -> KvError {
@@ -196,8 +187,7 @@ impl State {
             db,
             trees: RwLock::default(),
             log: Mutex::new(log),
-            appended: AtomicU64::new(0),
-            sync: Mutex::new(Synced { file, upto: 0, failed: false }),
+            sync: GroupSync::new(file),
             _lock: lock,
         };
         let state = Self(Arc::new(inner));
@@ -225,30 +215,11 @@ impl State {
                 }
             }
             self.apply(batch)?;
-            let number = self.0.appended.fetch_add(1, Ordering::AcqRel) + 1;
+            let number = self.0.sync.appended();
             self.compact_if_large(&mut log)?;
             number
         };
-        self.sync_upto(number)
-    }
-
-    /// Syncs the journal unless somebody's sync already covered this batch.
-    fn sync_upto(&self, number: u64) -> Result<(), KvError> {
-        let mut synced = guard(&self.0.sync);
-        if synced.upto >= number {
-            return Ok(());
-        }
-        if synced.failed {
-            return Err(std::io::Error::other("an earlier sync of the journal failed").into());
-        }
-        let upto = self.0.appended.load(Ordering::Acquire);
-        if let Err(error) = synced.file.sync_data() {
-            // The system tells it once, and forgets what it could not write.
-            synced.failed = true;
-            return Err(error.into());
-        }
-        synced.upto = upto;
-        Ok(())
+        Ok(self.0.sync.upto(number)?)
     }
 
     /// Rewrites a journal that has grown to twice what it was after it was last compacted.
@@ -268,12 +239,11 @@ impl State {
                 ));
             }
         }
-        let mut synced = guard(&self.0.sync);
-        log.journal.rewrite(records.into_iter())?;
-        log.compacted = log.journal.length();
-        synced.file = log.journal.sync_handle()?;
-        synced.upto = self.0.appended.load(Ordering::Acquire);
-        Ok(())
+        self.0.sync.replace(|| {
+            log.journal.rewrite(records.into_iter())?;
+            log.compacted = log.journal.length();
+            Ok(log.journal.sync_handle()?)
+        })
     }
 
     fn tree(&self, tree: Tree) -> Result<sled::Tree, KvError> {

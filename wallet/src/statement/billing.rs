@@ -1,0 +1,165 @@
+//! The mediator's side: from passed audits to proposals.
+
+use std::collections::BTreeMap;
+
+use fincrypt_protocol::statement::{Agreed, Contract, Countersigned, Statement};
+use fincrypt_protocol::{AnswerDigest, Epoch, Signed, SigningKey};
+use serde::{Deserialize, Serialize};
+
+use super::{Fault, check_sum};
+use crate::accrual;
+
+/// What one contract has come to, as its mediator sees it.
+#[derive(Debug, Clone)]
+pub struct Billing {
+    contract: Contract,
+    /// The newest statement with both signatures.
+    agreed: Option<Agreed>,
+    /// Passed epochs after that.
+    passed: BTreeMap<Epoch, (u64, AnswerDigest)>,
+    /// The newest proposal. For its epoch nothing else is ever signed.
+    proposed: Option<(Epoch, Signed<Statement>)>,
+}
+
+/// A [`Billing`] as it is kept.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SavedBilling {
+    agreed: Option<Countersigned>,
+    passed: Vec<(Epoch, u64, AnswerDigest)>,
+    proposed: Option<Signed<Statement>>,
+}
+
+/// What a countersigned statement changed.
+#[derive(Debug, Clone)]
+pub enum Absorbed {
+    /// It is the newest now: to be recorded in the ledger and told to the client.
+    Newest(Box<Agreed>),
+    /// It was known, or superseded.
+    Old,
+}
+
+impl Billing {
+    /// A contract of which nothing was billed yet.
+    #[must_use]
+    pub fn new(contract: Contract) -> Self {
+        Self { contract, agreed: None, passed: BTreeMap::new(), proposed: None }
+    }
+
+    /// What was saved, checked.
+    ///
+    /// # Errors
+    /// If a signature in it does not verify or is of another contract.
+    pub fn restore(contract: Contract, saved: &SavedBilling) -> Result<Self, Fault> {
+        let mut billing = Self::new(contract);
+        let network = contract.terms().network;
+        if let Some(agreed) = &saved.agreed {
+            billing.absorb(agreed)?;
+        }
+        if let Some(proposed) = &saved.proposed {
+            let verified = proposed.verify_proposal(network)?;
+            check_sum(&contract, &verified)?;
+            billing.proposed = Some((verified.epoch, proposed.clone()));
+        }
+        billing.passed =
+            saved.passed.iter().map(|(epoch, bytes, answer)| (*epoch, (*bytes, *answer))).collect();
+        Ok(billing)
+    }
+
+    /// What to keep. It must be durable before a proposal leaves, so that no second one is signed
+    /// for the same epoch.
+    #[must_use]
+    pub fn saved(&self) -> SavedBilling {
+        SavedBilling {
+            agreed: self.agreed.as_ref().map(|agreed| agreed.countersigned().clone()),
+            passed: self.passed.iter().map(|(epoch, (bytes, answer))| (*epoch, *bytes, *answer)).collect(),
+            proposed: self.proposed.as_ref().map(|(_, proposed)| proposed.clone()),
+        }
+    }
+
+    /// The contract.
+    #[must_use]
+    pub fn contract(&self) -> &Contract {
+        &self.contract
+    }
+
+    /// The newest statement that both have signed.
+    #[must_use]
+    pub fn agreed(&self) -> Option<&Agreed> {
+        self.agreed.as_ref()
+    }
+
+    /// Notes that the node passed the audit of `epoch` and held `bytes` at both of its ends. An
+    /// epoch that is not later than all that were noted, proposed and agreed on changes nothing;
+    /// whether it counted.
+    pub fn passed(&mut self, epoch: Epoch, bytes: u64, answer: AnswerDigest) -> bool {
+        let proposed = self.proposed.as_ref().map(|(epoch, _)| *epoch);
+        let agreed = self.agreed.as_ref().map(|agreed| agreed.epoch);
+        let newest = self.passed.keys().next_back().copied().max(proposed).max(agreed);
+        let counts = epoch >= self.contract.terms().first && newest.is_none_or(|newest| epoch > newest);
+        if counts {
+            self.passed.insert(epoch, (bytes, answer));
+        }
+        counts
+    }
+
+    /// The statement to send, if there is anything that storage has not countersigned: the sum of
+    /// all passed epochs. Until a further one passes it is the same, to the byte.
+    ///
+    /// # Errors
+    /// [`Fault::Overflow`] if the sums do not fit.
+    pub fn propose(&mut self, key: &SigningKey) -> Result<Option<Signed<Statement>>, Fault> {
+        let Some((&epoch, &(bytes, answer))) = self.passed.last_key_value() else { return Ok(None) };
+        if let Some((proposed, statement)) = &self.proposed
+            && *proposed >= epoch
+        {
+            return Ok(Some(statement.clone()));
+        }
+        let terms = *self.contract.terms();
+        let before = self.agreed.as_ref().map_or(0, |agreed| agreed.byte_epochs);
+        let sum = |sum: u64, (bytes, _): &(u64, AnswerDigest)| sum.checked_add(*bytes);
+        let byte_epochs = self.passed.values().try_fold(before, sum).ok_or(Fault::Overflow { epoch })?;
+        let earned = accrual::earned(terms.price, byte_epochs, terms.epoch_seconds.get())
+            .map_err(|_| Fault::Overflow { epoch })?;
+        let statement = Statement {
+            network: terms.network,
+            contract: self.contract.id(),
+            storage: terms.storage,
+            mediator: terms.mediator,
+            account: terms.account,
+            epoch,
+            bytes,
+            byte_epochs,
+            earned,
+            answer,
+        };
+        let proposal = Signed::seal(&statement, key)?;
+        self.proposed = Some((epoch, proposal.clone()));
+        Ok(Some(proposal))
+    }
+
+    /// Takes a statement that storage countersigned.
+    ///
+    /// # Errors
+    /// [`Fault`] if its signatures do not verify or it is of another contract.
+    pub fn absorb(&mut self, countersigned: &Countersigned) -> Result<Absorbed, Fault> {
+        let agreed = countersigned.verify(self.contract.terms().network)?;
+        check_sum(&self.contract, &agreed)?;
+        if self.agreed.as_ref().is_some_and(|known| known.epoch >= agreed.epoch) {
+            return Ok(Absorbed::Old);
+        }
+        self.passed = self.passed.split_off(&agreed.epoch.plus(1));
+        self.agreed = Some(agreed.clone());
+        Ok(Absorbed::Newest(Box::new(agreed)))
+    }
+
+    /// Storage refuses the proposal of `epoch`: the epochs in it that it never countersigned are
+    /// given up, unpaid. What came with the refusal as storage's newest statement is absorbed first.
+    /// Refusals of any but the newest proposal change nothing. How many epochs were given up.
+    pub fn refused(&mut self, epoch: Epoch) -> usize {
+        if self.proposed.as_ref().is_none_or(|(proposed, _)| *proposed != epoch) {
+            return 0;
+        }
+        let later = self.passed.split_off(&epoch.plus(1));
+        std::mem::replace(&mut self.passed, later).len()
+    }
+}

@@ -1,0 +1,426 @@
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use fincrypt_protocol::amount::Permille;
+use fincrypt_protocol::statement::{Agreed, Countersigned, Terms};
+use fincrypt_protocol::{AnswerDigest, Network, Signed, SigningKey, UnixTime};
+use proptest::prelude::*;
+use zeroize::Zeroizing;
+
+use super::*;
+
+const FIRST: u64 = 1000;
+const NOW: Epoch = Epoch::new(FIRST + 100);
+const GIB: u64 = 1 << 30;
+const MOST: u64 = 64 * GIB;
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed(&Zeroizing::new([seed; 32]))
+}
+
+fn storage() -> SigningKey {
+    key(1)
+}
+
+fn mediator() -> SigningKey {
+    key(2)
+}
+
+fn contract() -> Contract {
+    let terms = Terms {
+        network: Network::Local,
+        storage: storage().node(),
+        mediator: mediator().node(),
+        account: key(3).account(),
+        price: Price::new(150_000),
+        fee: Permille::new(25).expect("a share"),
+        first: Epoch::new(FIRST),
+        epoch_seconds: NonZeroU32::new(3600).expect("not zero"),
+        credit_bound: Msat::new(2000),
+        payout_threshold: Msat::new(1000),
+        grace_days: 30,
+        minimum_days: 30,
+    };
+    Contract::new(terms).expect("good terms")
+}
+
+fn answer(epoch: u64) -> AnswerDigest {
+    AnswerDigest::from_bytes([epoch as u8; 32])
+}
+
+fn known() -> Known {
+    Known { most_bytes: MOST, max_price: Price::new(150_000), now: NOW }
+}
+
+/// A statement as its mediator would sign it, with whatever `change` makes of it.
+fn proposal(
+    epoch: u64,
+    bytes: u64,
+    byte_epochs: u64,
+    change: impl FnOnce(&mut Statement),
+) -> Signed<Statement> {
+    let contract = contract();
+    let terms = contract.terms();
+    let mut statement = Statement {
+        network: terms.network,
+        contract: contract.id(),
+        storage: terms.storage,
+        mediator: terms.mediator,
+        account: terms.account,
+        epoch: Epoch::new(epoch),
+        bytes,
+        byte_epochs,
+        earned: accrual::earned(terms.price, byte_epochs, 3600).expect("fits"),
+        answer: answer(epoch),
+    };
+    change(&mut statement);
+    Signed::seal(&statement, &mediator()).expect("seals")
+}
+
+fn both_sign(proposal: &Signed<Statement>) -> Countersigned {
+    Countersigned::seal(&proposal.verify_proposal(Network::Local).expect("verifies"), &storage())
+}
+
+fn count(holding: &mut Holding, epoch: u64, bytes: u64) {
+    holding.counted(Epoch::new(epoch), Counted { bytes, answer: answer(epoch) });
+}
+
+fn countersign(holding: &mut Holding, proposal: &Signed<Statement>) -> Result<Answer, Fault> {
+    holding.countersign(proposal, Permille::NONE, NOW, &storage())
+}
+
+/// A node that has countersigned two GiB in the first epoch and counted three in the next.
+fn holding() -> Holding {
+    let mut holding = Holding::new(contract());
+    count(&mut holding, FIRST, 2 * GIB);
+    count(&mut holding, FIRST + 1, 3 * GIB);
+    countersign(&mut holding, &proposal(FIRST, 2 * GIB, 2 * GIB, |_| {})).expect("countersigns");
+    holding
+}
+
+#[test]
+fn storage_countersigns_what_it_counted_and_repeats_itself() {
+    let mut holding = holding();
+    let next = proposal(FIRST + 1, 3 * GIB, 5 * GIB, |_| {});
+    let first = countersign(&mut holding, &next).expect("countersigns");
+    assert!(matches!(first, Answer::Countersigned { unpaid: 0, .. }));
+    let again = countersign(&mut holding, &next).expect("known");
+    assert!(matches!(again, Answer::Known(_)));
+    assert_eq!(first.newest().countersigned(), again.newest().countersigned());
+    let old = countersign(&mut holding, &proposal(FIRST, 2 * GIB, 2 * GIB, |_| {})).expect("superseded");
+    assert_eq!(old.newest().epoch, Epoch::new(FIRST + 1));
+}
+
+#[test]
+fn storage_refuses_what_differs_from_its_own_counts_and_names_the_epoch() {
+    let next = FIRST + 1;
+    let refusal = |proposal: &Signed<Statement>| {
+        let fault = countersign(&mut holding(), proposal).expect_err("refused");
+        assert!(fault.to_string().starts_with(&format!("epoch {next}")), "{fault}");
+        fault
+    };
+    let less = refusal(&proposal(next, 2 * GIB, 4 * GIB, |_| {}));
+    assert!(matches!(less, Fault::Underpaid { stated, held, .. } if (stated, held) == (2 * GIB, 3 * GIB)));
+    assert!(matches!(refusal(&proposal(next, 4 * GIB, 6 * GIB, |_| {})), Fault::Overbilled { .. }));
+    assert!(matches!(refusal(&proposal(next, 3 * GIB, 6 * GIB, |_| {})), Fault::Overbilled { .. }));
+    assert!(matches!(refusal(&proposal(next, 3 * GIB, 4 * GIB, |_| {})), Fault::Falls { .. }));
+    let sum = |statement: &mut Statement| statement.earned = Msat::ZERO;
+    assert!(matches!(refusal(&proposal(next, 3 * GIB, 5 * GIB, sum)), Fault::Sum { .. }));
+    let other = |statement: &mut Statement| statement.answer = answer(0);
+    assert!(matches!(refusal(&proposal(next, 3 * GIB, 5 * GIB, other)), Fault::OtherAnswer { .. }));
+}
+
+#[test]
+fn an_epoch_that_storage_did_not_answer_in_is_not_countersigned() {
+    let fault = countersign(&mut holding(), &proposal(FIRST + 2, GIB, 3 * GIB, |_| {})).expect_err("refused");
+    assert!(matches!(fault, Fault::OtherAnswer { epoch } if epoch == Epoch::new(FIRST + 2)));
+}
+
+#[test]
+fn a_tolerance_lets_a_mediator_know_of_a_little_less() {
+    let next = proposal(FIRST + 1, 3 * GIB - GIB / 100, 5 * GIB - GIB / 100, |_| {});
+    let one = Permille::new(10).expect("a share");
+    let answer = holding().countersign(&next, one, NOW, &storage()).expect("countersigns");
+    assert!(matches!(answer, Answer::Countersigned { unpaid, .. } if unpaid == GIB / 100));
+    assert!(matches!(countersign(&mut holding(), &next), Err(Fault::Underpaid { .. })));
+}
+
+#[test]
+fn an_epoch_that_was_not_passed_is_told_as_unpaid() {
+    let mut holding = holding();
+    count(&mut holding, FIRST + 2, GIB);
+    let answer = countersign(&mut holding, &proposal(FIRST + 2, GIB, 3 * GIB, |_| {})).expect("countersigns");
+    assert!(matches!(answer, Answer::Countersigned { unpaid, .. } if unpaid == 3 * GIB));
+}
+
+#[test]
+fn two_statements_of_one_epoch_are_kept_as_proof() {
+    let mut holding = holding();
+    // The first one is refused, which does not make the second any better.
+    countersign(&mut holding, &proposal(FIRST + 1, 4 * GIB, 6 * GIB, |_| {})).expect_err("overbilled");
+    let fault =
+        countersign(&mut holding, &proposal(FIRST + 1, 3 * GIB, 5 * GIB, |_| {})).expect_err("contradicts");
+    assert!(matches!(fault, Fault::Contradiction(_)));
+    let proof = holding.contradiction().expect("kept").signers().clone();
+    let bytes = fincrypt_protocol::cbor::encode(&proof).expect("encodes");
+    let read = fincrypt_protocol::cbor::decode(&bytes, 4096).expect("decodes");
+    let proof = Contradiction::new(read, Network::Local).expect("anybody can check it");
+    assert_eq!((proof.mediator(), proof.storage()), (mediator().node(), None));
+    let restored = Holding::restore(contract(), &holding.saved()).expect("restores");
+    assert_eq!(restored.contradiction(), Some(&proof));
+}
+
+#[test]
+fn equal_statements_and_other_peoples_are_no_contradiction() {
+    let one = proposal(FIRST, GIB, GIB, |_| {});
+    let none = |first: &Signed<Statement>, second: &Signed<Statement>| {
+        Contradiction::new(Signers::Mediator(first.clone(), second.clone()), Network::Local).is_err()
+    };
+    assert!(none(&one, &one));
+    assert!(none(&one, &proposal(FIRST + 1, GIB, 2 * GIB, |_| {})));
+    let forged =
+        Signed::seal(&*one.verify_proposal(Network::Local).expect("verifies"), &storage()).expect("seals");
+    assert!(none(&one, &forged));
+}
+
+#[test]
+fn a_client_pays_the_step_and_the_fee_once() {
+    let mut paying = Paying::new(contract(), None).expect("new");
+    let mut sum = (0, 0);
+    for count in 1..=20 {
+        let statement = both_sign(&proposal(FIRST + count - 1, 10 * GIB, count * 10 * GIB, |_| {}));
+        let Payment::Due { earned, fee } = paying.pay(&statement, known()).expect("pays") else {
+            panic!("nothing due")
+        };
+        sum = (sum.0 + earned.get(), sum.1 + fee.get());
+        assert_eq!(paying.pay(&statement, known()).expect("known"), Payment::Nothing);
+    }
+    // 200 GiB-epochs of an hour at 150 sat: 41,666.6 msat; 2.5 % of that.
+    assert_eq!(sum, (41_666, 1041));
+    assert_eq!(paying.paid(), (Msat::new(41_666), Msat::new(1041)));
+}
+
+#[test]
+fn a_client_refuses_what_it_does_not_know_to_be_its_own() {
+    let refusal = |statement: &Countersigned, known: Known| {
+        let mut paying = Paying::new(contract(), None).expect("new");
+        let fault = paying.pay(statement, known).expect_err("refused");
+        assert_eq!(paying.paid(), (Msat::ZERO, Msat::ZERO));
+        fault
+    };
+    let good = both_sign(&proposal(FIRST, GIB, GIB, |_| {}));
+    assert!(matches!(
+        refusal(&good, Known { most_bytes: GIB - 1, ..known() }),
+        Fault::Overbilled { epoch, .. } if epoch == Epoch::new(FIRST)
+    ));
+    assert!(matches!(refusal(&good, Known { max_price: Price::FREE, ..known() }), Fault::Price { .. }));
+    assert!(matches!(refusal(&good, Known { now: Epoch::new(FIRST - 2), ..known() }), Fault::TooFar { .. }));
+    let bloated = both_sign(&proposal(FIRST + 1, MOST, 3 * MOST, |_| {}));
+    assert!(matches!(refusal(&bloated, known()), Fault::Overbilled { .. }));
+    let early = both_sign(&proposal(FIRST - 1, GIB, GIB, |_| {}));
+    assert!(matches!(refusal(&early, known()), Fault::BeforeContract { .. }));
+    let other = both_sign(&proposal(FIRST, GIB, GIB, |statement| statement.account = key(9).account()));
+    assert!(matches!(refusal(&other, known()), Fault::OtherContract));
+}
+
+#[test]
+fn a_client_never_pays_for_an_epoch_without_both_signatures() {
+    let proposal = proposal(FIRST, GIB, GIB, |_| {});
+    let verified = proposal.verify_proposal(Network::Local).expect("verifies");
+    for signer in [mediator(), key(7)] {
+        let mut paying = Paying::new(contract(), None).expect("new");
+        let fault = paying.pay(&Countersigned::seal(&verified, &signer), known()).expect_err("refused");
+        assert!(matches!(fault, Fault::Record(RecordError::Signature)));
+    }
+}
+
+#[test]
+fn a_client_keeps_proof_against_both_who_signed_twice() {
+    let mut paying = Paying::new(contract(), None).expect("new");
+    paying.pay(&both_sign(&proposal(FIRST, GIB, GIB, |_| {})), known()).expect("pays");
+    let fault =
+        paying.pay(&both_sign(&proposal(FIRST, 2 * GIB, 2 * GIB, |_| {})), known()).expect_err("proof");
+    let Fault::Contradiction(proof) = fault else { panic!("{fault}") };
+    assert_eq!((proof.mediator(), proof.storage()), (mediator().node(), Some(storage().node())));
+}
+
+#[test]
+fn a_refused_epoch_is_given_up_and_no_second_statement_of_it_is_signed() {
+    let mut billing = Billing::new(contract());
+    assert!(billing.passed(Epoch::new(FIRST), GIB, answer(FIRST)));
+    let first = billing.propose(&mediator()).expect("proposes").expect("something");
+    assert_eq!(billing.refused(Epoch::new(FIRST + 7)), 0);
+    assert_eq!(billing.refused(Epoch::new(FIRST)), 1);
+    assert_eq!(billing.propose(&mediator()).expect("proposes"), None);
+    assert!(!billing.passed(Epoch::new(FIRST), 2 * GIB, answer(FIRST)));
+    assert!(billing.passed(Epoch::new(FIRST + 1), GIB, answer(FIRST + 1)));
+    let next = billing.propose(&mediator()).expect("proposes").expect("something");
+    let next = next.verify_proposal(Network::Local).expect("verifies");
+    assert_eq!((next.epoch, next.byte_epochs), (Epoch::new(FIRST + 1), GIB));
+    // Storage has signed it after all: that is the truth from then on.
+    billing.absorb(&both_sign(&first)).expect("verifies");
+    assert_eq!(billing.agreed().map(|agreed| agreed.epoch), Some(Epoch::new(FIRST)));
+}
+
+#[test]
+fn a_restarted_mediator_proposes_the_same_to_the_byte() {
+    let mut billing = Billing::new(contract());
+    billing.passed(Epoch::new(FIRST), GIB, answer(FIRST));
+    let proposal = billing.propose(&mediator()).expect("proposes");
+    let saved = fincrypt_protocol::cbor::encode(&billing.saved()).expect("encodes");
+    let saved = fincrypt_protocol::cbor::decode(&saved, 1 << 16).expect("decodes");
+    let mut billing = Billing::restore(contract(), &saved).expect("restores");
+    assert!(!billing.passed(Epoch::new(FIRST), 2 * GIB, answer(FIRST)));
+    assert_eq!(billing.propose(&mediator()).expect("proposes"), proposal);
+}
+
+#[test]
+fn at_the_bound_no_shards_are_taken_and_after_the_grace_they_may_go() {
+    let (contract, mut credit) = (contract(), Credit::default());
+    let patience = Duration::from_secs(2 * 3600);
+    let epoch = Epoch::new(FIRST);
+    let at = |hours: u64| UnixTime::from_secs((FIRST + 1 + hours) * 3600);
+    let mut standing = |earned, paid, hours| {
+        credit.standing(&contract, (Msat::new(earned), Msat::new(paid)), epoch, patience, at(hours))
+    };
+    assert_eq!(standing(1999, 0, 1), CreditStanding::Open { left: Msat::new(1) });
+    let (owed, bound, until) = (Msat::new(2000), Msat::new(2000), at(1 + 30 * 24));
+    assert_eq!(standing(2000, 0, 1), CreditStanding::Bound { owed, bound, epoch, until });
+    // Whichever began first counts: no statement came either.
+    let until = at(30 * 24);
+    assert_eq!(standing(2000, 0, 5), CreditStanding::Bound { owed, bound, epoch, until });
+    assert_eq!(standing(2000, 1000, 5), CreditStanding::Uncharged { epoch, until });
+    assert!(!standing(2000, 1000, 30 * 24 - 1).takes_shards());
+    assert_eq!(standing(2000, 1000, 30 * 24), CreditStanding::Lapsed { epoch, since: until });
+    assert!(standing(2000, 2000, 1).takes_shards());
+}
+
+/// What happens between the three of them.
+#[derive(Debug, Clone)]
+enum Act {
+    /// The next epoch passes; storage holds so many GiB, and passes its audit or does not.
+    Epoch(u64, bool),
+    /// The mediator sends its proposal.
+    Propose,
+    /// A proposal that was ever sent arrives, perhaps again.
+    Countersign(prop::sample::Index),
+    /// An answer that was ever sent arrives at the mediator.
+    Absorb(prop::sample::Index),
+    /// A countersigned statement arrives at the client.
+    Pay(prop::sample::Index),
+    /// All three are switched off and on.
+    Restart,
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let act = prop_oneof![
+        3 => (0u64..64, prop::bool::weighted(0.8)).prop_map(|(gib, passes)| Act::Epoch(gib, passes)),
+        2 => Just(Act::Propose),
+        2 => any::<prop::sample::Index>().prop_map(Act::Countersign),
+        2 => any::<prop::sample::Index>().prop_map(Act::Absorb),
+        2 => any::<prop::sample::Index>().prop_map(Act::Pay),
+        1 => Just(Act::Restart),
+    ];
+    prop::collection::vec(act, 0..60)
+}
+
+struct World {
+    billing: Billing,
+    holding: Holding,
+    paying: Paying,
+    epoch: u64,
+    passed: BTreeMap<u64, u64>,
+    proposals: Vec<Signed<Statement>>,
+    answers: Vec<Countersigned>,
+    paid: (u64, u64),
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            billing: Billing::new(contract()),
+            holding: Holding::new(contract()),
+            paying: Paying::new(contract(), None).expect("new"),
+            epoch: FIRST,
+            passed: BTreeMap::new(),
+            proposals: Vec::new(),
+            answers: Vec::new(),
+            paid: (0, 0),
+        }
+    }
+
+    fn act(&mut self, act: &Act) {
+        match act {
+            Act::Epoch(gib, passes) => {
+                let bytes = gib * GIB;
+                count(&mut self.holding, self.epoch, bytes);
+                if *passes {
+                    assert!(self.billing.passed(Epoch::new(self.epoch), bytes, answer(self.epoch)));
+                    self.passed.insert(self.epoch, bytes);
+                }
+                self.epoch += 1;
+            }
+            Act::Propose => self.proposals.extend(self.billing.propose(&mediator()).expect("proposes")),
+            Act::Countersign(index) if !self.proposals.is_empty() => {
+                let proposal = index.get(&self.proposals).clone();
+                let answer = countersign(&mut self.holding, &proposal).expect("an honest proposal");
+                self.answers.push(answer.newest().countersigned().clone());
+            }
+            Act::Absorb(index) if !self.answers.is_empty() => {
+                self.billing.absorb(index.get(&self.answers)).expect("both signed");
+            }
+            Act::Pay(index) if !self.answers.is_empty() => self.pay(&index.get(&self.answers).clone()),
+            Act::Restart => {
+                self.billing = Billing::restore(contract(), &self.billing.saved()).expect("restores");
+                self.holding = Holding::restore(contract(), &self.holding.saved()).expect("restores");
+                let saved = self.paying.agreed().map(|agreed| agreed.countersigned().clone());
+                self.paying = Paying::new(contract(), saved.as_ref()).expect("restores");
+            }
+            Act::Countersign(_) | Act::Absorb(_) | Act::Pay(_) => {}
+        }
+    }
+
+    fn pay(&mut self, statement: &Countersigned) {
+        if let Payment::Due { earned, fee } = self.paying.pay(statement, known()).expect("honest") {
+            self.paid = (self.paid.0 + earned.get(), self.paid.1 + fee.get());
+        }
+    }
+
+    fn sums(&self) -> [u64; 3] {
+        [self.billing.agreed(), self.holding.agreed(), self.paying.agreed()]
+            .map(|agreed| agreed.map_or(0, |agreed| agreed.byte_epochs))
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn whatever_is_lost_repeated_or_late_all_end_at_the_same_statement(acts in acts()) {
+        let mut world = World::new();
+        for act in &acts {
+            let before = world.sums();
+            world.act(act);
+            for (before, after) in before.into_iter().zip(world.sums()) {
+                prop_assert!(after >= before, "a sum fell");
+            }
+        }
+        // At last one of each message arrives.
+        world.act(&Act::Epoch(1, true));
+        world.act(&Act::Propose);
+        let newest = world.proposals.last().expect("proposed").clone();
+        let answer = countersign(&mut world.holding, &newest).expect("honest");
+        let answer = answer.newest().countersigned().clone();
+        world.billing.absorb(&answer).expect("both signed");
+        world.pay(&answer);
+        let total: u64 = world.passed.values().sum();
+        prop_assert_eq!(world.sums(), [total; 3]);
+        for agreed in [world.billing.agreed(), world.holding.agreed(), world.paying.agreed()] {
+            prop_assert_eq!(agreed.map(Agreed::countersigned), Some(&answer));
+        }
+        // Not a millisatoshi is lost in the steps.
+        let earned = accrual::earned(Price::new(150_000), total, 3600)?;
+        prop_assert_eq!(world.paid, (earned.get(), contract().terms().fee.of(earned).get()));
+        prop_assert!(world.holding.contradiction().is_none());
+    }
+}
