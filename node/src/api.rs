@@ -19,6 +19,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use fincrypt_protocol::net::{Roles, peer_of};
 use fincrypt_storage::shards::ShardStore;
+use fincrypt_storage::state::State as LocalState;
 use libp2p::Multiaddr;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -29,7 +30,7 @@ use crate::client::{ClientError, Home};
 use crate::daemon::NodeError;
 use crate::engine::Net;
 use crate::mediator::{MediatorFacts, MediatorInfo};
-use crate::storage::{Disk, Leaving};
+use crate::storage::{Disk, Earned, Leaving, StorageRole};
 use crate::upkeep::State as Stands;
 
 /// What the interface tells about.
@@ -39,6 +40,7 @@ pub(crate) struct Facts {
     pub(crate) listen: Vec<Multiaddr>,
     pub(crate) store: Option<(ShardStore, Arc<Disk>, Arc<Leaving>)>,
     pub(crate) mediated: Option<MediatorFacts>,
+    pub(crate) state: LocalState,
 }
 
 #[derive(Serialize)]
@@ -56,6 +58,8 @@ struct StorageInfo {
     disk_failing: bool,
     /// Shards found rotten since the start.
     rotten_shards: u64,
+    /// What mediators owe.
+    earned: Vec<Earned>,
 }
 
 #[derive(Serialize)]
@@ -83,6 +87,7 @@ impl Facts {
             shards_left: leaving.left(),
             disk_failing: disk.is_failing(),
             rotten_shards: disk.rotten(),
+            earned: StorageRole::earned(&self.state),
             accounts: store.accounts().len(),
         });
         NodeInfo {

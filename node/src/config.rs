@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use fincrypt_protocol::amount::{ParseAmountError, Price};
+use fincrypt_protocol::amount::{Msat, ParseAmountError, Price};
 use fincrypt_protocol::{Bytes, Network, Redundancy};
 use libp2p::Multiaddr;
 
@@ -99,6 +99,13 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("api", "off", "loopback address of the local interface, or off"),
     ("price", "0", "satoshi per GiB-month for storage, three decimals"),
     ("egress_price", "0", "satoshi per GiB read beyond what is included, three decimals"),
+    ("payout_threshold", "100", "satoshi that a mediator lets accrue before it pays a storage node"),
+    (
+        "credit_bound",
+        "20000",
+        "satoshi that a mediator may owe a storage node, at least twice payout_threshold",
+    ),
+    ("credit_limit", "50000", "satoshi that a storage node lets a mediator owe it for one account"),
     ("grace_days", "90", "days that unpaid shards are kept, at least 30"),
     (
         "release_delay",
@@ -280,6 +287,9 @@ impl Settings {
             })?,
             price: self.read("price", read_sat)?,
             egress_price: self.read("egress_price", read_sat)?,
+            payout_threshold: self.read("payout_threshold", read_amount)?,
+            credit_bound: self.read("credit_bound", read_amount)?,
+            credit_limit: self.read("credit_limit", read_amount)?,
             grace_days: self.read("grace_days", |text| match text.parse() {
                 Ok(days @ 30..=3650_u16) => Ok(days),
                 _ => Err("write days between 30 and 3650".to_owned()),
@@ -361,6 +371,10 @@ fn read_sat(text: &str) -> Result<Price, String> {
     text.parse().map_err(|error: ParseAmountError| error.to_string())
 }
 
+fn read_amount(text: &str) -> Result<Msat, String> {
+    text.parse().map_err(|error: ParseAmountError| error.to_string())
+}
+
 /// Reads stored bytes per source byte, such as `2.5`.
 ///
 /// # Errors
@@ -396,6 +410,12 @@ pub struct Config {
     pub price: Price,
     /// For reading it.
     pub egress_price: Price,
+    /// Earnings from which a mediator pays a storage node.
+    pub payout_threshold: Msat,
+    /// What a mediator may owe a storage node for one account.
+    pub credit_bound: Msat,
+    /// What a storage node lets a mediator owe it for one account.
+    pub credit_limit: Msat,
     /// Days that unpaid shards are kept.
     pub grace_days: u16,
     /// How long a release waits before it is carried out.

@@ -20,7 +20,7 @@ use crate::client::{BadShard, ClientError, Home, Vault, backup, self_check};
 use crate::config::Config;
 use crate::engine::{Engine, EngineSetup, Inboxes, Net};
 use crate::identity::Identity;
-use crate::mediator::{MediatorInbox, MediatorRole, MediatorTerms, UpkeepTerms};
+use crate::mediator::{BillingTerms, MediatorInbox, MediatorRole, MediatorTerms, UpkeepTerms};
 use crate::storage::{Disk, Leaving, StorageRole, StorageTerms};
 
 /// Inbound payload in memory at once: 24 full shards.
@@ -145,6 +145,7 @@ pub async fn run(
             egress_price: config.egress_price,
             grace_days: config.grace_days,
             minimum_days: 30,
+            credit_limit: config.credit_limit,
             release_delay: config.release_delay,
             scrub_period: config.scrub_period,
         };
@@ -164,6 +165,10 @@ pub async fn run(
                 absence: config.absence_epochs,
                 loss: config.loss_epochs,
             },
+            billing: BillingTerms {
+                payout_threshold: config.payout_threshold,
+                credit_bound: config.credit_bound,
+            },
             repair_rate: config.repair_rate,
         };
         let role = MediatorRole::new(net.clone(), sessions, state.clone(), identity.signing, terms);
@@ -179,7 +184,14 @@ pub async fn run(
     }
     let api = match config.api {
         Some(address) => {
-            let facts = Facts { net: net.clone(), roles, listen: bound.clone(), store: served, mediated };
+            let facts = Facts {
+                net: net.clone(),
+                roles,
+                listen: bound.clone(),
+                store: served,
+                mediated,
+                state: state.clone(),
+            };
             let (url, server) = api::start(address, &home, facts, stop.subscribe()).await?;
             tasks.spawn(server);
             url

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use fincrypt_protocol::SigningKey;
+use fincrypt_protocol::net::peer_of;
+use fincrypt_protocol::{NodeId, SigningKey};
 use libp2p::identity::{Keypair, ed25519};
 use zeroize::Zeroizing;
 
@@ -76,6 +77,11 @@ impl Identity {
             Err(error) => Err(io(error)),
         }
     }
+}
+
+/// A node's name, as people see it.
+pub(crate) fn shown(node: &NodeId) -> String {
+    peer_of(node).map_or_else(|_| node.to_string(), |peer| peer.to_string())
 }
 
 #[cfg(test)]

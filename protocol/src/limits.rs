@@ -32,6 +32,8 @@ pub const MAX_DOUBTS: usize = 64;
 pub const MAX_LIST: usize = 2048;
 /// The most shards that one challenge asks for: 300 show a loss of 1 % with a probability of 95 %.
 pub const MAX_CHALLENGE: usize = 300;
+/// The most statements that one `Bill` brings.
+pub const MAX_BILLS: usize = 64;
 /// The most addresses that travel with a peer.
 pub const MAX_ADDRESSES: usize = 8;
 /// The most bytes of one multiaddress.

@@ -75,6 +75,9 @@ pub enum Refusal {
         "the vault was rewound with its 24 words, and this machine's keys are of before: run `fincrypt recover` with the words in a new home"
     )]
     Rewound,
+    /// The statement is not what the node counted, or its terms are not what it offers.
+    #[error("the storage node counts otherwise, or does not agree to the terms")]
+    Misstated,
     /// A record of a higher sequence is known already.
     #[error("a newer record is known already")]
     Stale,

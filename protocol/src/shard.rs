@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::epoch::Epoch;
 use crate::frame::Header;
 use crate::geometry::ShardIndex;
 use crate::id::{AccountId, Nonce, RunId, SegmentId, ShardId, Tag};
@@ -12,6 +13,7 @@ use crate::record::{Head, HolderList, Keep, Mandate, Receipt, Registration, Rele
 use crate::refusal::Refusal;
 use crate::rewind::Rewound;
 use crate::signed::Signed;
+use crate::statement::{Countersigned, Statement, Terms};
 use crate::time::UnixTime;
 
 /// The protocol's name after the network.
@@ -66,6 +68,14 @@ pub enum Request {
         nonce: Nonce,
         /// The shards, at most [`crate::limits::MAX_CHALLENGE`].
         shards: Vec<Challenged>,
+        /// The epoch that a mediator audits, and will be charged for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        audited: Option<Audited>,
+    },
+    /// Brings a mediator's statements to be countersigned, at most [`crate::limits::MAX_BILLS`].
+    Bill {
+        /// Each of another contract.
+        bills: Vec<Bill>,
     },
     /// Lists the shards held for an account, in order, a page at a time.
     List {
@@ -137,6 +147,34 @@ pub struct Challenged {
     pub index: ShardIndex,
 }
 
+/// An epoch, and how long the mediator's are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audited {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Its length in seconds.
+    pub seconds: u32,
+}
+
+/// A statement to be countersigned, and the terms that it follows from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Bill {
+    /// The contract's terms.
+    pub terms: Terms,
+    /// What it has come to, signed by the mediator.
+    pub proposal: Signed<Statement>,
+}
+
+/// What a storage node says to a bill.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Billed {
+    /// The newest statement that it has countersigned of the contract.
+    Agreed(Countersigned),
+    /// It does not agree; its operator is told why.
+    Refused(Refusal),
+}
+
 /// What a node says of a challenged shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -195,6 +233,8 @@ pub enum Response {
         /// One for each shard asked for, in order.
         verdicts: Vec<Verdict>,
     },
+    /// Answers `Bill`, bill by bill.
+    Billed(Vec<Billed>),
     /// Answers `List`.
     Listed {
         /// One page of shards, in order.

@@ -325,7 +325,7 @@ fn challenges_and_conditions_are_what_the_fixture_says() {
         Challenged { account, segment: SEGMENT, index: index(0) },
         Challenged { account, segment: SEGMENT, index: index(29) },
     ];
-    let asked = vec![shard::Request::Challenge { nonce: Nonce::from_bytes([7; 32]), shards }];
+    let asked = vec![shard::Request::Challenge { nonce: Nonce::from_bytes([7; 32]), shards, audited: None }];
     lines("shard-request", asked, &mut text);
     let verdicts = vec![Verdict::Proved, Verdict::Missing, Verdict::Damaged, Verdict::Refused];
     let offer = offer().verify(NETWORK, UnixTime::from_secs(0)).expect("verifies").into_body();
@@ -396,7 +396,8 @@ fn doubts_are_what_the_fixture_says_and_as_many_as_may_be_fit() {
 fn the_largest_challenge_and_its_answer_fit_their_limits() {
     let account = AccountId::from_bytes([8; 32]);
     let shards = vec![Challenged { account, segment: SEGMENT, index: index(29) }; MAX_CHALLENGE];
-    let asked = Frame::bare(shard::Request::Challenge { nonce: Nonce::from_bytes([7; 32]), shards });
+    let asked =
+        Frame::bare(shard::Request::Challenge { nonce: Nonce::from_bytes([7; 32]), shards, audited: None });
     assert!(crate::cbor::encode(&asked.header).expect("encodes").len() <= MAX_REQUEST_HEADER as usize);
     // A leaf and ten siblings each.
     assert!(MAX_CHALLENGE * (1024 + 10 * 32) <= MAX_PAYLOAD as usize);

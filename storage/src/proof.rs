@@ -98,11 +98,10 @@ pub fn challenged_leaf(nonce: &Nonce, id: &ShardId, length: ShardLen) -> u32 {
     (u64::from_le_bytes(first) % leaves) as u32
 }
 
-/// The digest of a whole answer: SHA3-256 over nonce and leaves in the order of the challenge.
+/// The digest of a whole answer: SHA3-256 over the nonce and the proofs as they travel.
 #[must_use]
-pub fn answer_digest<'a>(nonce: &'a Nonce, leaves: impl Iterator<Item = &'a [u8]>) -> [u8; 32] {
-    let parts: Vec<&[u8]> = std::iter::once(nonce.as_bytes().as_slice()).chain(leaves).collect();
-    ANSWER.hash(&parts)
+pub fn answer_digest(nonce: &Nonce, proofs: &[u8]) -> [u8; 32] {
+    ANSWER.hash(&[nonce.as_bytes(), proofs])
 }
 
 /// Siblings of position `at` in the tree over `level`, from the root's children down.
@@ -257,7 +256,7 @@ mod tests {
             let leaf = challenged_leaf(&nonce, &id, ShardLen::new(length).expect("valid"));
             writeln!(text, "{number} {length} {leaf}").expect("written");
         }
-        let digest = answer_digest(&Nonce::from_bytes([1; 32]), [&[2; LEAF][..], &[3; LEAF]].into_iter());
+        let digest = answer_digest(&Nonce::from_bytes([1; 32]), &[2; LEAF]);
         for byte in digest {
             write!(text, "{byte:02x}").expect("written");
         }

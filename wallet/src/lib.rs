@@ -18,6 +18,7 @@
 mod accrual;
 mod escrow;
 pub mod ledger;
+pub mod lightning;
 pub mod statement;
 
 pub use accrual::{Accrual, AccrualOverflow, earned};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fincrypt_protocol::limits::MAX_ADOPT_HINTS;
 use fincrypt_protocol::mediate::{Adoption, NodeAddresses, Request, Response};
-use fincrypt_protocol::net::{node_of, peer_of};
+use fincrypt_protocol::net::node_of;
 use fincrypt_protocol::record::{Adopt, Mandate};
 use fincrypt_protocol::{Frame, Network, NodeId, Redundancy, RunId, Signed, UnixTime, Verified};
 use libp2p::{Multiaddr, PeerId};
@@ -14,6 +14,7 @@ use super::error::ClientError;
 use super::link::{Link, announced_records, ask_quote};
 use super::vault::{Swarm, Vault};
 use crate::engine::{Net, encode_all};
+use crate::identity::shown;
 
 /// How long a move is watched. It goes on at the mediator afterwards.
 const WATCHED: Duration = Duration::from_secs(60);
@@ -56,10 +57,6 @@ pub struct MoveReport {
     pub heard: u32,
     /// Whether all is taken over; else it goes on by itself.
     pub complete: bool,
-}
-
-fn shown(node: &NodeId) -> String {
-    peer_of(node).map_or_else(|_| node.to_string(), |peer| peer.to_string())
 }
 
 /// Mediators that announce themselves, cheapest first.

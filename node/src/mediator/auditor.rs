@@ -135,18 +135,27 @@ impl MediatorRole {
             }
         })
         .await?;
-        let (mut asked, shards) = self.ask_for_proofs(node, open.shards).await?;
+        let (mut asked, shards) = self.ask_for_proofs(node, open.shards, epoch).await?;
         let chance = odds::whole_fetch(load.shards, self.standings.terms().epoch);
         let whole = (system_random(1 << 32) as f64) < chance * (1_u64 << 32) as f64;
         if whole
-            && let Asked::Answered { tally, lost } = &mut asked
+            && let Asked::Answered { tally, lost, .. } = &mut asked
             && let Some(altered) = self.fetch_whole(node, &shards).await?
         {
             tally.wrong += 1;
             lost.push(altered);
         }
+        let passed = match &asked {
+            Asked::Answered { tally, answer, .. } if tally.is_passed() => Some(*answer),
+            _ => None,
+        };
         let role = Arc::clone(self);
-        blocking(move || role.settle_audit(node, epoch, open.since, asked)).await
+        blocking(move || role.settle_audit(node, epoch, open.since, asked)).await?;
+        // After what it lost is noted: it is paid for what it has.
+        match passed {
+            Some(answer) => self.bill(node, epoch, answer).await,
+            None => Ok(()),
+        }
     }
 
     /// Draws what follows from an audit, durably.
@@ -157,7 +166,7 @@ impl MediatorRole {
                 return self.challenges.set(&node, None);
             }
             Asked::Unanswered(came) => came,
-            Asked::Answered { tally, lost } => {
+            Asked::Answered { tally, lost, .. } => {
                 for shard in &lost {
                     self.lose(node, shard)?;
                 }

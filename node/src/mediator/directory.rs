@@ -254,6 +254,11 @@ impl Directory {
         lock(&self.roster).offer(node).map_or(Condition::Serving, |offer| offer.condition)
     }
 
+    /// A node's newest offer.
+    pub(crate) fn offer(&self, node: &NodeId) -> Option<StorageOffer> {
+        lock(&self.roster).offer(node).map(|offer| StorageOffer::clone(offer))
+    }
+
     /// Where a node listens, as far as it said.
     pub(crate) fn addresses(&self, node: &NodeId) -> Vec<Multiaddr> {
         lock(&self.roster).addresses(node)

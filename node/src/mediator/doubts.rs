@@ -101,7 +101,7 @@ impl MediatorRole {
         let nonce = Nonce::from_bytes(random);
         let challenged =
             doubtful.iter().map(|one| Challenged { account, segment: one.segment, index: one.index });
-        let request = Request::Challenge { nonce, shards: challenged.collect() };
+        let request = Request::Challenge { nonce, shards: challenged.collect(), audited: None };
         let asked = async {
             self.net.connect(keeper, self.directory.addresses(&keeper)).await.ok()?;
             self.net.shard(keeper, Frame::bare(request)).await.ok()

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use fincrypt_protocol::net::peer_of;
 use serde::Serialize;
 
+use super::billing::{Bills, Owed};
 use super::records::{Load, Records};
 use super::repair::Health;
 use super::standings::Standings;
@@ -17,6 +18,7 @@ pub struct MediatorFacts {
     pub(super) standings: Arc<Standings>,
     pub(super) records: Records,
     pub(super) health: Arc<Mutex<Health>>,
+    pub(super) bills: Bills,
 }
 
 /// A storage node as its mediator sees it.
@@ -42,6 +44,8 @@ pub(crate) struct MediatorInfo {
     #[serde(flatten)]
     pub(crate) health: Health,
     pub(crate) nodes: Vec<NodeFacts>,
+    /// What each contract has come to.
+    pub(crate) owed: Vec<Owed>,
 }
 
 impl MediatorFacts {
@@ -68,6 +72,7 @@ impl MediatorFacts {
             epoch: self.standings.now().number(),
             health,
             nodes: ids.into_iter().map(facts).collect(),
+            owed: self.bills.owed(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The mediator role: finds storage, computes parity, places shards, keeps the vaults' heads.
 
 mod auditor;
+mod billing;
 mod candidates;
 mod directory;
 mod dismissal;
@@ -37,6 +38,8 @@ use crate::serve::serve;
 
 use crate::releases::{self, Releases};
 use auditor::Challenges;
+pub use billing::BillingTerms;
+use billing::Bills;
 use candidates::Met;
 use directory::Directory;
 use dismissal::Dismissals;
@@ -64,6 +67,8 @@ pub struct MediatorTerms {
     pub release_delay: Duration,
     /// Epochs, and how long nodes may be away.
     pub upkeep: UpkeepTerms,
+    /// Money.
+    pub billing: BillingTerms,
     /// Bytes a second that repairs may put on new nodes.
     pub repair_rate: u64,
 }
@@ -90,6 +95,7 @@ pub struct MediatorRole {
     notices: Notices,
     standings: Arc<Standings>,
     challenges: Challenges,
+    bills: Bills,
     /// Told when a segment may lack a keeper.
     lacking: Notify,
     health: Arc<Mutex<Health>>,
@@ -146,7 +152,8 @@ impl MediatorRole {
             dismissals: Dismissals::open(state.clone()),
             notices: Notices::new(state.clone()),
             standings: Arc::new(Standings::open(state.clone(), terms.upkeep)),
-            challenges: Challenges::new(state),
+            challenges: Challenges::new(state.clone()),
+            bills: Bills::new(state),
             lacking: Notify::new(),
             health: Arc::default(),
             met: Mutex::default(),
@@ -193,6 +200,7 @@ impl MediatorRole {
             standings: Arc::clone(&self.standings),
             records: self.records.clone(),
             health: Arc::clone(&self.health),
+            bills: self.bills.clone(),
         }
     }
 

@@ -149,7 +149,42 @@ pub(crate) struct Records {
     cache: Arc<Mutex<Cache>>,
     turns: Arc<[Mutex<()>; TURNS]>,
     /// What each node holds, all in all.
-    load: Arc<Mutex<HashMap<NodeId, Load>>>,
+    load: Arc<Mutex<Loads>>,
+}
+
+/// What nodes hold.
+#[derive(Default)]
+struct Loads {
+    nodes: HashMap<NodeId, Load>,
+    /// Bytes for each account.
+    accounts: HashMap<NodeId, HashMap<AccountId, u64>>,
+}
+
+impl Loads {
+    fn add(&mut self, key: &[u8], length: u64) {
+        let Some((node, account)) = node_of(key).zip(account_of(key)) else { return };
+        let load = self.nodes.entry(node).or_default();
+        load.shards += 1;
+        load.bytes += length;
+        *self.accounts.entry(node).or_default().entry(account).or_default() += length;
+    }
+
+    fn remove(&mut self, key: &[u8], length: u64) {
+        let Some((node, account)) = node_of(key).zip(account_of(key)) else { return };
+        let load = self.nodes.entry(node).or_default();
+        load.shards = load.shards.saturating_sub(1);
+        load.bytes = load.bytes.saturating_sub(length);
+        let accounts = self.accounts.entry(node).or_default();
+        let bytes = accounts.entry(account).or_default();
+        *bytes = bytes.saturating_sub(length);
+        if *bytes == 0 {
+            accounts.remove(&account);
+        }
+        if load.shards == 0 {
+            self.nodes.remove(&node);
+            self.accounts.remove(&node);
+        }
+    }
 }
 
 /// What a node holds, all in all.
@@ -190,9 +225,13 @@ fn node_of(key: &[u8]) -> Option<NodeId> {
     key.first_chunk::<32>().map(|node| NodeId::from_bytes(*node))
 }
 
+fn account_of(key: &[u8]) -> Option<AccountId> {
+    key.get(64..96)?.try_into().ok().map(AccountId::from_bytes)
+}
+
 /// Goes through all that nodes hold, once, on opening.
-fn count(state: &State) -> HashMap<NodeId, Load> {
-    let mut loads: HashMap<NodeId, Load> = HashMap::new();
+fn count(state: &State) -> Loads {
+    let mut loads = Loads::default();
     let mut after: Option<Vec<u8>> = None;
     loop {
         let page = state.scan(HELD, &[], after.as_deref(), COUNTED).unwrap_or_else(|error| {
@@ -201,11 +240,7 @@ fn count(state: &State) -> HashMap<NodeId, Load> {
         });
         for (key, value) in &page {
             let length = value.as_slice().try_into().map_or(0, u32::from_le_bytes);
-            if let Some(node) = node_of(key) {
-                let load = loads.entry(node).or_default();
-                load.shards += 1;
-                load.bytes += u64::from(length);
-            }
+            loads.add(key, length.into());
         }
         match page.into_iter().next_back() {
             Some((last, _)) => after = Some(last),
@@ -225,13 +260,18 @@ impl Records {
         Self { state, cache: Arc::default(), turns, load }
     }
 
-    fn load(&self) -> MutexGuard<'_, HashMap<NodeId, Load>> {
+    fn load(&self) -> MutexGuard<'_, Loads> {
         self.load.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What each node holds, all in all.
     pub(crate) fn loads(&self) -> HashMap<NodeId, Load> {
-        self.load().clone()
+        self.load().nodes.clone()
+    }
+
+    /// Bytes that a node holds for each account.
+    pub(crate) fn held_for(&self, node: &NodeId) -> HashMap<AccountId, u64> {
+        self.load().accounts.get(node).cloned().unwrap_or_default()
     }
 
     /// Counts what came to be held and what no longer is; keys of [`HELD`], of shards of one length.
@@ -242,19 +282,8 @@ impl Records {
         new: impl Iterator<Item = &'a Vec<u8>>,
     ) {
         let mut loads = self.load();
-        for node in gone.filter_map(|key| node_of(key)) {
-            let load = loads.entry(node).or_default();
-            load.shards = load.shards.saturating_sub(1);
-            load.bytes = load.bytes.saturating_sub(length);
-            if load.shards == 0 {
-                loads.remove(&node);
-            }
-        }
-        for node in new.filter_map(|key| node_of(key)) {
-            let load = loads.entry(node).or_default();
-            load.shards += 1;
-            load.bytes += length;
-        }
+        gone.for_each(|key| loads.remove(key, length));
+        new.for_each(|key| loads.add(key, length));
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache> {

@@ -52,6 +52,15 @@ pub(crate) trait Holdings {
     fn settle(&self) -> Result<(), Refusal>;
 }
 
+/// What of an account is to be deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Pending {
+    /// Everything but these segments.
+    AllBut(Vec<SegmentId>),
+    /// These segments.
+    Some(Vec<SegmentId>),
+}
+
 /// What carrying out what is due came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct CarriedOut {
@@ -159,6 +168,18 @@ impl Releases {
             Some(due) => Ok(due),
             None => Ok(self.standing(account)?.everything),
         }
+    }
+
+    /// What of an account is to be deleted: all but what was stored again, or some segments.
+    pub(crate) fn pending(&self, account: &AccountId) -> Result<Pending, Refusal> {
+        let (mut going, mut staying) = (Vec::new(), Vec::new());
+        self.each_mark(account.as_bytes(), |key, mark, _| {
+            if let Some((_, segment)) = parse_key(&key) {
+                if mark.is_some() { going.push(segment) } else { staying.push(segment) }
+            }
+        })?;
+        let everything = self.standing(account)?.everything.is_some();
+        Ok(if everything { Pending::AllBut(staying) } else { Pending::Some(going) })
     }
 
     /// Takes in a release, durably; when it is due.

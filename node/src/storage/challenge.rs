@@ -5,8 +5,9 @@ use std::collections::btree_map::Entry;
 
 use bytes::Bytes;
 use fincrypt_protocol::limits::{MAX_CHALLENGE, MAX_PAYLOAD};
-use fincrypt_protocol::shard::{Challenged, Response, Verdict};
-use fincrypt_protocol::{AccountId, NodeId, Nonce, Refusal, SegmentId, ShardIndex};
+use fincrypt_protocol::shard::{Audited, Challenged, Response, Verdict};
+use fincrypt_protocol::{AccountId, AnswerDigest, NodeId, Nonce, Refusal, SegmentId, ShardIndex};
+use fincrypt_storage::proof::answer_digest;
 use fincrypt_storage::shards::{Found, StoreError};
 
 use super::StorageRole;
@@ -14,7 +15,13 @@ use super::handle::{Right, refuse_store};
 use crate::serve::Answer;
 
 impl StorageRole {
-    pub(super) fn challenge(&self, from: NodeId, nonce: &Nonce, shards: &[Challenged]) -> Answer<Response> {
+    pub(super) fn challenge(
+        &self,
+        from: NodeId,
+        nonce: &Nonce,
+        shards: &[Challenged],
+        audited: Option<Audited>,
+    ) -> Answer<Response> {
         if shards.len() > MAX_CHALLENGE {
             return Err(Refusal::Invalid);
         }
@@ -60,6 +67,9 @@ impl StorageRole {
         // 300 proofs of full shards are 40 % of it.
         if proofs.len() > MAX_PAYLOAD as usize {
             return Err(Refusal::Invalid);
+        }
+        if let Some(audited) = audited {
+            self.count(from, audited, AnswerDigest::from_bytes(answer_digest(nonce, &proofs)))?;
         }
         Ok((Response::Proofs { verdicts }, Bytes::from(proofs)))
     }

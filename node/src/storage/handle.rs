@@ -14,7 +14,7 @@ use fincrypt_protocol::{
     AccountId, Body, NodeId, Refusal, Rewound, SegmentId, ShardIndex, Signature, Signed, UnixTime, Verified,
 };
 use fincrypt_storage::kv::Batch;
-use fincrypt_storage::shards::{CheckedShard, ShardMeta, StoreError};
+use fincrypt_storage::shards::{CheckedShard, PutOutcome, ShardMeta, StoreError};
 
 use super::StorageRole;
 use crate::accounts::failed;
@@ -53,7 +53,10 @@ impl StorageRole {
             }
             Ask::Put(placement) => self.put(from, *placement, payload).await,
             Ask::Get { account, segment, index } => self.get(from, account, segment, index).await,
-            Ask::Challenge { nonce, shards } => blocking(move || self.challenge(from, &nonce, &shards)).await,
+            Ask::Challenge { nonce, shards, audited } => {
+                blocking(move || self.challenge(from, &nonce, &shards, audited)).await
+            }
+            Ask::Bill { bills } => blocking(move || self.bill(from, bills)).await,
             Ask::List { account, after } => blocking(move || self.list(from, account, after)).await,
             Ask::Locate { account, segments } => {
                 blocking(move || self.locate(from, account, &segments)).await
@@ -172,7 +175,10 @@ impl StorageRole {
         self.releases.want(&account, &segment)?;
         let meta =
             ShardMeta { account, manifest, index, tag, run, mandate: mandate.signed().clone(), stored: now };
-        self.store.put(&checked, &meta).map_err(|error| self.refuse(&error))?;
+        let put = self.store.put(&checked, &meta).map_err(|error| self.refuse(&error))?;
+        if put == PutOutcome::New {
+            self.fresh.note(now, account, length.into());
+        }
         let receipt = Receipt {
             network: self.network,
             node: self.net.own(),

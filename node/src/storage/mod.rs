@@ -3,6 +3,7 @@
 mod admitted;
 mod challenge;
 mod disk;
+mod earnings;
 mod handle;
 mod heads;
 mod leaving;
@@ -14,7 +15,7 @@ mod sweep;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fincrypt_protocol::amount::Price;
+use fincrypt_protocol::amount::{Msat, Price};
 use fincrypt_protocol::{Network, SigningKey};
 use fincrypt_storage::shards::ShardStore;
 use fincrypt_storage::state::State;
@@ -27,6 +28,8 @@ use crate::releases::{self, Releases};
 use crate::serve::serve;
 use admitted::Admitted;
 pub use disk::Disk;
+pub use earnings::Earned;
+use earnings::Fresh;
 pub use leaving::Leaving;
 use positions::Positions;
 
@@ -41,6 +44,8 @@ pub struct StorageTerms {
     pub grace_days: u16,
     /// Days a contract bills at least.
     pub minimum_days: u16,
+    /// The most that one contract may leave unpaid.
+    pub credit_limit: Msat,
     /// How long a release waits before it is carried out.
     pub release_delay: Duration,
     /// In which every shard is read once and compared with its id.
@@ -58,6 +63,8 @@ pub struct StorageRole {
     pub(crate) key: SigningKey,
     pub(crate) terms: StorageTerms,
     positions: Positions,
+    /// Shards that came lately.
+    fresh: Fresh,
     pub(crate) releases: Releases,
     /// Told of every release, so that the sweep comes in time for it.
     pub(crate) released: Notify,
@@ -93,6 +100,7 @@ impl StorageRole {
             key,
             terms,
             positions,
+            fresh: Fresh::default(),
             releases,
             released,
             disk,

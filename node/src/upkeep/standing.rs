@@ -30,6 +30,14 @@ pub struct Tally {
     pub reported: u32,
 }
 
+impl Tally {
+    /// Whether all that the node claims to have was proved, and something was.
+    #[must_use]
+    pub fn is_passed(&self) -> bool {
+        self.wrong == 0 && self.missing == 0 && self.passed > 0
+    }
+}
+
 /// What challenging a node in one epoch came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

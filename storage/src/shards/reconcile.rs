@@ -56,7 +56,7 @@ impl ShardStore {
                     if self.table().place(&key.account, &entry.segment, entry.index)? != Some(key.shard) {
                         self.table().insert(&key, &entry)?;
                     }
-                    self.count(&key.account, entry.file_len);
+                    self.count(&key.account, &entry);
                     report.shards += 1;
                 } else {
                     self.table().remove(&key, &entry)?;
@@ -69,8 +69,9 @@ impl ShardStore {
                 Ok((meta, file_len))
                     if meta.account == key.account && meta.manifest.shard(meta.index) == Some(key.shard) =>
                 {
-                    self.table().insert(&key, &FileEntry::new(&meta, file_len))?;
-                    self.count(&key.account, file_len);
+                    let entry = FileEntry::new(&meta, file_len);
+                    self.table().insert(&key, &entry)?;
+                    self.count(&key.account, &entry);
                     report.adopted += 1;
                     report.shards += 1;
                 }

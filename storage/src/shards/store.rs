@@ -84,11 +84,20 @@ pub struct HeldSegment {
     pub shards: Vec<HeldShard>,
 }
 
+/// What an account's shards take.
+#[derive(Default)]
+struct Taken {
+    /// Bytes of files.
+    files: u64,
+    /// Bytes of shards, which are paid.
+    shards: u64,
+}
+
 #[derive(Default)]
 struct Usage {
     used: u64,
     reserved: u64,
-    accounts: HashMap<AccountId, u64>,
+    accounts: HashMap<AccountId, Taken>,
     /// Shards being written now.
     writing: HashSet<FileKey>,
 }
@@ -167,10 +176,12 @@ impl ShardStore {
         self.folder(key.shard.as_bytes()[0]).join(format!("{}.{}", key.shard, key.account))
     }
 
-    pub(super) fn count(&self, account: &AccountId, bytes: u64) {
+    pub(super) fn count(&self, account: &AccountId, entry: &FileEntry) {
         let mut usage = self.usage();
-        usage.used += bytes;
-        *usage.accounts.entry(*account).or_default() += bytes;
+        usage.used += entry.file_len;
+        let taken = usage.accounts.entry(*account).or_default();
+        taken.files += entry.file_len;
+        taken.shards += u64::from(entry.shard_len.get());
     }
 
     fn disk_free(&self) -> u64 {
@@ -253,7 +264,7 @@ impl ShardStore {
         let folder = self.folder(key.shard.as_bytes()[0]);
         sync_dir(&folder).map_err(at(&folder))?;
         self.0.table.insert(&key, &entry)?;
-        self.count(&key.account, file_len);
+        self.count(&key.account, &entry);
         Ok(PutOutcome::New)
     }
 
@@ -355,13 +366,24 @@ impl ShardStore {
     /// Accounts that have shards here.
     #[must_use]
     pub fn accounts(&self) -> Vec<AccountId> {
-        self.usage().accounts.iter().filter(|(_, bytes)| **bytes > 0).map(|(account, _)| *account).collect()
+        self.usage()
+            .accounts
+            .iter()
+            .filter(|(_, taken)| taken.files > 0)
+            .map(|(account, _)| *account)
+            .collect()
     }
 
     /// Bytes that an account's files take.
     #[must_use]
     pub fn bytes_of(&self, account: &AccountId) -> u64 {
-        self.usage().accounts.get(account).copied().unwrap_or_default()
+        self.usage().accounts.get(account).map_or(0, |taken| taken.files)
+    }
+
+    /// Bytes of the shards held for an account: what is paid.
+    #[must_use]
+    pub fn shard_bytes_of(&self, account: &AccountId) -> u64 {
+        self.usage().accounts.get(account).map_or(0, |taken| taken.shards)
     }
 
     /// Removes a shard; the bytes that became free.
@@ -392,8 +414,9 @@ impl ShardStore {
         self.0.table.remove(key, entry)?;
         let mut usage = self.usage();
         usage.used = usage.used.saturating_sub(entry.file_len);
-        if let Some(bytes) = usage.accounts.get_mut(&key.account) {
-            *bytes = bytes.saturating_sub(entry.file_len);
+        if let Some(taken) = usage.accounts.get_mut(&key.account) {
+            taken.files = taken.files.saturating_sub(entry.file_len);
+            taken.shards = taken.shards.saturating_sub(entry.shard_len.get().into());
         }
         Ok(entry.file_len)
     }

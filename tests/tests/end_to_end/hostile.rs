@@ -71,6 +71,7 @@ pub(super) async fn stage_with(capacity: u64, release_delay: Duration) -> Stage 
         egress_price: Price::FREE,
         grace_days: 90,
         minimum_days: 30,
+        credit_limit: fincrypt_protocol::amount::Msat::ZERO,
         release_delay,
         scrub_period: Duration::from_secs(3600),
     };

@@ -18,6 +18,7 @@ mod losses;
 mod mandates;
 mod mediators;
 mod memory;
+mod money;
 mod options;
 mod refusals;
 mod release;

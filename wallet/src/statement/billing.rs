@@ -82,6 +82,12 @@ impl Billing {
         &self.contract
     }
 
+    /// The epoch that was proposed last.
+    #[must_use]
+    pub fn proposed(&self) -> Option<Epoch> {
+        self.proposed.as_ref().map(|(epoch, _)| *epoch)
+    }
+
     /// The newest statement that both have signed.
     #[must_use]
     pub fn agreed(&self) -> Option<&Agreed> {

@@ -153,7 +153,7 @@ impl Asker {
         }
         let nonce = Nonce::from_bytes(random);
         let account = self.account.account();
-        let request = Request::Challenge { nonce, shards: challenged(account, shards) };
+        let request = Request::Challenge { nonce, shards: challenged(account, shards), audited: None };
         match self.call(node, request, ANSWER).await {
             Ok(Frame { header: Response::Proofs { verdicts }, payload }) => {
                 let asked: Vec<_> = shards.iter().filter_map(named).collect();

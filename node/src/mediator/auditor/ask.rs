@@ -4,9 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fincrypt_protocol::shard::{Challenged, Request, Response, Verdict};
-use fincrypt_protocol::{AccountId, Frame, NodeId, Nonce, Refusal, ShardId, ShardLen, UnixTime};
-use fincrypt_storage::proof::shard_id;
+use fincrypt_protocol::shard::{Audited, Challenged, Request, Response, Verdict};
+use fincrypt_protocol::{
+    AccountId, AnswerDigest, Frame, NodeId, Nonce, Refusal, ShardId, ShardLen, UnixTime,
+};
+use fincrypt_storage::proof::{answer_digest, shard_id};
 
 use super::nonce;
 use crate::engine::CallError;
@@ -14,7 +16,7 @@ use crate::mediator::MediatorRole;
 use crate::mediator::placement::system_random;
 use crate::proofs::{Shown, judge};
 use crate::serve::blocking;
-use crate::upkeep::{Came, Tally};
+use crate::upkeep::{Came, Epoch, Tally};
 
 /// How long a node may take for all its proofs: 300 groups from a slow disk, and 400 KB at 64 KiB/s.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -30,6 +32,8 @@ pub(super) enum Asked {
         tally: Tally,
         /// Shards that it does not have, whatever it says.
         lost: Vec<Challenged>,
+        /// The digest of its answer.
+        answer: AnswerDigest,
     },
 }
 
@@ -47,7 +51,10 @@ impl MediatorRole {
         self: &Arc<Self>,
         node: NodeId,
         shards: Vec<Challenged>,
+        epoch: Epoch,
     ) -> Result<(Asked, Vec<Challenged>), Refusal> {
+        let seconds = u32::try_from(self.standings.terms().epoch.as_secs()).unwrap_or(u32::MAX);
+        let audited = Audited { epoch, seconds };
         let mut again = false;
         loop {
             let (role, wanted) = (Arc::clone(self), shards.clone());
@@ -57,7 +64,8 @@ impl MediatorRole {
             }
             let nonce = nonce().ok_or(Refusal::Failed)?;
             let asked: Vec<Challenged> = known.iter().map(|known| known.asked).collect();
-            let request = Frame::bare(Request::Challenge { nonce, shards: asked.clone() });
+            let request =
+                Frame::bare(Request::Challenge { nonce, shards: asked.clone(), audited: Some(audited) });
             if self.net.connect(node, self.directory.addresses(&node)).await.is_err() {
                 return Ok((Asked::Unanswered(Came::Offline), asked));
             }
@@ -160,5 +168,6 @@ fn count(nonce: &Nonce, known: &[Known], verdicts: &[Verdict], payload: &[u8]) -
         } += 1;
     }
     let lost = known.iter().zip(&shown).filter(|(_, shown)| **shown != Shown::Proved);
-    Asked::Answered { tally, lost: lost.map(|(known, _)| known.asked).collect() }
+    let answer = AnswerDigest::from_bytes(answer_digest(nonce, payload));
+    Asked::Answered { tally, lost: lost.map(|(known, _)| known.asked).collect(), answer }
 }

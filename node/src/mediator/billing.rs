@@ -1,0 +1,215 @@
+//! What is owed to storage: after every audit that a node passes, a statement for each account of
+//! which it holds something, until the node has countersigned it.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use fincrypt_protocol::amount::{Msat, Permille, Price};
+use fincrypt_protocol::limits::MAX_BILLS;
+use fincrypt_protocol::shard::{Bill, Billed, Request, Response};
+use fincrypt_protocol::statement::{Contract, Countersigned, Terms};
+use fincrypt_protocol::{AccountId, AnswerDigest, Epoch, NodeId, Refusal, cbor};
+use fincrypt_storage::kv::{Batch, KeyValue, Tree};
+use fincrypt_storage::state::State;
+use fincrypt_wallet::statement::{Absorbed, Billing, SavedBilling};
+use serde::{Deserialize, Serialize};
+
+use super::MediatorRole;
+use super::notices::Told;
+use crate::accounts::failed;
+use crate::serve::blocking;
+
+/// `node ‖ account` → [`Account`].
+const BILLS: Tree = Tree("bills");
+/// The most bytes of one: a year of epochs that were passed.
+const MAX_BILL: usize = 2 << 20;
+
+/// What an operator decides about money.
+#[derive(Debug, Clone, Copy)]
+pub struct BillingTerms {
+    /// Earnings from which a payout is due.
+    pub payout_threshold: Msat,
+    /// Unpaid earnings at which storage takes no more.
+    pub credit_bound: Msat,
+}
+
+/// How one account at one node stands.
+#[derive(Serialize, Deserialize)]
+struct Account {
+    terms: Terms,
+    billing: SavedBilling,
+    /// Bytes at the last audit.
+    held: u64,
+}
+
+/// What one contract has come to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Owed {
+    /// The storage node.
+    pub node: String,
+    /// The account.
+    pub account: String,
+    /// The newest epoch that was countersigned.
+    pub epoch: u64,
+    /// What it has come to, in msat.
+    pub earned_msat: u64,
+    /// The agreed price, in msat per GiB-month.
+    pub price: u64,
+}
+
+/// Bills, durably.
+#[derive(Clone)]
+pub(super) struct Bills(State);
+
+fn key(node: &NodeId, account: &AccountId) -> Vec<u8> {
+    [node.as_bytes().as_slice(), account.as_bytes()].concat()
+}
+
+impl Bills {
+    pub(super) fn new(state: State) -> Self {
+        Self(state)
+    }
+
+    fn of(&self, node: &NodeId) -> Result<Vec<(AccountId, Account)>, Refusal> {
+        let entries =
+            self.0.scan(BILLS, node.as_bytes(), None, usize::MAX).map_err(|error| failed(&error))?;
+        let read = |(key, value): (Vec<u8>, Vec<u8>)| {
+            let account = key.get(32..64).and_then(|bytes| bytes.try_into().ok()).map(AccountId::from_bytes);
+            let bill = cbor::decode(&value, MAX_BILL).map_err(|error| failed(&error))?;
+            Ok((account.ok_or_else(|| failed(&"a bill's key is damaged"))?, bill))
+        };
+        entries.into_iter().map(read).collect()
+    }
+
+    fn put(&self, node: &NodeId, bills: &[(AccountId, Account)]) -> Result<(), Refusal> {
+        let mut batch = Batch::default();
+        for (account, bill) in bills {
+            batch.put(BILLS, key(node, account), cbor::encode(bill).map_err(|error| failed(&error))?);
+        }
+        if batch.is_empty() { Ok(()) } else { self.0.commit(&batch).map_err(|error| failed(&error)) }
+    }
+
+    /// What all contracts have come to.
+    pub(super) fn owed(&self) -> Vec<Owed> {
+        let entries = self.0.scan(BILLS, &[], None, usize::MAX).unwrap_or_default();
+        let read = |(_, value): (Vec<u8>, Vec<u8>)| {
+            let bill: Account = cbor::decode(&value, MAX_BILL).ok()?;
+            let billing = Billing::restore(Contract::new(bill.terms).ok()?, &bill.billing).ok()?;
+            let agreed = billing.agreed();
+            Some(Owed {
+                node: crate::identity::shown(&bill.terms.storage),
+                account: bill.terms.account.to_string(),
+                epoch: agreed.map_or(0, |agreed| agreed.epoch.number()),
+                earned_msat: agreed.map_or(Msat::ZERO, |agreed| agreed.earned).get(),
+                price: bill.terms.price.get(),
+            })
+        };
+        entries.into_iter().filter_map(read).collect()
+    }
+}
+
+impl MediatorRole {
+    /// Notes what a node has earned with an audit that it passed, and has it countersigned. A
+    /// statement that does not come through is followed by a later one, which holds its sum.
+    pub(super) async fn bill(
+        self: &Arc<Self>,
+        node: NodeId,
+        epoch: Epoch,
+        answer: AnswerDigest,
+    ) -> Result<(), Refusal> {
+        let role = Arc::clone(self);
+        let bills = blocking(move || role.note_earned(node, epoch, answer)).await?;
+        for page in bills.chunks(MAX_BILLS) {
+            let told = self.tell(node, Request::Bill { bills: page.to_vec() }).await;
+            let Told::Heard(Response::Billed(answers)) = told else { return Ok(()) };
+            let (role, accounts) = (Arc::clone(self), page.iter().map(|bill| bill.terms.account));
+            let answers: Vec<(AccountId, Billed)> = accounts.zip(answers).collect();
+            blocking(move || role.take_answers(node, answers)).await?;
+        }
+        Ok(())
+    }
+
+    /// Terms for a contract that begins now; none for a node that is free of charge or unknown.
+    fn terms_for(&self, node: NodeId, account: AccountId, epoch: Epoch) -> Option<Terms> {
+        let offer = self.directory.offer(&node).filter(|offer| offer.price > Price::FREE)?;
+        let seconds = u32::try_from(self.standings.terms().epoch.as_secs()).ok()?;
+        Some(Terms {
+            network: self.network,
+            storage: node,
+            mediator: self.net.own(),
+            account,
+            price: offer.price,
+            fee: Permille::new(self.terms.fee_permille).ok()?,
+            first: epoch,
+            epoch_seconds: NonZeroU32::new(seconds)?,
+            credit_bound: self.terms.billing.credit_bound,
+            payout_threshold: self.terms.billing.payout_threshold,
+            grace_days: offer.grace_days,
+            minimum_days: offer.minimum_days,
+        })
+    }
+
+    /// Adds an epoch to what a node has earned, durably, and proposes the sums.
+    fn note_earned(&self, node: NodeId, epoch: Epoch, answer: AnswerDigest) -> Result<Vec<Bill>, Refusal> {
+        let mut held = self.records.held_for(&node);
+        let mut bills = self.bills.of(&node)?;
+        for account in held.keys() {
+            if !bills.iter().any(|(known, _)| known == account)
+                && let Some(terms) = self.terms_for(node, *account, epoch)
+            {
+                bills.push((*account, Account { terms, billing: SavedBilling::default(), held: 0 }));
+            }
+        }
+        let mut proposed = Vec::with_capacity(bills.len());
+        for (account, bill) in &mut bills {
+            let now = held.remove(account).unwrap_or(0);
+            let bytes = now.min(bill.held);
+            bill.held = now;
+            let contract = Contract::new(bill.terms).map_err(|error| failed(&error))?;
+            let mut billing = Billing::restore(contract, &bill.billing).map_err(|error| failed(&error))?;
+            if bytes > 0 {
+                billing.passed(epoch, bytes, answer);
+            }
+            let proposal = billing.propose(&self.key).map_err(|error| failed(&error))?;
+            bill.billing = billing.saved();
+            proposed.extend(proposal.map(|proposal| Bill { terms: bill.terms, proposal }));
+        }
+        // Before anybody hears of them: two statements of one epoch are proof of fraud.
+        self.bills.put(&node, &bills)?;
+        Ok(proposed)
+    }
+
+    fn take_answers(&self, node: NodeId, answers: Vec<(AccountId, Billed)>) -> Result<(), Refusal> {
+        let mut bills = self.bills.of(&node)?;
+        for (account, answer) in answers {
+            let Some((_, bill)) = bills.iter_mut().find(|(known, _)| *known == account) else { continue };
+            let contract = Contract::new(bill.terms).map_err(|error| failed(&error))?;
+            let mut billing = Billing::restore(contract, &bill.billing).map_err(|error| failed(&error))?;
+            match answer {
+                Billed::Agreed(agreed) => self.take_agreed(node, &mut billing, &agreed),
+                Billed::Refused(Refusal::Misstated) => {
+                    let epoch = billing.proposed();
+                    tracing::warn!(%node, %account, ?epoch, "a storage node refuses a statement");
+                    if let Some(epoch) = epoch {
+                        billing.refused(epoch);
+                    }
+                }
+                Billed::Refused(refusal) => {
+                    tracing::warn!(%node, %account, %refusal, "a statement is not taken")
+                }
+            }
+            bill.billing = billing.saved();
+        }
+        self.bills.put(&node, &bills)
+    }
+
+    fn take_agreed(&self, node: NodeId, billing: &mut Billing, agreed: &Countersigned) {
+        match billing.absorb(agreed) {
+            Ok(Absorbed::Newest(agreed)) => {
+                tracing::debug!(%node, epoch = agreed.epoch.number(), earned = %agreed.earned, "a statement is agreed");
+            }
+            Ok(Absorbed::Old) => {}
+            Err(fault) => tracing::warn!(%node, %fault, "a storage node's countersignature is none"),
+        }
+    }
+}

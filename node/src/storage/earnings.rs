@@ -1,0 +1,255 @@
+//! What mediators owe this node: its own counts of what it held when it was audited, and the
+//! statements that it countersigned.
+//!
+//! A mediator's records lag behind what is stored by what is on its way, and it forgets released
+//! segments before storage deletes them. So the node leaves out what is released, and tolerates that
+//! as much is missing from a statement as was stored shortly before the audits it rests on.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use fincrypt_protocol::amount::{Msat, Permille, Price};
+use fincrypt_protocol::limits::MAX_BILLS;
+use fincrypt_protocol::shard::{Audited, Bill, Billed, Response};
+use fincrypt_protocol::statement::{Contract, Terms};
+use fincrypt_protocol::{AccountId, AnswerDigest, Epoch, NodeId, Refusal, SegmentId, UnixTime, cbor};
+use fincrypt_storage::kv::{Batch, KeyValue, Tree};
+use fincrypt_wallet::statement::{Counted, Holding, SavedHolding};
+use serde::{Deserialize, Serialize};
+
+use super::StorageRole;
+use crate::accounts::failed;
+use crate::releases::Pending;
+use crate::serve::Answer;
+
+/// `mediator ‖ account` → [`Earning`].
+const EARNINGS: Tree = Tree("earnings");
+/// The most bytes of one: a year of counts.
+const MAX_EARNING: usize = 2 << 20;
+/// Counts kept before there is a contract.
+const MAX_COUNTS: usize = 64;
+/// What was stored for so long has been heard of by its mediator.
+const HEARD: Duration = Duration::from_secs(60);
+/// Of what was counted, so much may be missing from a statement besides: shards whose receipts were
+/// lost.
+const TOLERANCE: u64 = 10;
+
+/// How one account at one mediator stands.
+#[derive(Default, Serialize, Deserialize)]
+struct Earning {
+    terms: Option<Terms>,
+    holding: SavedHolding,
+    /// Counts of epochs before there was a contract.
+    counts: Vec<(Epoch, Counted)>,
+    /// Bytes at the last audit.
+    held: u64,
+    /// How many of them, or of those at the audit before, had come shortly before it.
+    fresh: u64,
+    /// Why the newest statement was refused, for the operator.
+    fault: Option<String>,
+}
+
+/// How an account at a mediator stands, for the operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Earned {
+    /// The mediator.
+    pub mediator: String,
+    /// The account.
+    pub account: String,
+    /// The newest epoch that was countersigned.
+    pub epoch: u64,
+    /// What it has come to, in msat.
+    pub earned_msat: u64,
+    /// The agreed price, in msat per GiB-month.
+    pub price: u64,
+    /// Why the newest statement was refused, if it was.
+    pub refused: Option<String>,
+}
+
+/// Shards that came lately: when, for whom, how long.
+#[derive(Default)]
+pub(super) struct Fresh(Mutex<VecDeque<(UnixTime, AccountId, u64)>>);
+
+impl Fresh {
+    /// Notes a shard that was stored.
+    pub(super) fn note(&self, now: UnixTime, account: AccountId, bytes: u64) {
+        let mut fresh = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        fresh.push_back((now, account, bytes));
+        while fresh.front().is_some_and(|(stored, ..)| now.since(*stored) > HEARD) {
+            fresh.pop_front();
+        }
+    }
+
+    fn of(&self, account: &AccountId, now: UnixTime, window: Duration) -> u64 {
+        let fresh = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts =
+            |(stored, of, _): &&(UnixTime, AccountId, u64)| of == account && now.since(*stored) <= window;
+        fresh.iter().filter(counts).map(|(.., bytes)| bytes).sum()
+    }
+}
+
+fn key(mediator: &NodeId, account: &AccountId) -> Vec<u8> {
+    [mediator.as_bytes().as_slice(), account.as_bytes()].concat()
+}
+
+impl StorageRole {
+    fn earning(&self, mediator: &NodeId, account: &AccountId) -> Result<Earning, Refusal> {
+        let bytes = self.accounts.state.get(EARNINGS, &key(mediator, account));
+        let bytes = bytes.map_err(|error| failed(&error))?;
+        let read = |bytes: Vec<u8>| cbor::decode(&bytes, MAX_EARNING).map_err(|error| failed(&error));
+        bytes.map_or_else(|| Ok(Earning::default()), read)
+    }
+
+    /// Bytes held for an account that are not to be deleted.
+    fn payable(&self, account: &AccountId) -> Result<u64, Refusal> {
+        let sum = |segments: &[SegmentId]| {
+            segments.iter().try_fold(0_u64, |sum, segment| {
+                let held = self.store.segment(account, segment).map_err(|error| failed(&error))?;
+                let bytes = held
+                    .map_or(0, |held| held.shards.len() as u64 * u64::from(held.manifest.shard_len().get()));
+                Ok::<_, Refusal>(sum.saturating_add(bytes))
+            })
+        };
+        match self.releases.pending(account)? {
+            Pending::AllBut(segments) => sum(&segments),
+            Pending::Some(segments) => Ok(self.store.shard_bytes_of(account).saturating_sub(sum(&segments)?)),
+        }
+    }
+
+    /// Notes, durably, what is held for each account of a mediator whose challenge was answered.
+    pub(super) fn count(
+        &self,
+        mediator: NodeId,
+        audited: Audited,
+        answer: AnswerDigest,
+    ) -> Result<(), Refusal> {
+        if self.terms.price == Price::FREE {
+            return Ok(());
+        }
+        let now = UnixTime::now();
+        let window = HEARD.min(Duration::from_secs(audited.seconds.into()));
+        for account in self.store.accounts() {
+            if self.accounts.mandate(&account, &mediator)?.is_none_or(|mandate| !mandate.rights.audit) {
+                continue;
+            }
+            let mut earning = self.earning(&mediator, &account)?;
+            let held = self.payable(&account)?;
+            let fresh = self.fresh.of(&account, now, window);
+            let counted = Counted { bytes: held.min(earning.held), answer };
+            earning.fresh = fresh.max(earning.fresh.min(earning.held));
+            earning.held = held;
+            match earning.terms.map(Contract::new).transpose().ok().flatten() {
+                Some(contract) => {
+                    let mut holding =
+                        Holding::restore(contract, &earning.holding).map_err(|error| failed(&error))?;
+                    holding.counted(audited.epoch, counted);
+                    earning.holding = holding.saved();
+                }
+                None => {
+                    earning.counts.retain(|(epoch, _)| *epoch != audited.epoch);
+                    earning.counts.push((audited.epoch, counted));
+                    let superfluous = earning.counts.len().saturating_sub(MAX_COUNTS);
+                    earning.counts.drain(..superfluous);
+                }
+            }
+            self.put_earning(&mediator, &account, &earning)?;
+        }
+        Ok(())
+    }
+
+    fn put_earning(&self, mediator: &NodeId, account: &AccountId, earning: &Earning) -> Result<(), Refusal> {
+        let mut batch = Batch::default();
+        batch.put(EARNINGS, key(mediator, account), cbor::encode(earning).map_err(|error| failed(&error))?);
+        self.accounts.commit(&batch)
+    }
+
+    /// Countersigns what agrees with this node's own counts. What was countersigned is durable before
+    /// it is told.
+    pub(super) fn bill(&self, from: NodeId, bills: Vec<Bill>) -> Answer<Response> {
+        if bills.len() > MAX_BILLS {
+            return Err(Refusal::Invalid);
+        }
+        let answer = |bill: Bill| match self.countersign(from, &bill) {
+            Ok(agreed) => agreed,
+            Err(refusal) => Billed::Refused(refusal),
+        };
+        Ok((Response::Billed(bills.into_iter().map(answer).collect()), bytes::Bytes::new()))
+    }
+
+    fn countersign(&self, from: NodeId, Bill { terms, proposal }: &Bill) -> Result<Billed, Refusal> {
+        let account = terms.account;
+        let ours = terms.mediator == from && terms.storage == self.net.own() && terms.network == self.network;
+        if !ours || self.accounts.registration(&account)?.is_none() {
+            return Err(Refusal::Invalid);
+        }
+        let mut earning = self.earning(&from, &account)?;
+        let contract = Contract::new(*terms).map_err(|_| Refusal::Invalid)?;
+        if earning.terms.is_none_or(|known| known != *terms) {
+            self.accept(terms, earning.terms.as_ref())?;
+        }
+        // A new contract begins with what was counted before there was one.
+        let mut holding = if earning.terms == Some(*terms) {
+            Holding::restore(contract, &earning.holding).map_err(|error| failed(&error))?
+        } else {
+            let mut holding = Holding::new(contract);
+            for (epoch, counted) in earning.counts.drain(..).filter(|(epoch, _)| *epoch >= terms.first) {
+                holding.counted(epoch, counted);
+            }
+            holding
+        };
+        let now = Epoch::at(UnixTime::now(), Duration::from_secs(terms.epoch_seconds.get().into()));
+        let missing =
+            earning.fresh.saturating_mul(1000).div_ceil(earning.held.max(1)).saturating_add(TOLERANCE);
+        let tolerance = u16::try_from(missing.min(1000)).unwrap_or(1000);
+        let tolerance = Permille::new(tolerance).map_err(|error| failed(&error))?;
+        let answer = holding.countersign(proposal, tolerance, now, &self.key);
+        earning.terms = Some(*terms);
+        earning.holding = holding.saved();
+        let billed = match answer {
+            Ok(answer) => {
+                earning.fault = None;
+                earning.fresh = 0;
+                Billed::Agreed(answer.newest().countersigned().clone())
+            }
+            Err(fault) => {
+                tracing::warn!(mediator = %from, %account, %fault, "a statement is refused");
+                earning.fault = Some(fault.to_string());
+                Billed::Refused(Refusal::Misstated)
+            }
+        };
+        self.put_earning(&from, &account, &earning)?;
+        Ok(billed)
+    }
+
+    /// Whether new terms are what this node offers.
+    fn accept(&self, terms: &Terms, known: Option<&Terms>) -> Result<(), Refusal> {
+        let good = terms.price >= self.terms.price
+            && terms.credit_bound <= self.terms.credit_limit
+            && terms.grace_days <= self.terms.grace_days
+            && terms.minimum_days >= self.terms.minimum_days
+            && known.is_none_or(|known| terms.first > known.first);
+        if good { Ok(()) } else { Err(Refusal::Misstated) }
+    }
+
+    /// What every mediator owes, for the operator.
+    pub(crate) fn earned(state: &impl KeyValue) -> Vec<Earned> {
+        let entries = state.scan(EARNINGS, &[], None, usize::MAX).unwrap_or_default();
+        let read = |(key, value): (Vec<u8>, Vec<u8>)| {
+            let (mediator, account) = key.split_first_chunk::<32>()?;
+            let earning: Earning = cbor::decode(&value, MAX_EARNING).ok()?;
+            let terms = earning.terms?;
+            let holding = Holding::restore(Contract::new(terms).ok()?, &earning.holding).ok()?;
+            let agreed = holding.agreed();
+            Some(Earned {
+                mediator: crate::identity::shown(&NodeId::from_bytes(*mediator)),
+                account: AccountId::from_bytes(account.try_into().ok()?).to_string(),
+                epoch: agreed.map_or(0, |agreed| agreed.epoch.number()),
+                earned_msat: agreed.map_or(Msat::ZERO, |agreed| agreed.earned).get(),
+                price: terms.price.get(),
+                refused: earning.fault,
+            })
+        };
+        entries.into_iter().filter_map(read).collect()
+    }
+}

@@ -1,0 +1,60 @@
+//! Storage earns: statements that both sides sign, epoch by epoch.
+
+use std::collections::BTreeMap;
+
+use fincrypt_examples::{Member, wait_until};
+use fincrypt_tests::{DEADLINE, Plan, World};
+use serde_json::Value;
+
+use crate::world;
+
+/// Satoshi per GiB-month: enough for a few megabytes to earn something in two seconds.
+const PRICE: &str = "100000000";
+
+fn plan() -> Plan {
+    Plan { settings: &[("epoch", "2"), ("price", PRICE)], ..Plan::small() }
+}
+
+/// What the mediator has agreed to owe: node → epoch and msat.
+fn owed(world: &World) -> BTreeMap<String, (u64, u64)> {
+    let info = world.mediator_info();
+    let entry = |owed: &Value| {
+        let number = |key: &str| owed[key].as_u64().expect("a number");
+        (owed["node"].as_str().expect("a name").to_owned(), (number("epoch"), number("earned_msat")))
+    };
+    info["owed"].as_array().into_iter().flatten().map(entry).collect()
+}
+
+/// What a storage node has countersigned: epoch and msat, and why it refused the newest.
+fn earned(world: &World, node: Member) -> Option<(u64, u64, Value)> {
+    let info = world.storage_info(node);
+    let earned = info["earned"].as_array()?.first()?.clone();
+    Some((earned["epoch"].as_u64()?, earned["earned_msat"].as_u64()?, earned["refused"].clone()))
+}
+
+#[test]
+fn storage_and_mediator_agree_to_the_millisatoshi_on_what_every_epoch_earned() {
+    let mut world = world("statements", plan());
+    world.backup();
+    // Both sides have gone through several epochs, one of them with a restart of each.
+    world.swarm.kill9(Member::Mediator(0)).expect("a member");
+    world.swarm.restart(Member::Mediator(0)).unwrap_or_else(|error| panic!("starts again: {error}"));
+    world.swarm.kill9(Member::Storage(2)).expect("a member");
+    world.swarm.restart(Member::Storage(2)).unwrap_or_else(|error| panic!("starts again: {error}"));
+    for node in world.storage_nodes() {
+        let peer = world.swarm.ready(node).expect("it runs").peer.clone();
+        let mut seen = Vec::new();
+        let agreed = wait_until(DEADLINE, || {
+            let (theirs, ours) = (earned(&world, node), owed(&world).remove(&peer));
+            let Some(((epoch, msat, refused), owed)) = theirs.zip(ours) else { return false };
+            assert!(refused.is_null(), "{node} refuses: {refused}");
+            // What was agreed of one epoch is the same on both sides, and it grows.
+            if (epoch, msat) == owed && msat > 0 && seen.last() != Some(&owed) {
+                seen.push(owed);
+            }
+            seen.len() >= 3
+        });
+        assert!(agreed, "{node}: {seen:?}, {:?}, {:?}", earned(&world, node), owed(&world));
+        assert!(seen.windows(2).all(|two| two[0] < two[1]), "{node}: {seen:?}");
+    }
+}
