@@ -21,6 +21,25 @@ use super::vault::Vault;
 /// in nearly the same order, so few suffice.
 const CACHED: usize = 4;
 
+/// Bytes of snapshots, as they were encoded, that are remembered: an hourly one for seven years.
+const MAX_REMEMBERED: usize = 16 << 20;
+
+/// Snapshots read before. Whoever looks for one of them reads them all, and they lie in as many
+/// segments as there were runs.
+#[derive(Default)]
+struct Remembered {
+    snapshots: HashMap<SnapshotId, Snapshot>,
+    bytes: usize,
+}
+
+impl Remembered {
+    fn add(&mut self, id: SnapshotId, snapshot: &Snapshot, encoded: usize) {
+        if self.bytes + encoded <= MAX_REMEMBERED && self.snapshots.insert(id, snapshot.clone()).is_none() {
+            self.bytes += encoded;
+        }
+    }
+}
+
 /// Ciphertexts fetched last, oldest first.
 #[derive(Default)]
 struct Recent {
@@ -40,6 +59,7 @@ pub(crate) struct BlobReader {
     index: BlobIndex<State>,
     fetcher: Arc<Fetcher>,
     recent: Mutex<Recent>,
+    remembered: Mutex<Remembered>,
     assembler: Mutex<BlobAssembler>,
 }
 
@@ -54,8 +74,8 @@ impl BlobReader {
     pub(crate) fn new(vault: &Vault, fetcher: Arc<Fetcher>) -> Result<Self, ClientError> {
         let root = vault.keys.root.clone();
         let assembler = BlobAssembler::new(root.blob_id_key()).map_err(|error| damaged(&error))?;
-        let (index, recent, assembler) = (vault.index.clone(), Mutex::default(), Mutex::new(assembler));
-        Ok(Self { root, index, fetcher, recent, assembler })
+        let (recent, remembered, assembler) = (Mutex::default(), Mutex::default(), Mutex::new(assembler));
+        Ok(Self { root, index: vault.index.clone(), fetcher, recent, remembered, assembler })
     }
 
     async fn segment(&self, id: SegmentId) -> Result<Arc<Segment>, ClientError> {
@@ -83,6 +103,11 @@ impl BlobReader {
     /// Where a blob lies.
     pub(crate) fn locate(&self, id: &BlobId) -> Result<Vec<Location>, ClientError> {
         self.index.locate(id)?.ok_or_else(|| damaged(&"a blob is missing from the index"))
+    }
+
+    /// The segment in which a snapshot begins, if that is known.
+    fn first_segment(&self, id: &SnapshotId) -> Option<SegmentId> {
+        Some(self.locate(&id.blob()).ok()?.first()?.segment)
     }
 
     /// A blob's plaintext, checked against its id.
@@ -120,7 +145,13 @@ impl BlobReader {
     }
 
     pub(crate) async fn read_snapshot(&self, id: &SnapshotId) -> Result<Snapshot, ClientError> {
-        Snapshot::decode(&self.blob(&id.blob()).await?).map_err(|error| damaged(&error))
+        if let Some(known) = self.remembered.lock().await.snapshots.get(id) {
+            return Ok(known.clone());
+        }
+        let encoded = self.blob(&id.blob()).await?;
+        let snapshot = Snapshot::decode(&encoded).map_err(|error| damaged(&error))?;
+        self.remembered.lock().await.add(*id, &snapshot, encoded.len());
+        Ok(snapshot)
     }
 
     /// All snapshots that can be read, oldest first. One that is lost must not hide the others: it
@@ -136,7 +167,10 @@ impl BlobReader {
     /// The snapshots that can be read, oldest first, and those that cannot, with why.
     async fn readable_snapshots(&self) -> Result<(Snapshots, Vec<(SnapshotId, ClientError)>), ClientError> {
         let (mut all, mut lost) = (Vec::new(), Vec::new());
-        for id in self.index.snapshots()?.into_iter().map(SnapshotId::new) {
+        let mut ids: Vec<_> = self.index.snapshots()?.into_iter().map(SnapshotId::new).collect();
+        // Those of one segment after each other, so that it is fetched once; ids have no order.
+        ids.sort_by_cached_key(|id| self.first_segment(id));
+        for id in ids {
             match self.read_snapshot(&id).await {
                 Ok(snapshot) => all.push((id, snapshot)),
                 Err(error) => {
@@ -168,5 +202,33 @@ impl BlobReader {
         let id = select(name, ids).map_err(|_| ClientError::NoSnapshot(name.to_owned()))?;
         let snapshot = self.read_snapshot(&id).await?;
         Ok((id, snapshot))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fincrypt_protocol::UnixTime;
+
+    #[test]
+    fn snapshots_are_remembered_up_to_a_bound() {
+        let snapshot = |files| Snapshot {
+            time: UnixTime::from_secs(1),
+            nanos: 0,
+            host: String::new(),
+            roots: Vec::new(),
+            files,
+            bytes: 0,
+            program: String::new(),
+        };
+        let id = |byte| SnapshotId::new(BlobId::from_bytes([byte; 32]));
+        let mut remembered = Remembered::default();
+        remembered.add(id(1), &snapshot(1), MAX_REMEMBERED / 2);
+        remembered.add(id(1), &snapshot(1), MAX_REMEMBERED / 2);
+        assert_eq!(remembered.bytes, MAX_REMEMBERED / 2, "once is enough");
+        remembered.add(id(2), &snapshot(2), MAX_REMEMBERED);
+        remembered.add(id(3), &snapshot(3), MAX_REMEMBERED / 2);
+        assert_eq!(remembered.snapshots.get(&id(3)).map(|snapshot| snapshot.files), Some(3));
+        assert!(!remembered.snapshots.contains_key(&id(2)), "there was no room for it");
     }
 }

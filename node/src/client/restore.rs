@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fincrypt_protocol::Manifest;
-use fincrypt_storage::target::{Overwrite, Target};
+use fincrypt_storage::target::{Overwrite, Target, TargetError};
 use futures::StreamExt;
 use serde::Serialize;
 
@@ -98,6 +98,11 @@ fn raise_file_limit() {
     }
 }
 
+fn cause(error: &TargetError) -> String {
+    use std::error::Error;
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
 async fn restore_in(
     swarm: &Swarm,
     vault: &Vault,
@@ -108,11 +113,8 @@ async fn restore_in(
     let fetcher = vault.read_from(swarm, options.direct).await?;
     let reader = BlobReader::new(vault, Arc::clone(&fetcher))?;
     let (id, snapshot) = reader.snapshot(&options.snapshot).await?;
-    let target = Target::open(&options.target).map_err(|error| {
-        use std::error::Error;
-        let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-        ClientError::Target { path: options.target.clone(), reason }
-    })?;
+    let target = Target::open(&options.target)
+        .map_err(|error| ClientError::Target { path: options.target.clone(), reason: cause(&error) })?;
     let plan = Plan::make(&reader, &snapshot, &options.paths).await?;
     let overwrite = if options.overwrite { Overwrite::Different } else { Overwrite::Never };
     let root = vault.keys.root.clone();
@@ -158,8 +160,10 @@ async fn restore_in(
         }
     }
     let writer = Arc::into_inner(writer).ok_or(ClientError::Inner)?;
-    let outcome =
-        tokio::task::spawn_blocking(move || writer.finish()).await.map_err(|_| ClientError::Inner)?;
+    let finished = tokio::task::spawn_blocking(move || writer.finish()).await;
+    let outcome = finished
+        .map_err(|_| ClientError::Inner)?
+        .map_err(|error| ClientError::NotOnDisk { path: options.target.clone(), reason: cause(&error) })?;
     if outcome.failed.is_empty() && options.paths.is_empty() {
         vault.notes().note_restore(&id)?;
     }

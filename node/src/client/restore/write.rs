@@ -393,8 +393,9 @@ impl Writer {
         }
     }
 
-    /// Further names, symbolic links, and last the folders' modes and times.
-    pub(super) fn finish(mut self) -> Outcome {
+    /// Further names, symbolic links, then the folders' modes and times. In the end everything is on the
+    /// disk: the report says that it is there.
+    pub(super) fn finish(mut self) -> Result<Outcome, TargetError> {
         for at in 0..self.files.len() {
             self.fail(at, "its data did not come".to_owned());
         }
@@ -427,7 +428,8 @@ impl Writer {
                 }
             }
         }
-        outcome
+        self.target.sync()?;
+        Ok(outcome)
     }
 
     fn hard_link(&self, job: &FileJob, first: usize) -> Result<(), String> {
