@@ -16,6 +16,7 @@ pub mod pipeline;
 pub mod progress;
 mod prune;
 mod reader;
+mod rebuild;
 mod recover;
 mod release;
 mod restore;
