@@ -72,11 +72,11 @@ impl Holders {
     }
 
     async fn ask_all<T>(&self, request: &Request, read: impl Fn(Response) -> Option<T>) -> Vec<(NodeId, T)> {
-        let asking = self.nodes.iter().map(|node| {
+        let asking = self.nodes.iter().copied().map(|node| {
             let (frame, read) = (Frame::bare(request.clone()), &read);
             async move {
-                let answer = tokio::time::timeout(ANSWER, self.net.shard(*node, frame)).await.ok()?.ok()?;
-                read(answer.header).map(|value| (*node, value))
+                let answer = tokio::time::timeout(ANSWER, self.net.shard(node, frame)).await.ok()?.ok()?;
+                read(answer.header).map(|value| (node, value))
             }
         });
         futures::stream::iter(asking).buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await

@@ -10,7 +10,7 @@ use fincrypt_storage::index::{BlobIndex, Location};
 use fincrypt_storage::segment::{BlobAssembler, SegmentCipher, SegmentError};
 use fincrypt_storage::snapshot::{Snapshot, SnapshotId, select};
 use fincrypt_storage::state::State;
-use fincrypt_storage::tree::{Node, Piece, check_order, decode_list, decode_tree};
+use fincrypt_storage::tree::{Name, Node, Piece, check_order, decode_list, decode_tree};
 use tokio::sync::Mutex;
 
 use super::error::ClientError;
@@ -128,11 +128,20 @@ impl BlobReader {
     pub(crate) async fn folder(&self, tree: &[BlobId]) -> Result<Vec<Node>, ClientError> {
         let mut nodes: Vec<Node> = Vec::new();
         for id in tree {
-            let part = decode_tree(&self.blob(id).await?).map_err(|error| damaged(&error))?;
-            check_order(nodes.last().map(|node| &node.name), &part).map_err(|error| damaged(&error))?;
-            nodes.extend(part);
+            nodes.extend(self.folder_part(id, nodes.last().map(|node| &node.name)).await?);
         }
         Ok(nodes)
+    }
+
+    /// The entries in one of a folder's blobs, which come after `last`.
+    pub(crate) async fn folder_part(
+        &self,
+        id: &BlobId,
+        last: Option<&Name>,
+    ) -> Result<Vec<Node>, ClientError> {
+        let part = decode_tree(&self.blob(id).await?).map_err(|error| damaged(&error))?;
+        check_order(last, &part).map_err(|error| damaged(&error))?;
+        Ok(part)
     }
 
     /// The pieces in a file's List blobs.
