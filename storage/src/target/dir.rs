@@ -230,7 +230,7 @@ impl Target {
     }
 
     /// Waits until everything restored so far is on the disk: whole file systems at once, as syncing
-    /// each file takes a hundred times as long when they are many and small.
+    /// each file takes far longer when they are many and small.
     ///
     /// # Errors
     /// [`TargetError::Sync`] if a disk fails, or failed since the folder was opened.
