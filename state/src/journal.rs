@@ -9,7 +9,7 @@
 //! error: records after it exist, so something acknowledged would be lost.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -92,6 +92,13 @@ fn read_up_to(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
+/// Where a journal is written anew.
+fn new_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
+}
+
 impl Journal {
     /// Opens or makes the journal at `path` and calls `replay` with every whole record.
     ///
@@ -111,6 +118,13 @@ impl Journal {
             .mode(0o600)
             .open(path)
             .map_err(io)?;
+        match std::fs::remove_file(new_path(path)) {
+            Ok(()) => {
+                tracing::info!(path = %path.display(), "a rewriting that a crash interrupted is dropped")
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io(error)),
+        }
         let end = file.metadata().map_err(io)?.len();
         let mut journal = Self { path: path.to_owned(), file, length: 0, max_record };
         let mut replayed = Replayed::default();
@@ -232,21 +246,55 @@ impl Journal {
         self.length
     }
 
-    /// Replaces all records by these, durably: a crash leaves the old journal or the new one.
+    /// Replaces all records by these, which are written as they come. Before the new journal is whole
+    /// and synced the old one stays in its place; [`Journal::sync_name`] must follow.
     ///
     /// # Errors
-    /// If a record is too long or the file cannot be written.
-    pub fn rewrite(&mut self, records: impl Iterator<Item = Vec<u8>>) -> Result<(), JournalError> {
-        let io = |source| JournalError::Io { path: self.path.clone(), source };
-        let mut bytes = MAGIC.to_vec();
-        for record in records {
-            bytes.extend(framed(&record, self.max_record)?);
+    /// If a record is an error or too long, or the file cannot be written; the journal is as before then.
+    pub fn rewrite<E: From<JournalError>>(
+        &mut self,
+        records: impl Iterator<Item = Result<Vec<u8>, E>>,
+    ) -> Result<(), E> {
+        let new = new_path(&self.path);
+        let io = |source| JournalError::Io { path: new.clone(), source };
+        let write = || -> Result<(File, u64), E> {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(true).mode(0o600);
+            let mut out = BufWriter::new(options.open(&new).map_err(io)?);
+            out.write_all(MAGIC).map_err(io)?;
+            let mut length = MAGIC.len() as u64;
+            for record in records {
+                let framed = framed(&record?, self.max_record)?;
+                out.write_all(&framed).map_err(io)?;
+                length += framed.len() as u64;
+            }
+            let file = out.into_inner().map_err(|error| io(error.into_error()))?;
+            file.sync_all().map_err(io)?;
+            std::fs::rename(&new, &self.path).map_err(io)?;
+            Ok((file, length))
+        };
+        match write() {
+            Ok((file, length)) => {
+                (self.file, self.length) = (file, length);
+                Ok(())
+            }
+            Err(error) => {
+                // What was written of it is of no use; that it may stay behind does no harm.
+                let _ = std::fs::remove_file(&new);
+                Err(error)
+            }
         }
-        durable::write_file(&self.path, &bytes, 0o600).map_err(io)?;
-        let mut file = OpenOptions::new().read(true).write(true).open(&self.path).map_err(io)?;
-        self.length = file.seek(SeekFrom::End(0)).map_err(io)?;
-        self.file = file;
-        Ok(())
+    }
+
+    /// Makes it durable that a rewritten journal has taken the old one's place. Until then a power cut
+    /// may bring the old one back.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn sync_name(&self) -> Result<(), JournalError> {
+        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        durable::sync_dir(parent.unwrap_or(Path::new(".")))
+            .map_err(|source| JournalError::Io { path: self.path.clone(), source })
     }
 }
 
@@ -386,10 +434,30 @@ mod tests {
         let path = dir.path().join("log");
         let (mut journal, ..) = open(&path).expect("opens");
         journal.append(b"old").expect("appends");
-        journal.rewrite([b"new".to_vec()].into_iter()).expect("rewrites");
+        let new = || std::iter::once(Ok::<_, JournalError>(b"new".to_vec()));
+        journal.rewrite(new()).expect("rewrites");
+        journal.sync_name().expect("syncs");
         journal.append(b"more").expect("appends");
         assert!(journal.append(&vec![0; 1 << 17]).is_err());
         drop(journal);
         assert_eq!(open(&path).expect("opens").2, vec![b"new".to_vec(), b"more".to_vec()]);
+    }
+    #[test]
+    fn a_rewriting_that_fails_or_is_cut_short_leaves_the_old_journal() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("log");
+        let (mut journal, ..) = open(&path).expect("opens");
+        journal.append(b"old").expect("appends");
+        let stop = [Ok(b"new".to_vec()), Err(JournalError::TooLong(0)), Ok(b"never".to_vec())];
+        assert!(matches!(journal.rewrite(stop.into_iter()), Err(JournalError::TooLong(0))));
+        journal.append(b"more").expect("appends");
+        drop(journal);
+        // A crash leaves what was written so far, whole records or not.
+        let whole = std::fs::read(&path).expect("reads");
+        for torn in [0, 3, MAGIC.len(), whole.len() - 1] {
+            std::fs::write(new_path(&path), &whole[..torn]).expect("writes");
+            assert_eq!(open(&path).expect("opens").2, vec![b"old".to_vec(), b"more".to_vec()]);
+            assert!(!new_path(&path).exists(), "nothing stays behind");
+        }
     }
 }

@@ -67,14 +67,25 @@ impl GroupSync {
         self.upto(self.appended.load(Ordering::Acquire))
     }
 
-    /// Lets `replace` put another file in place, durably and with all that was appended, while
-    /// nobody syncs.
+    /// Lets `write` put another file in place while nobody syncs, with all that was appended, synced;
+    /// none if the old one stays. Then `name` makes the file's name durable.
     ///
     /// # Errors
-    /// What `replace` returns; the file is the old one then.
-    pub fn replace<E>(&self, replace: impl FnOnce() -> Result<File, E>) -> Result<(), E> {
+    /// What `write` returns, and the file is the old one then; or what `name` returns: nothing is
+    /// durable any more until the next start, as after a power cut the old file may be there again.
+    pub fn replace<T, E>(
+        &self,
+        journal: &mut T,
+        write: impl FnOnce(&mut T) -> Result<Option<File>, E>,
+        name: impl FnOnce(&mut T) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut synced = self.synced();
-        synced.file = replace()?;
+        let Some(file) = write(journal)? else { return Ok(()) };
+        synced.file = file;
+        if let Err(error) = name(journal) {
+            synced.failed = true;
+            return Err(error);
+        }
         synced.upto = self.appended.load(Ordering::Acquire);
         Ok(())
     }

@@ -256,7 +256,7 @@ mod tests {
             let leaf = challenged_leaf(&nonce, &id, ShardLen::new(length).expect("valid"));
             writeln!(text, "{number} {length} {leaf}").expect("written");
         }
-        let digest = answer_digest(&Nonce::from_bytes([1; 32]), &[2; LEAF]);
+        let digest = answer_digest(&Nonce::from_bytes([1; 32]), &[[2; LEAF], [3; LEAF]].concat());
         for byte in digest {
             write!(text, "{byte:02x}").expect("written");
         }

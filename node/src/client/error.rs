@@ -215,6 +215,16 @@ pub enum ClientError {
         /// Why.
         reason: String,
     },
+    /// What was restored may not survive a power cut.
+    #[error(
+        "the files are in {path}, but the disk did not take everything ({reason}): check it, then restore again, which keeps what is good"
+    )]
+    NotOnDisk {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// A folder cannot be backed up.
     #[error("cannot back up {path}: {reason}")]
     Folder {

@@ -95,7 +95,7 @@ impl Fetcher {
         self.holders.get_or_init(|| Holders::find(&self.net, &self.account, &self.registration)).await
     }
 
-    fn is_ours(&self, manifest: &Manifest, tag: fincrypt_protocol::Tag) -> bool {
+    pub(super) fn is_ours(&self, manifest: &Manifest, tag: fincrypt_protocol::Tag) -> bool {
         self.tags.tag(&manifest.id()) == tag
     }
 
@@ -237,6 +237,15 @@ impl Fetcher {
         match self.get_direct(manifest, index).await {
             Some(bytes) => Got::Good(index, bytes),
             None => Got::Bad(index),
+        }
+    }
+
+    /// One shard from wherever, checked, as soon as there is room for it.
+    pub(super) async fn shard(&self, manifest: &Manifest, index: ShardIndex) -> Option<Bytes> {
+        let room = self.window.wait(manifest.shard_len()).await?;
+        match self.get(manifest, index, room).await {
+            Got::Good(_, bytes) => Some(bytes),
+            Got::Bad(_) | Got::Slow => None,
         }
     }
 

@@ -255,23 +255,6 @@ impl Vault {
         }
     }
 
-    /// Rebuilds the index from the segments alone, for a vault whose heads or catalog are lost: every
-    /// segment that any holder lists is opened, and its directory taken. Segments of other vaults
-    /// or without enough shards are left out; how many could be read.
-    pub(crate) async fn rebuild_index(&self, fetcher: &Fetcher) -> Result<usize, ClientError> {
-        let mut read = 0;
-        for segment in fetcher.holders().await.segments().await {
-            let Ok(manifests) = fetcher.manifests(&[segment]).await else { continue };
-            let Some(manifest) = manifests.get(&segment) else { continue };
-            let Ok(ciphertext) = fetcher.segment(manifest).await else { continue };
-            let Ok(open) = OpenSegment::open(&self.keys.root, ciphertext) else { continue };
-            self.index.insert(manifest, open.directory())?;
-            read += 1;
-        }
-        self.add_unkept(&fetcher.seen_runs())?;
-        Ok(read)
-    }
-
     /// Notes that catalog segments' contents are in the index.
     pub(crate) fn mark_loaded(&self, segments: &[SegmentId]) -> Result<(), ClientError> {
         let mut batch = Batch::default();

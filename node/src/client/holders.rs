@@ -22,8 +22,9 @@ use crate::engine::{CallError, Net};
 const AT_ONCE: usize = 16;
 /// How long one holder may take for what is not a shard.
 const ANSWER: Duration = Duration::from_secs(10);
-/// Shards that one holder's list may name: 1 TiB of full ones.
-const MAX_LISTED: usize = 1 << 20;
+
+/// A shard's place in the order of a holder's list.
+pub(crate) type Place = (SegmentId, ShardIndex);
 
 /// The storage nodes that hold shards of one account and answered.
 pub(crate) struct Holders {
@@ -73,11 +74,11 @@ impl Holders {
     }
 
     async fn ask_all<T>(&self, request: &Request, read: impl Fn(Response) -> Option<T>) -> Vec<(NodeId, T)> {
-        let asking = self.nodes.iter().map(|node| {
+        let asking = self.nodes.iter().copied().map(|node| {
             let (frame, read) = (Frame::bare(request.clone()), &read);
             async move {
-                let answer = tokio::time::timeout(ANSWER, self.net.shard(*node, frame)).await.ok()?.ok()?;
-                read(answer.header).map(|value| (*node, value))
+                let answer = tokio::time::timeout(ANSWER, self.net.shard(node, frame)).await.ok()?.ok()?;
+                read(answer.header).map(|value| (node, value))
             }
         });
         futures::stream::iter(asking).buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await
@@ -139,29 +140,25 @@ impl Holders {
         located
     }
 
-    /// Every segment of which any holder has a shard.
-    pub(crate) async fn segments(&self) -> Vec<SegmentId> {
-        let listing = self.nodes.iter().map(|node| self.segments_at(*node));
-        let listed: Vec<Vec<SegmentId>> =
-            futures::stream::iter(listing).buffer_unordered(AT_ONCE).collect().await;
-        let all: std::collections::BTreeSet<SegmentId> = listed.into_iter().flatten().collect();
-        all.into_iter().collect()
+    /// A page of what one holder says it has, and whether it says that more follow; `None` if it did
+    /// not answer in time.
+    pub(crate) async fn list(&self, node: NodeId, after: Option<Place>) -> Option<(Vec<Place>, bool)> {
+        let request = Frame::bare(Request::List { account: self.account, after });
+        match tokio::time::timeout(ANSWER, self.net.shard(node, request)).await.ok()?.ok()?.header {
+            Response::Listed { shards, more } => {
+                Some((shards.into_iter().map(|(segment, index, _)| (segment, index)).collect(), more))
+            }
+            _ => None,
+        }
     }
 
-    async fn segments_at(&self, node: NodeId) -> Vec<SegmentId> {
-        let mut segments = Vec::new();
-        let mut after = None;
-        loop {
-            let request = Request::List { account: self.account, after };
-            let Ok(answer) = self.net.shard(node, Frame::bare(request)).await else { return segments };
-            let Response::Listed { shards, more } = answer.header else { return segments };
-            segments.extend(shards.iter().map(|(segment, ..)| *segment));
-            let last = shards.last().map(|(segment, index, _)| (*segment, *index));
-            // A page that does not go on ends the list, whatever the node says.
-            if !more || last.is_none() || last <= after || segments.len() >= MAX_LISTED {
-                return segments;
-            }
-            after = last;
+    /// What one holder knows about some segments, at most [`MAX_LOCATE`]; `None` if it did not answer
+    /// in time.
+    pub(crate) async fn locate_at(&self, node: NodeId, segments: &[SegmentId]) -> Option<Vec<HeldSegment>> {
+        let request = Frame::bare(Request::Locate { account: self.account, segments: segments.to_vec() });
+        match tokio::time::timeout(ANSWER, self.net.shard(node, request)).await.ok()?.ok()?.header {
+            Response::Located(held) => Some(held),
+            _ => None,
         }
     }
 

@@ -17,6 +17,7 @@ pub mod pipeline;
 pub mod progress;
 mod prune;
 mod reader;
+mod rebuild;
 mod recover;
 mod release;
 mod restore;

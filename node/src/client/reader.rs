@@ -10,7 +10,7 @@ use fincrypt_storage::index::{BlobIndex, Location};
 use fincrypt_storage::segment::{BlobAssembler, SegmentCipher, SegmentError};
 use fincrypt_storage::snapshot::{Snapshot, SnapshotId, select};
 use fincrypt_storage::state::State;
-use fincrypt_storage::tree::{Node, Piece, check_order, decode_list, decode_tree};
+use fincrypt_storage::tree::{Name, Node, Piece, check_order, decode_list, decode_tree};
 use tokio::sync::Mutex;
 
 use super::error::ClientError;
@@ -20,6 +20,25 @@ use super::vault::Vault;
 /// Segments kept in memory: at up to 15 MiB each, 60 MiB. Trees are written depth-first and read
 /// in nearly the same order, so few suffice.
 const CACHED: usize = 4;
+
+/// Bytes of snapshots, as they were encoded, that are remembered: an hourly one for seven years.
+const MAX_REMEMBERED: usize = 16 << 20;
+
+/// Snapshots read before. Whoever looks for one of them reads them all, and they lie in as many
+/// segments as there were runs.
+#[derive(Default)]
+struct Remembered {
+    snapshots: HashMap<SnapshotId, Snapshot>,
+    bytes: usize,
+}
+
+impl Remembered {
+    fn add(&mut self, id: SnapshotId, snapshot: &Snapshot, encoded: usize) {
+        if self.bytes + encoded <= MAX_REMEMBERED && self.snapshots.insert(id, snapshot.clone()).is_none() {
+            self.bytes += encoded;
+        }
+    }
+}
 
 /// Ciphertexts fetched last, oldest first.
 #[derive(Default)]
@@ -40,6 +59,7 @@ pub(crate) struct BlobReader {
     index: BlobIndex<State>,
     fetcher: Arc<Fetcher>,
     recent: Mutex<Recent>,
+    remembered: Mutex<Remembered>,
     assembler: Mutex<BlobAssembler>,
 }
 
@@ -54,8 +74,8 @@ impl BlobReader {
     pub(crate) fn new(vault: &Vault, fetcher: Arc<Fetcher>) -> Result<Self, ClientError> {
         let root = vault.keys.root.clone();
         let assembler = BlobAssembler::new(root.blob_id_key()).map_err(|error| damaged(&error))?;
-        let (index, recent, assembler) = (vault.index.clone(), Mutex::default(), Mutex::new(assembler));
-        Ok(Self { root, index, fetcher, recent, assembler })
+        let (recent, remembered, assembler) = (Mutex::default(), Mutex::default(), Mutex::new(assembler));
+        Ok(Self { root, index: vault.index.clone(), fetcher, recent, remembered, assembler })
     }
 
     async fn segment(&self, id: SegmentId) -> Result<Arc<Segment>, ClientError> {
@@ -85,6 +105,11 @@ impl BlobReader {
         self.index.locate(id)?.ok_or_else(|| damaged(&"a blob is missing from the index"))
     }
 
+    /// The segment in which a snapshot begins, if that is known.
+    fn first_segment(&self, id: &SnapshotId) -> Option<SegmentId> {
+        Some(self.locate(&id.blob()).ok()?.first()?.segment)
+    }
+
     /// A blob's plaintext, checked against its id.
     pub(crate) async fn blob(&self, id: &BlobId) -> Result<Vec<u8>, ClientError> {
         for location in self.locate(id)? {
@@ -103,11 +128,20 @@ impl BlobReader {
     pub(crate) async fn folder(&self, tree: &[BlobId]) -> Result<Vec<Node>, ClientError> {
         let mut nodes: Vec<Node> = Vec::new();
         for id in tree {
-            let part = decode_tree(&self.blob(id).await?).map_err(|error| damaged(&error))?;
-            check_order(nodes.last().map(|node| &node.name), &part).map_err(|error| damaged(&error))?;
-            nodes.extend(part);
+            nodes.extend(self.folder_part(id, nodes.last().map(|node| &node.name)).await?);
         }
         Ok(nodes)
+    }
+
+    /// The entries in one of a folder's blobs, which come after `last`.
+    pub(crate) async fn folder_part(
+        &self,
+        id: &BlobId,
+        last: Option<&Name>,
+    ) -> Result<Vec<Node>, ClientError> {
+        let part = decode_tree(&self.blob(id).await?).map_err(|error| damaged(&error))?;
+        check_order(last, &part).map_err(|error| damaged(&error))?;
+        Ok(part)
     }
 
     /// The pieces in a file's List blobs.
@@ -120,7 +154,13 @@ impl BlobReader {
     }
 
     pub(crate) async fn read_snapshot(&self, id: &SnapshotId) -> Result<Snapshot, ClientError> {
-        Snapshot::decode(&self.blob(&id.blob()).await?).map_err(|error| damaged(&error))
+        if let Some(known) = self.remembered.lock().await.snapshots.get(id) {
+            return Ok(known.clone());
+        }
+        let encoded = self.blob(&id.blob()).await?;
+        let snapshot = Snapshot::decode(&encoded).map_err(|error| damaged(&error))?;
+        self.remembered.lock().await.add(*id, &snapshot, encoded.len());
+        Ok(snapshot)
     }
 
     /// All snapshots that can be read, oldest first. One that is lost must not hide the others: it
@@ -136,7 +176,10 @@ impl BlobReader {
     /// The snapshots that can be read, oldest first, and those that cannot, with why.
     async fn readable_snapshots(&self) -> Result<(Snapshots, Vec<(SnapshotId, ClientError)>), ClientError> {
         let (mut all, mut lost) = (Vec::new(), Vec::new());
-        for id in self.index.snapshots()?.into_iter().map(SnapshotId::new) {
+        let mut ids: Vec<_> = self.index.snapshots()?.into_iter().map(SnapshotId::new).collect();
+        // Those of one segment after each other, so that it is fetched once; ids have no order.
+        ids.sort_by_cached_key(|id| self.first_segment(id));
+        for id in ids {
             match self.read_snapshot(&id).await {
                 Ok(snapshot) => all.push((id, snapshot)),
                 Err(error) => {
@@ -168,5 +211,33 @@ impl BlobReader {
         let id = select(name, ids).map_err(|_| ClientError::NoSnapshot(name.to_owned()))?;
         let snapshot = self.read_snapshot(&id).await?;
         Ok((id, snapshot))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fincrypt_protocol::UnixTime;
+
+    #[test]
+    fn snapshots_are_remembered_up_to_a_bound() {
+        let snapshot = |files| Snapshot {
+            time: UnixTime::from_secs(1),
+            nanos: 0,
+            host: String::new(),
+            roots: Vec::new(),
+            files,
+            bytes: 0,
+            program: String::new(),
+        };
+        let id = |byte| SnapshotId::new(BlobId::from_bytes([byte; 32]));
+        let mut remembered = Remembered::default();
+        remembered.add(id(1), &snapshot(1), MAX_REMEMBERED / 2);
+        remembered.add(id(1), &snapshot(1), MAX_REMEMBERED / 2);
+        assert_eq!(remembered.bytes, MAX_REMEMBERED / 2, "once is enough");
+        remembered.add(id(2), &snapshot(2), MAX_REMEMBERED);
+        remembered.add(id(3), &snapshot(3), MAX_REMEMBERED / 2);
+        assert_eq!(remembered.snapshots.get(&id(3)).map(|snapshot| snapshot.files), Some(3));
+        assert!(!remembered.snapshots.contains_key(&id(2)), "there was no room for it");
     }
 }

@@ -1,4 +1,5 @@
-//! Restoring: a plan from the trees, then segments in the order in which files need them.
+//! Restoring: a plan from the trees, then segments in the order in which files need them, then the next
+//! plan, so that memory does not grow with the number of files.
 
 mod dirs;
 mod plan;
@@ -9,17 +10,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fincrypt_protocol::Manifest;
-use fincrypt_storage::target::{Overwrite, Target};
+use fincrypt_storage::target::{Overwrite, Target, TargetError};
 use futures::StreamExt;
 use serde::Serialize;
 
 use super::error::ClientError;
+use super::fetch::Fetcher;
 use super::pipeline::workers;
 use super::progress::Progress;
 use super::reader::BlobReader;
 use super::vault::{Swarm, Vault};
 
-use plan::Plan;
+use plan::Planner;
 use write::Writer;
 
 /// Bytes of segments fetched at once, and as many are written at the same time.
@@ -98,6 +100,11 @@ fn raise_file_limit() {
     }
 }
 
+fn cause(error: &TargetError) -> String {
+    use std::error::Error;
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
 async fn restore_in(
     swarm: &Swarm,
     vault: &Vault,
@@ -108,22 +115,54 @@ async fn restore_in(
     let fetcher = vault.read_from(swarm, options.direct).await?;
     let reader = BlobReader::new(vault, Arc::clone(&fetcher))?;
     let (id, snapshot) = reader.snapshot(&options.snapshot).await?;
-    let target = Target::open(&options.target).map_err(|error| {
-        use std::error::Error;
-        let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-        ClientError::Target { path: options.target.clone(), reason }
-    })?;
-    let plan = Plan::make(&reader, &snapshot, &options.paths).await?;
+    let target = Target::open(&options.target)
+        .map_err(|error| ClientError::Target { path: options.target.clone(), reason: cause(&error) })?;
+    let mut planner = Planner::new(&reader, &snapshot, &options.paths).await?;
     let overwrite = if options.overwrite { Overwrite::Different } else { Overwrite::Never };
-    let root = vault.keys.root.clone();
-    let prepared = {
-        let progress = progress.clone();
-        let work = move || Writer::prepare(target, plan, root, overwrite, progress);
-        tokio::task::spawn_blocking(work).await.map_err(|_| ClientError::Inner)?
-    };
+    let mut writer = Writer::new(target, vault.keys.root.clone(), overwrite, progress.clone());
+    while let Some(plan) = planner.next().await {
+        writer = aside(writer, |writer| writer.begin(plan)).await?;
+        writer = restore_plan(vault, &reader, &fetcher, writer).await?;
+        writer = aside(writer, Writer::end).await?;
+    }
+    let finished = tokio::task::spawn_blocking(move || writer.finish()).await;
+    let outcome = finished
+        .map_err(|_| ClientError::Inner)?
+        .map_err(|error| ClientError::NotOnDisk { path: options.target.clone(), reason: cause(&error) })?;
+    if outcome.failed.is_empty() && options.paths.is_empty() {
+        vault.notes().note_restore(&id)?;
+    }
+    Ok(RestoreReport {
+        snapshot: id.to_string(),
+        files: outcome.files,
+        bytes: outcome.bytes,
+        seconds: begun.elapsed().as_secs_f64(),
+        failed: outcome.failed,
+        warnings: outcome.warnings,
+    })
+}
+
+/// Does something with the writer where it may wait for the disk.
+async fn aside(
+    mut writer: Writer,
+    work: impl FnOnce(&mut Writer) + Send + 'static,
+) -> Result<Writer, ClientError> {
+    let done = tokio::task::spawn_blocking(move || {
+        work(&mut writer);
+        writer
+    });
+    done.await.map_err(|_| ClientError::Inner)
+}
+
+/// Fetches and writes the data of the plan that the writer has begun.
+async fn restore_plan(
+    vault: &Vault,
+    reader: &BlobReader,
+    fetcher: &Fetcher,
+    writer: Writer,
+) -> Result<Writer, ClientError> {
     let mut wanted = Vec::new();
-    let writer = prepared;
-    for (segment, entries) in writer.locate(&reader) {
+    for (segment, entries) in writer.locate(reader) {
         match vault.index.manifest(&segment)? {
             Some(manifest) => wanted.push((manifest, entries)),
             None => writer.lose(&entries, "its segment is unknown"),
@@ -133,10 +172,9 @@ async fn restore_in(
     let writer = Arc::new(writer);
     let longest = wanted.iter().map(|(manifest, _)| manifest.data_len()).max().unwrap_or(1);
     let at_once = (BYTES_AT_ONCE / longest).clamp(1, MAX_AT_ONCE);
-    let fetches = wanted.into_iter().map(|(manifest, entries): (Manifest, _)| {
-        let fetcher = Arc::clone(&fetcher);
-        async move { (fetcher.segment(&manifest).await, entries) }
-    });
+    let fetches = wanted
+        .into_iter()
+        .map(|(manifest, entries): (Manifest, _)| async move { (fetcher.segment(&manifest).await, entries) });
     let fetched = futures::stream::iter(fetches).buffer_unordered(at_once);
     let mut written = fetched
         .map(|(ciphertext, entries)| {
@@ -157,18 +195,5 @@ async fn restore_in(
             Err(error) => writer.lose_blob(&blob, &error.to_string()),
         }
     }
-    let writer = Arc::into_inner(writer).ok_or(ClientError::Inner)?;
-    let outcome =
-        tokio::task::spawn_blocking(move || writer.finish()).await.map_err(|_| ClientError::Inner)?;
-    if outcome.failed.is_empty() && options.paths.is_empty() {
-        vault.notes().note_restore(&id)?;
-    }
-    Ok(RestoreReport {
-        snapshot: id.to_string(),
-        files: outcome.files,
-        bytes: outcome.bytes,
-        seconds: begun.elapsed().as_secs_f64(),
-        failed: outcome.failed,
-        warnings: outcome.warnings,
-    })
+    Arc::into_inner(writer).ok_or(ClientError::Inner)
 }

@@ -109,6 +109,12 @@ impl Found<'_> {
     }
 }
 
+/// Replaces all records, durably.
+fn replace(journal: &mut Journal, records: impl Iterator<Item = Vec<u8>>) -> Result<(), JournalError> {
+    journal.rewrite(records.map(Ok::<_, JournalError>))?;
+    journal.sync_name()
+}
+
 impl RunJournal {
     /// Goes on with the account's interrupted run, whose blobs are in `pending` then, or begins a
     /// new one.
@@ -149,7 +155,7 @@ impl RunJournal {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|_| ClientError::Inner)?;
         let run = RunId::from_bytes(random);
-        journal.rewrite(std::iter::once(header(run, account, now))).map_err(fail)?;
+        replace(&mut journal, std::iter::once(header(run, account, now))).map_err(fail)?;
         Ok(Self { journal, run, started: now, abandoned })
     }
 
@@ -178,7 +184,7 @@ impl RunJournal {
             }
             Ok::<(), JournalError>(())
         });
-        read.and_then(|()| self.journal.rewrite(left.into_iter())).map_err(fail)
+        read.and_then(|()| replace(&mut self.journal, left.into_iter())).map_err(fail)
     }
 
     /// Ends the run: a head refers to everything it stored.

@@ -35,6 +35,30 @@ impl SegmentCipher {
         Ok(extent)
     }
 
+    /// The directory of a segment of `length` bytes, of which `end` is the end; `None` if the directory
+    /// begins before that.
+    ///
+    /// # Errors
+    /// If the segment belongs to another vault or its end was altered.
+    pub fn directory(&self, length: usize, end: &[u8]) -> Result<Option<Directory>, SegmentError> {
+        let before = length.checked_sub(end.len()).ok_or(SegmentError::Layout)?;
+        let stop = length.checked_sub(LENGTH_LEN).filter(|stop| *stop > NONCE_LEN);
+        let stop = stop.ok_or(SegmentError::Layout)?;
+        let mut stated = *end.last_chunk::<LENGTH_LEN>().ok_or(SegmentError::Layout)?;
+        stream(&self.keys.content, stop, &mut stated)?;
+        let stated = u32::from_le_bytes(stated) as usize;
+        let start = stop.checked_sub(stated).filter(|start| *start >= NONCE_LEN && stated >= TAG_LEN);
+        // Under a wrong key the length is random: no layout means a foreign segment.
+        let start = start.ok_or(SegmentError::Directory)?;
+        let Some(from) = start.checked_sub(before) else { return Ok(None) };
+        let mut sealed = end.get(from..stop - before).ok_or(SegmentError::Layout)?.to_vec();
+        stream(&self.keys.content, start, &mut sealed)?;
+        XChaCha20Poly1305::new(&self.keys.directory.into())
+            .decrypt_in_place(&[0; 24].into(), &[], &mut sealed)
+            .map_err(|_| SegmentError::Directory)?;
+        Directory::decode(&sealed, length as u64).map(Some)
+    }
+
     /// Decrypts an extent in place and checks it.
     ///
     /// # Errors
@@ -61,23 +85,7 @@ impl OpenSegment {
     pub fn open(root: &Root, ciphertext: Vec<u8>) -> Result<Self, SegmentError> {
         let nonce: SplitId = *ciphertext.first_chunk().ok_or(SegmentError::Layout)?;
         let cipher = SegmentCipher::new(root, &nonce);
-        let end = ciphertext
-            .len()
-            .checked_sub(LENGTH_LEN)
-            .filter(|end| *end > NONCE_LEN)
-            .ok_or(SegmentError::Layout)?;
-        let mut length = *ciphertext.last_chunk::<LENGTH_LEN>().ok_or(SegmentError::Layout)?;
-        stream(&cipher.keys.content, end, &mut length)?;
-        let length = u32::from_le_bytes(length) as usize;
-        let start = end.checked_sub(length).filter(|start| *start >= NONCE_LEN && length >= TAG_LEN);
-        // Under a wrong key the length is random: no layout means a foreign segment.
-        let start = start.ok_or(SegmentError::Directory)?;
-        let mut sealed = ciphertext[start..end].to_vec();
-        stream(&cipher.keys.content, start, &mut sealed)?;
-        XChaCha20Poly1305::new(&cipher.keys.directory.into())
-            .decrypt_in_place(&[0; 24].into(), &[], &mut sealed)
-            .map_err(|_| SegmentError::Directory)?;
-        let directory = Directory::decode(&sealed, ciphertext.len() as u64)?;
+        let directory = cipher.directory(ciphertext.len(), &ciphertext)?.ok_or(SegmentError::Directory)?;
         Ok(Self { ciphertext, cipher, directory })
     }
 

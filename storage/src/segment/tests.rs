@@ -214,3 +214,20 @@ fn a_segment_of_known_nonce_and_contents_is_what_the_fixture_says() {
     let text = format!("segment {}\n{}", sealed.manifest.id(), crate::vectors::hex(&sealed.ciphertext));
     crate::vectors::check("segment.txt", &text);
 }
+
+#[test]
+fn a_directory_is_read_from_the_end_of_its_segment_alone() {
+    let code = Code::new(4, 8).expect("a code");
+    let plains: Vec<_> = (0..300).map(|seed| noise(1000, seed)).collect();
+    for segment in pack(code, &data(&plains)) {
+        let cipher = SegmentCipher::new(&root(), segment.ciphertext.first_chunk().expect("a nonce"));
+        let length = segment.ciphertext.len();
+        let needed = segment.directory.encode().len() + TAG_LEN + LENGTH_LEN;
+        for tail in [LENGTH_LEN, needed - 1, needed, needed + 1, length] {
+            let read = cipher.directory(length, &segment.ciphertext[length - tail..]).expect("ours");
+            assert_eq!(read, (tail >= needed).then(|| segment.directory.clone()), "{tail} of {needed}");
+        }
+        assert!(cipher.directory(length, &segment.ciphertext[..100]).is_err());
+        assert!(cipher.directory(length, &[]).is_err());
+    }
+}

@@ -1,9 +1,10 @@
 //! Folders, links, and where a file begins.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode, Stat};
 use rustix::io::Errno;
@@ -35,6 +36,8 @@ pub struct DirHandle(pub(super) Arc<File>);
 #[derive(Debug, Clone)]
 pub struct Target {
     root: DirHandle,
+    /// A folder on each file system that was entered, by device: others may be mounted inside.
+    pub(super) devices: Arc<Mutex<BTreeMap<u64, DirHandle>>>,
 }
 
 impl Target {
@@ -49,8 +52,12 @@ impl Target {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             Ok(rustix::fs::open(dir, flags, Mode::empty())?.into())
         };
-        let file = open().map_err(|source| TargetError::Open { path: dir.to_owned(), source })?;
-        Ok(Self { root: DirHandle(Arc::new(file)) })
+        let error = |source| TargetError::Open { path: dir.to_owned(), source };
+        let root = DirHandle(Arc::new(open().map_err(error)?));
+        let stat = rustix::fs::fstat(&root.0).map_err(|errno| error(errno.into()))?;
+        let target = Self { root: root.clone(), devices: Arc::default() };
+        target.enter(&stat, &root);
+        Ok(target)
     }
 
     /// The target folder itself.
@@ -66,7 +73,7 @@ impl Target {
     /// [`TargetError::Exists`] if something else has the name, a link to a folder included;
     /// [`TargetError::Entry`] if the system refuses.
     pub fn dir(&self, parent: &DirHandle, name: &Name) -> Result<DirHandle, TargetError> {
-        let enter = || -> io::Result<File> {
+        let enter = || -> io::Result<DirHandle> {
             match rustix::fs::mkdirat(&parent.0, name.as_bytes(), Mode::RWXU) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
@@ -76,13 +83,25 @@ impl Target {
                 Err(Errno::LOOP | Errno::MLINK) => return Err(Errno::NOTDIR.into()),
                 other => File::from(other?),
             };
-            let mode = mode_of(&rustix::fs::fstat(&dir)?);
+            let stat = rustix::fs::fstat(&dir)?;
+            let mode = mode_of(&stat);
             if mode & 0o700 != 0o700 {
                 rustix::fs::fchmod(&dir, metadata::permissions(mode | 0o700))?;
             }
+            let dir = DirHandle(Arc::new(dir));
+            self.enter(&stat, &dir);
             Ok(dir)
         };
-        enter().map(|dir| DirHandle(Arc::new(dir))).map_err(TargetError::entry(name))
+        enter().map_err(TargetError::entry(name))
+    }
+
+    /// Notes the file system of a folder.
+    fn enter(&self, stat: &Stat, dir: &DirHandle) {
+        // The device's type has 32 or 64 bits.
+        #[allow(clippy::unnecessary_cast)]
+        let device = stat.st_dev as u64;
+        let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        devices.entry(device).or_insert_with(|| dir.clone());
     }
 
     /// Sets a folder's metadata, after everything in it is restored.
@@ -210,16 +229,20 @@ impl Target {
         link().map_err(TargetError::entry(name))
     }
 
-    /// Waits until everything restored so far is on the disk.
+    /// Waits until everything restored so far is on the disk: whole file systems at once, as syncing
+    /// each file takes far longer when they are many and small.
     ///
     /// # Errors
-    /// [`TargetError::Sync`] if the disk fails.
+    /// [`TargetError::Sync`] if a disk fails, or failed since the folder was opened.
     pub fn sync(&self) -> Result<(), TargetError> {
         #[cfg(target_os = "linux")]
-        let done = rustix::fs::syncfs(&self.root.0);
+        for dir in self.devices.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            rustix::fs::syncfs(&dir.0).map_err(|errno| TargetError::Sync(errno.into()))?;
+        }
+        // Other systems have a call for all file systems only, which tells of no errors.
         #[cfg(not(target_os = "linux"))]
-        let done = rustix::fs::fsync(&self.root.0);
-        done.map_err(|errno| TargetError::Sync(errno.into()))
+        rustix::fs::sync();
+        Ok(())
     }
 }
 

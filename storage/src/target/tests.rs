@@ -273,3 +273,16 @@ fn attributes_that_cannot_be_set_are_warnings() {
     assert_eq!(warnings.len(), 1);
     assert_eq!(warnings[0].attribute, b"nonsense.x");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn every_file_system_that_was_entered_is_noted_once() {
+    let (_temp, target) = target();
+    let known = || target.devices.lock().expect("unpoisoned").len();
+    target.dir(&target.root(), &name("dir")).expect("creates");
+    assert_eq!(known(), 1);
+    // What is mounted inside the target is entered like any other folder.
+    let system = Target::open(Path::new("/")).expect("opens");
+    system.dir(&system.root(), &name("dev")).expect("enters");
+    assert_eq!(system.devices.lock().expect("unpoisoned").len(), 2);
+}

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use fincrypt_examples::{Member, Signal, compare};
 use fincrypt_tests::{DEADLINE, Plan};
 
+use crate::liars::{LyingHolder, runtime};
 use crate::{text, world};
 
 /// What the programs promise.
@@ -93,13 +94,18 @@ fn with_every_head_and_index_lost_the_words_still_bring_everything_back_from_the
         fs::remove_dir_all(world.swarm.home(member).join("state")).expect("removed");
         world.swarm.restart(member).unwrap_or_else(|error| panic!("{member} starts again: {error}"));
     }
+    // One more says that it holds all of it and ever more, and has nothing.
+    let runtime = runtime();
+    let liar = runtime.block_on(LyingHolder::start(&world, |tag| tag));
     // A node that has just started needs a moment to announce whose shards it holds.
     let begun = Instant::now();
     let (machine, recovered) = loop {
         assert!(begun.elapsed() < DEADLINE, "not all nodes announced their shards");
+        let before = liar.pages();
         let machine = world.owner.with_home(world.path(&format!("machine-{}", begun.elapsed().as_millis())));
         let outcome = world.run(&machine, &["recover", "--words-file", text(&world.words)]);
-        if outcome.code == Some(0) && outcome.json()["holders"] == 8 {
+        if outcome.code == Some(0) && outcome.json()["holders"] == 9 {
+            assert!((1..20).contains(&(liar.pages() - before)), "{} pages", liar.pages() - before);
             break (machine, outcome.json());
         }
     };

@@ -12,13 +12,14 @@ use fincrypt_examples::{Client, Member, Outcome, Programs, Scratch};
 use fincrypt_node::engine::{Inboxes, MediateInbound, Net, Sessions, ShardInbound};
 use fincrypt_protocol::admission::{AnnouncedRole, holders_key, role_bucket, role_key};
 use fincrypt_protocol::amount::Price;
+use fincrypt_protocol::limits::MAX_LIST;
 use fincrypt_protocol::mediate::{self, Located, NodeAddresses, Quote};
 use fincrypt_protocol::net::{Role, Roles, peer_of};
 use fincrypt_protocol::record::{Head, Mandate, MediatorRecord, Receipt, Rewind, Rights};
 use fincrypt_protocol::shard::{self, HeldSegment};
 use fincrypt_protocol::{
-    Code, Frame, Manifest, Network, NodeId, Redundancy, Refusal, Rewound, SegmentId, ShardIndex, Signed,
-    SigningKey, Tag, UnixTime,
+    Code, Frame, Manifest, Network, NodeId, Redundancy, Refusal, Rewound, SegmentId, ShardId, ShardIndex,
+    Signed, SigningKey, Tag, UnixTime,
 };
 use fincrypt_storage::head::{HeadBody, seal_head};
 use fincrypt_storage::keyfile::VaultKeys;
@@ -285,7 +286,7 @@ fn forged_receipts_store_nothing_and_no_head_is_written() {
 }
 
 /// A node that says it holds a vault's shards, and gives garbage for each.
-struct LyingHolder {
+pub(crate) struct LyingHolder {
     net: Net,
     sessions: Arc<Sessions>,
     keys: VaultKeys,
@@ -293,10 +294,12 @@ struct LyingHolder {
     tag: fn(Tag) -> Tag,
     located: AtomicUsize,
     asked: AtomicUsize,
+    /// Pages of a list that has no end.
+    listed: AtomicUsize,
 }
 
 impl LyingHolder {
-    async fn start(world: &World, tag: fn(Tag) -> Tag) -> Arc<Self> {
+    pub(crate) async fn start(world: &World, tag: fn(Tag) -> Tag) -> Arc<Self> {
         let (inbox, requests) = mpsc::channel(64);
         let inboxes = Inboxes { shard: Some(inbox), ..Inboxes::default() };
         let (net, sessions, ..) = machine(Roles::new([Role::Storage]), true, inboxes).await;
@@ -312,6 +315,7 @@ impl LyingHolder {
             tag,
             located: AtomicUsize::new(0),
             asked: AtomicUsize::new(0),
+            listed: AtomicUsize::new(0),
             keys,
         };
         let liar = Arc::new(liar);
@@ -358,7 +362,7 @@ impl LyingHolder {
                 });
                 Response::Located(held.collect())
             }
-            Request::List { .. } => Response::Listed { shards: Vec::new(), more: false },
+            Request::List { after, .. } => self.another_page(after.map(|(segment, _)| segment)),
             Request::Heads { .. } => {
                 Response::Heads { heads: self.forged_heads(), rewound: Some(Box::new(self.forged_rewind())) }
             }
@@ -371,6 +375,25 @@ impl LyingHolder {
             _ => Response::Refused(Refusal::NotMandated),
         };
         (header, Bytes::new())
+    }
+
+    /// Ever new segments, in order, that nobody has.
+    fn another_page(&self, after: Option<SegmentId>) -> shard::Response {
+        self.listed.fetch_add(1, Ordering::Relaxed);
+        let last = after.and_then(|segment| segment.as_bytes().first_chunk().copied());
+        let next = last.map_or(0, |last| u64::from_be_bytes(last) + 1);
+        let index = Code::new(1, 2).expect("a code").indices().next().expect("one");
+        let shards = (next..next + MAX_LIST as u64).map(|number| {
+            let mut id = [0; 32];
+            id[..8].copy_from_slice(&number.to_be_bytes());
+            (SegmentId::from_bytes(id), index, ShardId::from_bytes(id))
+        });
+        shard::Response::Listed { shards: shards.collect(), more: true }
+    }
+
+    /// How many pages of its endless list were asked for.
+    pub(crate) fn pages(&self) -> usize {
+        self.listed.load(Ordering::Relaxed)
     }
 
     /// A mandate of somebody else, for a mediator of the liar's choice.

@@ -27,8 +27,15 @@ pub(super) struct Dirs {
 }
 
 impl Dirs {
-    pub(super) fn new(target: Target, dirs: Vec<Dir>) -> Self {
-        Self { target, dirs, open: HashMap::new(), order: VecDeque::new() }
+    pub(super) fn new(target: Target) -> Self {
+        Self { target, dirs: Vec::new(), open: HashMap::new(), order: VecDeque::new() }
+    }
+
+    /// Takes more folders, whose parents are known; the number of the first of them.
+    pub(super) fn extend(&mut self, dirs: Vec<Dir>) -> usize {
+        let first = self.dirs.len();
+        self.dirs.extend(dirs);
+        first
     }
 
     pub(super) fn len(&self) -> usize {
@@ -37,7 +44,14 @@ impl Dirs {
 
     /// The folder's path inside the snapshot.
     pub(super) fn path(&self, dir: usize) -> Vec<u8> {
-        path_of(&self.dirs, dir)
+        let mut names = vec![self.dirs[dir].name.as_bytes()];
+        let mut at = self.dirs[dir].parent;
+        while let Some(parent) = at {
+            names.push(self.dirs[parent].name.as_bytes());
+            at = self.dirs[parent].parent;
+        }
+        names.reverse();
+        names.join(&b'/')
     }
 
     /// Opens a folder, making it and its parents where they are missing.
@@ -69,16 +83,4 @@ impl Dirs {
         // A closed mode may forbid opening it again.
         Ok(warnings.into_iter().map(|warning| warning.to_string()).collect())
     }
-}
-
-/// A folder's path inside the snapshot.
-pub(super) fn path_of(dirs: &[Dir], dir: usize) -> Vec<u8> {
-    let mut names = vec![dirs[dir].name.as_bytes()];
-    let mut at = dirs[dir].parent;
-    while let Some(parent) = at {
-        names.push(dirs[parent].name.as_bytes());
-        at = dirs[parent].parent;
-    }
-    names.reverse();
-    names.join(&b'/')
 }

@@ -1,5 +1,9 @@
-//! What a restore has to do, from the snapshot's trees.
+//! What a restore has to do, from the snapshot's trees: a bounded part of it at a time.
+//!
+//! Folders are walked depth-first. Only they, and the first names of files with several, are remembered
+//! to the end: a folder gets its time after everything in it.
 
+use std::future::Future;
 use std::path::PathBuf;
 
 use fincrypt_storage::blob::BlobId;
@@ -10,6 +14,10 @@ use super::dirs::Dir;
 use crate::client::error::ClientError;
 use crate::client::reader::BlobReader;
 use crate::client::snapshots::root_names;
+
+/// Files, links and pieces planned before they are restored: at some 300 bytes each, 20 MB. A tree
+/// blob may bring as many again.
+const ENOUGH: usize = 1 << 16;
 
 /// One file to restore.
 #[derive(Debug, Clone)]
@@ -33,21 +41,51 @@ pub(super) struct LinkJob {
     pub(super) mtime: Mtime,
 }
 
-/// Everything that a restore has to do.
+/// A part of what a restore has to do.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
+    /// Folders, numbered from where the plan before ended.
     pub(super) dirs: Vec<Dir>,
     pub(super) files: Vec<FileJob>,
     pub(super) links: Vec<LinkJob>,
     /// Paths whose trees could not be read, and why.
     pub(super) unreadable: Vec<(Vec<u8>, String)>,
+    /// Pieces of all its files.
+    pub(super) pieces: usize,
+}
+
+impl Plan {
+    /// What it holds in memory, in entries.
+    fn held(&self) -> usize {
+        self.dirs.len() + self.files.len() + self.links.len() + self.unreadable.len() + self.pieces
+    }
+}
+
+/// Where trees come from.
+pub(super) trait Trees {
+    /// The entries in one blob of a folder, which come after `last`.
+    fn part(
+        &self,
+        blob: &BlobId,
+        last: Option<&Name>,
+    ) -> impl Future<Output = Result<Vec<Node>, ClientError>> + Send;
+
+    /// The pieces in a file's List blobs.
+    fn pieces(&self, lists: &[BlobId]) -> impl Future<Output = Result<Vec<Piece>, ClientError>> + Send;
+}
+
+impl Trees for BlobReader {
+    async fn part(&self, blob: &BlobId, last: Option<&Name>) -> Result<Vec<Node>, ClientError> {
+        self.folder_part(blob, last).await
+    }
+
+    async fn pieces(&self, lists: &[BlobId]) -> Result<Vec<Piece>, ClientError> {
+        self.lists(lists).await
+    }
 }
 
 /// Which paths are wanted.
-struct Filter {
-    paths: Vec<Vec<Vec<u8>>>,
-    matched: Vec<bool>,
-}
+struct Filter(Vec<Vec<Vec<u8>>>);
 
 impl Filter {
     fn new(paths: &[PathBuf]) -> Self {
@@ -56,113 +94,152 @@ impl Filter {
             let parts = path.as_os_str().as_bytes().split(|byte| *byte == b'/');
             parts.filter(|part| !part.is_empty() && *part != b".").map(<[u8]>::to_vec).collect()
         };
-        let paths: Vec<_> = paths.iter().map(split).collect();
-        Self { matched: vec![false; paths.len()], paths }
+        Self(paths.iter().map(split).collect())
     }
 
     /// Whether `path` is wanted: inside a wanted path, or on the way to one.
-    fn wants(&mut self, path: &[&[u8]]) -> bool {
-        let mut wanted = self.paths.is_empty();
-        for (pattern, matched) in self.paths.iter().zip(&mut self.matched) {
-            let common = pattern.iter().zip(path).all(|(a, b)| a == b);
-            if common {
-                wanted = true;
-                *matched |= path.len() >= pattern.len();
-            }
-        }
-        wanted
+    fn wants(&self, path: &[&[u8]]) -> bool {
+        let common = |pattern: &Vec<Vec<u8>>| pattern.iter().zip(path).all(|(a, b)| a == b);
+        self.0.is_empty() || self.0.iter().any(common)
     }
 }
 
-impl Plan {
-    /// Reads the trees of the wanted paths.
-    pub(super) async fn make(
-        reader: &BlobReader,
+/// A folder whose entries are still to be planned.
+struct Open {
+    dir: usize,
+    /// Its path inside the snapshot.
+    path: Vec<u8>,
+    /// Its tree, of which the first `next` blobs were read.
+    tree: Vec<BlobId>,
+    next: usize,
+    last: Option<Name>,
+}
+
+/// Walks the trees of the wanted paths.
+pub(super) struct Planner<'a, T> {
+    trees: &'a T,
+    filter: Filter,
+    /// Folders to go on with, last first.
+    open: Vec<Open>,
+    /// Folders planned so far.
+    dirs: usize,
+    plan: Plan,
+}
+
+impl<'a, T: Trees> Planner<'a, T> {
+    /// Begins with a snapshot, after making sure that every wanted path is in it.
+    pub(super) async fn new(
+        trees: &'a T,
         snapshot: &Snapshot,
         paths: &[PathBuf],
     ) -> Result<Self, ClientError> {
-        let mut filter = Filter::new(paths);
-        let mut plan = Self::default();
-        // Folders whose trees are to be read, last first.
-        let mut open: Vec<(usize, Vec<BlobId>)> = Vec::new();
-        for (name, root) in root_names(snapshot)?.into_iter().zip(&snapshot.roots) {
-            if filter.wants(&[name.as_bytes()]) {
-                let (mode, mtime) = (root.mode, root.mtime);
-                plan.dirs.push(Dir { parent: None, name, mode, mtime, xattrs: Vec::new() });
-                open.push((plan.dirs.len() - 1, root.tree.clone()));
+        let filter = Filter::new(paths);
+        for (pattern, path) in filter.0.iter().zip(paths) {
+            if !exists(trees, snapshot, pattern).await? {
+                return Err(ClientError::NoPath(path.display().to_string()));
             }
         }
-        open.reverse();
-        while let Some((dir, tree)) = open.pop() {
-            let path = super::dirs::path_of(&plan.dirs, dir);
-            match reader.folder(&tree).await {
+        let mut planner = Self { trees, filter, open: Vec::new(), dirs: 0, plan: Plan::default() };
+        for (name, root) in root_names(snapshot)?.into_iter().zip(&snapshot.roots) {
+            if planner.filter.wants(&[name.as_bytes()]) {
+                let (mode, mtime, path) = (root.mode, root.mtime, name.as_bytes().to_vec());
+                let dir = Dir { parent: None, name, mode, mtime, xattrs: Vec::new() };
+                planner.push(dir, path, root.tree.clone());
+            }
+        }
+        planner.open.reverse();
+        Ok(planner)
+    }
+
+    fn push(&mut self, dir: Dir, path: Vec<u8>, tree: Vec<BlobId>) {
+        self.plan.dirs.push(dir);
+        self.open.push(Open { dir: self.dirs, path, tree, next: 0, last: None });
+        self.dirs += 1;
+    }
+
+    /// What is to be done next; `None` when everything was planned.
+    pub(super) async fn next(&mut self) -> Option<Plan> {
+        while self.plan.held() < ENOUGH
+            && let Some(mut folder) = self.open.pop()
+        {
+            let Some(blob) = folder.tree.get(folder.next) else { continue };
+            match self.trees.part(blob, folder.last.as_ref()).await {
                 Ok(nodes) => {
-                    let first = open.len();
+                    folder.next += 1;
+                    folder.last = nodes.last().map(|node| node.name.clone()).or(folder.last);
+                    let (dir, path) = (folder.dir, folder.path.clone());
+                    self.open.push(folder);
+                    let first = self.open.len();
                     for node in nodes {
                         let mut parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
                         parts.push(node.name.as_bytes());
-                        if filter.wants(&parts) {
-                            plan.add(reader, dir, node.clone(), &mut open).await;
+                        if self.filter.wants(&parts) {
+                            self.add(dir, &path, node).await;
                         }
                     }
-                    open[first..].reverse();
+                    self.open[first..].reverse();
                 }
-                Err(error) => plan.unreadable.push((path, error.to_string())),
+                Err(error) => self.plan.unreadable.push((folder.path, error.to_string())),
             }
         }
-        match filter.matched.iter().position(|matched| !matched) {
-            Some(at) => Err(ClientError::NoPath(paths[at].display().to_string())),
-            None => Ok(plan),
-        }
+        let plan = std::mem::take(&mut self.plan);
+        (plan.held() > 0).then_some(plan)
     }
 
-    async fn add(
-        &mut self,
-        reader: &BlobReader,
-        dir: usize,
-        node: Node,
-        open: &mut Vec<(usize, Vec<BlobId>)>,
-    ) {
+    async fn add(&mut self, dir: usize, folder: &[u8], node: Node) {
         let Node { name, mode, mtime, xattrs, kind } = node;
+        let path = || [folder, b"/", name.as_bytes()].concat();
         match kind {
             NodeKind::Dir { tree } => {
-                self.dirs.push(Dir { parent: Some(dir), name, mode, mtime, xattrs });
-                open.push((self.dirs.len() - 1, tree));
+                let path = path();
+                self.push(Dir { parent: Some(dir), name, mode, mtime, xattrs }, path, tree);
             }
-            NodeKind::Symlink { target } => self.links.push(LinkJob { dir, name, target, mtime }),
+            NodeKind::Symlink { target } => self.plan.links.push(LinkJob { dir, name, target, mtime }),
             NodeKind::File { size, link, content } => {
                 let pieces = match content {
                     Content::Inline(pieces) => Ok(pieces),
-                    Content::Lists(lists) => reader.lists(&lists).await,
+                    Content::Lists(lists) => self.trees.pieces(&lists).await,
                 };
                 let problem = match pieces {
                     Ok(pieces) if total_len(&pieces) == Some(size) => {
-                        self.files.push(FileJob { dir, name, mode, mtime, xattrs, size, link, pieces });
-                        return;
+                        self.plan.pieces += pieces.len();
+                        let job = FileJob { dir, name, mode, mtime, xattrs, size, link, pieces };
+                        return self.plan.files.push(job);
                     }
                     Ok(_) => "its pieces do not add up to its size".to_owned(),
                     Err(error) => error.to_string(),
                 };
-                let path = [super::dirs::path_of(&self.dirs, dir).as_slice(), b"/", name.as_bytes()].concat();
-                self.unreadable.push((path, problem));
+                self.plan.unreadable.push((path(), problem));
             }
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_filter_wants_what_is_inside_and_on_the_way() {
-        let mut filter = Filter::new(&[PathBuf::from("root/a/b"), PathBuf::from("/root/c/")]);
-        assert!(filter.wants(&[b"root"]));
-        assert!(filter.wants(&[b"root", b"a"]));
-        assert!(!filter.matched[0]);
-        assert!(filter.wants(&[b"root", b"a", b"b", b"deep"]));
-        assert!(filter.wants(&[b"root", b"c"]));
-        assert!(!filter.wants(&[b"root", b"ab"]));
-        assert_eq!(filter.matched, [true, true]);
+/// Whether a path is in a snapshot.
+async fn exists<T: Trees>(trees: &T, snapshot: &Snapshot, path: &[Vec<u8>]) -> Result<bool, ClientError> {
+    let Some((first, rest)) = path.split_first() else { return Ok(!snapshot.roots.is_empty()) };
+    let mut roots = root_names(snapshot)?.into_iter().zip(&snapshot.roots);
+    let Some((_, root)) = roots.find(|(name, _)| name.as_bytes() == first) else { return Ok(false) };
+    let mut inside = Some(root.tree.clone());
+    for wanted in rest {
+        let Some(tree) = inside.take() else { return Ok(false) };
+        let (mut found, mut last) = (None, None);
+        for blob in &tree {
+            let nodes = trees.part(blob, last.as_ref()).await?;
+            last = nodes.last().map(|node| node.name.clone()).or(last);
+            found = nodes.into_iter().find(|node| node.name.as_bytes() == wanted);
+            if found.is_some() {
+                break;
+            }
+        }
+        match found.map(|node| node.kind) {
+            Some(NodeKind::Dir { tree }) => inside = Some(tree),
+            Some(NodeKind::File { .. } | NodeKind::Symlink { .. }) => {}
+            None => return Ok(false),
+        }
     }
+    Ok(true)
 }
+
+#[cfg(test)]
+mod tests;

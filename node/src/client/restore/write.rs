@@ -7,7 +7,7 @@ use fincrypt_protocol::SegmentId;
 use fincrypt_storage::blob::BlobId;
 use fincrypt_storage::segment::{BlobOpener, Entry, Parts, SegmentCipher, SegmentError};
 use fincrypt_storage::target::{ExistingFile, FileStart, Overwrite, PartialFile, Target, TargetError};
-use fincrypt_storage::tree::Piece;
+use fincrypt_storage::tree::{Name, Piece};
 use fincrypt_storage::{BlobIdKey, Root};
 
 use super::Failed;
@@ -39,6 +39,13 @@ struct Written {
     missing: usize,
 }
 
+/// The first name of a file with several.
+struct Original {
+    dir: usize,
+    name: Name,
+    came: bool,
+}
+
 /// What a restore has done in the end.
 #[derive(Default)]
 pub(super) struct Outcome {
@@ -54,8 +61,11 @@ pub(super) struct Writer {
     target: Target,
     files: Vec<FileState>,
     symlinks: Vec<LinkJob>,
-    /// Further names of files: the job, and the first file of the same link number.
-    hard_links: Vec<(FileJob, usize)>,
+    /// Further names of files: the job, and the link number.
+    hard_links: Vec<(FileJob, u64)>,
+    /// The first names of files with several, by link number; kept to the end, as the others may come
+    /// much later.
+    originals: HashMap<u64, Original>,
     /// Where each blob goes: files and offsets.
     targets: HashMap<BlobId, Vec<(usize, u64)>>,
     parts: Mutex<Parts>,
@@ -114,20 +124,14 @@ fn same(existing: &ExistingFile, job: &FileJob, ids: &BlobIdKey) -> Result<bool,
 }
 
 impl Writer {
-    /// Makes the folders, finds out which files are there already, and finishes those without data.
-    pub(super) fn prepare(
-        target: Target,
-        plan: Plan,
-        root: Root,
-        overwrite: Overwrite,
-        progress: Progress,
-    ) -> Self {
-        let mut writer = Self {
-            dirs: Mutex::new(Dirs::new(target.clone(), plan.dirs)),
+    pub(super) fn new(target: Target, root: Root, overwrite: Overwrite, progress: Progress) -> Self {
+        Self {
+            dirs: Mutex::new(Dirs::new(target.clone())),
             target,
-            files: Vec::with_capacity(plan.files.len()),
-            symlinks: plan.links,
+            files: Vec::new(),
+            symlinks: Vec::new(),
             hard_links: Vec::new(),
+            originals: HashMap::new(),
             targets: HashMap::new(),
             parts: Mutex::default(),
             put_off: Mutex::default(),
@@ -135,38 +139,44 @@ impl Writer {
             overwrite,
             progress,
             outcome: Mutex::default(),
-        };
-        for (path, problem) in plan.unreadable {
-            writer.failed(shown(&path), problem);
         }
-        let dirs = lock(&writer.dirs).len();
-        for dir in 0..dirs {
-            let made = lock(&writer.dirs).handle(dir);
+    }
+
+    /// Makes a plan's folders, finds out which of its files are there already, and finishes those
+    /// without data. The plan before has ended.
+    pub(super) fn begin(&mut self, plan: Plan) {
+        self.symlinks = plan.links;
+        for (path, problem) in plan.unreadable {
+            self.failed(shown(&path), problem);
+        }
+        let count = plan.dirs.len();
+        let first = lock(&self.dirs).extend(plan.dirs);
+        for dir in first..first + count {
+            let made = lock(&self.dirs).handle(dir);
             if let Err(error) = made {
-                let path = shown(&lock(&writer.dirs).path(dir));
-                writer.failed(path, reason(&error));
+                let path = shown(&lock(&self.dirs).path(dir));
+                self.failed(path, reason(&error));
             }
         }
-        let ids = writer.root.blob_id_key();
-        let mut first_of_link = HashMap::new();
+        let ids = self.root.blob_id_key();
         for job in plan.files {
             if let Some(link) = job.link {
-                if let Some(first) = first_of_link.get(&link) {
-                    writer.hard_links.push((job, *first));
+                if self.originals.contains_key(&link) {
+                    self.hard_links.push((job, link));
                     continue;
                 }
-                first_of_link.insert(link, writer.files.len());
+                let original = Original { dir: job.dir, name: job.name.clone(), came: false };
+                self.originals.insert(link, original);
             }
-            writer.begin(job, &ids);
+            self.begin_file(job, &ids);
         }
-        writer
     }
 
     fn failed(&self, path: String, reason: String) {
         lock(&self.outcome).failed.push(Failed { path, reason });
     }
 
-    fn begin(&mut self, job: FileJob, ids: &BlobIdKey) {
+    fn begin_file(&mut self, job: FileJob, ids: &BlobIdKey) {
         let at = self.files.len();
         let missing = job.pieces.iter().filter(|piece| matches!(piece, Piece::Data { .. })).count();
         let written = Mutex::new(Written { state: State::Waiting(None), missing });
@@ -393,13 +403,21 @@ impl Writer {
         }
     }
 
-    /// Further names, symbolic links, and last the folders' modes and times.
-    pub(super) fn finish(mut self) -> Outcome {
+    /// Ends a plan: what did not come is said, and further names and symbolic links are made.
+    pub(super) fn end(&mut self) {
         for at in 0..self.files.len() {
             self.fail(at, "its data did not come".to_owned());
         }
-        for (job, first) in std::mem::take(&mut self.hard_links) {
-            if let Err(problem) = self.hard_link(&job, first) {
+        for file in std::mem::take(&mut self.files) {
+            let written = file.written.into_inner().unwrap_or_else(PoisonError::into_inner);
+            if let Some(original) = file.job.link.and_then(|link| self.originals.get_mut(&link)) {
+                original.came = matches!(written.state, State::Done);
+            }
+        }
+        self.targets.clear();
+        self.parts = Mutex::default();
+        for (job, link) in std::mem::take(&mut self.hard_links) {
+            if let Err(problem) = self.hard_link(&job, link) {
                 self.failed(self.path(job.dir, job.name.as_bytes()), problem);
             } else {
                 let mut outcome = lock(&self.outcome);
@@ -416,6 +434,11 @@ impl Writer {
                 self.failed(self.path(link.dir, link.name.as_bytes()), reason(&error));
             }
         }
+    }
+
+    /// The folders' modes and times, after everything in them. In the end everything is on the disk: the
+    /// report says that it is there.
+    pub(super) fn finish(self) -> Result<Outcome, TargetError> {
         let mut outcome = self.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut dirs = self.dirs.into_inner().unwrap_or_else(PoisonError::into_inner);
         for dir in (0..dirs.len()).rev() {
@@ -427,17 +450,20 @@ impl Writer {
                 }
             }
         }
-        outcome
+        self.target.sync()?;
+        Ok(outcome)
     }
 
-    fn hard_link(&self, job: &FileJob, first: usize) -> Result<(), String> {
+    fn hard_link(&self, job: &FileJob, link: u64) -> Result<(), String> {
         let explain = |error: TargetError| reason(&error);
-        if !matches!(lock(&self.files[first].written).state, State::Done) {
+        let Some(original) = self.originals.get(&link).filter(|original| original.came) else {
             return Err("the file it is another name of did not come back".to_owned());
-        }
-        let original = &self.files[first].job;
+        };
         let dir = lock(&self.dirs).handle(job.dir).map_err(explain)?;
         let existing = lock(&self.dirs).handle(original.dir).map_err(explain)?;
         self.target.hard_link(&dir, &job.name, &existing, &original.name, self.overwrite).map_err(explain)
     }
 }
+
+#[cfg(test)]
+mod tests;
