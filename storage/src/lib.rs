@@ -15,6 +15,7 @@ pub mod index;
 pub mod journal;
 pub mod keyfile;
 pub mod kv;
+pub mod lists;
 pub mod marks;
 pub mod proof;
 mod root;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fincrypt_protocol::limits::FULL_SHARD_LEN;
-use fincrypt_protocol::{Code, Manifest, UnixTime};
-use fincrypt_storage::catalog;
+use fincrypt_protocol::{Code, Manifest, SegmentId, UnixTime};
+use fincrypt_storage::catalog::{self, Listable};
 use fincrypt_storage::head::{CatalogRef, HeadBody};
 use fincrypt_storage::index::BlobIndex;
+use fincrypt_storage::lists::LIST;
 use fincrypt_storage::marks::Mark;
 use fincrypt_storage::scan::Scanner;
 use fincrypt_storage::segment::SealedSegment;
@@ -136,6 +137,8 @@ pub(super) struct Run<'a> {
     pub(super) pieces: Vec<Manifest>,
     /// Catalog segments that a head of this run does not refer to any more.
     pub(super) marks: Vec<Mark>,
+    /// Catalog segments that a list of this run refers to.
+    pub(super) listed: Vec<SegmentId>,
 }
 
 async fn backup_in(
@@ -213,6 +216,7 @@ async fn backup_once(
         kept: journal.started,
         pieces: Vec::new(),
         marks: Vec::new(),
+        listed: Vec::new(),
     };
     let (snapshot, counts) = run.store_files(folders, &mut journal, (started, nanos), progress).await?;
     let rebuilt = vault.is_rebuilt()?;
@@ -243,9 +247,9 @@ async fn backup_once(
     };
     tokio::task::spawn_blocking(insert).await.map_err(|_| ClientError::Inner)?.map_err(explain)?;
     let marks = std::mem::take(&mut run.marks);
-    vault.take_in(&Pieces { segments: Vec::new(), marks })?;
-    let refs: Vec<_> = head.body.refs.iter().map(|reference| reference.segment).collect();
-    vault.mark_loaded(&refs)?;
+    vault.take_in(&Pieces { marks, ..Pieces::default() })?;
+    let refs = head.body.refs.iter().map(|reference| reference.segment);
+    vault.mark_loaded(&refs.chain(std::mem::take(&mut run.listed)).collect::<Vec<_>>())?;
     vault.set_head(head.head.signed())?;
     vault.set_rebuilt(false)?;
     journal.finish(&path)?;
@@ -395,16 +399,56 @@ impl Run<'_> {
         Ok(refs)
     }
 
+    fn listable(&self, reference: &CatalogRef) -> Listable {
+        // A segment that is nearly full gains nothing by being merged: it would only be stored again.
+        let capacity = usize::from(self.code.data()) * FULL_SHARD_LEN as usize;
+        let length = usize::from(reference.code.data()) * reference.shard_len.get() as usize;
+        Listable { level: reference.level, full: reference.level != LIST && length * 4 >= capacity * 3 }
+    }
+
+    /// Puts references that a head has no room for into a list.
+    pub(super) async fn list(&mut self, refs: Vec<CatalogRef>) -> Result<Vec<CatalogRef>, ClientError> {
+        let listable: Vec<Listable> = refs.iter().map(|reference| self.listable(reference)).collect();
+        let take = catalog::list(&listable, self.vault.config.catalog_refs);
+        if take.is_empty() {
+            return Ok(refs);
+        }
+        let (mut left, mut pieces) = (Vec::new(), Pieces::default());
+        for (at, reference) in refs.into_iter().enumerate() {
+            if take.binary_search(&at).is_err() {
+                left.push(reference);
+            } else if reference.level != LIST {
+                pieces.lists.push(reference);
+            } else {
+                match self.vault.read_pieces(&self.fetcher, &[reference]).await {
+                    Ok(list) => {
+                        pieces.lists.extend(list.lists);
+                        pieces.marks.extend(list.marks);
+                        let mark = prune::mark_of(&reference);
+                        pieces.marks.push(mark);
+                        self.marks.push(mark);
+                    }
+                    // Perhaps it can be read another time.
+                    Err(error) => {
+                        tracing::warn!(%error, "a list of the catalog cannot be read; it stays as it is");
+                        left.push(reference);
+                    }
+                }
+            }
+        }
+        self.listed.extend(pieces.lists.iter().map(|reference| reference.segment));
+        left.extend(self.store_index(Listed::Pieces(pieces), LIST).await?);
+        Ok(left)
+    }
+
     /// Merges pieces of the catalog until there is room for `new` more references.
     async fn merge(&mut self, mut refs: Vec<CatalogRef>, new: usize) -> Result<Vec<CatalogRef>, ClientError> {
         loop {
-            // A segment that is nearly full gains nothing by being merged: it would only be stored again.
-            let capacity = usize::from(self.code.data()) * FULL_SHARD_LEN as usize;
-            let length = |r: &CatalogRef| usize::from(r.code.data()) * r.shard_len.get() as usize;
-            let full = |r: &CatalogRef| length(r) * 4 >= capacity * 3;
-            let mergeable: Vec<CatalogRef> = refs.iter().filter(|r| !full(r)).copied().collect();
+            let mergeable: Vec<CatalogRef> =
+                refs.iter().filter(|r| !self.listable(r).is_fixed()).copied().collect();
             let levels: Vec<u8> = mergeable.iter().map(|r| r.level).collect();
-            let Some(merge) = catalog::plan(&levels, new, refs.len() - mergeable.len()) else {
+            let (fixed, most) = (refs.len() - mergeable.len(), self.vault.config.catalog_refs);
+            let Some(merge) = catalog::plan(&levels, new, fixed, most) else {
                 return Ok(refs);
             };
             let taken: Vec<CatalogRef> = merge.take.iter().map(|at| mergeable[*at]).collect();
@@ -450,8 +494,13 @@ impl Run<'_> {
             let (slots, releases) =
                 before.map(|body| (body.slots, body.releases.clone())).unwrap_or_default();
             self.marks.clear();
-            let mut refs = if replaced { old } else { self.merge(old, new.len()).await? };
-            refs.extend(&new);
+            self.listed.clear();
+            let (full, small): (Vec<CatalogRef>, _) = new.iter().partition(|r| self.listable(r).is_fixed());
+            let mut refs = self.list([old, full].concat()).await?;
+            if !replaced {
+                refs = self.merge(refs, small.len()).await?;
+            }
+            let refs = self.list([refs, small].concat()).await?;
             let body = HeadBody {
                 refs,
                 slots: slots | 1_u32.checked_shl(slot).unwrap_or(0),

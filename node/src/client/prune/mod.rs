@@ -21,6 +21,7 @@ use fincrypt_protocol::{Manifest, Refusal, SegmentId, Signed, UnixTime};
 use fincrypt_storage::blob::BlobId;
 use fincrypt_storage::head::{CatalogRef, HeadBody, rewriting};
 use fincrypt_storage::index::BlobIndex;
+use fincrypt_storage::lists::LIST;
 use fincrypt_storage::marks::Mark;
 use serde::Serialize;
 
@@ -129,6 +130,11 @@ fn sum(marks: &[Mark]) -> u64 {
     marks.iter().map(|mark| mark.bytes).sum()
 }
 
+/// Whether releasing these is worth a new catalog, of which the old one is marked in turn.
+fn is_worth_it(due: &[Mark], catalog: &[CatalogRef]) -> bool {
+    sum(due) > 2 * catalog.iter().map(|reference| mark_of(reference).bytes).sum::<u64>()
+}
+
 /// Writes the catalog anew, over whatever other devices make of it meanwhile.
 pub(super) async fn rewrite(swarm: &Swarm, vault: &Vault, task: &Task) -> Result<PruneReport, ClientError> {
     if vault.passed_over()?.is_some() {
@@ -186,8 +192,9 @@ impl Rewriting<'_> {
         };
         let plan =
             plan::plan(&segments, &used, &limits).map_err(|error| ClientError::Damaged(error.to_string()))?;
+        let catalog = vault.whole_catalog(&self.fetcher, &self.head.body.refs).await?;
         let listed = segments.iter().map(|segment| segment.manifest.id());
-        let listed = listed.chain(self.head.body.refs.iter().map(|r| r.segment)).collect();
+        let listed = listed.chain(catalog.iter().map(|reference| reference.segment)).collect();
         let marked = self.marked(&listed)?;
         let mut report = PruneReport {
             kept: plan.keep.len(),
@@ -199,7 +206,7 @@ impl Rewriting<'_> {
             bytes_waiting: sum(&marked.waiting),
             ..PruneReport::default()
         };
-        if plan.is_empty() && !self.is_worth_it(&marked.due) {
+        if plan.is_empty() && !is_worth_it(&marked.due, &catalog) {
             // What was stored before and is not needed after all lapses by itself.
             (report.waiting, report.bytes_waiting) =
                 (report.waiting + marked.due.len(), report.bytes_waiting + sum(&marked.due));
@@ -215,7 +222,7 @@ impl Rewriting<'_> {
             (report.released, report.bytes_released, report.guarded) = (0, 0, true);
             marks.extend(marked.due);
         }
-        let done = self.write(plan, marks, code, &mut journal).await?;
+        let done = self.write(plan, marks, &catalog, code, &mut journal).await?;
         if done {
             journal.finish(&vault.home.prune_journal())?;
         }
@@ -270,12 +277,6 @@ impl Rewriting<'_> {
         Ok(marked)
     }
 
-    /// Whether releasing these is worth a new catalog, of which the old one is marked in turn.
-    fn is_worth_it(&self, due: &[Mark]) -> bool {
-        let catalog: u64 = self.head.body.refs.iter().map(|reference| mark_of(reference).bytes).sum();
-        sum(due) > 2 * catalog
-    }
-
     /// Signs releases of these segments; false if the vault's guard does not allow any.
     async fn release(&self, marks: &[Mark]) -> Result<bool, ClientError> {
         for page in marks.chunks(MAX_RELEASE_SEGMENTS) {
@@ -310,6 +311,7 @@ impl Rewriting<'_> {
         &self,
         plan: Plan,
         mut marks: Vec<Mark>,
+        catalog: &[CatalogRef],
         code: fincrypt_protocol::Code,
         journal: &mut RunJournal,
     ) -> Result<bool, ClientError> {
@@ -327,11 +329,12 @@ impl Rewriting<'_> {
             kept: journal.started,
             pieces: Vec::new(),
             marks: Vec::new(),
+            listed: Vec::new(),
         };
         let mut segments = plan.keep;
         segments.extend(repack::repack(&mut run, plan.repack, journal).await?);
         marks.extend(plan.release.iter().map(mark));
-        marks.extend(self.head.body.refs.iter().map(mark_of));
+        marks.extend(catalog.iter().map(mark_of));
         if let Some((_, stored)) = journal.abandoned.take() {
             // A prune of long ago, which was never committed: its segments may be there for good.
             let known: HashSet<_> = segments.iter().map(|(manifest, _)| manifest.id()).collect();
@@ -339,10 +342,12 @@ impl Rewriting<'_> {
             let lost = stored.into_iter().filter(|segment| !known.contains(segment));
             marks.extend(lost.map(|segment| Mark { segment, time: UnixTime::now(), bytes: 0 }));
         }
-        let pieces = Pieces { segments, marks };
+        let pieces = Pieces { segments, marks, lists: Vec::new() };
         // Not the lowest level: the next runs' pieces merge among themselves first.
-        let level = self.head.body.refs.iter().map(|reference| reference.level).max().unwrap_or(0).max(1);
+        let levels = catalog.iter().map(|reference| reference.level).filter(|level| *level != LIST);
+        let level = levels.max().unwrap_or(0).max(1);
         let refs = run.store_index(Listed::Pieces(pieces.clone()), level).await?;
+        let refs = run.list(refs).await?;
         // Before the head: what it refers to must not lapse, whatever happens here.
         self.link.keep(vault.keep(journal.run)?).await?;
         let HeadBody { slots, releases, .. } = self.head.body.clone();
@@ -356,8 +361,8 @@ impl Rewriting<'_> {
         // is filled from the new catalog.
         vault.forget_index(&body.releases)?;
         vault.take_in(&pieces)?;
-        let loaded: Vec<_> = body.refs.iter().map(|reference| reference.segment).collect();
-        vault.mark_loaded(&loaded)?;
+        let loaded = body.refs.iter().map(|reference| reference.segment).chain(run.listed);
+        vault.mark_loaded(&loaded.collect::<Vec<_>>())?;
         vault.set_rebuilt(false)?;
         vault.set_head(&head)?;
         Ok(true)
