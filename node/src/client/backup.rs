@@ -1,11 +1,12 @@
 //! A backup: scan, upload, index, head, keep.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fincrypt_protocol::limits::FULL_SHARD_LEN;
-use fincrypt_protocol::{Code, Manifest, SegmentId, UnixTime};
+use fincrypt_protocol::{Code, Manifest, Refusal, SegmentId, UnixTime};
 use fincrypt_storage::catalog::{self, Listable};
 use fincrypt_storage::head::{CatalogRef, HeadBody};
 use fincrypt_storage::index::BlobIndex;
@@ -25,7 +26,7 @@ use super::link::Link;
 use super::pipeline::{Counts, LeftOut, Pipeline, PipelineError, workers};
 use super::progress::Progress;
 use super::prune;
-use super::run_journal::RunJournal;
+use super::run_journal::{RunJournal, StoredSegments};
 use super::self_check::{CheckReport, SelfCheck};
 use super::upload::Upload;
 use super::vault::{Swarm, Vault};
@@ -84,6 +85,8 @@ impl BackupReport {
 const SEGMENTS_AT_ONCE: usize = fincrypt_protocol::limits::MAX_OPEN_SEGMENTS;
 /// A long run says so often that it is to be kept: its first segments would lapse after seven days.
 const KEEP_AGAIN: Duration = Duration::from_secs(24 * 3600);
+/// Segments of a run asked for at once.
+const ASKED_AT_ONCE: usize = 8;
 /// Times a head is rebased on another device's before giving up.
 const REBASES: usize = 8;
 
@@ -200,6 +203,13 @@ async fn backup_once(
             link.keep(vault.keep(run)?).await?;
         }
     }
+    let lost = lost(vault, &link, &journal.segments()).await?;
+    if !lost.is_empty() {
+        journal.forget(&lost)?;
+        drop(journal);
+        journal = RunJournal::open(&path, &account, started, &pending)?;
+    }
+    vault.set_doubted(false)?;
     let upload = Upload {
         link: link.clone(),
         network: vault.network(),
@@ -274,6 +284,35 @@ async fn backup_once(
         skipped: skipped.collect(),
         self_check,
     })
+}
+
+/// Segments that a run has stored and must not count on: another device took them for orphans.
+async fn lost(vault: &Vault, link: &Link, stored: &StoredSegments) -> Result<Vec<SegmentId>, ClientError> {
+    let mut segments = Vec::new();
+    let noted = stored.read(|manifest, _| {
+        segments.push(manifest.id());
+        Ok::<(), PipelineError>(())
+    });
+    noted.map_err(explain)?;
+    let marks = vault.marks()?;
+    let doomed: HashSet<_> = marks.iter().filter(|m| m.is_doomed()).map(|m| m.segment).collect();
+    let (mut lost, left): (Vec<_>, Vec<_>) = segments.into_iter().partition(|id| doomed.contains(id));
+    if !vault.is_doubted()? {
+        return Ok(lost);
+    }
+    let asking = left.into_iter().map(|segment| async move { (segment, link.commit(segment).await) });
+    let mut answers = futures::stream::iter(asking).buffer_unordered(ASKED_AT_ONCE);
+    while let Some((segment, answer)) = answers.next().await {
+        match answer {
+            Ok(_) => {}
+            // Released, or not known any more.
+            Err(ClientError::Call(error)) if error.refusal() == Some(Refusal::UnknownSegment) => {
+                lost.push(segment);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(lost)
 }
 
 fn host() -> String {

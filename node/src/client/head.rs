@@ -203,6 +203,8 @@ impl Vault {
                 if self.committing()?.is_some() {
                     remove(&self.home.run_journal())?;
                 }
+                // What a run stored that took very long was perhaps taken for an orphan.
+                self.set_doubted(true)?;
                 remove(&self.home.prune_journal())?;
                 self.forget_index(&head.body.releases)?;
             }

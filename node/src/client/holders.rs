@@ -125,6 +125,16 @@ impl Holders {
         located
     }
 
+    /// What one holder knows about some segments, at most [`MAX_LOCATE`].
+    pub(crate) async fn locate_at(&self, node: NodeId, segments: &[SegmentId]) -> Vec<HeldSegment> {
+        let request = Request::Locate { account: self.account, segments: segments.to_vec() };
+        let asking = self.net.shard(node, Frame::bare(request));
+        match tokio::time::timeout(ANSWER, asking).await {
+            Ok(Ok(Frame { header: Response::Located(held), .. })) => held,
+            _ => Vec::new(),
+        }
+    }
+
     /// Every segment of which any holder has a shard.
     pub(crate) async fn segments(&self) -> Vec<SegmentId> {
         let listing = self.nodes.iter().map(|node| self.segments_at(*node));
@@ -134,7 +144,8 @@ impl Holders {
         all.into_iter().collect()
     }
 
-    async fn segments_at(&self, node: NodeId) -> Vec<SegmentId> {
+    /// Every segment of which one holder has a shard.
+    pub(crate) async fn segments_at(&self, node: NodeId) -> Vec<SegmentId> {
         let mut segments = Vec::new();
         let mut after = None;
         loop {

@@ -20,6 +20,7 @@ mod mandates;
 mod mediators;
 mod memory;
 mod options;
+mod orphans;
 mod refusals;
 mod release;
 mod release_rules;
