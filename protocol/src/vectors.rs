@@ -317,6 +317,22 @@ fn challenges_and_conditions_are_what_the_fixture_says() {
     check("challenge-messages.txt", &text);
 }
 
+#[test]
+fn what_an_owner_gives_a_new_mediator_to_tell_is_what_the_fixture_says() {
+    let mut text = String::new();
+    let adoption = mediate::Adoption {
+        adopt: adopt(),
+        mandate: mandate(),
+        keep: keep(),
+        head: None,
+        holders: Vec::new(),
+        keeps: vec![keep()],
+        releases: vec![release(Released::Segments(vec![SEGMENT]))],
+    };
+    lines("mediate-request", vec![mediate::Request::Adopt(Box::new(adoption))], &mut text);
+    check("adopt-statements.txt", &text);
+}
+
 fn adopt() -> Signed<Adopt> {
     let (account, new) = (key().account(), NodeId::from_bytes([2; 32]));
     seal(&Adopt { network: NETWORK, account, old: Some(NodeId::from_bytes([1; 32])), new, sequence: 7 })
@@ -328,8 +344,15 @@ fn moves_to_another_mediator_are_what_the_fixture_says() {
     let node = NodeId::from_bytes([1; 32]);
     let holders = vec![mediate::NodeAddresses { node, addresses: vec![ByteBuf::from([4, 127, 0, 0, 1])] }];
     let (mandate, head) = (mandate(), Some(head()));
-    let adoption =
-        mediate::Adoption { adopt: adopt(), mandate: mandate.clone(), keep: keep(), head, holders };
+    let adoption = mediate::Adoption {
+        adopt: adopt(),
+        mandate: mandate.clone(),
+        keep: keep(),
+        head,
+        holders,
+        keeps: Vec::new(),
+        releases: Vec::new(),
+    };
     let asked =
         vec![mediate::Request::Adopt(Box::new(adoption)), mediate::Request::Dismiss { adopt: adopt() }];
     lines("mediate-request", asked, &mut text);

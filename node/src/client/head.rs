@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use fincrypt_protocol::limits::MAX_SEQUENCE_STEP;
-use fincrypt_protocol::record::{Head, Keep};
-use fincrypt_protocol::{HeadHash, Manifest, Network, RunId, SegmentId, Signed, UnixTime, Verified};
+use fincrypt_protocol::record::Head;
+use fincrypt_protocol::{HeadHash, Manifest, Network, SegmentId, Signed, UnixTime, Verified};
 use fincrypt_storage::Root;
 use fincrypt_storage::blob::BlobKind;
 use fincrypt_storage::head::{CatalogRef, HeadBody, is_rewriting, open_head, seal_head, supersedes};
@@ -449,11 +449,5 @@ impl Vault {
             head = self.open_head(self.slot()?, &next)?;
         }
         Ok(head)
-    }
-
-    /// The owner's statement that a run is to be kept.
-    pub(crate) fn keep(&self, run: RunId) -> Result<Signed<Keep>, ClientError> {
-        let account = self.keys.root.account(self.slot()?);
-        Ok(Signed::seal(&Keep { network: self.network(), account: account.account(), run }, &account)?)
     }
 }

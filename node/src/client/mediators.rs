@@ -132,16 +132,19 @@ impl Vault {
         let adopt = Signed::seal(&adopt, &account)?;
         let hints: Vec<NodeId> = holders.nodes().iter().copied().take(MAX_ADOPT_HINTS).collect();
         let addresses = net.addresses(&hints).await;
+        let (keeps, releases) = self.statements()?;
         let adoption = Adoption {
             adopt: adopt.clone(),
             mandate: self.mandate_of(node, sequence)?,
-            keep: self.keep(RunId::from_bytes(fresh()?))?,
+            keep: self.sign_keep(RunId::from_bytes(fresh()?))?,
             head: self.head()?,
             holders: hints
                 .into_iter()
                 .zip(addresses)
                 .map(|(node, addresses)| NodeAddresses { node, addresses: encode_all(&addresses) })
                 .collect(),
+            keeps,
+            releases,
         };
         let progress = link.adopt(adoption.clone()).await?;
         self.set_mediator(node)?;

@@ -22,6 +22,7 @@ mod restore;
 mod run_journal;
 mod self_check;
 mod snapshots;
+mod statements;
 mod status;
 mod test_restore;
 mod upload;

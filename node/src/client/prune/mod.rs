@@ -334,9 +334,14 @@ impl Rewriting<'_> {
                     sequence: self.vault.next_release_sequence()?,
                 };
                 tries += 1;
-                match self.link.release(Signed::seal(&release, &account)?).await {
-                    Ok(_) => break,
+                let signed = Signed::seal(&release, &account)?;
+                match self.link.release(signed.clone()).await {
+                    Ok(_) => {
+                        self.vault.remember_release(release.sequence, &signed)?;
+                        break;
+                    }
                     Err(ClientError::Call(error)) if error.refusal() == Some(Refusal::Guarded) => {
+                        self.vault.forget_releases()?;
                         return Ok(false);
                     }
                     // Another device has released something in the same second.
