@@ -10,7 +10,10 @@ use serde_bytes::ByteBuf;
 use zeroize::Zeroizing;
 
 use crate::amount::Price;
-use crate::limits::{MAX_CHALLENGE, MAX_DOUBTS, MAX_PAYLOAD, MAX_RELEASE_SEGMENTS, MAX_REQUEST_HEADER};
+use crate::limits::{
+    MAX_ADOPT_HINTS, MAX_ADOPT_KEEPS, MAX_ADOPT_RELEASES, MAX_CHALLENGE, MAX_DOUBTS, MAX_PAYLOAD,
+    MAX_RELEASE_SEGMENTS, MAX_REQUEST_HEADER,
+};
 use crate::record::{
     Adopt, Condition, Head, HolderList, Keep, Mandate, MediatorRecord, PayoutKind, Receipt, Registration,
     Release, Released, Rights, StorageOffer, Undo,
@@ -408,6 +411,27 @@ fn a_release_holds_as_many_segments_as_it_may_and_not_many_more() {
     };
     assert!(sealed(MAX_RELEASE_SEGMENTS).is_ok());
     assert!(sealed(MAX_RELEASE_SEGMENTS + 16).is_err());
+}
+
+#[test]
+fn an_adoption_with_all_that_it_may_bring_fits_a_request() {
+    let segments = vec![SEGMENT; MAX_RELEASE_SEGMENTS];
+    let hint = |at: usize| mediate::NodeAddresses {
+        node: NodeId::from_bytes([at as u8; 32]),
+        addresses: vec![ByteBuf::from([1; 64]); 8],
+    };
+    let adoption = mediate::Adoption {
+        adopt: adopt(),
+        mandate: mandate(),
+        keep: keep(),
+        head: Some(head()),
+        holders: (0..MAX_ADOPT_HINTS).map(hint).collect(),
+        keeps: vec![keep(); MAX_ADOPT_KEEPS],
+        releases: vec![release(Released::Segments(segments)); MAX_ADOPT_RELEASES],
+    };
+    let bytes = crate::cbor::encode(&mediate::Request::Adopt(Box::new(adoption))).expect("encodes");
+    // A head's body is shorter here than a real one's.
+    assert!(bytes.len() + crate::limits::MAX_HEAD <= MAX_REQUEST_HEADER as usize, "{} bytes", bytes.len());
 }
 
 #[test]

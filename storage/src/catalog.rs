@@ -149,6 +149,62 @@ mod tests {
         assert_eq!(list(&[listable(LIST, true), listable(0, false), listable(1, false)], 2), [0, 2]);
     }
 
+    /// A reference of a simulated catalog: how many segments of pieces it stands for.
+    #[derive(Clone, Copy)]
+    struct Simulated {
+        level: u8,
+        pieces: usize,
+    }
+
+    impl Simulated {
+        /// A hundred small pieces fill a segment.
+        const FULL: usize = 100;
+
+        fn listable(&self) -> Listable {
+            Listable { level: self.level, full: self.level != LIST && self.pieces >= Self::FULL }
+        }
+    }
+
+    /// Puts into a list what has to go there; what that wrote.
+    fn put_into_list(refs: &mut Vec<Simulated>) -> usize {
+        let take = list(&refs.iter().map(Simulated::listable).collect::<Vec<_>>(), MOST);
+        let pieces = take.iter().map(|at| refs[*at].pieces).sum();
+        for at in take.iter().rev() {
+            refs.remove(*at);
+        }
+        if !take.is_empty() {
+            refs.push(Simulated { level: LIST, pieces });
+        }
+        pieces / Simulated::FULL
+    }
+
+    #[test]
+    fn ten_thousand_full_segments_fit_a_head_and_their_lists_are_rarely_written() {
+        let (mut refs, mut written): (Vec<Simulated>, usize) = (Vec::new(), 0);
+        // The first run is larger than a head.
+        for full in std::iter::once(1000).chain(std::iter::repeat_n(4, 2250)) {
+            refs.extend(vec![Simulated { level: 0, pieces: Simulated::FULL }; full]);
+            written += put_into_list(&mut refs);
+            loop {
+                let (fixed, small): (Vec<_>, Vec<_>) =
+                    refs.iter().copied().partition(|r| r.listable().is_fixed());
+                let levels: Vec<u8> = small.iter().map(|r| r.level).collect();
+                let Some(merge) = plan(&levels, 1, fixed.len(), MOST) else { break };
+                let pieces = merge.take.iter().map(|at| small[*at].pieces).sum();
+                let left = small.iter().enumerate().filter(|(at, _)| !merge.take.contains(at));
+                refs = fixed.iter().copied().chain(left.map(|(_, r)| *r)).collect();
+                refs.push(Simulated { level: merge.level, pieces });
+            }
+            refs.push(Simulated { level: 0, pieces: 1 });
+            written += put_into_list(&mut refs);
+            assert!(refs.len() <= MOST, "{} references", refs.len());
+        }
+        let pieces: usize = refs.iter().map(|r| r.pieces).sum();
+        assert_eq!(pieces, 10_000 * Simulated::FULL + 2251);
+        // At 40 bytes each 120 MB, beside a catalog of at least 10 GB.
+        assert!(written < 3_000_000, "{written} references written");
+    }
+
     proptest! {
         #[test]
         fn what_is_left_beside_the_list_fits_the_head(

@@ -7,8 +7,8 @@
 //! reference 40      (repeated)
 //! ```
 //!
-//! A head refers to the segment by a reference of level [`LIST`]. A terabyte of small blobs, ten
-//! thousand catalog segments, makes a list of 400 KB.
+//! A head refers to the segment by a reference of level [`LIST`]. A hundred million blobs fill ten
+//! thousand catalog segments at most, of the smallest kind, which make a list of 400 KB.
 
 use crate::blob::MAX_BLOB;
 use crate::head::{CatalogRef, REF, decode_ref, encode_ref};

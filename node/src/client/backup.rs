@@ -209,7 +209,9 @@ async fn backup_once(
         drop(journal);
         journal = RunJournal::open(&path, &account, started, &pending)?;
     }
-    vault.set_doubted(false)?;
+    if vault.is_doubted()? {
+        vault.set_doubted(false)?;
+    }
     let upload = Upload {
         link: link.clone(),
         network: vault.network(),
