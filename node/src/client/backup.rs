@@ -1,16 +1,12 @@
 //! A backup: scan, upload, index, head, keep.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fincrypt_protocol::limits::FULL_SHARD_LEN;
-use fincrypt_protocol::{Code, Manifest, Refusal, SegmentId, UnixTime};
-use fincrypt_storage::catalog::{self, Listable};
+use fincrypt_protocol::{Code, Manifest, SegmentId, UnixTime};
 use fincrypt_storage::head::{CatalogRef, HeadBody};
 use fincrypt_storage::index::BlobIndex;
-use fincrypt_storage::lists::LIST;
 use fincrypt_storage::marks::Mark;
 use fincrypt_storage::scan::Scanner;
 use fincrypt_storage::segment::SealedSegment;
@@ -23,10 +19,11 @@ use super::fetch::Fetcher;
 use super::head::{Followed, OpenHead, Pieces};
 use super::index_maker::{IndexMaker, Listed, without_other_snapshots};
 use super::link::Link;
+use super::lost::lost;
 use super::pipeline::{Counts, LeftOut, Pipeline, PipelineError, workers};
 use super::progress::Progress;
 use super::prune;
-use super::run_journal::{RunJournal, StoredSegments};
+use super::run_journal::RunJournal;
 use super::self_check::{CheckReport, SelfCheck};
 use super::upload::Upload;
 use super::vault::{Swarm, Vault};
@@ -85,8 +82,6 @@ impl BackupReport {
 const SEGMENTS_AT_ONCE: usize = fincrypt_protocol::limits::MAX_OPEN_SEGMENTS;
 /// A long run says so often that it is to be kept: its first segments would lapse after seven days.
 const KEEP_AGAIN: Duration = Duration::from_secs(24 * 3600);
-/// Segments of a run asked for at once.
-const ASKED_AT_ONCE: usize = 8;
 /// Times a head is rebased on another device's before giving up.
 const REBASES: usize = 8;
 
@@ -288,35 +283,6 @@ async fn backup_once(
     })
 }
 
-/// Segments that a run has stored and must not count on: another device took them for orphans.
-async fn lost(vault: &Vault, link: &Link, stored: &StoredSegments) -> Result<Vec<SegmentId>, ClientError> {
-    let mut segments = Vec::new();
-    let noted = stored.read(|manifest, _| {
-        segments.push(manifest.id());
-        Ok::<(), PipelineError>(())
-    });
-    noted.map_err(explain)?;
-    let marks = vault.marks()?;
-    let doomed: HashSet<_> = marks.iter().filter(|m| m.is_doomed()).map(|m| m.segment).collect();
-    let (mut lost, left): (Vec<_>, Vec<_>) = segments.into_iter().partition(|id| doomed.contains(id));
-    if !vault.is_doubted()? {
-        return Ok(lost);
-    }
-    let asking = left.into_iter().map(|segment| async move { (segment, link.commit(segment).await) });
-    let mut answers = futures::stream::iter(asking).buffer_unordered(ASKED_AT_ONCE);
-    while let Some((segment, answer)) = answers.next().await {
-        match answer {
-            Ok(_) => {}
-            // Released, or not known any more.
-            Err(ClientError::Call(error)) if error.refusal() == Some(Refusal::UnknownSegment) => {
-                lost.push(segment);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(lost)
-}
-
 fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
         .or_else(|_| std::fs::read_to_string("/etc/hostname"));
@@ -438,74 +404,6 @@ impl Run<'_> {
         .await?;
         self.pieces.append(&mut pieces);
         Ok(refs)
-    }
-
-    fn listable(&self, reference: &CatalogRef) -> Listable {
-        // A segment that is nearly full gains nothing by being merged: it would only be stored again.
-        let capacity = usize::from(self.code.data()) * FULL_SHARD_LEN as usize;
-        let length = usize::from(reference.code.data()) * reference.shard_len.get() as usize;
-        Listable { level: reference.level, full: reference.level != LIST && length * 4 >= capacity * 3 }
-    }
-
-    /// Puts references that a head has no room for into a list.
-    pub(super) async fn list(&mut self, refs: Vec<CatalogRef>) -> Result<Vec<CatalogRef>, ClientError> {
-        let listable: Vec<Listable> = refs.iter().map(|reference| self.listable(reference)).collect();
-        let take = catalog::list(&listable, self.vault.config.catalog_refs);
-        if take.is_empty() {
-            return Ok(refs);
-        }
-        let (mut left, mut pieces) = (Vec::new(), Pieces::default());
-        for (at, reference) in refs.into_iter().enumerate() {
-            if take.binary_search(&at).is_err() {
-                left.push(reference);
-            } else if reference.level != LIST {
-                pieces.lists.push(reference);
-            } else {
-                match self.vault.read_pieces(&self.fetcher, &[reference]).await {
-                    Ok(list) => {
-                        pieces.lists.extend(list.lists);
-                        pieces.marks.extend(list.marks);
-                        let mark = prune::mark_of(&reference);
-                        pieces.marks.push(mark);
-                        self.marks.push(mark);
-                    }
-                    // Perhaps it can be read another time.
-                    Err(error) => {
-                        tracing::warn!(%error, "a list of the catalog cannot be read; it stays as it is");
-                        left.push(reference);
-                    }
-                }
-            }
-        }
-        self.listed.extend(pieces.lists.iter().map(|reference| reference.segment));
-        left.extend(self.store_index(Listed::Pieces(pieces), LIST).await?);
-        Ok(left)
-    }
-
-    /// Merges pieces of the catalog until there is room for `new` more references.
-    async fn merge(&mut self, mut refs: Vec<CatalogRef>, new: usize) -> Result<Vec<CatalogRef>, ClientError> {
-        loop {
-            let mergeable: Vec<CatalogRef> =
-                refs.iter().filter(|r| !self.listable(r).is_fixed()).copied().collect();
-            let levels: Vec<u8> = mergeable.iter().map(|r| r.level).collect();
-            let (fixed, most) = (refs.len() - mergeable.len(), self.vault.config.catalog_refs);
-            let Some(merge) = catalog::plan(&levels, new, fixed, most) else {
-                return Ok(refs);
-            };
-            let taken: Vec<CatalogRef> = merge.take.iter().map(|at| mergeable[*at]).collect();
-            let mut pieces = self.vault.read_pieces(&self.fetcher, &taken).await?;
-            // They wait to be released, as a rewritten catalog's do.
-            let marks: Vec<_> = taken.iter().map(prune::mark_of).collect();
-            pieces.marks.extend(&marks);
-            self.marks.extend(marks);
-            let merged = self.store_index(Listed::Pieces(pieces), merge.level).await?;
-            let gained = merged.len() < taken.len();
-            refs.retain(|reference| !taken.contains(reference));
-            refs.extend(merged);
-            if !gained {
-                return Ok(refs);
-            }
-        }
     }
 
     /// Commits a new head over `base`, or over whatever another device made of it meanwhile. It goes

@@ -194,6 +194,8 @@ pub(crate) struct Progress {
 }
 
 async fn watch(link: &Link, adoption: Adoption, first: Progress) -> Progress {
+    // It was taken before it was answered: what is left is to ask.
+    let adoption = Adoption { keeps: Vec::new(), releases: Vec::new(), ..adoption };
     let (mut progress, mut moved) = (first, tokio::time::Instant::now());
     let end = moved + WATCHED;
     while !progress.complete && tokio::time::Instant::now() < end && moved.elapsed() < STUCK {

@@ -1,6 +1,7 @@
 //! The client role: backs up folders into the swarm and brings them back.
 
 mod backup;
+mod catalog;
 mod error;
 mod fetch;
 mod forget;
@@ -9,6 +10,7 @@ mod health;
 mod holders;
 mod index_maker;
 mod link;
+mod lost;
 mod mediators;
 mod needs;
 mod pace;
