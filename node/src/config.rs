@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use fincrypt_protocol::amount::{Msat, ParseAmountError, Price};
+use fincrypt_protocol::limits::MAX_CATALOG_REFS;
 use fincrypt_protocol::{Bytes, Network, Redundancy};
 use libp2p::Multiaddr;
 
@@ -123,6 +124,11 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("move_by_itself", "false", "move to another mediator when patience is over, without asking"),
     ("backup_interval", "3600", "seconds between backups of a client node"),
     ("self_check_interval", "604800", "seconds between a client's own checks of its storage"),
+    (
+        "catalog_refs",
+        "48",
+        "segments of the catalog that a head names itself, 2 to 48; for tests, as the default is best",
+    ),
     ("folders", "", "folders to back up, one array entry each"),
     ("exclude", "", "patterns of files to leave out, gitignore syntax, one array entry each"),
     ("requests_per_minute", "120000", "requests that one peer may make in a minute"),
@@ -320,6 +326,10 @@ impl Settings {
                 Ok(seconds @ 1..=31_536_000_u64) => Ok(std::time::Duration::from_secs(seconds)),
                 _ => Err("write seconds between 1 and 31536000".to_owned()),
             })?,
+            catalog_refs: self.read("catalog_refs", |text| match text.parse() {
+                Ok(refs @ 2..=MAX_CATALOG_REFS) => Ok(refs),
+                _ => Err(format!("write a number between 2 and {MAX_CATALOG_REFS}")),
+            })?,
             folders: self.setting("folders").values.into_iter().map(PathBuf::from).collect(),
             exclude: self.setting("exclude").values,
             budget: Budget {
@@ -434,6 +444,8 @@ pub struct Config {
     pub backup_interval: std::time::Duration,
     /// Between a client's own checks of its storage.
     pub self_check_interval: std::time::Duration,
+    /// Segments of the catalog that a head names itself, before they go into a list.
+    pub catalog_refs: usize,
     /// Folders to back up.
     pub folders: Vec<PathBuf>,
     /// Patterns to leave out.

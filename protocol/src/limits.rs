@@ -57,6 +57,11 @@ pub const MAX_RELEASE_AHEAD: u64 = 24 * 3600;
 pub const MAX_MANDATE_AHEAD: u64 = 24 * 3600;
 /// The most holders that a client names to a mediator that takes its vault over.
 pub const MAX_ADOPT_HINTS: usize = 64;
+/// The most keeps that a client gives a mediator that takes its vault over.
+pub const MAX_ADOPT_KEEPS: usize = 128;
+/// The most releases that a client gives a mediator that takes its vault over: each may name
+/// [`MAX_RELEASE_SEGMENTS`], and all fit [`MAX_REQUEST_HEADER`] beside the rest.
+pub const MAX_ADOPT_RELEASES: usize = 4;
 /// Buckets under which mediators announce themselves.
 pub const ROLE_BUCKETS: u8 = 16;
 /// Segments that one `Keep` may follow: the owner's statement covers a whole run.

@@ -131,6 +131,13 @@ pub struct Adoption {
     pub rewound: Option<Rewound>,
     /// Holders that the owner knows, at most [`crate::limits::MAX_ADOPT_HINTS`].
     pub holders: Vec<NodeAddresses>,
+    /// Keeps that some holder may not have heard of, at most [`crate::limits::MAX_ADOPT_KEEPS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keeps: Vec<Signed<Keep>>,
+    /// Releases that some holder may not have heard of, oldest first, at most
+    /// [`crate::limits::MAX_ADOPT_RELEASES`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub releases: Vec<Signed<Release>>,
 }
 
 /// What a mediator would do and ask for a run.

@@ -10,7 +10,10 @@ use serde_bytes::ByteBuf;
 use zeroize::Zeroizing;
 
 use crate::amount::Price;
-use crate::limits::{MAX_CHALLENGE, MAX_DOUBTS, MAX_PAYLOAD, MAX_RELEASE_SEGMENTS, MAX_REQUEST_HEADER};
+use crate::limits::{
+    MAX_ADOPT_HINTS, MAX_ADOPT_KEEPS, MAX_ADOPT_RELEASES, MAX_CHALLENGE, MAX_DOUBTS, MAX_PAYLOAD,
+    MAX_RELEASE_SEGMENTS, MAX_REQUEST_HEADER,
+};
 use crate::record::{
     Adopt, Condition, Head, HolderList, Keep, Mandate, MediatorRecord, PayoutKind, Receipt, Registration,
     Release, Released, Rewind, Rights, StorageOffer, Undo,
@@ -337,6 +340,23 @@ fn challenges_and_conditions_are_what_the_fixture_says() {
     check("challenge-messages.txt", &text);
 }
 
+#[test]
+fn what_an_owner_gives_a_new_mediator_to_tell_is_what_the_fixture_says() {
+    let mut text = String::new();
+    let adoption = mediate::Adoption {
+        adopt: adopt(),
+        mandate: mandate(),
+        keep: keep(),
+        head: None,
+        holders: Vec::new(),
+        keeps: vec![keep()],
+        releases: vec![release(Released::Segments(vec![SEGMENT]))],
+        rewound: None,
+    };
+    lines("mediate-request", vec![mediate::Request::Adopt(Box::new(adoption))], &mut text);
+    check("adopt-statements.txt", &text);
+}
+
 fn adopt() -> Signed<Adopt> {
     let (account, new) = (key().account(), NodeId::from_bytes([2; 32]));
     seal(&Adopt { network: NETWORK, account, old: Some(NodeId::from_bytes([1; 32])), new, sequence: 7 })
@@ -355,6 +375,8 @@ fn moves_to_another_mediator_are_what_the_fixture_says() {
         head,
         rewound: None,
         holders,
+        keeps: Vec::new(),
+        releases: Vec::new(),
     };
     let asked =
         vec![mediate::Request::Adopt(Box::new(adoption)), mediate::Request::Dismiss { adopt: adopt() }];
@@ -413,6 +435,32 @@ fn a_release_holds_as_many_segments_as_it_may_and_not_many_more() {
     };
     assert!(sealed(MAX_RELEASE_SEGMENTS).is_ok());
     assert!(sealed(MAX_RELEASE_SEGMENTS + 16).is_err());
+}
+
+#[test]
+fn an_adoption_with_all_that_it_may_bring_fits_a_request() {
+    let segments = vec![SEGMENT; MAX_RELEASE_SEGMENTS];
+    let hint = |at: usize| mediate::NodeAddresses {
+        node: NodeId::from_bytes([at as u8; 32]),
+        addresses: vec![ByteBuf::from([1; 64]); 8],
+    };
+    let adoption = mediate::Adoption {
+        adopt: adopt(),
+        mandate: mandate(),
+        keep: keep(),
+        head: Some(head()),
+        holders: (0..MAX_ADOPT_HINTS).map(hint).collect(),
+        keeps: vec![keep(); MAX_ADOPT_KEEPS],
+        releases: vec![release(Released::Segments(segments)); MAX_ADOPT_RELEASES],
+        rewound: Some(rewound()),
+    };
+    let bytes = crate::cbor::encode(&mediate::Request::Adopt(Box::new(adoption))).expect("encodes");
+    // The bodies of the two heads are shorter here than real ones.
+    assert!(
+        bytes.len() + 2 * crate::limits::MAX_HEAD <= MAX_REQUEST_HEADER as usize,
+        "{} bytes",
+        bytes.len()
+    );
 }
 
 #[test]

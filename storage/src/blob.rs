@@ -77,9 +77,17 @@ pub enum BlobKind {
     Index = 4,
     /// A list of segments that wait to be released.
     Marks = 5,
+    /// A list of references to segments of the catalog.
+    Refs = 6,
 }
 
 impl BlobKind {
+    /// Whether it is part of the catalog, not of a snapshot.
+    #[must_use]
+    pub const fn is_catalog(self) -> bool {
+        matches!(self, Self::Index | Self::Marks | Self::Refs)
+    }
+
     /// The kind's number in a directory entry.
     #[must_use]
     pub const fn number(self) -> u8 {
@@ -89,7 +97,7 @@ impl BlobKind {
     /// The kind with this number.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
-        [Self::Data, Self::List, Self::Tree, Self::Snapshot, Self::Index, Self::Marks]
+        [Self::Data, Self::List, Self::Tree, Self::Snapshot, Self::Index, Self::Marks, Self::Refs]
             .into_iter()
             .find(|kind| kind.number() == number)
     }

@@ -28,7 +28,8 @@ use crate::root::Root;
 
 const VERSION: u8 = 1;
 const FIXED: usize = 16;
-const REF: usize = 40;
+/// Bytes of an encoded reference.
+pub(crate) const REF: usize = 40;
 const NONCE: usize = 24;
 /// Pending releases a head has room for.
 pub const MAX_RELEASES: usize = 16;
@@ -67,14 +68,15 @@ pub struct CatalogRef {
     pub code: Code,
     /// The length of its shards.
     pub shard_len: ShardLen,
-    /// Its level in the log-structured catalog.
+    /// Its level in the log-structured catalog; [`crate::lists::LIST`] if it holds references to
+    /// further segments of it.
     pub level: u8,
 }
 
 /// A head's contents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeadBody {
-    /// The catalog, at most 48 segments.
+    /// The catalog, at most 48 segments; of a larger one, some of these hold references to others.
     pub refs: Vec<CatalogRef>,
     /// Bit `i` is set if slot `i` is in use.
     pub slots: u32,
@@ -93,26 +95,22 @@ fn encode(body: &HeadBody) -> Result<Vec<u8>, HeadError> {
     let mut out = vec![VERSION, refs as u8, releases as u8, 0];
     out.extend_from_slice(&body.slots.to_le_bytes());
     out.extend_from_slice(&body.time.secs().to_le_bytes());
-    for reference in &body.refs {
-        out.extend_from_slice(reference.segment.as_bytes());
-        let code = reference.code;
-        out.extend_from_slice(&[
-            code.data(),
-            code.total(),
-            reference.shard_len.class(),
-            reference.level,
-            0,
-            0,
-            0,
-            0,
-        ]);
-    }
+    body.refs.iter().for_each(|reference| out.extend_from_slice(&encode_ref(reference)));
     body.releases.iter().for_each(|release| out.extend_from_slice(release));
     out.resize(HEAD_BODY_LEN, 0);
     Ok(out)
 }
 
-fn decode_ref(bytes: &[u8; REF]) -> Option<CatalogRef> {
+pub(crate) fn encode_ref(reference: &CatalogRef) -> [u8; REF] {
+    let mut out = [0; REF];
+    let (segment, rest) = out.split_at_mut(32);
+    segment.copy_from_slice(reference.segment.as_bytes());
+    let (code, class) = (reference.code, reference.shard_len.class());
+    rest[..4].copy_from_slice(&[code.data(), code.total(), class, reference.level]);
+    out
+}
+
+pub(crate) fn decode_ref(bytes: &[u8; REF]) -> Option<CatalogRef> {
     let (segment, rest) = bytes.split_first_chunk::<32>()?;
     let [data, total, class, level, 0, 0, 0, 0] = rest else { return None };
     Some(CatalogRef {

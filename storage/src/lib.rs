@@ -12,6 +12,7 @@ pub mod filecache;
 pub mod head;
 pub mod index;
 pub mod keyfile;
+pub mod lists;
 pub mod marks;
 pub mod proof;
 mod root;

@@ -5,6 +5,9 @@
 //! ```text
 //! segment id 32 │ time u64 │ bytes u64      (repeated)
 //! ```
+//!
+//! A mark of time 0 says that the segment is doomed: its release is signed after the head that says
+//! so, and no run may count on it from then on, not even the one that stored it.
 
 use fincrypt_protocol::{SegmentId, UnixTime};
 
@@ -24,6 +27,20 @@ pub struct Mark {
     pub time: UnixTime,
     /// Bytes that its shards take in the swarm.
     pub bytes: u64,
+}
+
+impl Mark {
+    /// The same, of a segment that is released from now on.
+    #[must_use]
+    pub fn doomed(self) -> Self {
+        Self { time: UnixTime::from_secs(0), ..self }
+    }
+
+    /// Whether the segment's release is on its way, or was heard already.
+    #[must_use]
+    pub fn is_doomed(&self) -> bool {
+        self.time.secs() == 0
+    }
 }
 
 /// Encodes marks into lists that each fit a blob.

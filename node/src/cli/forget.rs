@@ -168,6 +168,13 @@ fn show_prune(report: &PruneReport, dry_run: bool) {
         report.waiting,
         Bytes(report.bytes_waiting)
     );
+    if report.orphans > 0 {
+        println!(
+            "{} segments, {}, lie at the holders without a use: a run that was never finished left them, or is under way.",
+            report.orphans,
+            Bytes(report.bytes_orphans)
+        );
+    }
     if report.guarded {
         println!("Nothing is released: an undo forbids it, until `fincrypt undo-release --lift`.");
     }

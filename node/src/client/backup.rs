@@ -4,9 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fincrypt_protocol::limits::FULL_SHARD_LEN;
-use fincrypt_protocol::{Code, Manifest, UnixTime};
-use fincrypt_storage::catalog;
+use fincrypt_protocol::{Code, Manifest, SegmentId, UnixTime};
 use fincrypt_storage::head::{CatalogRef, HeadBody};
 use fincrypt_storage::index::BlobIndex;
 use fincrypt_storage::marks::Mark;
@@ -21,6 +19,7 @@ use super::fetch::Fetcher;
 use super::head::{Followed, OpenHead, Pieces};
 use super::index_maker::{IndexMaker, Listed, without_other_snapshots};
 use super::link::Link;
+use super::lost::lost;
 use super::pipeline::{Counts, LeftOut, Pipeline, PipelineError, workers};
 use super::progress::Progress;
 use super::prune;
@@ -136,6 +135,8 @@ pub(super) struct Run<'a> {
     pub(super) pieces: Vec<Manifest>,
     /// Catalog segments that a head of this run does not refer to any more.
     pub(super) marks: Vec<Mark>,
+    /// Catalog segments that a list of this run refers to.
+    pub(super) listed: Vec<SegmentId>,
 }
 
 async fn backup_in(
@@ -195,6 +196,15 @@ async fn backup_once(
             link.keep(vault.keep(run)?).await?;
         }
     }
+    let lost = lost(vault, &link, &journal.segments()).await?;
+    if !lost.is_empty() {
+        journal.forget(&lost)?;
+        drop(journal);
+        journal = RunJournal::open(&path, &account, started, &pending)?;
+    }
+    if vault.is_doubted()? {
+        vault.set_doubted(false)?;
+    }
     let upload = Upload {
         link: link.clone(),
         network: vault.network(),
@@ -211,6 +221,7 @@ async fn backup_once(
         kept: journal.started,
         pieces: Vec::new(),
         marks: Vec::new(),
+        listed: Vec::new(),
     };
     let (snapshot, counts) = run.store_files(folders, &mut journal, (started, nanos), progress).await?;
     let rebuilt = vault.is_rebuilt()?;
@@ -241,9 +252,9 @@ async fn backup_once(
     };
     tokio::task::spawn_blocking(insert).await.map_err(|_| ClientError::Inner)?.map_err(explain)?;
     let marks = std::mem::take(&mut run.marks);
-    vault.take_in(&Pieces { segments: Vec::new(), marks })?;
-    let refs: Vec<_> = head.body.refs.iter().map(|reference| reference.segment).collect();
-    vault.mark_loaded(&refs)?;
+    vault.take_in(&Pieces { marks, ..Pieces::default() })?;
+    let refs = head.body.refs.iter().map(|reference| reference.segment);
+    vault.mark_loaded(&refs.chain(std::mem::take(&mut run.listed)).collect::<Vec<_>>())?;
     vault.set_head(head.head.signed())?;
     vault.set_rebuilt(false)?;
     journal.finish(&path)?;
@@ -393,34 +404,6 @@ impl Run<'_> {
         Ok(refs)
     }
 
-    /// Merges pieces of the catalog until there is room for `new` more references.
-    async fn merge(&mut self, mut refs: Vec<CatalogRef>, new: usize) -> Result<Vec<CatalogRef>, ClientError> {
-        loop {
-            // A segment that is nearly full gains nothing by being merged: it would only be stored again.
-            let capacity = usize::from(self.code.data()) * FULL_SHARD_LEN as usize;
-            let length = |r: &CatalogRef| usize::from(r.code.data()) * r.shard_len.get() as usize;
-            let full = |r: &CatalogRef| length(r) * 4 >= capacity * 3;
-            let mergeable: Vec<CatalogRef> = refs.iter().filter(|r| !full(r)).copied().collect();
-            let levels: Vec<u8> = mergeable.iter().map(|r| r.level).collect();
-            let Some(merge) = catalog::plan(&levels, new, refs.len() - mergeable.len()) else {
-                return Ok(refs);
-            };
-            let taken: Vec<CatalogRef> = merge.take.iter().map(|at| mergeable[*at]).collect();
-            let mut pieces = self.vault.read_pieces(&self.fetcher, &taken).await?;
-            // They wait to be released, as a rewritten catalog's do.
-            let marks: Vec<_> = taken.iter().map(prune::mark_of).collect();
-            pieces.marks.extend(&marks);
-            self.marks.extend(marks);
-            let merged = self.store_index(Listed::Pieces(pieces), merge.level).await?;
-            let gained = merged.len() < taken.len();
-            refs.retain(|reference| !taken.contains(reference));
-            refs.extend(merged);
-            if !gained {
-                return Ok(refs);
-            }
-        }
-    }
-
     /// Commits a new head over `base`, or over whatever another device made of it meanwhile.
     async fn commit(
         &mut self,
@@ -446,8 +429,13 @@ impl Run<'_> {
             let (slots, releases) =
                 before.map(|body| (body.slots, body.releases.clone())).unwrap_or_default();
             self.marks.clear();
-            let mut refs = if replaced { old } else { self.merge(old, new.len()).await? };
-            refs.extend(&new);
+            self.listed.clear();
+            let (full, small): (Vec<CatalogRef>, _) = new.iter().partition(|r| self.listable(r).is_fixed());
+            let mut refs = self.list([old, full].concat()).await?;
+            if !replaced {
+                refs = self.merge(refs, small.len()).await?;
+            }
+            let refs = self.list([refs, small].concat()).await?;
             let body = HeadBody {
                 refs,
                 slots: slots | 1_u32.checked_shl(slot).unwrap_or(0),

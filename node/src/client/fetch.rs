@@ -95,7 +95,8 @@ impl Fetcher {
         self.holders.get_or_init(|| Holders::find(&self.net, &self.account, &self.registration)).await
     }
 
-    pub(super) fn is_ours(&self, manifest: &Manifest, tag: fincrypt_protocol::Tag) -> bool {
+    /// Whether a segment is of this vault, whoever says so: nobody else can make its tag.
+    pub(crate) fn is_ours(&self, manifest: &Manifest, tag: fincrypt_protocol::Tag) -> bool {
         self.tags.tag(&manifest.id()) == tag
     }
 

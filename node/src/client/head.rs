@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use fincrypt_protocol::record::{Head, Keep};
-use fincrypt_protocol::{HeadHash, Manifest, RunId, SegmentId, Signed, UnixTime, Verified};
+use fincrypt_protocol::record::Head;
+use fincrypt_protocol::{HeadHash, Manifest, SegmentId, Signed, UnixTime, Verified};
 use fincrypt_storage::Root;
 use fincrypt_storage::blob::BlobKind;
 use fincrypt_storage::head::{CatalogRef, HeadBody, is_rewriting, open_head, seal_head};
 use fincrypt_storage::index::{BlobIndex, IndexPiece};
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
+use fincrypt_storage::lists::{LIST, decode_list};
 use fincrypt_storage::marks::{Mark, decode_marks, encode_marks};
 use fincrypt_storage::segment::{BlobAssembler, Directory, OpenSegment};
 
@@ -44,6 +45,8 @@ pub(crate) struct Pieces {
     pub(crate) segments: Vec<(Manifest, Directory)>,
     /// Segments that wait to be released.
     pub(crate) marks: Vec<Mark>,
+    /// References to further segments of the catalog.
+    pub(crate) lists: Vec<CatalogRef>,
 }
 
 /// A head that was verified, with its contents.
@@ -148,6 +151,8 @@ impl Vault {
                 if self.committing()?.is_some() {
                     remove(&self.home.run_journal())?;
                 }
+                // What a run stored that took very long was perhaps taken for an orphan.
+                self.set_doubted(true)?;
                 remove(&self.home.prune_journal())?;
                 self.forget_index(&head.body.releases)?;
             }
@@ -232,16 +237,33 @@ impl Vault {
         refs: &[CatalogRef],
     ) -> Result<(), ClientError> {
         let mut failed = None;
-        for reference in refs {
+        let mut waiting: Vec<CatalogRef> = refs.iter().rev().copied().collect();
+        // A list is loaded when all that it refers to is.
+        let mut lists: Vec<(SegmentId, Vec<SegmentId>)> = Vec::new();
+        while let Some(reference) = waiting.pop() {
             if self.is_loaded(&reference.segment)? {
                 continue;
             }
-            match self.read_pieces(fetcher, std::slice::from_ref(reference)).await {
+            match self.read_pieces(fetcher, std::slice::from_ref(&reference)).await {
                 Ok(pieces) => {
                     self.take_in(&pieces)?;
-                    self.mark_loaded(&[reference.segment])?;
+                    if reference.level == LIST {
+                        lists.push((reference.segment, pieces.lists.iter().map(|r| r.segment).collect()));
+                        waiting.extend(pieces.lists.iter().rev());
+                    } else {
+                        self.mark_loaded(&[reference.segment])?;
+                    }
                 }
                 Err(error) => failed = Some(error),
+            }
+        }
+        for (list, listed) in lists {
+            let mut all = true;
+            for segment in &listed {
+                all &= self.is_loaded(segment)?;
+            }
+            if all {
+                self.mark_loaded(&[list])?;
             }
         }
         match failed {
@@ -253,6 +275,17 @@ impl Vault {
             Some(error) => Err(error),
             None => Ok(()),
         }
+    }
+
+    /// All segments of the catalog that a head names: those in its lists, too, which are fetched.
+    pub(crate) async fn whole_catalog(
+        &self,
+        fetcher: &Fetcher,
+        refs: &[CatalogRef],
+    ) -> Result<Vec<CatalogRef>, ClientError> {
+        let lists: Vec<CatalogRef> = refs.iter().filter(|r| r.level == LIST).copied().collect();
+        let listed = self.read_pieces(fetcher, &lists).await?.lists;
+        Ok(refs.iter().copied().chain(listed).collect())
     }
 
     /// Notes that catalog segments' contents are in the index.
@@ -282,19 +315,27 @@ impl Vault {
             let ciphertext = fetcher.segment(manifest).await?;
             let open = OpenSegment::open(&self.keys.root, ciphertext).map_err(|error| damaged(&error))?;
             for entry in open.directory().entries() {
-                if !matches!(entry.kind, BlobKind::Index | BlobKind::Marks) {
+                if !entry.kind.is_catalog() {
                     continue;
                 }
                 let stored = open.extent(entry).map_err(|error| damaged(&error))?;
                 let Some(plain) = assembler.add(entry, &stored).map_err(|error| damaged(&error))? else {
                     continue;
                 };
-                if entry.kind == BlobKind::Marks {
-                    let malformed = || ClientError::Damaged("a list of marks is malformed".to_owned());
-                    pieces.marks.extend(decode_marks(&plain).ok_or_else(malformed)?);
-                } else {
-                    let piece = IndexPiece::decode(&plain).map_err(|error| damaged(&error))?;
-                    pieces.segments.extend(piece.segments);
+                match entry.kind {
+                    BlobKind::Marks => {
+                        let malformed = || ClientError::Damaged("a list of marks is malformed".to_owned());
+                        pieces.marks.extend(decode_marks(&plain).ok_or_else(malformed)?);
+                    }
+                    BlobKind::Refs => {
+                        let malformed =
+                            || ClientError::Damaged("a list of the catalog is malformed".to_owned());
+                        pieces.lists.extend(decode_list(&plain).ok_or_else(malformed)?);
+                    }
+                    _ => {
+                        let piece = IndexPiece::decode(&plain).map_err(|error| damaged(&error))?;
+                        pieces.segments.extend(piece.segments);
+                    }
                 }
             }
         }
@@ -314,11 +355,5 @@ impl Vault {
         let sequence = previous.map_or(0, |previous| previous.head.sequence).saturating_add(1);
         let hash = previous.map(OpenHead::hash);
         Ok(seal_head(&self.keys, self.slot()?, self.network(), sequence, hash, body)?)
-    }
-
-    /// The owner's statement that a run is to be kept.
-    pub(crate) fn keep(&self, run: RunId) -> Result<Signed<Keep>, ClientError> {
-        let account = self.keys.root.account(self.slot()?);
-        Ok(Signed::seal(&Keep { network: self.network(), account: account.account(), run }, &account)?)
     }
 }

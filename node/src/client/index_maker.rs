@@ -7,6 +7,7 @@ use fincrypt_storage::Root;
 use fincrypt_storage::blob::{BlobId, BlobKind};
 use fincrypt_storage::compress::BlobMaker;
 use fincrypt_storage::index::{BlobIndex, PieceWriter};
+use fincrypt_storage::lists::encode_lists;
 use fincrypt_storage::marks::encode_marks;
 use fincrypt_storage::segment::{Directory, Entry, RunPacker, SealedSegment, Sealer};
 use fincrypt_storage::state::State;
@@ -21,7 +22,7 @@ const BUFFERS: usize = 4;
 
 /// The segments that index pieces are to list.
 pub(super) enum Listed {
-    /// Those of pieces that are merged or written anew, with marks beside them.
+    /// Those of pieces that are merged or written anew, with marks and lists beside them.
     Pieces(Pieces),
     /// Those of a run, and of an index if that is to be written anew. The run ended in this snapshot;
     /// others in it are of tries before, and perhaps not whole.
@@ -71,6 +72,9 @@ impl<'a> IndexMaker<'a> {
                 }
                 for list in encode_marks(&pieces.marks) {
                     self.piece(BlobKind::Marks, &list)?;
+                }
+                for list in encode_lists(&pieces.lists) {
+                    self.piece(BlobKind::Refs, &list)?;
                 }
             }
             Listed::Run(stored, snapshot, index) => {
@@ -165,7 +169,7 @@ mod tests {
             };
             let segments: Vec<_> = (0..50).map(|number| listed(number, 6_000)).collect();
             let maker = IndexMaker::new(&root, code, Redundancy::MIN, &sink).expect("a maker");
-            maker.make(Listed::Pieces(Pieces { segments, marks: Vec::new() })).expect("made");
+            maker.make(Listed::Pieces(Pieces { segments, ..Pieces::default() })).expect("made");
             let sealed = sealed.into_inner().expect("unpoisoned");
             assert!(sealed.len() > 1, "too little to fill one");
             let mut blobs = 0;

@@ -127,10 +127,11 @@ impl Vault {
         let adopt = Signed::seal(&adopt, &account)?;
         let hints: Vec<NodeId> = holders.nodes().iter().copied().take(MAX_ADOPT_HINTS).collect();
         let addresses = net.addresses(&hints).await;
+        let (keeps, releases) = self.statements()?;
         let adoption = Adoption {
             adopt: adopt.clone(),
             mandate: self.mandate_of(node, sequence)?,
-            keep: self.keep(RunId::from_bytes(fresh()?))?,
+            keep: self.sign_keep(RunId::from_bytes(fresh()?))?,
             head: self.head()?,
             rewound: self.rewound()?,
             holders: hints
@@ -138,6 +139,8 @@ impl Vault {
                 .zip(addresses)
                 .map(|(node, addresses)| NodeAddresses { node, addresses: encode_all(&addresses) })
                 .collect(),
+            keeps,
+            releases,
         };
         let progress = link.adopt(adoption.clone()).await?;
         self.set_mediator(node)?;
@@ -187,6 +190,8 @@ pub(crate) struct Progress {
 }
 
 async fn watch(link: &Link, adoption: Adoption, first: Progress) -> Progress {
+    // It was taken before it was answered: what is left is to ask.
+    let adoption = Adoption { keeps: Vec::new(), releases: Vec::new(), ..adoption };
     let (mut progress, mut moved) = (first, tokio::time::Instant::now());
     let end = moved + WATCHED;
     while !progress.complete && tokio::time::Instant::now() < end && moved.elapsed() < STUCK {

@@ -1,6 +1,7 @@
 //! The client role: backs up folders into the swarm and brings them back.
 
 mod backup;
+mod catalog;
 mod error;
 mod fetch;
 mod forget;
@@ -10,6 +11,7 @@ mod history;
 mod holders;
 mod index_maker;
 mod link;
+mod lost;
 mod mediators;
 mod needs;
 mod pace;
@@ -24,6 +26,7 @@ mod restore;
 mod run_journal;
 mod self_check;
 mod snapshots;
+mod statements;
 mod status;
 mod test_restore;
 mod upload;

@@ -83,21 +83,25 @@ async fn release_in(swarm: &Swarm, vault: &Vault) -> Result<ReleaseReport, Clien
 async fn release_once(vault: &Vault, link: &Link) -> Result<ReleaseReport, ClientError> {
     let slot = vault.slot()?;
     let key = vault.keys.head_key(slot);
+    let sequence = vault.next_release_sequence()?;
     let release = Release {
         network: vault.network(),
         account: vault.keys.root.account(slot).account(),
         head_key: key.head_key(),
         what: Released::Everything,
-        sequence: vault.next_release_sequence()?,
+        sequence,
     };
     let release = Signed::seal(&release, &key)?;
     let hash = release.hash();
     // The head first: no device may go on from a catalog that is about to be deleted.
     let old = replace_head(vault, link, |base| emptied(base, hash)).await?;
-    let (holders, heard, due) = match link.release(release).await {
+    let (holders, heard, due) = match link.release(release.clone()).await {
         Err(ClientError::Call(error))
             if matches!(error.refusal(), Some(Refusal::Guarded | Refusal::Stale)) =>
         {
+            if error.refusal() == Some(Refusal::Guarded) {
+                vault.forget_releases()?;
+            }
             // Nothing is deleted, so the catalog is put back.
             if let Some(old) = old {
                 replace_head(vault, link, |_| old.clone()).await?;
@@ -106,6 +110,7 @@ async fn release_once(vault: &Vault, link: &Link) -> Result<ReleaseReport, Clien
         }
         other => other?,
     };
+    vault.remember_release(sequence, &release)?;
     let until = due.map(UnixTime::secs);
     Ok(ReleaseReport { holders, heard, until, when: until.map(utc).unwrap_or_default() })
 }

@@ -159,6 +159,31 @@ impl RunJournal {
         Ok(Self { journal, run, started: now, abandoned })
     }
 
+    /// The segments that an interrupted run of the account noted, if it can be gone on with.
+    pub(crate) fn noted(
+        path: &Path,
+        account: &AccountId,
+        now: UnixTime,
+    ) -> Result<Vec<SegmentId>, ClientError> {
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        let (mut segments, mut goes_on, mut first) = (Vec::new(), false, true);
+        let opened = Journal::open(path, MAX_RECORD, |record| {
+            if std::mem::take(&mut first) {
+                goes_on = parse_header(record)
+                    .is_some_and(|(_, owner, started)| owner == *account && now.since(started) < MAX_AGE);
+            } else if goes_on {
+                segments.extend(piece(record).segments.iter().map(|(manifest, _)| manifest.id()));
+            }
+        });
+        match opened {
+            Ok(_) => Ok(segments),
+            Err(JournalError::Damaged { .. } | JournalError::Format(_)) => Ok(Vec::new()),
+            Err(error) => Err(fail(error)),
+        }
+    }
+
     /// What the run has stored so far.
     pub(crate) fn segments(&self) -> StoredSegments {
         StoredSegments(self.journal.records())
@@ -219,6 +244,10 @@ mod tests {
         journal.forget(&[manifests[1].id()]).expect("forgotten");
         journal.stored(manifests[0].clone(), Directory::default()).expect("it goes on");
         drop(journal);
+        let path = dir.path().join("journal/run");
+        let noted = |now| RunJournal::noted(&path, &account, now).expect("reads");
+        assert_eq!(noted(now), [&manifests[0], &manifests[2], &manifests[0]].map(Manifest::id));
+        assert_eq!(noted(now.plus(MAX_AGE)), []);
         assert_eq!(open().run, run);
         let known = manifests.map(|manifest| pending.manifest(&manifest.id()).expect("reads").is_some());
         assert_eq!(known, [true, false, true]);

@@ -419,6 +419,15 @@ impl Vault {
         self.set_fact("committing", run.map(|run| run.as_bytes().to_vec()).unwrap_or_default())
     }
 
+    /// Whether what an interrupted run stored is perhaps released by now.
+    pub(crate) fn is_doubted(&self) -> Result<bool, ClientError> {
+        Ok(self.fact("doubted")?.is_some_and(|value| value == [1]))
+    }
+
+    pub(crate) fn set_doubted(&self, doubted: bool) -> Result<(), ClientError> {
+        self.set_fact("doubted", vec![doubted.into()])
+    }
+
     /// The next release's sequence: the time, or more if the last one's was not less.
     pub(crate) fn next_release_sequence(&self) -> Result<u64, ClientError> {
         let last = self.fact("release_sequence")?.and_then(|bytes| bytes.as_slice().try_into().ok());

@@ -133,7 +133,8 @@ impl Vault {
     pub(crate) async fn all_manifests(&self, fetcher: &Fetcher) -> Result<Vec<Manifest>, ClientError> {
         let mut manifests = self.index.manifests()?;
         if let Some(head) = self.known_head()? {
-            let refs: Vec<_> = head.body.refs.iter().map(|reference| reference.segment).collect();
+            let refs = self.whole_catalog(fetcher, &head.body.refs).await?;
+            let refs: Vec<_> = refs.iter().map(|reference| reference.segment).collect();
             manifests.extend(fetcher.manifests(&refs).await?.into_values());
         }
         Ok(manifests)

@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fincrypt_protocol::admission::holders_key;
-use fincrypt_protocol::limits::{MAX_ADOPT_HINTS, MAX_LOCATE};
+use fincrypt_protocol::limits::{
+    MAX_ADOPT_HINTS, MAX_ADOPT_KEEPS, MAX_ADOPT_RELEASES, MAX_LOCATE, MAX_REQUEST_HEADER,
+};
 use fincrypt_protocol::mediate::{Adoption, Response};
-use fincrypt_protocol::record::{Keep, MAX_MANDATE_LIFE, Mandate, Registration, check_life};
+use fincrypt_protocol::record::{Keep, MAX_MANDATE_LIFE, Mandate, Registration, Release, check_life};
 use fincrypt_protocol::shard::{HeldSegment, Request, Response as Told};
 use fincrypt_protocol::{AccountId, Frame, NodeId, Refusal, SegmentId, Signed, UnixTime, Verified, cbor};
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
@@ -31,6 +33,11 @@ const TAKEOVERS: Tree = Tree("takeovers");
 /// `account ‖ node` → whether the holder has told what it holds: one byte.
 const FOUND: Tree = Tree("takeover_holders");
 
+/// `account` → [`Statements`] of its owner for every holder, until the takeover is complete.
+const STATEMENTS: Tree = Tree("takeover_statements");
+
+/// The most bytes of [`Statements`]: they came in one request.
+const MAX_STATEMENTS: usize = MAX_REQUEST_HEADER as usize;
 /// The most bytes of a [`Takeover`].
 const MAX_TAKEOVER: usize = 4096;
 /// Holders looked into for one vault, far more than one has; each is 65 bytes.
@@ -57,6 +64,21 @@ struct Takeover {
     complete: bool,
 }
 
+/// What holders may not have heard from the mediator before.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Statements {
+    keeps: Vec<Signed<Keep>>,
+    /// Oldest first, as a holder refuses one that is older than the last.
+    releases: Vec<Signed<Release>>,
+}
+
+impl Statements {
+    fn requests(&self) -> impl Iterator<Item = Request> {
+        let releases = self.releases.iter().cloned().map(|release| Request::Release { release });
+        self.keeps.iter().cloned().map(|keep| Request::Keep { keep }).chain(releases)
+    }
+}
+
 /// Takeovers in durable state.
 pub(super) struct Takeovers {
     state: State,
@@ -76,6 +98,12 @@ impl Takeovers {
         bytes.map(|bytes| cbor::decode(&bytes, MAX_TAKEOVER).map_err(|error| failed(&error))).transpose()
     }
 
+    fn statements(&self, account: &AccountId) -> Result<Statements, Refusal> {
+        let bytes = self.state.get(STATEMENTS, account.as_bytes()).map_err(|error| failed(&error))?;
+        let read = |bytes: Vec<u8>| cbor::decode(&bytes, MAX_STATEMENTS).map_err(|error| failed(&error));
+        bytes.map_or_else(|| Ok(Statements::default()), read)
+    }
+
     fn put(&self, account: &AccountId, takeover: &Takeover, mut batch: Batch) -> Result<(), Refusal> {
         let bytes = cbor::encode(takeover).map_err(|error| failed(&error))?;
         batch.put(TAKEOVERS, *account.as_bytes(), bytes);
@@ -86,6 +114,7 @@ impl Takeovers {
     pub(super) fn forget(&self, account: &AccountId) -> Result<(), Refusal> {
         let mut batch = Batch::default();
         batch.remove(TAKEOVERS, *account.as_bytes());
+        batch.remove(STATEMENTS, *account.as_bytes());
         self.forget_found(account, &mut batch)?;
         self.state.commit(&batch).map_err(|error| failed(&error))
     }
@@ -180,13 +209,27 @@ impl MediatorRole {
             && adopt.new == own
             && mandate.mediator == own
             && mandate.sequence == adopt.sequence
-            && adoption.holders.len() <= MAX_ADOPT_HINTS;
+            && adoption.holders.len() <= MAX_ADOPT_HINTS
+            && adoption.keeps.len() <= MAX_ADOPT_KEEPS
+            && adoption.releases.len() <= MAX_ADOPT_RELEASES;
         if !fits {
             return Err(Refusal::Invalid);
         }
         let rewound = adoption.rewound.as_ref();
         let rewound = rewound.map(|r| r.verify(self.network, &registration.guard_key, now)).transpose();
         let rewound = rewound.map_err(|_| Refusal::Invalid)?;
+        for keep in &adoption.keeps {
+            let keep = keep.verify(self.network, now).map_err(|_| Refusal::Invalid)?;
+            if keep.account != account {
+                return Err(Refusal::Invalid);
+            }
+        }
+        for release in &adoption.releases {
+            let release = release.verify(self.network, now).map_err(|_| Refusal::Invalid)?;
+            if release.account != account {
+                return Err(Refusal::Invalid);
+            }
+        }
         let head = adoption.head.as_ref().map(|head| head.verify(self.network, now)).transpose();
         let head = head.map_err(|_| Refusal::Invalid)?;
         if head.as_ref().is_some_and(|h| h.account != account) {
@@ -233,6 +276,9 @@ impl MediatorRole {
         };
         let mut batch = Batch::default();
         self.takeovers.forget_found(&account, &mut batch)?;
+        let (keeps, releases) = (adoption.keeps.clone(), adoption.releases.clone());
+        let statements = cbor::encode(&Statements { keeps, releases }).map_err(|error| failed(&error))?;
+        batch.put(STATEMENTS, *account.as_bytes(), statements);
         for node in adoption.holders.iter().map(|hint| hint.node).chain(before) {
             batch.put(FOUND, key(&account, &node), vec![0]);
         }
@@ -312,7 +358,9 @@ impl MediatorRole {
             }
             let role = Arc::clone(self);
             blocking(move || {
-                role.takeovers.put(&account, &Takeover { complete: true, ..takeover }, Batch::default())
+                let mut batch = Batch::default();
+                batch.remove(STATEMENTS, *account.as_bytes());
+                role.takeovers.put(&account, &Takeover { complete: true, ..takeover }, batch)
             })
             .await?;
             tracing::info!(holders = found.len(), "a vault was taken over");
@@ -342,6 +390,18 @@ impl MediatorRole {
                 return Some(BTreeSet::new());
             }
             Answer::Heard(_) | Answer::Unheard => return None,
+        }
+        // Before it lists what it has: what it is to delete is not taken over.
+        // Releases are signed with the head key that a rewind made the account's.
+        let rewound = self.accounts.rewound(&account).ok()?;
+        let rewind = rewound.map(|rewound| Request::Rewind(Box::new(rewound)));
+        let statements = self.takeovers.statements(&account).ok()?;
+        for request in rewind.into_iter().chain(statements.requests()) {
+            match self.tell(node, request).await {
+                Answer::Heard(_) => {}
+                Answer::Refused(refusal) => tracing::debug!(%node, %refusal, "a holder knows a statement"),
+                Answer::Unheard => return None,
+            }
         }
         let run = takeover.keep.verify(self.network, UnixTime::now()).ok()?.run;
         let mut named = BTreeSet::new();

@@ -274,12 +274,14 @@ mod tests {
         }
 
         #[test]
-        fn a_flipped_bit_anywhere_is_refused(at: prop::sample::Index, bit in 0u8..8) {
-            let mut bytes = countersigned(2, 1).to_bytes()?;
+        fn a_flipped_bit_anywhere_is_refused_or_changes_nothing(at: prop::sample::Index, bit in 0u8..8) {
+            let whole = countersigned(2, 1);
+            let mut bytes = whole.to_bytes()?;
             let at = at.index(bytes.len());
             bytes[at] ^= 1 << bit;
             let read = Countersigned::from_bytes(&bytes).and_then(|read| read.verify(Network::Test));
-            prop_assert!(read.is_err());
+            // The envelope's own encoding is not signed: a name in it may be written otherwise.
+            prop_assert!(read.is_err() || read.is_ok_and(|read| *read.countersigned() == whole));
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Packing blobs into segments. Sans-IO but for the nonces.
 //!
 //! File data and trees go to separate segments; a run that does not fill one packs everything
-//! together. A blob that does not fit continues in the next segment. Only index pieces and marks never do: the
-//! segments of a catalog are read, merged and lost one by one.
+//! together. A blob that does not fit continues in the next segment. Only what a catalog is made of
+//! never does: its segments are read, merged and lost one by one.
 
 use fincrypt_protocol::limits::FULL_SHARD_LEN;
 use fincrypt_protocol::{Code, Redundancy, ShardLen};
@@ -108,8 +108,7 @@ impl RunPacker {
             Some(bin) => bin,
             None => Bin::new(&self.buffers)?,
         };
-        let least =
-            if matches!(blob.kind, BlobKind::Index | BlobKind::Marks) { blob.stored.len() } else { MIN_PART };
+        let least = if blob.kind.is_catalog() { blob.stored.len() } else { MIN_PART };
         if bin.room(capacity) < blob.stored.len().min(least) && !bin.is_empty() {
             full(self.close(bin))?;
             self.filled_any = true;

@@ -1,6 +1,7 @@
 //! The main job over real processes, and everything a person may get wrong on the way.
 
 mod backup;
+mod catalog;
 mod crashes;
 mod daemon;
 mod damage;
@@ -20,6 +21,7 @@ mod mediators;
 mod memory;
 mod money;
 mod options;
+mod orphans;
 mod refusals;
 mod release;
 mod release_rules;

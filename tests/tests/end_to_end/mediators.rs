@@ -1,14 +1,15 @@
 //! Mediators are replaceable: a vault moves to another one, and does without any.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use fincrypt_examples::{Client, Member, wait_until};
-use fincrypt_tests::{DEADLINE, Plan, World};
+use fincrypt_examples::{Client, Member, SeededRandom, wait_until};
+use fincrypt_tests::{DEADLINE, Plan, World, seed};
 use serde_json::Value;
 
+use crate::interruptions::write_noise;
 use crate::{disk, text, world};
 
 fn plan() -> Plan {
@@ -80,6 +81,37 @@ fn a_vault_moves_without_its_data_and_the_old_mediator_ends_its_duties() {
     world.assert_equal(&restored);
     add(&world, "later-still");
     world.ok(&machine, &["backup", world.source.to_str().expect("UTF-8")]);
+}
+
+#[test]
+fn a_release_that_the_old_mediator_did_not_tell_everyone_is_told_by_the_new_one() {
+    let mut world = world("move-release", Plan { release_delay: Some(1), ..plan() });
+    let mut random = SeededRandom::new(seed());
+    let old = world.source.join("old");
+    write_noise(&old, 1 << 20, &mut random);
+    world.backup();
+    let away = Member::Storage(0);
+    let of = |world: &World| -> BTreeSet<_> {
+        disk::shards(&world.swarm.home(away)).iter().map(disk::position).collect()
+    };
+    let first = of(&world);
+    fs::remove_file(old).expect("removed");
+    world.backup();
+    world.ok(&world.owner, &["forget", "--keep-last", "1"]);
+    world.ok(&world.owner, &["prune"]);
+    let (old, new) = mediators(&world);
+    world.swarm.kill9(away).expect("a member");
+    let released = world.ok(&world.owner, &["prune", "--now"]);
+    assert!(released["released"].as_u64() > Some(0), "{released}");
+    world.swarm.kill9(old).expect("a member");
+    world.swarm.restart(away).expect("starts again");
+    assert!(first.is_subset(&of(&world)), "nobody has told it");
+    let report = move_to(&world, &world.owner, new);
+    assert_eq!(report["complete"], true, "{report}");
+    let deleted = wait_until(DEADLINE, || first.is_disjoint(&of(&world)));
+    assert!(deleted, "{} of {} are left", first.intersection(&of(&world)).count(), first.len());
+    let restored = world.restore(&world.owner, "latest", "target");
+    world.assert_equal(&restored);
 }
 
 #[test]

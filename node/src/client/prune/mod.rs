@@ -6,7 +6,11 @@
 //! catalog was rewritten, makes its index anew and stores again what it missed. So nothing can begin
 //! to count on a marked segment. The second, in a later run, releases segments that were marked long
 //! enough ago; storage delays that once more, and the words undo it.
+//!
+//! The releases are signed after a head that says which: a crash in between leaves them marked, and
+//! the next prune signs them. Once no holder has a segment, its mark goes.
 
+mod orphans;
 mod plan;
 mod repack;
 mod used;
@@ -21,6 +25,7 @@ use fincrypt_protocol::{Manifest, Refusal, SegmentId, Signed, UnixTime};
 use fincrypt_storage::blob::BlobId;
 use fincrypt_storage::head::{CatalogRef, HeadBody, rewriting};
 use fincrypt_storage::index::BlobIndex;
+use fincrypt_storage::lists::LIST;
 use fincrypt_storage::marks::Mark;
 use serde::Serialize;
 
@@ -33,6 +38,7 @@ use super::link::Link;
 use super::run_journal::RunJournal;
 use super::upload::Upload;
 use super::vault::{Swarm, Vault};
+use orphans::{Fate, Found};
 use plan::{Limits, Plan, Segment, stored_bytes};
 
 /// How long a segment is marked before it is released: a restore that goes by an older catalog has
@@ -81,6 +87,11 @@ pub struct PruneReport {
     pub released: usize,
     /// Bytes that their shards take.
     pub bytes_released: u64,
+    /// Segments found at the holders that nothing names. They are marked with the others, unless
+    /// that is not worth a new catalog.
+    pub orphans: usize,
+    /// Bytes that their shards take.
+    pub bytes_orphans: u64,
     /// Whether releases are refused, because an undo forbids them.
     pub guarded: bool,
 }
@@ -129,6 +140,11 @@ fn sum(marks: &[Mark]) -> u64 {
     marks.iter().map(|mark| mark.bytes).sum()
 }
 
+/// Whether releasing these is worth a new catalog, of which the old one is marked in turn.
+fn is_worth_it(due: &[Mark], catalog: &[CatalogRef]) -> bool {
+    sum(due) > 2 * catalog.iter().map(|reference| mark_of(reference).bytes).sum::<u64>()
+}
+
 /// Writes the catalog anew, over whatever other devices make of it meanwhile.
 pub(super) async fn rewrite(swarm: &Swarm, vault: &Vault, task: &Task) -> Result<PruneReport, ClientError> {
     let link = vault.link(&swarm.net).await?;
@@ -161,6 +177,8 @@ struct Marked {
     due: Vec<Mark>,
     /// To be released later.
     waiting: Vec<Mark>,
+    /// Released, and not deleted everywhere.
+    released: Vec<Mark>,
 }
 
 impl Rewriting<'_> {
@@ -169,6 +187,7 @@ impl Rewriting<'_> {
         let vault = self.vault;
         let code = self.link.quote(vault.config.redundancy).await?.code;
         let dry_run = self.task.prune.is_some_and(|options| options.dry_run);
+        let interrupted = self.interrupted()?;
         let mut journal = if dry_run { None } else { Some(self.journal()?) };
         let segments = self.segments(journal.as_ref())?;
         let used = match self.task.prune {
@@ -183,9 +202,10 @@ impl Rewriting<'_> {
         };
         let plan =
             plan::plan(&segments, &used, &limits).map_err(|error| ClientError::Damaged(error.to_string()))?;
+        let catalog = vault.whole_catalog(&self.fetcher, &self.head.body.refs).await?;
         let listed = segments.iter().map(|segment| segment.manifest.id());
-        let listed = listed.chain(self.head.body.refs.iter().map(|r| r.segment)).collect();
-        let marked = self.marked(&listed)?;
+        let listed = listed.chain(catalog.iter().map(|reference| reference.segment)).collect();
+        let (marked, orphans) = self.marked(&listed, &interrupted).await?;
         let mut report = PruneReport {
             kept: plan.keep.len(),
             repacked: plan.repack.len(),
@@ -194,9 +214,11 @@ impl Rewriting<'_> {
             bytes_marked: plan.release.iter().map(stored_bytes).sum(),
             waiting: marked.waiting.len(),
             bytes_waiting: sum(&marked.waiting),
+            orphans: orphans.len(),
+            bytes_orphans: sum(&orphans),
             ..PruneReport::default()
         };
-        if plan.is_empty() && !self.is_worth_it(&marked.due) {
+        if plan.is_empty() && !is_worth_it(&[&*marked.due, &orphans].concat(), &catalog) {
             // What was stored before and is not needed after all lapses by itself.
             (report.waiting, report.bytes_waiting) =
                 (report.waiting + marked.due.len(), report.bytes_waiting + sum(&marked.due));
@@ -207,16 +229,27 @@ impl Rewriting<'_> {
         }
         (report.released, report.bytes_released) = (marked.due.len(), sum(&marked.due));
         let Some(mut journal) = journal.take() else { return Ok(Some(report)) };
-        let mut marks = marked.waiting;
+        let mut marks = [marked.waiting, marked.released, orphans].concat();
+        marks.extend(marked.due.iter().map(|mark| mark.doomed()));
+        if !self.write(plan, marks, &catalog, code, &mut journal).await? {
+            return Ok(None);
+        }
+        journal.finish(&vault.home.prune_journal())?;
         if !self.release(&marked.due).await? {
             (report.released, report.bytes_released, report.guarded) = (0, 0, true);
-            marks.extend(marked.due);
         }
-        let done = self.write(plan, marks, code, &mut journal).await?;
-        if done {
-            journal.finish(&vault.home.prune_journal())?;
+        Ok(Some(report))
+    }
+
+    /// Segments that interrupted runs of this machine stored: the next ones go on from them.
+    fn interrupted(&self) -> Result<HashSet<SegmentId>, ClientError> {
+        let (home, now) = (&self.vault.home, UnixTime::now());
+        let account = self.vault.keys.root.account(self.vault.slot()?).account();
+        let mut segments = HashSet::new();
+        for path in [home.run_journal(), home.prune_journal()] {
+            segments.extend(RunJournal::noted(&path, &account, now)?);
         }
-        Ok(done.then_some(report))
+        Ok(segments)
     }
 
     fn journal(&self) -> Result<RunJournal, ClientError> {
@@ -252,25 +285,37 @@ impl Rewriting<'_> {
         Ok(segments)
     }
 
-    /// The marked segments. One that is listed again, as after a recovery from an older head, is not
-    /// among them any more.
-    fn marked(&self, listed: &HashSet<SegmentId>) -> Result<Marked, ClientError> {
-        let least = self.task.prune.map(|options| if options.now { Duration::ZERO } else { MARKED_AT_LEAST });
-        let now = UnixTime::now();
+    /// The marked segments, and the orphans. One that is listed again, as after a recovery from an
+    /// older head, is not among them any more.
+    async fn marked(
+        &self,
+        listed: &HashSet<SegmentId>,
+        interrupted: &HashSet<SegmentId>,
+    ) -> Result<(Marked, Vec<Mark>), ClientError> {
+        let mut marks = self.vault.marks()?;
+        marks.retain(|mark| !listed.contains(&mark.segment));
         let mut marked = Marked::default();
-        for mark in self.vault.marks()?.into_iter().filter(|mark| !listed.contains(&mark.segment)) {
-            match least {
-                Some(least) if now.since(mark.time) >= least => marked.due.push(mark),
-                _ => marked.waiting.push(mark),
+        let Some(options) = self.task.prune else {
+            (marked.released, marked.waiting) = marks.into_iter().partition(Mark::is_doomed);
+            return Ok((marked, Vec::new()));
+        };
+        let (least, now) = (if options.now { Duration::ZERO } else { MARKED_AT_LEAST }, UnixTime::now());
+        let found = Found::at_holders(&self.fetcher, listed).await;
+        let mut orphans = found.orphans(&marks, now);
+        orphans.retain(|orphan| !interrupted.contains(&orphan.segment));
+        if self.vault.is_rebuilt()? {
+            // A part of the catalog cannot be read, perhaps: who knows what it lists.
+            orphans.clear();
+        }
+        for mark in marks {
+            match (mark.is_doomed(), found.fate(&mark.segment)) {
+                (true, Fate::Gone) => {}
+                (true, Fate::Pending) => marked.released.push(mark),
+                (false, _) if now.since(mark.time) < least => marked.waiting.push(mark),
+                _ => marked.due.push(mark),
             }
         }
-        Ok(marked)
-    }
-
-    /// Whether releasing these is worth a new catalog, of which the old one is marked in turn.
-    fn is_worth_it(&self, due: &[Mark]) -> bool {
-        let catalog: u64 = self.head.body.refs.iter().map(|reference| mark_of(reference).bytes).sum();
-        sum(due) > 2 * catalog
+        Ok((marked, orphans))
     }
 
     /// Signs releases of these segments; false if the vault's guard does not allow any.
@@ -288,9 +333,14 @@ impl Rewriting<'_> {
                     sequence: self.vault.next_release_sequence()?,
                 };
                 tries += 1;
-                match self.link.release(Signed::seal(&release, &key)?).await {
-                    Ok(_) => break,
+                let signed = Signed::seal(&release, &key)?;
+                match self.link.release(signed.clone()).await {
+                    Ok(_) => {
+                        self.vault.remember_release(release.sequence, &signed)?;
+                        break;
+                    }
                     Err(ClientError::Call(error)) if error.refusal() == Some(Refusal::Guarded) => {
+                        self.vault.forget_releases()?;
                         return Ok(false);
                     }
                     // Another device has released something in the same second.
@@ -309,6 +359,7 @@ impl Rewriting<'_> {
         &self,
         plan: Plan,
         mut marks: Vec<Mark>,
+        catalog: &[CatalogRef],
         code: fincrypt_protocol::Code,
         journal: &mut RunJournal,
     ) -> Result<bool, ClientError> {
@@ -326,11 +377,12 @@ impl Rewriting<'_> {
             kept: journal.started,
             pieces: Vec::new(),
             marks: Vec::new(),
+            listed: Vec::new(),
         };
         let mut segments = plan.keep;
         segments.extend(repack::repack(&mut run, plan.repack, journal).await?);
         marks.extend(plan.release.iter().map(mark));
-        marks.extend(self.head.body.refs.iter().map(mark_of));
+        marks.extend(catalog.iter().map(mark_of));
         if let Some((_, stored)) = journal.abandoned.take() {
             // A prune of long ago, which was never committed: its segments may be there for good.
             let known: HashSet<_> = segments.iter().map(|(manifest, _)| manifest.id()).collect();
@@ -338,10 +390,12 @@ impl Rewriting<'_> {
             let lost = stored.into_iter().filter(|segment| !known.contains(segment));
             marks.extend(lost.map(|segment| Mark { segment, time: UnixTime::now(), bytes: 0 }));
         }
-        let pieces = Pieces { segments, marks };
+        let pieces = Pieces { segments, marks, lists: Vec::new() };
         // Not the lowest level: the next runs' pieces merge among themselves first.
-        let level = self.head.body.refs.iter().map(|reference| reference.level).max().unwrap_or(0).max(1);
+        let levels = catalog.iter().map(|reference| reference.level).filter(|level| *level != LIST);
+        let level = levels.max().unwrap_or(0).max(1);
         let refs = run.store_index(Listed::Pieces(pieces.clone()), level).await?;
+        let refs = run.list(refs).await?;
         // Before the head: what it refers to must not lapse, whatever happens here.
         self.link.keep(vault.keep(journal.run)?).await?;
         let HeadBody { slots, releases, .. } = self.head.body.clone();
@@ -355,8 +409,8 @@ impl Rewriting<'_> {
         // is filled from the new catalog.
         vault.forget_index(&body.releases)?;
         vault.take_in(&pieces)?;
-        let loaded: Vec<_> = body.refs.iter().map(|reference| reference.segment).collect();
-        vault.mark_loaded(&loaded)?;
+        let loaded = body.refs.iter().map(|reference| reference.segment).chain(run.listed);
+        vault.mark_loaded(&loaded.collect::<Vec<_>>())?;
         vault.set_rebuilt(false)?;
         vault.set_head(&head)?;
         Ok(true)

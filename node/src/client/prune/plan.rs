@@ -210,9 +210,7 @@ pub(crate) fn plan(
 /// The blobs in these segments that are part of any snapshot or may be: all but the catalog's own.
 pub(crate) fn everything(segments: &[Segment], without: &HashSet<BlobId>) -> HashSet<BlobId> {
     let entries = segments.iter().flat_map(|segment| segment.directory.entries());
-    let stored = |entry: &&Entry| {
-        !matches!(entry.kind, BlobKind::Index | BlobKind::Marks) && !without.contains(&entry.blob)
-    };
+    let stored = |entry: &&Entry| !entry.kind.is_catalog() && !without.contains(&entry.blob);
     entries.filter(stored).map(|entry| entry.blob).collect()
 }
 

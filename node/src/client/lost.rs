@@ -1,0 +1,50 @@
+//! What an interrupted run must not go on from: segments that another device took for orphans.
+
+use std::collections::HashSet;
+
+use fincrypt_protocol::{Refusal, SegmentId};
+use futures::StreamExt;
+
+use super::backup::explain;
+use super::error::ClientError;
+use super::link::Link;
+use super::pipeline::PipelineError;
+use super::run_journal::StoredSegments;
+use super::vault::Vault;
+
+/// Segments asked for at once.
+const ASKED_AT_ONCE: usize = 8;
+
+/// Segments that a run has stored and must not count on: those that the catalog says are doomed, and
+/// after another device has rewritten it those that the mediator does not count as stored any more.
+pub(super) async fn lost(
+    vault: &Vault,
+    link: &Link,
+    stored: &StoredSegments,
+) -> Result<Vec<SegmentId>, ClientError> {
+    let mut segments = Vec::new();
+    let noted = stored.read(|manifest, _| {
+        segments.push(manifest.id());
+        Ok::<(), PipelineError>(())
+    });
+    noted.map_err(explain)?;
+    let marks = vault.marks()?;
+    let doomed: HashSet<_> = marks.iter().filter(|m| m.is_doomed()).map(|m| m.segment).collect();
+    let (mut lost, left): (Vec<_>, Vec<_>) = segments.into_iter().partition(|id| doomed.contains(id));
+    if !vault.is_doubted()? {
+        return Ok(lost);
+    }
+    let asking = left.into_iter().map(|segment| async move { (segment, link.commit(segment).await) });
+    let mut answers = futures::stream::iter(asking).buffer_unordered(ASKED_AT_ONCE);
+    while let Some((segment, answer)) = answers.next().await {
+        match answer {
+            Ok(_) => {}
+            // Released, or not known any more.
+            Err(ClientError::Call(error)) if error.refusal() == Some(Refusal::UnknownSegment) => {
+                lost.push(segment);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(lost)
+}
