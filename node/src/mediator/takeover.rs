@@ -197,6 +197,7 @@ impl MediatorRole {
         {
             return if known.sequence == adopt.sequence { Ok(false) } else { Err(Refusal::Stale) };
         }
+        self.accounts.register(registration)?;
         // What was known may be older than what the last mediator has done.
         let before = self.records.holders(&account, MAX_FOUND)?;
         let known = self.records.head(&account)?;
