@@ -57,10 +57,17 @@ impl MediatorRole {
                 bare(Response::Kept)
             }
             Ask::Release { release } => {
-                let (holders, heard, due) = self.release(self.account(from)?, &release).await?;
+                let account = self.account(from)?;
+                self.register(from).await?;
+                let (holders, heard, due) = self.release(account, &release).await?;
                 bare(Response::Released { holders, heard, due })
             }
             Ask::Undo { undo } => {
+                // Anyone may bring it. An owner who does is known from then on.
+                let about = undo.verify(self.network, UnixTime::now()).map_err(|_| Refusal::Invalid)?.account;
+                if self.sessions.account(&from) == Some(about) {
+                    self.register(from).await?;
+                }
                 self.undo(&undo).await?;
                 bare(Response::Undone)
             }
@@ -86,6 +93,7 @@ impl MediatorRole {
             }
             Ask::HeadSwap { expected, head } => {
                 self.account(from)?;
+                self.register(from).await?;
                 self.swap_head(&self.registration(from)?, expected, &head).await?;
                 bare(Response::Swapped)
             }
@@ -114,15 +122,19 @@ impl MediatorRole {
         proof: &Signature,
     ) -> Answer<Response> {
         let login = self.sessions.login(from, registration, proof).map_err(|_| Refusal::BadLogin)?;
-        let known = self.accounts.registration(&login.account)?.is_some();
-        let mut batch = Batch::default();
-        if let Err(refusal) =
-            self.accounts.admit_registration(&login, &mut batch).and_then(|()| self.accounts.commit(&batch))
-        {
+        let known = self.accounts.registration(&login.account)?;
+        if known.as_ref().is_some_and(|known| **known != *login) {
             self.sessions.end(&from);
-            return Err(refusal);
+            return Err(Refusal::OtherRegistration);
         }
-        bare(Response::Welcome { known })
+        bare(Response::Welcome { known: known.is_some() })
+    }
+
+    /// Remembers who is logged in, as it does something that is remembered. A login alone leaves
+    /// nothing behind, so that strangers cannot fill the state for free.
+    async fn register(&self, from: NodeId) -> Result<(), Refusal> {
+        let (accounts, registration) = (self.accounts.clone(), self.registration(from)?);
+        blocking(move || accounts.register(&registration)).await
     }
 
     async fn quote(&self, redundancy: Redundancy) -> Result<Quote, Refusal> {
@@ -148,7 +160,7 @@ impl MediatorRole {
     }
 
     async fn open(
-        &self,
+        self: &Arc<Self>,
         from: NodeId,
         run: RunId,
         mandate: &Signed<Mandate>,
@@ -166,10 +178,17 @@ impl MediatorRole {
         if !manifest.code().keeps(self.terms.floor) {
             return Err(Refusal::Invalid);
         }
-        self.remember_mandate(&given).await?;
+        let (role, asked, wanted) = (Arc::clone(self), registration.clone(), given.clone());
+        let newer = blocking(move || {
+            role.accounts.admit_registration(&asked, &mut Batch::default())?;
+            role.is_newer(&wanted)
+        });
+        let newer = newer.await?;
         let id = manifest.id();
+        let mut opened = None;
         if !self.open.adopt(from, account, id) {
             let known = self.records.find(account, id).await?;
+            let mut is_new = false;
             let record = match known {
                 Some(record) if record.manifest == manifest && record.may_have(tag) => {
                     let record = SegmentRecord { tag, ..(*record).clone() }.signed_for();
@@ -177,15 +196,33 @@ impl MediatorRole {
                 }
                 Some(_) => return Err(Refusal::Conflict),
                 None => {
-                    let record = self.assign(run, manifest, tag).await?;
-                    let (records, stored) = (self.records.clone(), record.clone());
-                    blocking(move || records.put_segment(&account, &stored)).await?;
-                    record
+                    is_new = true;
+                    self.assign(run, manifest, tag).await?
                 }
             };
             let signed = registration.signed().clone();
             let mandate = given.signed().clone();
-            self.open.open(from, id, || OpenSegment::new(account, signed, mandate, record), account)?;
+            // Room first: what finds none leaves nothing behind.
+            let make = || OpenSegment::new(account, signed, mandate, record);
+            opened = Some((self.open.open(from, id, make, account)?, is_new));
+        }
+        let (role, fresh) = (Arc::clone(self), opened.is_some());
+        let remember = move || {
+            role.accounts.register(&registration)?;
+            if newer {
+                role.records.put_mandate(&given)?;
+            }
+            if let Some((segment, true)) = opened {
+                role.records.make_room(&account, |account, segment| role.open.contains(account, segment))?;
+                role.records.put_segment(&account, &segment.record())?;
+            }
+            Ok(())
+        };
+        if let Err(refusal) = blocking(remember).await {
+            if fresh {
+                self.open.close(account, id);
+            }
+            return Err(refusal);
         }
         let segment = self.open.get(account, id).ok_or(Refusal::Busy)?;
         bare(Response::Opened { missing: segment.missing_data() })
@@ -207,21 +244,18 @@ impl MediatorRole {
         Ok(SegmentRecord { manifest, tag, run, slots, sequence: 1 })
     }
 
-    /// Audits and repairs go on with the mandate when its owner is away.
-    async fn remember_mandate(&self, mandate: &Verified<Mandate>) -> Result<(), Refusal> {
-        let (records, mandate) = (self.records.clone(), mandate.clone());
-        let remember = move || match records.mandate(&mandate.account)? {
-            Some(known) if known == *mandate.signed() => Ok(()),
-            known => {
-                let known =
-                    known.and_then(|known| known.verify(mandate.network, UnixTime::from_secs(0)).ok());
-                if known.is_some_and(|known| known.sequence > mandate.sequence) {
-                    return Err(Refusal::NotMandated);
-                }
-                records.put_mandate(&mandate)
-            }
-        };
-        blocking(remember).await
+    /// Whether a mandate is to be remembered: audits and repairs go on with it when its owner is away.
+    /// An older one than is known is refused.
+    fn is_newer(&self, mandate: &Verified<Mandate>) -> Result<bool, Refusal> {
+        let known = self.records.mandate(&mandate.account)?;
+        if known.as_ref() == Some(mandate.signed()) {
+            return Ok(false);
+        }
+        let known = known.and_then(|known| known.verify(self.network, UnixTime::from_secs(0)).ok());
+        if known.is_some_and(|known| known.sequence > mandate.sequence) {
+            return Err(Refusal::NotMandated);
+        }
+        Ok(true)
     }
 
     async fn put(
@@ -278,6 +312,9 @@ impl MediatorRole {
             let new = role.records.put_segment(&account, &stored)?;
             role.releases.want(&account, &segment)?;
             role.introduce(&account, &new)?;
+            // One that was stored before may have found other keepers.
+            let keepers: Vec<_> = stored.holders().map(|(_, node)| node).collect();
+            role.tell_kept(&account, &stored.run, &keepers)?;
             Ok(!new.is_empty())
         });
         let complete = record.is_complete();

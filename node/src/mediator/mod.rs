@@ -34,7 +34,7 @@ use tokio::task::JoinSet;
 
 use crate::accounts::Accounts;
 use crate::engine::{MediateInbound, Net, Sessions, encode_all};
-use crate::serve::serve;
+use crate::serve::{blocking, serve};
 
 use crate::releases::{self, Releases};
 use auditor::Challenges;
@@ -271,6 +271,24 @@ impl MediatorRole {
         tokio::join!(self.directory.keep_probing(), self.directory.keep_saving());
     }
 
+    /// Segments that give way without a single receipt leave no record.
+    async fn give_up_abandoned(self: &Arc<Self>) {
+        let empty = self.open.drop_abandoned(|owner| self.sessions.account(owner).is_some());
+        if !empty.is_empty() {
+            let records = self.records.clone();
+            let remove = move |(account, segment): &_| records.remove_announced(account, segment);
+            // What cannot be removed now is removed when it is old.
+            let _ = blocking(move || empty.iter().try_for_each(remove)).await;
+        }
+    }
+
+    async fn sweep_announced(self: &Arc<Self>) {
+        let role = Arc::clone(self);
+        let is_open = move |account, segment| role.open.contains(account, segment);
+        let records = self.records.clone();
+        let _ = blocking(move || records.sweep_announced(UnixTime::now(), is_open)).await;
+    }
+
     async fn chores(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let mut tick = tokio::time::interval(CHORES);
         let mut forget = tokio::time::Instant::now();
@@ -278,11 +296,12 @@ impl MediatorRole {
             tokio::select! {
                 _ = stop.changed() => return,
                 _ = tick.tick() => {
-                    self.open.drop_abandoned(|owner| self.sessions.account(owner).is_some());
+                    self.give_up_abandoned().await;
                     self.deliver_round().await;
                     self.take_over_all().await;
                     self.flush_holders(None).await;
                     if forget <= tokio::time::Instant::now() {
+                        self.sweep_announced().await;
                         let role = Arc::clone(&self);
                         let work = move || role.releases.carry_out(UnixTime::now(), &role.records);
                         let done = tokio::task::spawn_blocking(work).await;

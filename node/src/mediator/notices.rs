@@ -1,14 +1,14 @@
 //! What an account's holders must hear from its owner or guard: keeps, releases, undos, rewinds. Durable
 //! here first, then told to every holder, now and until it has heard.
 
+mod keeps;
+
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use fincrypt_protocol::record::{Keep, Release, Undo};
+use fincrypt_protocol::record::{Release, Undo};
 use fincrypt_protocol::shard::{Request, Response};
-use fincrypt_protocol::{
-    AccountId, Body, Frame, NodeId, Refusal, RunId, Signed, UnixTime, VerifiedRewound, cbor,
-};
+use fincrypt_protocol::{AccountId, Body, Frame, NodeId, Refusal, Signed, UnixTime, VerifiedRewound, cbor};
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
 use fincrypt_storage::state::State;
 use futures::StreamExt;
@@ -22,8 +22,6 @@ use crate::rewinds::MAX_REWOUND;
 const PENDING: Tree = Tree("pending_notices");
 /// `account` → its guard's newest undo, for nodes that become holders later.
 const UNDOS: Tree = Tree("mediated_undos");
-/// `account ‖ run` → the owner's keep, for nodes that get a shard of the run later.
-const KEEPS: Tree = Tree("mediated_keeps");
 
 const KEEP: u8 = 0;
 const UNDO: u8 = 1;
@@ -146,12 +144,6 @@ impl Notices {
         bytes.map(|bytes| Signed::from_bytes(&bytes).map_err(|error| failed(&error))).transpose()
     }
 
-    fn keep(&self, account: &AccountId, run: &RunId) -> Result<Option<Signed<Keep>>, Refusal> {
-        let key = [account.as_bytes().as_slice(), run.as_bytes()].concat();
-        let bytes = self.0.get(KEEPS, &key).map_err(|error| failed(&error))?;
-        bytes.map(|bytes| Signed::from_bytes(&bytes).map_err(|error| failed(&error))).transpose()
-    }
-
     fn told(&self, keys: Vec<Vec<u8>>) -> Result<(), Refusal> {
         let mut batch = Batch::default();
         keys.into_iter().for_each(|key| batch.remove(PENDING, key));
@@ -174,28 +166,6 @@ impl MediatorRole {
             },
             _ => Told::Unheard,
         }
-    }
-
-    /// Takes an owner's keep.
-    pub(super) async fn keep(
-        self: &Arc<Self>,
-        account: AccountId,
-        keep: &Signed<Keep>,
-    ) -> Result<(), Refusal> {
-        let statement = keep.verify(self.network, UnixTime::now()).map_err(|_| Refusal::Invalid)?;
-        if statement.account != account {
-            return Err(Refusal::Invalid);
-        }
-        tokio::task::block_in_place(|| {
-            let holders = self.records.holders(&account, usize::MAX)?;
-            let run = statement.run.as_bytes();
-            let mut batch = Batch::default();
-            let kept = [account.as_bytes().as_slice(), run].concat();
-            batch.put(KEEPS, kept, keep.to_bytes().map_err(|error| failed(&error))?);
-            self.notices.put(&account, &holders, (KEEP, run), keep, batch)
-        })?;
-        self.deliver_soon(account);
-        Ok(())
     }
 
     /// Takes an owner's release: how many nodes hold something for the account, how many of them
@@ -265,17 +235,6 @@ impl MediatorRole {
         self.notices.put(account, nodes, (UNDO, &number), &undo, Batch::default())
     }
 
-    /// Nodes that got a shard of a run must know that it is kept, if it is.
-    pub(super) fn tell_kept(
-        &self,
-        account: &AccountId,
-        run: &RunId,
-        nodes: &[NodeId],
-    ) -> Result<(), Refusal> {
-        let Some(keep) = self.notices.keep(account, run)? else { return Ok(()) };
-        self.notices.put(account, nodes, (KEEP, run.as_bytes()), &keep, Batch::default())
-    }
-
     pub(super) fn deliver_soon(self: &Arc<Self>, account: AccountId) {
         let role = Arc::clone(self);
         tokio::spawn(async move { role.deliver_to(account).await });
@@ -311,6 +270,32 @@ impl MediatorRole {
         self.deliver(pending).await;
     }
 
+    /// Tells a release to a node that did not know, or no longer, that this mediator may bring it: with
+    /// the newest mandate. Until the node accepts that, the release waits.
+    async fn tell_mandated(&self, account: AccountId, node: NodeId, request: Request) -> Told {
+        let (Ok(Some(registration)), Ok(Some(mandate))) =
+            (self.accounts.registration(&account), self.records.mandate(&account))
+        else {
+            return Told::Unheard;
+        };
+        let ask = Request::Mandate { registration: registration.signed().clone(), mandate: mandate.clone() };
+        match self.tell(node, ask).await {
+            Told::Heard(Response::Mandated(newest)) if newest == mandate => {
+                match self.tell(node, request).await {
+                    Told::Refused(Refusal::NotMandated) => Told::Unheard,
+                    told => told,
+                }
+            }
+            // Another mediator has the vault, and the release.
+            Told::Heard(Response::Mandated(newest)) if self.note_newer(&account, &newest).await => {
+                Told::Refused(Refusal::NotMandated)
+            }
+            // It holds nothing that could be deleted.
+            Told::Refused(Refusal::NotHeld) => Told::Refused(Refusal::NotHeld),
+            _ => Told::Unheard,
+        }
+    }
+
     /// Each holder hears its notices one after the other, and no later one before an earlier one. A
     /// notice that it refuses for good is not told again.
     async fn deliver(&self, pending: Vec<Pending>) -> Vec<(Vec<u8>, Response)> {
@@ -324,7 +309,20 @@ impl MediatorRole {
         let telling = groups.into_iter().map(|group| async move {
             let (mut settled, mut answers) = (Vec::new(), Vec::new());
             for Pending { key, node, request } in group {
-                match self.tell(node, request).await {
+                let is_keep = matches!(request, Request::Keep { .. });
+                if is_keep && !self.records.holds_anything(&node) {
+                    settled.push(key);
+                    continue;
+                }
+                let account = AccountId::from_bytes(std::array::from_fn(|at| key[at]));
+                let told = match self.tell(node, request.clone()).await {
+                    Told::Refused(Refusal::NotMandated) if !is_keep => {
+                        self.tell_mandated(account, node, request).await
+                    }
+                    Told::Heard(_) if is_keep && key.len() == 65 => self.tell_keeps(account, node).await,
+                    told => told,
+                };
+                match told {
                     Told::Heard(answer) => answers.push((key[65..].to_vec(), answer)),
                     Told::Refused(refusal) => tracing::warn!(%node, %refusal, "a holder refuses a notice"),
                     Told::Unheard => break,

@@ -279,9 +279,18 @@ impl OpenSegments {
         lock(&self.segments).remove(&(account, id));
     }
 
-    /// Drops what nobody will finish: its client has gone, or has been silent for long.
-    pub(crate) fn drop_abandoned(&self, present: impl Fn(&NodeId) -> bool) {
-        lock(&self.segments).retain(|_, entry| present(&entry.owner) && entry.touched.elapsed() < ABANDONED);
+    /// Drops what nobody will finish: its client has gone, or has been silent for long. Those of them
+    /// for which nobody signed anything.
+    pub(crate) fn drop_abandoned(&self, present: impl Fn(&NodeId) -> bool) -> Vec<(AccountId, SegmentId)> {
+        let mut empty = Vec::new();
+        lock(&self.segments).retain(|key, entry| {
+            let stays = present(&entry.owner) && entry.touched.elapsed() < ABANDONED;
+            if !stays && lock(&entry.segment.record).holders().next().is_none() {
+                empty.push(*key);
+            }
+            stays
+        });
+        empty
     }
 }
 

@@ -1,13 +1,14 @@
 //! What a mediator remembers of segments and heads, durably.
 
 mod adopted;
+mod announced;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fincrypt_protocol::record::{Head, Mandate, Receipt};
 use fincrypt_protocol::{
-    AccountId, Manifest, NodeId, Refusal, RunId, SegmentId, ShardIndex, Signed, Tag, Verified, cbor,
+    AccountId, Manifest, NodeId, Refusal, RunId, SegmentId, ShardIndex, Signed, Tag, UnixTime, Verified, cbor,
 };
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
 use fincrypt_storage::state::State;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::accounts::failed;
 use crate::releases::Holdings;
 use crate::serve::blocking;
+use announced::ANNOUNCED;
 
 /// `account ‖ segment` → [`SegmentRecord`].
 const SEGMENTS: Tree = Tree("segments");
@@ -420,6 +422,12 @@ impl Records {
         let length = record.manifest.shard_len().get();
         before.difference(&after).for_each(|key| batch.remove(HELD, key.clone()));
         after.difference(&before).for_each(|key| batch.put(HELD, key.clone(), length.to_le_bytes()));
+        if !after.is_empty() {
+            batch.remove(ANNOUNCED, at(account, id.as_bytes()));
+        } else if old.is_none() {
+            let now = UnixTime::now().secs().to_le_bytes();
+            batch.put(ANNOUNCED, at(account, id.as_bytes()), now);
+        }
         // A segment that has no keeper at all was only announced.
         if record.is_complete() || after.is_empty() && before.is_empty() {
             batch.remove(LACKING, at(account, id.as_bytes()));
@@ -448,6 +456,24 @@ impl Records {
         Ok(entries.iter().filter_map(|(key, _)| Held::parse(key)).collect())
     }
 
+    /// Whether a node holds anything, of any account.
+    pub(crate) fn holds_anything(&self, node: &NodeId) -> bool {
+        self.load().nodes.contains_key(node)
+    }
+
+    /// The runs of what a node holds for an account.
+    pub(crate) fn runs_at(&self, account: &AccountId, node: &NodeId) -> Result<BTreeSet<RunId>, Refusal> {
+        let (mut runs, mut after) = (BTreeSet::new(), Vec::new());
+        loop {
+            let page = self.held_by(node, &after, PAGE)?;
+            let Some(last) = page.last() else { return Ok(runs) };
+            after = last.rest();
+            for held in page.iter().filter(|held| held.account == *account) {
+                runs.extend(self.segment(account, &held.segment)?.map(|record| record.run));
+            }
+        }
+    }
+
     /// Segments of which a shard lacks a keeper, after `after`, at most `most`. One that is open may
     /// be among them.
     pub(crate) fn lacking(
@@ -462,6 +488,19 @@ impl Records {
             Some((AccountId::from_bytes(*account), SegmentId::from_bytes(segment.try_into().ok()?)))
         };
         Ok(entries.map_err(|error| failed(&error))?.iter().filter_map(|(key, _)| parse(key)).collect())
+    }
+
+    /// The runs of the segments that are known for an account.
+    pub(crate) fn runs(&self, account: &AccountId) -> Result<BTreeSet<RunId>, Refusal> {
+        let (mut runs, mut after) = (BTreeSet::new(), None);
+        loop {
+            let page = self.segments(account, after.as_ref())?;
+            let Some(last) = page.last() else { return Ok(runs) };
+            after = Some(*last);
+            for segment in page {
+                runs.extend(self.segment(account, &segment)?.map(|record| record.run));
+            }
+        }
     }
 
     /// The newest mandate that an account gave to this mediator, which may have expired.
@@ -528,6 +567,7 @@ impl Holdings for Records {
         let mut batch = Batch::default();
         batch.remove(SEGMENTS, at(account, segment.as_bytes()));
         batch.remove(LACKING, at(account, segment.as_bytes()));
+        batch.remove(ANNOUNCED, at(account, segment.as_bytes()));
         let old = self.segment(account, segment)?;
         let held = |(index, node)| Held { segment: *segment, account: *account, index }.key(&node);
         let gone: Vec<Vec<u8>> = old.iter().flat_map(SegmentRecord::holders).map(held).collect();

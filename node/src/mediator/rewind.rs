@@ -14,18 +14,17 @@ impl MediatorRole {
         let now = UnixTime::now();
         let account = rewound.rewind.verify(self.network, now).map_err(|_| Refusal::Invalid)?.account;
         let new = tokio::task::block_in_place(|| {
-            let mut batch = Batch::default();
             let known = match self.accounts.registration(&account)? {
                 Some(known) => known,
                 None => {
                     let login = self.sessions.registration(&from).filter(|login| login.account == account);
-                    let login = login.ok_or(Refusal::NotHeld)?;
-                    self.accounts.admit_registration(&login, &mut batch)?;
-                    login
+                    login.ok_or(Refusal::NotHeld)?
                 }
             };
             let new = rewound.verify(self.network, &known.guard_key, now).map_err(|_| Refusal::Invalid)?;
+            self.accounts.register(&known)?;
             let _one = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut batch = Batch::default();
             if !self.accounts.admit_rewind(&known, &new, &mut batch)? {
                 return Ok(false);
             }

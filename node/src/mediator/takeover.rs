@@ -244,15 +244,15 @@ impl MediatorRole {
         {
             return if known.sequence == adopt.sequence { Ok(false) } else { Err(Refusal::Stale) };
         }
-        let mut batch = Batch::default();
-        self.accounts.admit_registration(registration, &mut batch)?;
+        self.accounts.register(registration)?;
         if let Some(rewound) = rewound {
+            let mut batch = Batch::default();
             match self.accounts.admit_rewind(registration, &rewound, &mut batch) {
                 Ok(_) | Err(Refusal::Stale) => {}
                 Err(other) => return Err(other),
             }
+            self.accounts.commit(&batch)?;
         }
-        self.accounts.commit(&batch)?;
         // What was known may be older than what the last mediator has done.
         let before = self.records.holders(&account, MAX_FOUND)?;
         let known = self.records.head(&account)?;

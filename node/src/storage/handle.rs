@@ -163,6 +163,10 @@ impl StorageRole {
         if self.condition() != Condition::Serving && !known.contains(&index) {
             return Err(Refusal::Full);
         }
+        // Nobody is remembered for a shard that finds no room.
+        if !known.contains(&index) && self.store.free() < length.into() {
+            return Err(Refusal::Full);
+        }
         if is_new {
             let mut batch = Batch::default();
             self.accounts.admit_registration(&registration, &mut batch)?;
@@ -305,7 +309,7 @@ impl StorageRole {
         if self.accounts.registration(&keep.account)?.is_none() {
             return Err(Refusal::NotHeld);
         }
-        self.accounts.keep(&keep)?;
+        self.accounts.keep(&keep, UnixTime::now(), || self.runs(&keep.account))?;
         bare(Response::Done)
     }
 

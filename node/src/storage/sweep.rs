@@ -1,5 +1,6 @@
 //! Background work: deleting what was never kept, and what was released long enough ago.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,11 @@ impl Holdings for StorageRole {
 }
 
 impl StorageRole {
+    /// The runs of the shards held for an account.
+    pub(super) fn runs(&self, account: &AccountId) -> Result<BTreeSet<RunId>, Refusal> {
+        self.store.runs(account).map_err(|error| refuse_store(&error))
+    }
+
     /// Deletes what was never kept. Not of accounts that are not known: their registration was there
     /// before their first shard, so it was lost, and what is kept was lost with it. Nor soon after a
     /// start: after an absence, mediators still have to say what was kept meanwhile.
@@ -59,6 +65,8 @@ impl StorageRole {
             Ok(freed) => tracing::info!(freed, "shards of runs that were never kept have lapsed"),
             Err(error) => drop(failed(&error)),
         }
+        // What it says was logged; the next sweep tries again.
+        let _ = self.accounts.forget_keeps(UnixTime::now(), |account| self.runs(account));
     }
 
     /// Sweeps once; how long until the next release is due, if one is pending.

@@ -1,6 +1,6 @@
 //! The shard store: quota, durable puts, reads, and the comparison with the disk on opening.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +22,8 @@ use crate::state::State;
 const RESERVE: u64 = 64 << 20;
 /// Folder for files being written.
 const TEMP: &str = "tmp";
+/// Shards looked through at once for their runs.
+const RUNS_PAGE: usize = 1024;
 
 /// The store failed or refused.
 #[derive(Debug, thiserror::Error)]
@@ -361,6 +363,23 @@ impl ShardStore {
         limit: usize,
     ) -> Result<Vec<(SegmentId, ShardIndex, ShardId)>, StoreError> {
         Ok(self.0.table.places(account, None, after, limit)?)
+    }
+
+    /// The runs of the shards held for an account.
+    ///
+    /// # Errors
+    /// If the index fails.
+    pub fn runs(&self, account: &AccountId) -> Result<BTreeSet<RunId>, StoreError> {
+        let (mut runs, mut after) = (BTreeSet::new(), None);
+        loop {
+            let page = self.0.table.places(account, None, after, RUNS_PAGE)?;
+            let Some((segment, index, _)) = page.last() else { return Ok(runs) };
+            after = Some((*segment, *index));
+            for (_, _, shard) in page {
+                let entry = self.0.table.file(&FileKey { shard, account: *account })?;
+                runs.extend(entry.map(|entry| entry.run));
+            }
+        }
     }
 
     /// Accounts that have shards here.

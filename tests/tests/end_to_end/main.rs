@@ -1,6 +1,7 @@
 //! The main job over real processes, and everything a person may get wrong on the way.
 
 mod backup;
+mod bounds;
 mod catalog;
 mod crashes;
 mod daemon;

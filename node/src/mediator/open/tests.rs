@@ -115,3 +115,14 @@ fn repeating_a_shard_neither_takes_memory_nor_keeps_a_segment_busy() {
     assert_eq!(fill(&segment), DATA);
     assert_eq!((free(&all), *lock(&segment.grown)), (0, grown));
 }
+
+#[test]
+fn of_what_is_given_up_only_that_without_a_receipt_is_named() {
+    let all = OpenSegments::new(DATA * LENGTH, Duration::ZERO);
+    let (stored, empty) = (open(&all, 0, 0).expect("room"), open(&all, 0, 1).expect("room"));
+    lock(&stored.record).slots[0] =
+        Slot { node: Some(NodeId::from_bytes([9; 32])), receipt: Some(Word::Listed) };
+    assert_eq!(all.drop_abandoned(|_| true), [], "its client is there");
+    assert_eq!(all.drop_abandoned(|_| false), [(empty.account, empty.record().manifest.id())]);
+    assert!(!all.contains(stored.account, stored.record().manifest.id()));
+}
