@@ -9,6 +9,7 @@ use fincrypt_protocol::net::{Role, Roles, Setup, peer_of};
 use fincrypt_protocol::{Network, Redundancy};
 use fincrypt_storage::shards::ShardStore;
 use fincrypt_storage::state::State;
+use fincrypt_wallet::ledger::{Ledger, LedgerError};
 use libp2p::Multiaddr;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -43,6 +44,9 @@ pub enum NodeError {
     /// The shard store did not open.
     #[error(transparent)]
     Store(#[from] fincrypt_storage::shards::StoreError),
+    /// The mediator's books cannot be used.
+    #[error("the ledger: {0}; nothing is paid or promised without it")]
+    Ledger(#[from] LedgerError),
     /// The local interface did not start.
     #[error("the local interface cannot listen on {address}: {source}; choose another --api address, or off")]
     Api {
@@ -156,6 +160,9 @@ pub async fn run(
     }
     let mut mediated = None;
     if mediator {
+        let (ledger, found) = Ledger::open(&home.ledger())?;
+        tracing::info!(?found, "the ledger is open and sound");
+        let ledger = Arc::new(ledger);
         let terms = MediatorTerms {
             fee_permille: config.fee_permille,
             floor: Redundancy::MIN,
@@ -171,7 +178,7 @@ pub async fn run(
             },
             repair_rate: config.repair_rate,
         };
-        let role = MediatorRole::new(net.clone(), sessions, state.clone(), identity.signing, terms);
+        let role = MediatorRole::new(net.clone(), sessions, state.clone(), ledger, identity.signing, terms);
         mediated = Some(role.facts());
         let inbox = MediatorInbox { requests: mediate_out, offers: offers_out, storage_seen: seen_out };
         tasks.spawn(role.run(inbox, stopping));

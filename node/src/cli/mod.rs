@@ -12,6 +12,7 @@ mod release;
 mod restore;
 mod secret;
 mod status;
+mod wallet;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use fincrypt_protocol::net::{Role, Roles};
 
 use super::output::{Exit, complain};
-use super::{drain, node_status, secret};
+use super::{drain, node_status, secret, wallet};
 use crate::client::Home;
 use crate::config::{Settings, default_home};
 use crate::daemon;
@@ -82,11 +82,22 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Looks at a mediator's money.
+    Wallet {
+        #[command(subcommand)]
+        command: WalletCommand,
+    },
     /// Looks at the configuration.
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+}
+
+#[derive(Subcommand)]
+enum WalletCommand {
+    /// Reads the whole ledger again, checks that it holds together, and shows what it comes to.
+    Audit,
 }
 
 #[derive(Subcommand)]
@@ -137,6 +148,9 @@ pub(super) fn main(args: Vec<OsString>) -> Exit {
             }
         };
     }
+    if let Some(Command::Wallet { command: WalletCommand::Audit }) = args.command {
+        return wallet::audit(NAME, &home);
+    }
     let settings = match settings(&args, &home) {
         Ok(settings) => settings,
         Err(error) => {
@@ -147,7 +161,7 @@ pub(super) fn main(args: Vec<OsString>) -> Exit {
     match args.command {
         Some(Command::Config { command: ConfigCommand::Check }) => return check(&settings),
         Some(Command::Drain { cancel, no_wait }) => return drain::run(NAME, &home, cancel, !no_wait),
-        Some(Command::Status { .. }) | None => {}
+        Some(Command::Status { .. } | Command::Wallet { .. }) | None => {}
     }
     let config = match settings.resolve() {
         Ok(config) => config,

@@ -17,7 +17,7 @@ const MAX_ANSWER: u64 = 64 << 20;
 const NOT_RUNNING: &str = "no node with a local interface runs in this home: start it with --api 127.0.0.1:0";
 
 /// Asks the node that runs in a home; its answer's JSON document.
-fn ask(home: &Home, path: &str) -> Result<Value, String> {
+pub(super) fn ask(home: &Home, path: &str) -> Result<Value, String> {
     let read = |name: &str| std::fs::read_to_string(home.path().join(name)).ok();
     let (address, token) = read("api.address").zip(read("api.token")).ok_or(NOT_RUNNING)?;
     let address: SocketAddr = address.parse().map_err(|_| NOT_RUNNING)?;

@@ -90,6 +90,12 @@ impl Home {
         self.0.join("shards")
     }
 
+    /// `ledger/`, a mediator's books.
+    #[must_use]
+    pub fn ledger(&self) -> PathBuf {
+        self.0.join("ledger")
+    }
+
     /// The journal of an unfinished run.
     #[must_use]
     pub fn run_journal(&self) -> PathBuf {

@@ -8,9 +8,10 @@ use fincrypt_protocol::amount::{Msat, Permille, Price};
 use fincrypt_protocol::limits::MAX_BILLS;
 use fincrypt_protocol::shard::{Bill, Billed, Request, Response};
 use fincrypt_protocol::statement::{Contract, Countersigned, Terms};
-use fincrypt_protocol::{AccountId, AnswerDigest, Epoch, NodeId, Refusal, cbor};
+use fincrypt_protocol::{AccountId, AnswerDigest, Epoch, NodeId, Refusal, UnixTime, cbor};
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
 use fincrypt_storage::state::State;
+use fincrypt_wallet::ledger::Event;
 use fincrypt_wallet::statement::{Absorbed, Billing, SavedBilling};
 use serde::{Deserialize, Serialize};
 
@@ -181,12 +182,13 @@ impl MediatorRole {
 
     fn take_answers(&self, node: NodeId, answers: Vec<(AccountId, Billed)>) -> Result<(), Refusal> {
         let mut bills = self.bills.of(&node)?;
+        let mut accruals = Vec::new();
         for (account, answer) in answers {
             let Some((_, bill)) = bills.iter_mut().find(|(known, _)| *known == account) else { continue };
             let contract = Contract::new(bill.terms).map_err(|error| failed(&error))?;
             let mut billing = Billing::restore(contract, &bill.billing).map_err(|error| failed(&error))?;
             match answer {
-                Billed::Agreed(agreed) => self.take_agreed(node, &mut billing, &agreed),
+                Billed::Agreed(agreed) => accruals.extend(take_agreed(node, &mut billing, &agreed)),
                 Billed::Refused(Refusal::Misstated) => {
                     let epoch = billing.proposed();
                     tracing::warn!(%node, %account, ?epoch, "a storage node refuses a statement");
@@ -200,16 +202,34 @@ impl MediatorRole {
             }
             bill.billing = billing.saved();
         }
+        // The books first: what they miss of a crash comes again with the next statement's sum.
+        let posted = self.ledger.record_all(UnixTime::now(), &accruals).map_err(|error| failed(&error))?;
+        for refused in posted.iter().filter_map(|posted| posted.as_ref().err()) {
+            tracing::error!(%node, %refused, "the ledger refuses a statement");
+        }
         self.bills.put(&node, &bills)
     }
+}
 
-    fn take_agreed(&self, node: NodeId, billing: &mut Billing, agreed: &Countersigned) {
-        match billing.absorb(agreed) {
-            Ok(Absorbed::Newest(agreed)) => {
-                tracing::debug!(%node, epoch = agreed.epoch.number(), earned = %agreed.earned, "a statement is agreed");
-            }
-            Ok(Absorbed::Old) => {}
-            Err(fault) => tracing::warn!(%node, %fault, "a storage node's countersignature is none"),
+/// Takes in a statement with both signatures; what it adds to the books.
+fn take_agreed(node: NodeId, billing: &mut Billing, agreed: &Countersigned) -> Option<Event> {
+    match billing.absorb(agreed) {
+        Ok(Absorbed::Newest(agreed)) => {
+            let fee = billing.contract().terms().fee.of(agreed.earned);
+            let (contract, account, storage) = (agreed.contract, agreed.account, agreed.storage);
+            Some(Event::Accrual {
+                contract,
+                account,
+                storage,
+                epoch: agreed.epoch,
+                earned: agreed.earned,
+                fee,
+            })
+        }
+        Ok(Absorbed::Old) => None,
+        Err(fault) => {
+            tracing::warn!(%node, %fault, "a storage node's countersignature is none");
+            None
         }
     }
 }

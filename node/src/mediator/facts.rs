@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fincrypt_protocol::net::peer_of;
+use fincrypt_wallet::ledger::{Audit, Ledger, LedgerError};
 use serde::Serialize;
 
 use super::billing::{Bills, Owed};
@@ -19,6 +20,7 @@ pub struct MediatorFacts {
     pub(super) records: Records,
     pub(super) health: Arc<Mutex<Health>>,
     pub(super) bills: Bills,
+    pub(super) ledger: Arc<Ledger>,
 }
 
 /// A storage node as its mediator sees it.
@@ -49,6 +51,11 @@ pub(crate) struct MediatorInfo {
 }
 
 impl MediatorFacts {
+    /// Reads the whole ledger again and checks it.
+    pub(crate) fn audit(&self) -> Result<Audit, LedgerError> {
+        self.ledger.audit()
+    }
+
     pub(crate) fn info(&self) -> MediatorInfo {
         let loads = self.records.loads();
         let mut ids = self.standings.known_nodes();

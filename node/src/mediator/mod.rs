@@ -29,6 +29,7 @@ use fincrypt_protocol::admission::{AnnouncedRole, mediator_record_key, role_buck
 use fincrypt_protocol::record::{MediatorRecord, StorageOffer};
 use fincrypt_protocol::{Network, NodeId, RecordError, Redundancy, Signed, SigningKey, UnixTime, Verified};
 use fincrypt_storage::state::State;
+use fincrypt_wallet::ledger::Ledger;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -96,6 +97,7 @@ pub struct MediatorRole {
     standings: Arc<Standings>,
     challenges: Challenges,
     bills: Bills,
+    ledger: Arc<Ledger>,
     /// Told when a segment may lack a keeper.
     lacking: Notify,
     health: Arc<Mutex<Health>>,
@@ -139,6 +141,7 @@ impl MediatorRole {
         net: Net,
         sessions: Arc<Sessions>,
         state: State,
+        ledger: Arc<Ledger>,
         key: SigningKey,
         terms: MediatorTerms,
     ) -> Self {
@@ -154,6 +157,7 @@ impl MediatorRole {
             standings: Arc::new(Standings::open(state.clone(), terms.upkeep)),
             challenges: Challenges::new(state.clone()),
             bills: Bills::new(state),
+            ledger,
             lacking: Notify::new(),
             health: Arc::default(),
             met: Mutex::default(),
@@ -201,6 +205,7 @@ impl MediatorRole {
             records: self.records.clone(),
             health: Arc::clone(&self.health),
             bills: self.bills.clone(),
+            ledger: Arc::clone(&self.ledger),
         }
     }
 

@@ -57,4 +57,18 @@ fn storage_and_mediator_agree_to_the_millisatoshi_on_what_every_epoch_earned() {
         assert!(agreed, "{node}: {seen:?}, {:?}, {:?}", earned(&world, node), owed(&world));
         assert!(seen.windows(2).all(|two| two[0] < two[1]), "{node}: {seen:?}");
     }
+
+    // The books say the same, contract by contract, after another kill of the mediator, too.
+    world.swarm.kill9(Member::Mediator(0)).expect("a member");
+    world.swarm.restart(Member::Mediator(0)).unwrap_or_else(|error| panic!("starts again: {error}"));
+    let mut audit = Value::Null;
+    let agreed = wait_until(DEADLINE, || {
+        audit = world.swarm.ask(Member::Mediator(0), "/api/v1/wallet/audit").unwrap_or_default();
+        assert_ne!(audit["sound"], false, "{audit}");
+        let report = audit["report"].as_str().unwrap_or_default();
+        let sat = |msat: u64| format!("earned {}.{:03} sat", msat / 1000, msat % 1000);
+        let owed = owed(&world);
+        owed.len() == 8 && owed.values().all(|(_, msat)| report.contains(&sat(*msat)))
+    });
+    assert!(agreed, "{audit} {:?}", owed(&world));
 }
