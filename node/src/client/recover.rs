@@ -14,8 +14,9 @@ use super::fetch::Fetcher;
 use super::head::OpenHead;
 use super::history::{FoundHead, History, follow_rewind, rewind};
 use super::holders::Holders;
+use super::home::Home;
 use super::snapshots::utc;
-use super::vault::{Home, Swarm, Vault};
+use super::vault::{Swarm, Vault};
 use crate::config::Config;
 
 /// What recovery found.

@@ -131,7 +131,7 @@ impl Vault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::vault::Home;
+    use crate::client::home::Home;
     use fincrypt_protocol::SegmentId;
     use fincrypt_storage::words::Words;
 

@@ -2,6 +2,7 @@
 
 mod adopted;
 mod announced;
+mod loads;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,8 @@ use crate::accounts::failed;
 use crate::releases::Holdings;
 use crate::serve::blocking;
 use announced::ANNOUNCED;
+pub(crate) use loads::Load;
+use loads::{Loads, count};
 
 /// `account ‖ segment` → [`SegmentRecord`].
 const SEGMENTS: Tree = Tree("segments");
@@ -37,8 +40,6 @@ const MANDATES: Tree = Tree("mediated_mandates");
 const MAX_RECORD: usize = 64 << 10;
 /// Records looked through at once.
 const PAGE: usize = 256;
-/// Keys counted at once.
-const COUNTED: usize = 4096;
 
 /// Where one shard went.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -154,48 +155,6 @@ pub(crate) struct Records {
     load: Arc<Mutex<Loads>>,
 }
 
-/// What nodes hold.
-#[derive(Default)]
-struct Loads {
-    nodes: HashMap<NodeId, Load>,
-    /// Bytes for each account.
-    accounts: HashMap<NodeId, HashMap<AccountId, u64>>,
-}
-
-impl Loads {
-    fn add(&mut self, key: &[u8], length: u64) {
-        let Some((node, account)) = node_of(key).zip(account_of(key)) else { return };
-        let load = self.nodes.entry(node).or_default();
-        load.shards += 1;
-        load.bytes += length;
-        *self.accounts.entry(node).or_default().entry(account).or_default() += length;
-    }
-
-    fn remove(&mut self, key: &[u8], length: u64) {
-        let Some((node, account)) = node_of(key).zip(account_of(key)) else { return };
-        let load = self.nodes.entry(node).or_default();
-        load.shards = load.shards.saturating_sub(1);
-        load.bytes = load.bytes.saturating_sub(length);
-        let accounts = self.accounts.entry(node).or_default();
-        let bytes = accounts.entry(account).or_default();
-        *bytes = bytes.saturating_sub(length);
-        if *bytes == 0 {
-            accounts.remove(&account);
-        }
-        if load.shards == 0 {
-            self.nodes.remove(&node);
-            self.accounts.remove(&node);
-        }
-    }
-}
-
-/// What a node holds, all in all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Load {
-    pub(crate) shards: u64,
-    pub(crate) bytes: u64,
-}
-
 /// A shard that a node holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Held {
@@ -220,34 +179,6 @@ impl Held {
         let (segment, account) = (id(32..64)?, id(64..96)?);
         let index = ShardIndex::new(*key.get(96)?).ok()?;
         Some(Self { segment: SegmentId::from_bytes(segment), account: AccountId::from_bytes(account), index })
-    }
-}
-
-fn node_of(key: &[u8]) -> Option<NodeId> {
-    key.first_chunk::<32>().map(|node| NodeId::from_bytes(*node))
-}
-
-fn account_of(key: &[u8]) -> Option<AccountId> {
-    key.get(64..96)?.try_into().ok().map(AccountId::from_bytes)
-}
-
-/// Goes through all that nodes hold, once, on opening.
-fn count(state: &State) -> Loads {
-    let mut loads = Loads::default();
-    let mut after: Option<Vec<u8>> = None;
-    loop {
-        let page = state.scan(HELD, &[], after.as_deref(), COUNTED).unwrap_or_else(|error| {
-            failed(&error);
-            Vec::new()
-        });
-        for (key, value) in &page {
-            let length = value.as_slice().try_into().map_or(0, u32::from_le_bytes);
-            loads.add(key, length.into());
-        }
-        match page.into_iter().next_back() {
-            Some((last, _)) => after = Some(last),
-            None => return loads,
-        }
     }
 }
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use fincrypt_examples::{Difference, Member, SeededRandom, Unlike, compare};
-use fincrypt_tests::{Plan, World, seed};
+use fincrypt_examples::{Difference, Member, SeededRandom, Unlike, compare, wait_until};
+use fincrypt_tests::{DEADLINE, Plan, World, seed};
 
 use crate::interruptions::write_noise;
+use crate::upkeep::shards_on;
 use crate::{disk, text, world};
 
 #[test]
@@ -100,8 +101,15 @@ fn what_a_full_node_refuses_goes_to_one_that_has_room() {
 
 #[test]
 fn where_nobody_else_is_left_a_full_node_costs_parity_and_no_data() {
-    // Every segment wants all eight nodes.
+    // Every segment wants all eight nodes, and a slow one may come after the rest.
     let mut world = beyond_the_quota("quota", 8);
+    let nodes: Vec<Member> = world.storage_nodes().collect();
+    let mut found = Default::default();
+    let placed = wait_until(DEADLINE, || {
+        found = shards_on(&world, &nodes);
+        found.values().all(|(there, total)| there + 1 >= *total)
+    });
+    assert!(placed, "{found:?}");
     // Without it, and without two more.
     for dead in [7, 1, 4] {
         world.swarm.kill9(Member::Storage(dead)).expect("a member");

@@ -33,7 +33,7 @@ fn with_spare(label: &str, spare: usize, settings: &'static [(&'static str, &'st
 }
 
 /// How many different shards of each segment lie on these nodes, and how many there should be.
-fn shards_on(world: &World, nodes: &[Member]) -> BTreeMap<SegmentId, (usize, usize)> {
+pub(super) fn shards_on(world: &World, nodes: &[Member]) -> BTreeMap<SegmentId, (usize, usize)> {
     let mut found: BTreeMap<SegmentId, (std::collections::BTreeSet<_>, usize)> = BTreeMap::new();
     for meta in nodes.iter().flat_map(|node| disk::shards(&world.swarm.home(*node))) {
         let total = meta.manifest.code().total().into();

@@ -1,0 +1,81 @@
+//! A home: the folder of a vault or a node, and what lies where in it.
+
+use std::path::{Path, PathBuf};
+
+use super::error::ClientError;
+
+/// Paths inside a home.
+#[derive(Debug, Clone)]
+pub struct Home(PathBuf);
+
+impl Home {
+    /// The home at `path`.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// `config.toml`.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.0.join("config.toml")
+    }
+
+    /// `keyfile`.
+    #[must_use]
+    pub fn keyfile(&self) -> PathBuf {
+        self.0.join("keyfile")
+    }
+
+    /// `identity.key`.
+    #[must_use]
+    pub fn identity(&self) -> PathBuf {
+        self.0.join("identity.key")
+    }
+
+    /// `state/`.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.0.join("state")
+    }
+
+    /// `shards/`.
+    #[must_use]
+    pub fn shards(&self) -> PathBuf {
+        self.0.join("shards")
+    }
+
+    /// `ledger/`, a mediator's books.
+    #[must_use]
+    pub fn ledger(&self) -> PathBuf {
+        self.0.join("ledger")
+    }
+
+    /// The journal of an unfinished run.
+    #[must_use]
+    pub fn run_journal(&self) -> PathBuf {
+        self.0.join("journal").join("run")
+    }
+
+    /// The journal of an unfinished prune.
+    #[must_use]
+    pub fn prune_journal(&self) -> PathBuf {
+        self.0.join("journal").join("prune")
+    }
+
+    /// Makes the folder, for its owner alone.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn create(&self) -> Result<(), ClientError> {
+        use std::os::unix::fs::DirBuilderExt;
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(&self.0).map_err(ClientError::io(&self.0))
+    }
+}
