@@ -17,6 +17,7 @@
 //! ```
 
 mod api;
+mod bitcoind;
 mod client;
 mod compare;
 mod process;
@@ -27,6 +28,7 @@ mod scratch;
 mod swarm;
 mod tree;
 
+pub use bitcoind::{Bitcoind, BitcoindError, find_bitcoind};
 pub use client::{Client, Outcome};
 pub use compare::{Comparison, Difference, Unlike, compare, measure};
 pub use process::{Daemon, ProcessError, Ready, wait_until};

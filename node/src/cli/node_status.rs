@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use fincrypt_protocol::amount::Msat;
 use serde_json::Value;
 
 use super::output::print_json;
@@ -71,6 +72,12 @@ pub(super) fn show(home: &Home, json: bool) -> Result<(), String> {
         if storage["disk_failing"] == true {
             println!("the disk fails: no shards are taken, those that can be read are served");
         }
+        for earned in storage["earned"].as_array().into_iter().flatten() {
+            println!("{}", money("earned from", "mediator", earned));
+            if let Some(reason) = earned["refused"].as_str() {
+                println!("    the newest statement is refused: {reason}");
+            }
+        }
         if storage["leaving"] == true {
             println!("leaving: {} shards are still to be moved", text(&storage["shards_left"]));
         }
@@ -94,7 +101,22 @@ pub(super) fn show(home: &Home, json: bool) -> Result<(), String> {
             );
         }
     }
+    for owed in mediator["owed"].as_array().into_iter().flatten() {
+        println!("{}", money("owed to", "node", owed));
+    }
     Ok(())
+}
+
+/// What one contract has come to.
+fn money(what: &str, party: &str, contract: &Value) -> String {
+    let msat = contract["earned_msat"].as_u64().unwrap_or_default();
+    format!(
+        "{what} {}: {} for account {} up to epoch {}",
+        text(&contract[party]),
+        Msat::new(msat),
+        text(&contract["account"]).get(..16).unwrap_or_default(),
+        contract["epoch"]
+    )
 }
 
 #[cfg(test)]
@@ -109,6 +131,14 @@ mod tests {
         assert_eq!(shown(Came::Answered(tally)), "7:9");
         assert_eq!(shown(Came::Answered(Tally { missing: 1, reported: 1, ..tally })), "7:9-2");
         assert_eq!((shown(Came::Timeout), shown(Came::Offline)), ("7:late".to_owned(), "7:off".to_owned()));
+    }
+
+    #[test]
+    fn money_is_shown_in_satoshi_with_its_party() {
+        let account = "ab".repeat(32);
+        let owed = serde_json::json!({"node": "12D3", "account": account, "epoch": 7, "earned_msat": 1_234});
+        let shown = money("owed to", "node", &owed);
+        assert_eq!(shown, "owed to 12D3: 1.234 sat for account abababababababab up to epoch 7");
     }
 
     #[test]

@@ -233,7 +233,11 @@ impl Vault {
         link.head().await?;
         // It may not have heard, and would refuse this machine's heads.
         if let Some(rewound) = self.rewound()? {
-            link.rewind(rewound).await?;
+            link.rewind(rewound).await.map_err(|error| match error {
+                // The words have rewound it again since.
+                ClientError::Call(error) if error.refusal() == Some(Refusal::Stale) => ClientError::Rewound,
+                other => other,
+            })?;
         }
         Ok(link)
     }

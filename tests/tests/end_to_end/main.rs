@@ -15,6 +15,7 @@ mod forget;
 mod hostile;
 mod interruptions;
 mod liars;
+mod lightning;
 mod local_interface;
 mod losses;
 mod mandates;

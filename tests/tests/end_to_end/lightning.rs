@@ -1,0 +1,163 @@
+//! The Lightning node against a real bitcoind: payments that are sent twice are paid once.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+
+use fincrypt_examples::{Bitcoind, Scratch, wait_until};
+use fincrypt_protocol::PayoutId;
+use fincrypt_protocol::amount::Msat;
+use fincrypt_tests::DEADLINE;
+use fincrypt_wallet::lightning::{
+    ChainSource, Destination, Lightning, LightningError, MAX_IN_FLIGHT, Payment, Setup, Stands,
+};
+use zeroize::Zeroizing;
+
+/// A node and how it is reached.
+struct Party {
+    node: Arc<Lightning>,
+    peer: String,
+}
+
+fn sat(sat: u64) -> Msat {
+    Msat::new(sat * 1000)
+}
+
+impl Party {
+    fn open(bitcoind: &Bitcoind, folder: &Path, name: &str, seed: u8, trusted: Vec<String>) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
+        let (user, password) = bitcoind.credentials().expect("a cookie");
+        let (host, password) = ("127.0.0.1".to_owned(), Zeroizing::new(password));
+        let setup = Setup {
+            network: "regtest".parse().expect("a network"),
+            folder: folder.join(name),
+            seed: Zeroizing::new([seed; 64]),
+            listen: vec![format!("127.0.0.1:{port}")],
+            alias: Some(name.to_owned()),
+            chain: ChainSource::Bitcoind { host, port: bitcoind.port(), user, password },
+            trusted,
+        };
+        let node = Lightning::open(setup).expect("opens");
+        let peer = format!("{}@127.0.0.1:{port}", node.id());
+        let node = Arc::new(node);
+        let events = Arc::clone(&node);
+        tokio::spawn(async move {
+            loop {
+                events.next().await;
+                events.noted().expect("noted");
+            }
+        });
+        Self { node, peer }
+    }
+
+    /// Satoshi that came in.
+    fn received(&self) -> u64 {
+        self.node.deposits().iter().map(|deposit| deposit.amount.get()).sum::<u64>() / 1000
+    }
+}
+
+impl Drop for Party {
+    fn drop(&mut self) {
+        // Also where a test fails: a node that runs on would keep the process.
+        let _ = self.node.close();
+    }
+}
+
+fn payment(id: u8, to: &str, amount: Msat) -> Payment {
+    let to: Destination = to.parse().expect("a destination");
+    Payment { id: PayoutId::from_bytes([id; 16]), to, amount, fee_cap: Msat::new(amount.get() / 10) }
+}
+
+fn wait_paid(node: &Lightning, payment: &Payment) {
+    let mut stands = Stands::Unknown;
+    let paid = wait_until(DEADLINE, || {
+        stands = node.stands(payment);
+        matches!(stands, Stands::Paid { .. })
+    });
+    assert!(paid, "{stands:?}");
+}
+
+fn pay_each_destination(scratch: &Scratch) {
+    let bitcoind = Bitcoind::start(&scratch.path().join("bitcoind")).expect("a bitcoind");
+    bitcoind.mine(1).expect("mines");
+    let mediator = Party::open(&bitcoind, scratch.path(), "mediator", 1, Vec::new());
+    let storage = Party::open(&bitcoind, scratch.path(), "storage", 2, vec![mediator.node.id()]);
+    let too_poor = mediator.node.open_channel(&storage.peer.parse().expect("a peer"), 200_000, sat(0), false);
+    assert!(matches!(too_poor, Err(LightningError::Channel { .. })), "{too_poor:?}");
+    bitcoind.fund(&mediator.node.funding_address().expect("an address")).expect("funded");
+    mediator.node.sync().expect("syncs");
+    // Storage trusts its mediator: the channel is usable before a block has it.
+    let peer = storage.peer.parse().expect("a peer");
+    mediator.node.open_channel(&peer, 200_000, sat(20_000), true).expect("opens");
+    let usable = || mediator.node.channels().iter().any(|channel| channel.usable);
+    assert!(wait_until(DEADLINE, usable), "{:?}", mediator.node.channels());
+    bitcoind.mine(6).expect("mines");
+    // A payee that has seen more blocks than the payer thinks the payment ends too soon.
+    for party in [&mediator, &storage] {
+        party.node.sync().expect("syncs");
+    }
+
+    // Whatever is paid, and however often the ledger's intent is carried out, arrives once.
+    let (_, offer) = storage.node.offer("an operator's").expect("an offer");
+    let invoice = storage.node.invoice(sat(5), "an invoice").expect("an invoice");
+    let wrong = mediator.node.pay(&payment(9, &invoice, sat(6)));
+    assert!(matches!(wrong, Err(LightningError::Amount(_))), "{wrong:?}");
+    let payments =
+        [payment(1, &offer, sat(3)), payment(2, &storage.node.id(), sat(1)), payment(3, &invoice, sat(5))];
+    for payment in &payments {
+        assert_eq!(mediator.node.stands(payment), Stands::Unknown);
+        for _ in 0..3 {
+            let sent = mediator.node.pay(payment).expect("sent");
+            assert!(matches!(sent, Stands::Pending | Stands::Paid { .. }), "{sent:?}");
+        }
+        wait_paid(&mediator.node, payment);
+        assert!(matches!(mediator.node.pay(payment), Ok(Stands::Paid { .. })), "it is known later, too");
+    }
+    assert!(wait_until(DEADLINE, || storage.received() == 9), "{:?}", storage.node.deposits());
+
+    // A client's deposit is attributed by the offer that it was given.
+    let (ours, theirs) =
+        (mediator.node.offer("one").expect("made"), mediator.node.offer("two").expect("made"));
+    assert_ne!(ours.0, theirs.0);
+    let deposit = payment(4, &ours.1, sat(1000));
+    storage.node.pay(&deposit).expect("sent");
+    let came =
+        || mediator.node.deposits().iter().any(|came| came.offer == Some(ours.0) && came.amount == sat(1000));
+    assert!(wait_until(DEADLINE, came), "{:?}", mediator.node.deposits());
+
+    // No more are under way than a channel bears; each is paid in the end, and once.
+    let many: Vec<Payment> = (10..50).map(|id| payment(id, &storage.node.id(), sat(1))).collect();
+    let mut busy = 0;
+    for payment in &many {
+        let sent = wait_until(DEADLINE, || match mediator.node.pay(payment) {
+            Ok(_) => true,
+            Err(LightningError::Busy) => {
+                busy += 1;
+                false
+            }
+            Err(error) => panic!("{error}"),
+        });
+        assert!(sent);
+    }
+    assert!(busy > 0 || many.len() <= MAX_IN_FLIGHT, "all of them were under way at once");
+    many.iter().for_each(|payment| wait_paid(&mediator.node, payment));
+    assert!(wait_until(DEADLINE, || storage.received() == 49), "{}", storage.received());
+
+    // Nobody is there: nothing is paid, and the same payment may be tried again.
+    storage.node.close().expect("stops");
+    let later = payment(60, &storage.node.id(), sat(1));
+    let failed = wait_until(DEADLINE, || {
+        let _ = mediator.node.pay(&later);
+        mediator.node.stands(&later) == Stands::Failed
+    });
+    assert!(failed, "{:?}", mediator.node.stands(&later));
+}
+
+#[test]
+fn each_kind_of_destination_is_paid_once_however_often_it_is_sent() {
+    let scratch = Scratch::new("lightning").expect("a folder");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let test = runtime.spawn_blocking(move || pay_each_destination(&scratch));
+    runtime.block_on(test).unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+}
