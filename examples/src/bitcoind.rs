@@ -63,7 +63,9 @@ fn free_port() -> std::io::Result<u16> {
 /// # Errors
 /// [`BitcoindError::Missing`], with what the installation said.
 pub fn find_bitcoind() -> Result<PathBuf, BitcoindError> {
-    if let Some(named) = std::env::var_os("BITCOIND_EXE") {
+    // An empty variable is none.
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    if let Some(named) = variable("BITCOIND_EXE") {
         return Ok(named.into());
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -72,8 +74,8 @@ pub fn find_bitcoind() -> Result<PathBuf, BitcoindError> {
     {
         return Ok(found);
     }
-    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
+    let home = || variable("HOME").map(|home| Path::new(&home).join(".cache"));
+    let cache = variable("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
     let folder = cache.unwrap_or_else(std::env::temp_dir).join("fincrypt-bitcoind");
     let installed = Command::new(INSTALL).arg(&folder).stdin(Stdio::null()).output()?;
     if installed.status.success() {
