@@ -2,7 +2,7 @@
 //! thief of the machine wrote does not count any more, and nothing they write will.
 
 use fincrypt_protocol::record::Rewind;
-use fincrypt_protocol::{HeadKey, Network, NodeId, Rewound, Signed, UnixTime, VerifiedRewound, mediate};
+use fincrypt_protocol::{Network, NodeId, Rewound, Signed, UnixTime, VerifiedRewound, mediate};
 use fincrypt_storage::head::supersedes;
 use fincrypt_storage::keyfile::VaultKeys;
 use fincrypt_storage::words::Words;
@@ -32,9 +32,17 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// Asks all holders. What they cannot prove does not count.
-    pub(crate) async fn at(keys: &VaultKeys, network: Network, slot: u32, holders: &Holders) -> Self {
-        let (heads, rewounds) = holders.heads().await;
+    /// Asks all holders. What they cannot prove does not count. Of a rewind that is `known` here they
+    /// need not have heard.
+    pub(crate) async fn at(
+        keys: &VaultKeys,
+        network: Network,
+        slot: u32,
+        holders: &Holders,
+        known: Option<Rewound>,
+    ) -> Self {
+        let (heads, mut rewounds) = holders.heads().await;
+        rewounds.extend(known);
         let now = UnixTime::now();
         let guard = keys.guard_key(slot);
         let verify = |rewound: Rewound| guard.and_then(|guard| rewound.verify(network, &guard, now).ok());
@@ -44,15 +52,14 @@ impl History {
         rewounds.sort_by_key(|known| known.rewind.sequence);
 
         let first = keys.root.first_head_key(slot).head_key();
-        let signers: Vec<HeadKey> =
-            std::iter::once(first).chain(rewounds.iter().map(|known| known.rewind.head_key)).collect();
-        let current = signers.last().copied().unwrap_or(first);
+        let current = rewounds.last().map_or(first, |known| known.rewind.head_key);
+        // Of older keys, too: whoever rewound to the wrong head may go back further. Only who has the
+        // root can seal a head that opens.
         let bases = rewounds.iter().map(|known| known.base.clone());
-        let heads = heads.into_iter().filter(|head| signers.contains(&head.head_key));
         let base = rewounds.last().map(|known| known.rewind.base);
 
         let mut found: Vec<FoundHead> = Vec::new();
-        for (head, holders) in heads.map(|head| (head, 1)).chain(bases.map(|head| (head, 0))) {
+        for (head, holders) in heads.into_iter().map(|head| (head, 1)).chain(bases.map(|head| (head, 0))) {
             let hash = head.signed().head_hash();
             if let Some(known) = found.iter_mut().find(|known| known.open.hash() == hash) {
                 known.holders += holders;
@@ -142,7 +149,7 @@ impl Vault {
     /// The newest valid head that the holders have, if it is newer than the one known.
     pub(crate) async fn newest_head_at(&self, holders: &Holders) -> Result<Option<OpenHead>, ClientError> {
         let slot = self.slot()?;
-        let history = History::at(&self.keys, self.network(), slot, holders).await;
+        let history = History::at(&self.keys, self.network(), slot, holders, self.rewound()?).await;
         let own = self.keys.head_key(slot).head_key();
         if history.rewound.as_ref().is_some_and(|known| known.rewind.head_key != own) {
             return Err(ClientError::Rewound);

@@ -100,7 +100,7 @@ pub async fn list_heads(config: &Config, words: &Words) -> Result<Vec<HeadInfo>,
     let result = async {
         let mut heads = Vec::new();
         for (slot, holders) in find_accounts(&swarm, config.network, &keys).await? {
-            let history = History::at(&keys, config.network, slot, &holders).await;
+            let history = History::at(&keys, config.network, slot, &holders, None).await;
             heads.extend(history.heads.into_iter().map(|FoundHead { open, holders, counts }| HeadInfo {
                 slot,
                 sequence: open.head.sequence,
@@ -198,7 +198,7 @@ async fn recover_in(
     let mut accounts = Vec::new();
     let mut holders = 0;
     for (slot, found) in find_accounts(swarm, config.network, &keys).await? {
-        let history = History::at(&keys, config.network, slot, &found).await;
+        let history = History::at(&keys, config.network, slot, &found, None).await;
         holders += found.nodes().len();
         let rewound = history.rewound.clone();
         if let Some(known) = &rewound {

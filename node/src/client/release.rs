@@ -199,7 +199,7 @@ async fn undo_in(
             report.mediators += 1;
         }
         if let Some(wanted) = wanted {
-            let history = History::at(&keys, network, slot, &holders).await;
+            let history = History::at(&keys, network, slot, &holders, None).await;
             let known = history.rewound.clone();
             if let Some(base) = history.named(wanted)? {
                 let made = rewind(&swarm.net, words, slot, &holders, known.as_ref(), &base).await?;

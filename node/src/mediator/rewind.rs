@@ -28,6 +28,8 @@ impl MediatorRole {
             if !self.accounts.admit_rewind(&known, &new, &mut batch)? {
                 return Ok(false);
             }
+            // What the old key released is void. First: a rewind that is known is not carried out again.
+            self.releases.void(&account)?;
             self.records.replace_head(&account, &rewound.base, &mut batch)?;
             let holders = self.records.holders(&account, usize::MAX)?;
             self.notices.put_rewind(&account, &holders, &new, batch)?;

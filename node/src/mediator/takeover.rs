@@ -258,6 +258,7 @@ impl MediatorRole {
         let known = self.records.head(&account)?;
         self.records.forget_account(&account)?;
         let known = known.and_then(|known| known.verify(self.network, now).ok());
+        let _swap = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
         let current = Lineage::of(registration, self.accounts.rewind(registration)?.as_ref());
         let used = head.is_some() || known.is_some();
         let heads = head.into_iter().chain(known).filter(|head| current.has(head));

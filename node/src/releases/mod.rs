@@ -260,6 +260,16 @@ impl Releases {
         }
     }
 
+    /// Cancels, durably, whatever is pending of an account: who signed it has lost its head key.
+    pub(crate) fn void(&self, account: &AccountId) -> Result<(), Refusal> {
+        let _one = self.decide();
+        let mut standing = self.standing(account)?;
+        standing.void();
+        let trees = self.trees;
+        self.each_mark(account.as_bytes(), |key, _, batch| batch.remove(trees.marks, key))?;
+        self.put_standing(account, &standing, Batch::default())
+    }
+
     /// A segment is stored again: no release that is pending now takes it away.
     pub(crate) fn want(&self, account: &AccountId, segment: &SegmentId) -> Result<(), Refusal> {
         if self.due(account, segment)?.is_none() {

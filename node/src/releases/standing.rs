@@ -64,6 +64,14 @@ impl Standing {
         self.everything = Some(self.everything.map_or(due, |known| known.min(due)));
     }
 
+    /// Nothing is pending any more. Sequences begin anew with another head key: what the old one signed
+    /// is refused for that.
+    pub(super) fn void(&mut self) {
+        self.floor = 0;
+        self.newest = None;
+        self.everything = None;
+    }
+
     /// Takes in an undo by the account's guard; whether releases were pending.
     pub(super) fn undo(
         &mut self,

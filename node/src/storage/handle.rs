@@ -339,8 +339,11 @@ impl StorageRole {
         let known = self.accounts.registration(&account)?.ok_or(Refusal::NotHeld)?;
         let rewound = rewound.verify(self.network, &known.guard_key, UnixTime::now());
         let mut batch = Batch::default();
-        self.accounts.admit_rewind(&known, &rewound.map_err(|_| Refusal::Invalid)?, &mut batch)?;
-        self.accounts.commit(&batch)?;
+        if self.accounts.admit_rewind(&known, &rewound.map_err(|_| Refusal::Invalid)?, &mut batch)? {
+            // Before the rewind is noted: repeated after a crash, it must be new again.
+            self.releases.void(&account)?;
+            self.accounts.commit(&batch)?;
+        }
         bare(Response::Done)
     }
 

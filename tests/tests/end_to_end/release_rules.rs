@@ -175,8 +175,14 @@ fn only_the_guard_rewinds_and_the_old_key_writes_and_deletes_no_more() {
             assert_eq!(stage.ask(&stranger, forged).await, Err(Refusal::Invalid));
         }
         assert_eq!(stage.ask(&owner, put(stage.head(&keys, 2))).await, Err(Refusal::Invalid), "not yet");
+        let released = stage.ask(&owner, stage.release_all(now())).await;
+        assert!(matches!(released, Ok(Response::Released { .. })), "the thief's: {released:?}");
         for _ in 0..2 {
             assert_eq!(stage.ask(&stranger, rewound.clone()).await, Ok(Response::Done));
+        }
+        match stage.ask(&owner, stage.reads().remove(2)).await {
+            Ok(Response::Located(held)) => assert!(held.iter().all(|held| held.due.is_none()), "{held:?}"),
+            other => panic!("nothing located: {other:?}"),
         }
 
         let thiefs = stage.ask(&owner, put(stage.head(&stage.keys, 3 << 16))).await;
