@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use fincrypt_protocol::amount::{Msat, ParseAmountError, Price};
-use fincrypt_protocol::limits::MAX_CATALOG_REFS;
+use fincrypt_protocol::limits::{MAX_CATALOG_REFS, MAX_DESTINATION};
 use fincrypt_protocol::{Bytes, Network, Redundancy};
+use fincrypt_wallet::BitcoinNetwork;
 use libp2p::Multiaddr;
 
 use crate::engine::Budget;
@@ -107,6 +108,27 @@ const KEYS: &[(&str, &str, &str)] = &[
         "satoshi that a mediator may owe a storage node, at least twice payout_threshold",
     ),
     ("credit_limit", "50000", "satoshi that a storage node lets a mediator owe it for one account"),
+    (
+        "payout",
+        "",
+        "where a storage node is paid: an address, an offer (lno1…), a Lightning node, or `lightning` for one of its own",
+    ),
+    ("max_price", "", "satoshi per GiB-month that a client pays at most; empty: any"),
+    (
+        "bitcoin_network",
+        "",
+        "regtest, signet, testnet4 or bitcoin; empty: regtest in a local network, signet in test",
+    ),
+    ("bitcoind_url", "", "RPC address of a bitcoind, such as http://127.0.0.1:8332"),
+    ("bitcoind_cookie", "", "file with the user and password of its RPC, such as ~/.bitcoin/.cookie"),
+    ("esplora_url", "", "address of an Esplora server, if there is no bitcoind"),
+    (
+        "lightning_listen",
+        "",
+        "host:port where the Lightning node listens; empty: loopback in a local network, else nowhere",
+    ),
+    ("lightning_alias", "fincrypt", "name of the Lightning node, at most 32 bytes"),
+    ("routing_fee_percent", "1", "what the route of a Lightning payout may cost at most, one decimal"),
     ("grace_days", "90", "days that unpaid shards are kept, at least 30"),
     (
         "release_delay",
@@ -296,6 +318,18 @@ impl Settings {
             payout_threshold: self.read("payout_threshold", read_amount)?,
             credit_bound: self.read("credit_bound", read_amount)?,
             credit_limit: self.read("credit_limit", read_amount)?,
+            payout: self.read("payout", read_payout)?,
+            max_price: self.read("max_price", |text| match text {
+                "" => Ok(None),
+                text => read_sat(text).map(Some),
+            })?,
+            chain: self.chain(network)?,
+            lightning_listen: self.setting("lightning_listen").values,
+            lightning_alias: self.parse("lightning_alias")?,
+            routing_fee_permille: self.read("routing_fee_percent", |text| match read_decimal(text, 1) {
+                Some(permille @ 0..=500) => u16::try_from(permille).map_err(|error| error.to_string()),
+                _ => Err("write percent between 0 and 50, one decimal".to_owned()),
+            })?,
             grace_days: self.read("grace_days", |text| match text.parse() {
                 Ok(days @ 30..=3650_u16) => Ok(days),
                 _ => Err("write days between 30 and 3650".to_owned()),
@@ -341,6 +375,44 @@ impl Settings {
         })
     }
 
+    /// Where the chain is read, if anywhere.
+    fn chain(&self, network: Network) -> Result<Option<Chain>, ConfigError> {
+        let bitcoin = self.read("bitcoin_network", |text| match (text, network) {
+            ("", Network::Local) => Ok(Some(BitcoinNetwork::Regtest)),
+            ("", Network::Test) => Ok(Some(BitcoinNetwork::Signet)),
+            ("", Network::Main) => Ok(None),
+            ("regtest" | "signet" | "testnet4" | "bitcoin", _) => {
+                text.parse().map(Some).map_err(|_| format!("{text} is not supported"))
+            }
+            _ => Err("write regtest, signet, testnet4 or bitcoin".to_owned()),
+        })?;
+        let esplora = self.setting("esplora_url").values.join(",");
+        let source = self.read("bitcoind_url", |url| {
+            let cookie = self.setting("bitcoind_cookie").values.join(",");
+            match (url, esplora.as_str(), cookie.as_str()) {
+                ("", "", _) => Ok(None),
+                ("", url, _) => Ok(Some(ChainSource::Esplora { url: url.to_owned() })),
+                (_, "", "") => {
+                    Err("name the file with its user and password in bitcoind_cookie, too".to_owned())
+                }
+                (url, "", cookie) => {
+                    let (host, port) = read_rpc(url)?;
+                    Ok(Some(ChainSource::Bitcoind { host, port, cookie: PathBuf::from(cookie) }))
+                }
+                _ => Err("give a bitcoind or an Esplora server, not both".to_owned()),
+            }
+        })?;
+        let Some(source) = source else { return Ok(None) };
+        let network = bitcoin.ok_or_else(|| ConfigError::Value {
+            key: "bitcoin_network",
+            value: String::new(),
+            origin: self.setting("bitcoin_network").origin,
+            reason: "say which network the money is of: real bitcoin is used only if `bitcoin` is said"
+                .to_owned(),
+        })?;
+        Ok(Some(Chain { network, source }))
+    }
+
     /// Each key with its value, origin and meaning, and what is wrong with it.
     #[must_use]
     pub fn explain(&self) -> Vec<(String, Option<String>)> {
@@ -375,6 +447,63 @@ fn read_decimal(text: &str, places: u32) -> Option<u64> {
         .ok()?
         .checked_mul(scale)?
         .checked_add(fraction.checked_mul(10_u64.checked_pow(missing)?)?)
+}
+
+/// Reads host and port of `http://host:port`.
+fn read_rpc(url: &str) -> Result<(String, u16), String> {
+    let refused = || "write the address of its RPC, such as http://127.0.0.1:8332".to_owned();
+    let rest = url.strip_prefix("http://").ok_or_else(refused)?.trim_end_matches('/');
+    let (host, port) = rest.rsplit_once(':').ok_or_else(refused)?;
+    let port = port.parse().map_err(|_| refused())?;
+    if host.is_empty() || host.contains('/') { Err(refused()) } else { Ok((host.to_owned(), port)) }
+}
+
+/// Where a storage node wants its earnings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PayoutTo {
+    /// Nowhere: what it earns is owed.
+    Nowhere,
+    /// To a destination that the mediator checks.
+    Destination(String),
+    /// To a Lightning node of its own, inside this process.
+    Own,
+}
+
+fn read_payout(text: &str) -> Result<PayoutTo, String> {
+    match text.trim() {
+        "" => Ok(PayoutTo::Nowhere),
+        "lightning" => Ok(PayoutTo::Own),
+        text if text.len() <= MAX_DESTINATION => Ok(PayoutTo::Destination(text.to_owned())),
+        _ => Err(format!("at most {MAX_DESTINATION} bytes")),
+    }
+}
+
+/// Where the chain is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    /// Bitcoin's network.
+    pub network: BitcoinNetwork,
+    /// Whom to ask.
+    pub source: ChainSource,
+}
+
+/// Who tells of the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChainSource {
+    /// A bitcoind's RPC.
+    Bitcoind {
+        /// Host name or address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// File with user and password: the cookie that it writes at every start.
+        cookie: PathBuf,
+    },
+    /// An Esplora server.
+    Esplora {
+        /// Its base address.
+        url: String,
+    },
 }
 
 fn read_sat(text: &str) -> Result<Price, String> {
@@ -426,6 +555,18 @@ pub struct Config {
     pub credit_bound: Msat,
     /// What a storage node lets a mediator owe it for one account.
     pub credit_limit: Msat,
+    /// Where a storage node is paid.
+    pub payout: PayoutTo,
+    /// The most that a client pays.
+    pub max_price: Option<Price>,
+    /// Where the chain is read, if anywhere.
+    pub chain: Option<Chain>,
+    /// Where the Lightning node listens.
+    pub lightning_listen: Vec<String>,
+    /// Its name.
+    pub lightning_alias: String,
+    /// What a route may cost at most.
+    pub routing_fee_permille: u16,
     /// Days that unpaid shards are kept.
     pub grace_days: u16,
     /// How long a release waits before it is carried out.

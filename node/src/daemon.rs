@@ -9,7 +9,6 @@ use fincrypt_protocol::net::{Role, Roles, Setup, peer_of};
 use fincrypt_protocol::{Network, Redundancy};
 use fincrypt_storage::shards::ShardStore;
 use fincrypt_storage::state::State;
-use fincrypt_wallet::ledger::{Ledger, LedgerError};
 use libp2p::Multiaddr;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -21,7 +20,9 @@ use crate::client::{BadShard, ClientError, Home, Vault, backup, self_check};
 use crate::config::Config;
 use crate::engine::{Engine, EngineSetup, Inboxes, Net};
 use crate::identity::Identity;
-use crate::mediator::{BillingTerms, MediatorInbox, MediatorRole, MediatorTerms, UpkeepTerms};
+use crate::mediator::{
+    BillingTerms, MediatorInbox, MediatorRole, MediatorTerms, Money, MoneyError, UpkeepTerms,
+};
 use crate::storage::{Disk, Leaving, StorageRole, StorageTerms};
 
 /// Inbound payload in memory at once: 24 full shards.
@@ -44,9 +45,9 @@ pub enum NodeError {
     /// The shard store did not open.
     #[error(transparent)]
     Store(#[from] fincrypt_storage::shards::StoreError),
-    /// The mediator's books cannot be used.
-    #[error("the ledger: {0}; nothing is paid or promised without it")]
-    Ledger(#[from] LedgerError),
+    /// The mediator's money cannot be looked after.
+    #[error(transparent)]
+    Money(#[from] MoneyError),
     /// The local interface did not start.
     #[error("the local interface cannot listen on {address}: {source}; choose another --api address, or off")]
     Api {
@@ -147,6 +148,7 @@ pub async fn run(
         let terms = StorageTerms {
             price: config.price,
             egress_price: config.egress_price,
+            payout: config.payout.clone(),
             grace_days: config.grace_days,
             minimum_days: 30,
             credit_limit: config.credit_limit,
@@ -160,9 +162,7 @@ pub async fn run(
     }
     let mut mediated = None;
     if mediator {
-        let (ledger, found) = Ledger::open(&home.ledger())?;
-        tracing::info!(?found, "the ledger is open and sound");
-        let ledger = Arc::new(ledger);
+        let money = Arc::new(Money::open(&home, &config)?);
         let terms = MediatorTerms {
             fee_permille: config.fee_permille,
             floor: Redundancy::MIN,
@@ -178,7 +178,7 @@ pub async fn run(
             },
             repair_rate: config.repair_rate,
         };
-        let role = MediatorRole::new(net.clone(), sessions, state.clone(), ledger, identity.signing, terms);
+        let role = MediatorRole::new(net.clone(), sessions, state.clone(), money, identity.signing, terms);
         mediated = Some(role.facts());
         let inbox = MediatorInbox { requests: mediate_out, offers: offers_out, storage_seen: seen_out };
         tasks.spawn(role.run(inbox, stopping));

@@ -91,6 +91,8 @@ domains! {
     CONTRACT_ID = "fincrypt/1/contract-id";
     /// Hash: a ledger up to one of its records.
     LEDGER = "fincrypt/1/ledger";
+    /// Hash: an account's withdrawal.
+    WITHDRAWAL = "fincrypt/1/withdrawal";
     /// Signature: login of an account.
     LOGIN = "fincrypt/1/login";
     /// Signature: an account's registration.

@@ -23,6 +23,7 @@ mod key;
 pub mod limits;
 mod manifest;
 pub mod mediate;
+pub mod money;
 #[cfg(feature = "net")]
 pub mod net;
 mod network;

@@ -34,6 +34,12 @@ pub const MAX_LIST: usize = 2048;
 pub const MAX_CHALLENGE: usize = 300;
 /// The most statements that one `Bill` brings.
 pub const MAX_BILLS: usize = 64;
+/// The most parts of one payout: outputs of a batch, or contracts that one payment settles.
+pub const MAX_PARTS: usize = 1000;
+/// The most entries or statements that one answer about an account's money has.
+pub const MAX_ENTRIES: usize = 64;
+/// The most bytes of the text that says where money goes: offers may be long.
+pub const MAX_DESTINATION: usize = 2048;
 /// The most addresses that travel with a peer.
 pub const MAX_ADDRESSES: usize = 8;
 /// The most bytes of one multiaddress.

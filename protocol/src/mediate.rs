@@ -6,10 +6,11 @@ use serde_bytes::ByteBuf;
 use crate::amount::Price;
 use crate::frame::Header;
 use crate::geometry::{Code, Redundancy, ShardIndex};
-use crate::id::{HeadHash, NodeId, Nonce, RunId, SegmentId, Tag};
+use crate::id::{ContractId, HeadHash, NodeId, Nonce, RunId, SegmentId, Tag};
 use crate::key::Signature;
 use crate::limits::MAX_PAYLOAD;
 use crate::manifest::Manifest;
+use crate::money::{Balance, DepositTo, Entry, Payout, Stated, Withdrawal};
 use crate::record::{Adopt, Head, Keep, Mandate, MediatorRecord, Receipt, Registration, Release, Undo};
 use crate::refusal::Refusal;
 use crate::rewind::Rewound;
@@ -104,6 +105,23 @@ pub enum Request {
         /// The owner's statement.
         adopt: Signed<Adopt>,
     },
+    /// Asks where the account may pay in.
+    Deposit,
+    /// Asks how the account's prepayment stands.
+    Balance,
+    /// Asks for what changed the prepayment, oldest first, at most [`crate::limits::MAX_ENTRIES`].
+    History {
+        /// The number of the last entry that is known.
+        after: u64,
+    },
+    /// Asks for the newest statements of the account's contracts, in order of their ids, at most
+    /// [`crate::limits::MAX_ENTRIES`].
+    Statements {
+        /// Where the last page ended.
+        after: Option<ContractId>,
+    },
+    /// Pays out of the prepayment.
+    Withdraw(Withdrawal),
     /// Asks for the account's head.
     HeadGet,
     /// Replaces the account's head, if it still is the expected one.
@@ -243,6 +261,26 @@ pub enum Response {
     },
     /// Answers `Dismiss`.
     Dismissed,
+    /// Answers `Deposit`.
+    DepositTo(DepositTo),
+    /// Answers `Balance`.
+    Balance(Balance),
+    /// Answers `History`.
+    History {
+        /// One page.
+        entries: Vec<Entry>,
+        /// Whether more follow.
+        more: bool,
+    },
+    /// Answers `Statements`.
+    Statements {
+        /// One page.
+        statements: Vec<Stated>,
+        /// Whether more follow.
+        more: bool,
+    },
+    /// Answers `Withdraw`: it is decided on, durably, and how far it is.
+    Withdrawn(Payout),
     /// Answers `HeadGet`.
     Head(Option<Signed<Head>>),
     /// Answers `HeadSwap`.

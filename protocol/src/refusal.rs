@@ -78,6 +78,25 @@ pub enum Refusal {
     /// The statement is not what the node counted, or its terms are not what it offers.
     #[error("the storage node counts otherwise, or does not agree to the terms")]
     Misstated,
+    /// The account's prepayment does not cover what is stored.
+    #[error(
+        "the prepayment is used up: pay in with `fincrypt wallet deposit`; what is stored is kept meanwhile"
+    )]
+    Unpaid,
+    /// What is owed has reached the bound that the storage node set.
+    #[error("too much is owed to the storage node")]
+    CreditBound,
+    /// The mediator has no Bitcoin wallet, or it is not ready.
+    #[error("the mediator cannot take or pay money now")]
+    NoWallet,
+    /// Money cannot go there.
+    #[error(
+        "no money can be sent there: give an address, an offer or an invoice of the mediator's Bitcoin network"
+    )]
+    Destination,
+    /// There is less than that.
+    #[error("there is less than that, or too little to be worth a payment")]
+    Insufficient,
     /// A record of a higher sequence is known already.
     #[error("a newer record is known already")]
     Stale,

@@ -9,6 +9,7 @@ use crate::id::{AccountId, Nonce, RunId, SegmentId, ShardId, Tag};
 use crate::key::Signature;
 use crate::limits::MAX_PAYLOAD;
 use crate::manifest::Manifest;
+use crate::money::Payout;
 use crate::record::{Head, HolderList, Keep, Mandate, Receipt, Registration, Release, StorageOffer, Undo};
 use crate::refusal::Refusal;
 use crate::rewind::Rewound;
@@ -76,6 +77,13 @@ pub enum Request {
     Bill {
         /// Each of another contract.
         bills: Vec<Bill>,
+    },
+    /// Asks where the operator wants its earnings.
+    PayTo,
+    /// Tells of a payout of what was earned. Told again, the newest word counts.
+    Paid {
+        /// What became of it by now.
+        payout: Payout,
     },
     /// Lists the shards held for an account, in order, a page at a time.
     List {
@@ -235,6 +243,9 @@ pub enum Response {
     },
     /// Answers `Bill`, bill by bill.
     Billed(Vec<Billed>),
+    /// Answers `PayTo`: an address, an offer, a Lightning node, or a Lightning node and where it
+    /// listens, at most [`crate::limits::MAX_DESTINATION`] bytes. None if the operator named nothing.
+    PayTo(Option<String>),
     /// Answers `List`.
     Listed {
         /// One page of shards, in order.
@@ -244,7 +255,7 @@ pub enum Response {
     },
     /// Answers `Locate`: the segments of which shards are held here.
     Located(Vec<HeldSegment>),
-    /// Answers `Holders`, `Keep`, `HeadPut` and `Rewind`.
+    /// Answers `Holders`, `Keep`, `HeadPut`, `Paid` and `Rewind`.
     Done,
     /// Answers `Mandate`: the newest one known, which shows a dismissed mediator that it is.
     Mandated(Signed<Mandate>),

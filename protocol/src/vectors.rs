@@ -9,20 +9,25 @@ use proptest::prelude::*;
 use serde_bytes::ByteBuf;
 use zeroize::Zeroizing;
 
-use crate::amount::Price;
+use crate::amount::{Msat, Permille, Price, Sat};
 use crate::limits::{
-    MAX_ADOPT_HINTS, MAX_ADOPT_KEEPS, MAX_ADOPT_RELEASES, MAX_CHALLENGE, MAX_DOUBTS, MAX_PAYLOAD,
-    MAX_RELEASE_SEGMENTS, MAX_REQUEST_HEADER,
+    MAX_ADOPT_HINTS, MAX_ADOPT_KEEPS, MAX_ADOPT_RELEASES, MAX_CHALLENGE, MAX_DOUBTS, MAX_ENTRIES, MAX_HEADER,
+    MAX_PARTS, MAX_PAYLOAD, MAX_RELEASE_SEGMENTS, MAX_REQUEST_HEADER,
+};
+use crate::money::{
+    Arrival, Balance, Change, DepositTo, Entry, Payout, PayoutState, Pending, Sending, Stated, Withdrawal,
 };
 use crate::record::{
     Adopt, Condition, Head, HolderList, Keep, Mandate, MediatorRecord, PayoutKind, Receipt, Registration,
     Release, Released, Rewind, Rights, StorageOffer, Undo,
 };
 use crate::shard::{Challenged, Verdict};
+use crate::statement::{Contract, Countersigned, Statement, Terms};
 use crate::{
-    AccountId, Body, Code, Frame, GuardKey, HeadHash, HeadKey, Header, MandateHash, Manifest, Network,
-    NodeId, Nonce, Redundancy, Refusal, Rewound, RunId, SegmentId, ShardId, ShardIndex, ShardLen, Signature,
-    Signed, SigningKey, Tag, UnixTime, mediate, shard,
+    AccountId, AnswerDigest, Body, Code, ContractId, Epoch, Frame, GuardKey, HeadHash, HeadKey, Header,
+    MandateHash, Manifest, Network, NodeId, Nonce, PaymentHash, PayoutId, Redundancy, Refusal, Rewound,
+    RunId, SegmentId, ShardId, ShardIndex, ShardLen, Signature, Signed, SigningKey, Tag, TxId, UnixTime,
+    mediate, shard,
 };
 
 fn key() -> SigningKey {
@@ -318,6 +323,124 @@ fn rewinds_are_what_the_fixture_says() {
     let heads = shard::Response::Heads { heads: vec![head()], rewound: Some(Box::new(rewound())) };
     lines("shard-response", vec![heads], &mut text);
     check("rewind-messages.txt", &text);
+}
+
+fn stated() -> Stated {
+    let storage = SigningKey::from_seed(&Zeroizing::new([2; 32]));
+    let terms = Terms {
+        network: NETWORK,
+        storage: storage.node(),
+        mediator: key().node(),
+        account: AccountId::from_bytes([8; 32]),
+        price: Price::new(1500),
+        fee: Permille::new(25).expect("valid"),
+        first: Epoch::new(3),
+        epoch_seconds: std::num::NonZeroU32::new(3600).expect("not zero"),
+        credit_bound: Msat::new(20_000_000),
+        payout_threshold: Msat::new(100_000),
+        grace_days: 90,
+        minimum_days: 30,
+    };
+    let statement = Statement {
+        network: NETWORK,
+        contract: Contract::new(terms).expect("valid").id(),
+        storage: terms.storage,
+        mediator: terms.mediator,
+        account: terms.account,
+        epoch: Epoch::new(4),
+        bytes: 1 << 30,
+        byte_epochs: 2 << 30,
+        earned: Msat::new(4),
+        answer: AnswerDigest::from_bytes([3; 32]),
+    };
+    let proposal = seal(&statement).verify(NETWORK, TIME).expect("verifies");
+    Stated { terms, statement: Countersigned::seal(&proposal, &storage) }
+}
+
+fn payout() -> Payout {
+    Payout {
+        id: PayoutId::from_bytes([1; 16]),
+        state: PayoutState::Arrived,
+        sending: Some(Sending::Payment(PaymentHash::from_bytes([2; 32]))),
+        parts: vec![(ContractId::from_bytes([3; 32]), Msat::new(100_000))],
+        arrives: Msat::new(99_000),
+    }
+}
+
+#[test]
+fn money_is_spoken_of_as_the_fixture_says() {
+    let mut text = String::new();
+    let withdrawal =
+        Withdrawal { id: PayoutId::from_bytes([1; 16]), to: "lno1".to_owned(), amount: Some(Msat::new(5)) };
+    let asked = vec![
+        mediate::Request::Deposit,
+        mediate::Request::Balance,
+        mediate::Request::History { after: 7 },
+        mediate::Request::Statements { after: Some(ContractId::from_bytes([3; 32])) },
+        mediate::Request::Withdraw(withdrawal),
+    ];
+    lines("mediate-request", asked, &mut text);
+    let (transaction, contract) = (TxId::from_bytes([4; 32]), ContractId::from_bytes([3; 32]));
+    let (arrival, sending) = (Arrival::Output(transaction, 1), Sending::Transaction(transaction));
+    let (amount, id) = (Msat::new(1_000_000), PayoutId::from_bytes([1; 16]));
+    let storage = NodeId::from_bytes([1; 32]);
+    let (epoch, earned, fee) = (Epoch::new(4), Msat::new(4), Msat::new(1));
+    let changes = [
+        Change::Deposited { arrival, amount },
+        Change::DepositGone { arrival },
+        Change::Charged { contract, storage, epoch, earned, fee },
+        Change::Withdrawn { payout: id, amount },
+        Change::Sent { payout: id, sending },
+        Change::Arrived { payout: id, sending },
+        Change::Reopened { payout: id, failed: true },
+    ];
+    let entries = (1..).zip(changes).map(|(number, change)| Entry { number, time: TIME, change }).collect();
+    let balance = Balance {
+        prepaid: amount,
+        epoch: Msat::new(5),
+        day: Msat::new(120),
+        pending: vec![Pending { arrival, amount, confirmations: 1, needed: 3 }],
+        leaving: Msat::ZERO,
+        empty: Some(TIME),
+        grace_days: 90,
+    };
+    let to = DepositTo {
+        address: Some("bcrt1q".to_owned()),
+        offer: Some("lno1".to_owned()),
+        advised: Sat::new(10_000),
+    };
+    let answered = vec![
+        mediate::Response::DepositTo(to),
+        mediate::Response::Balance(balance),
+        mediate::Response::History { entries, more: true },
+        mediate::Response::Statements { statements: vec![stated()], more: false },
+        mediate::Response::Withdrawn(payout()),
+        mediate::Response::Refused(Refusal::Unpaid),
+        mediate::Response::Refused(Refusal::NoWallet),
+        mediate::Response::Refused(Refusal::Destination),
+        mediate::Response::Refused(Refusal::Insufficient),
+    ];
+    lines("mediate-response", answered, &mut text);
+    let asked = vec![shard::Request::PayTo, shard::Request::Paid { payout: payout() }];
+    lines("shard-request", asked, &mut text);
+    let answered = vec![
+        shard::Response::PayTo(Some("lno1".to_owned())),
+        shard::Response::PayTo(None),
+        shard::Response::Refused(Refusal::CreditBound),
+    ];
+    lines("shard-response", answered, &mut text);
+    check("money-messages.txt", &text);
+}
+
+#[test]
+fn the_largest_answers_about_money_fit_their_limits() {
+    let parts = vec![(ContractId::from_bytes([3; 32]), Msat::new(u64::MAX)); MAX_PARTS];
+    let paid = shard::Request::Paid { payout: Payout { parts, ..payout() } };
+    let largest = crate::cbor::encode(&paid).expect("encodes");
+    assert!(largest.len() <= MAX_REQUEST_HEADER as usize, "{}", largest.len());
+    let statements = mediate::Response::Statements { statements: vec![stated(); MAX_ENTRIES], more: true };
+    let largest = crate::cbor::encode(&statements).expect("encodes");
+    assert!(largest.len() <= MAX_HEADER as usize, "{}", largest.len());
 }
 
 #[test]

@@ -24,6 +24,7 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use crate::kv::{Batch, Entries, KeyValue, KvError, Tree};
 use crate::sync::GroupSync;
@@ -31,6 +32,8 @@ use log::Log;
 
 /// sled's cache.
 const CACHE: u64 = 32 << 20;
+/// How long sled may take to end.
+const ENDING: Duration = Duration::from_secs(5);
 /// A journal smaller than this is never compacted.
 const COMPACT_FROM: u64 = 16 << 20;
 
@@ -70,13 +73,27 @@ fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn open_sled(path: &Path) -> Result<sled::Db, String> {
+fn try_open_sled(path: &Path) -> Result<sled::Db, String> {
     let open = || sled::Config::new().path(path).cache_capacity(CACHE).flush_every_ms(Some(1000)).open();
     // A damaged database can make sled panic rather than fail.
     match catch_unwind(AssertUnwindSafe(open)) {
         Ok(Ok(db)) => Ok(db),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("the database panicked".to_owned()),
+    }
+}
+
+/// Opens sled. Its own lock may still be held by a thread of this process that is ending it, which is
+/// no damage; other processes are kept out by [`lock`].
+fn open_sled(path: &Path) -> Result<sled::Db, String> {
+    let begun = Instant::now();
+    loop {
+        match try_open_sled(path) {
+            Err(error) if error.contains("acquire lock") && begun.elapsed() < ENDING => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            opened => return opened,
+        }
     }
 }
 

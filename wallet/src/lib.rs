@@ -23,3 +23,4 @@ pub mod statement;
 
 pub use accrual::{Accrual, AccrualOverflow, earned};
 pub use escrow::{Cost, Escrow, EscrowStanding, WARN_DAYS};
+pub use ldk_node::bitcoin::Network as BitcoinNetwork;

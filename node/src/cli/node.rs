@@ -54,6 +54,31 @@ struct Args {
     /// Satoshi per GiB-month, three decimals.
     #[arg(long, global = true)]
     price: Option<String>,
+    /// Satoshi per GiB read beyond what is included, three decimals.
+    #[arg(long, global = true, value_name = "SAT")]
+    egress_price: Option<String>,
+    /// A mediator's fee on what storage earns, in percent, one decimal.
+    #[arg(long, global = true, value_name = "PERCENT")]
+    fee_percent: Option<String>,
+    /// Where a storage node is paid: a Bitcoin address, a Lightning offer, a Lightning node, or
+    /// `lightning` for a node of its own.
+    #[arg(long, global = true, value_name = "DESTINATION")]
+    payout: Option<String>,
+    /// regtest, signet, testnet4 or bitcoin [default: regtest in a local network, signet in test].
+    #[arg(long, global = true, value_name = "NETWORK")]
+    bitcoin_network: Option<String>,
+    /// RPC address of a bitcoind, such as http://127.0.0.1:8332.
+    #[arg(long, global = true, value_name = "URL")]
+    bitcoind_url: Option<String>,
+    /// File with the user and password of its RPC, such as ~/.bitcoin/.cookie.
+    #[arg(long, global = true, value_name = "FILE")]
+    bitcoind_cookie: Option<String>,
+    /// Address of an Esplora server, if there is no bitcoind.
+    #[arg(long, global = true, value_name = "URL")]
+    esplora_url: Option<String>,
+    /// Where the Lightning node listens, host:port; may be given several times.
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    lightning_listen: Vec<String>,
     /// Seconds that storage waits before it deletes what an owner released [default: 604800].
     #[arg(long, global = true, value_name = "SECONDS")]
     release_delay: Option<String>,
@@ -217,6 +242,14 @@ fn settings(args: &Args, home: &Home) -> Result<Settings, crate::config::ConfigE
         .with_flag("loss_epochs", one(&args.loss_epochs))
         .with_flag("api", one(&args.api))
         .with_flag("price", one(&args.price))
+        .with_flag("egress_price", one(&args.egress_price))
+        .with_flag("fee_percent", one(&args.fee_percent))
+        .with_flag("payout", one(&args.payout))
+        .with_flag("bitcoin_network", one(&args.bitcoin_network))
+        .with_flag("bitcoind_url", one(&args.bitcoind_url))
+        .with_flag("bitcoind_cookie", one(&args.bitcoind_cookie))
+        .with_flag("esplora_url", one(&args.esplora_url))
+        .with_flag("lightning_listen", args.lightning_listen.clone())
         .with_flag("release_delay", one(&args.release_delay)))
 }
 

@@ -203,7 +203,8 @@ impl MediatorRole {
             bill.billing = billing.saved();
         }
         // The books first: what they miss of a crash comes again with the next statement's sum.
-        let posted = self.ledger.record_all(UnixTime::now(), &accruals).map_err(|error| failed(&error))?;
+        let posted =
+            self.money.ledger().record_all(UnixTime::now(), &accruals).map_err(|error| failed(&error))?;
         for refused in posted.iter().filter_map(|posted| posted.as_ref().err()) {
             tracing::error!(%node, %refused, "the ledger refuses a statement");
         }

@@ -4,10 +4,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fincrypt_protocol::net::peer_of;
-use fincrypt_wallet::ledger::{Audit, Ledger, LedgerError};
+use fincrypt_wallet::ledger::{Audit, LedgerError};
 use serde::Serialize;
 
 use super::billing::{Bills, Owed};
+use super::money::Money;
 use super::records::{Load, Records};
 use super::repair::Health;
 use super::standings::Standings;
@@ -20,7 +21,7 @@ pub struct MediatorFacts {
     pub(super) records: Records,
     pub(super) health: Arc<Mutex<Health>>,
     pub(super) bills: Bills,
-    pub(super) ledger: Arc<Ledger>,
+    pub(super) money: Arc<Money>,
 }
 
 /// A storage node as its mediator sees it.
@@ -53,7 +54,7 @@ pub(crate) struct MediatorInfo {
 impl MediatorFacts {
     /// Reads the whole ledger again and checks it.
     pub(crate) fn audit(&self) -> Result<Audit, LedgerError> {
-        self.ledger.audit()
+        self.money.ledger().audit()
     }
 
     pub(crate) fn info(&self) -> MediatorInfo {

@@ -87,6 +87,24 @@ impl MediatorRole {
                 self.doubt(account, shards).await?;
                 bare(Response::Doubted)
             }
+            Ask::Deposit => {
+                let account = self.account(from)?;
+                self.register(from).await?;
+                bare(Response::DepositTo(self.deposit_to(account).await?))
+            }
+            Ask::Balance => bare(Response::Balance(self.balance(self.account(from)?).await?)),
+            Ask::History { after } => {
+                let (entries, more) = self.entries(self.account(from)?, after).await?;
+                bare(Response::History { entries, more })
+            }
+            Ask::Statements { after } => {
+                let (statements, more) = self.statements(self.account(from)?, after).await?;
+                bare(Response::Statements { statements, more })
+            }
+            Ask::Withdraw(withdrawal) => {
+                let account = self.account(from)?;
+                bare(Response::Withdrawn(self.withdraw(account, withdrawal).await?))
+            }
             Ask::HeadGet => {
                 let (records, account) = (self.records.clone(), self.account(from)?);
                 bare(Response::Head(blocking(move || records.head(&account)).await?))

@@ -11,9 +11,11 @@ mod facts;
 mod handle;
 mod heads;
 mod holder_lists;
+mod money;
 mod notices;
 mod open;
 mod placement;
+mod purse;
 mod records;
 mod repair;
 mod rewind;
@@ -29,7 +31,6 @@ use fincrypt_protocol::admission::{AnnouncedRole, mediator_record_key, role_buck
 use fincrypt_protocol::record::{MediatorRecord, StorageOffer};
 use fincrypt_protocol::{Network, NodeId, RecordError, Redundancy, Signed, SigningKey, UnixTime, Verified};
 use fincrypt_storage::state::State;
-use fincrypt_wallet::ledger::Ledger;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -49,6 +50,7 @@ use encoders::Encoders;
 pub use facts::MediatorFacts;
 pub(crate) use facts::MediatorInfo;
 use holder_lists::HolderLists;
+pub use money::{Money, MoneyError};
 use notices::Notices;
 use open::OpenSegments;
 use records::Records;
@@ -97,7 +99,7 @@ pub struct MediatorRole {
     standings: Arc<Standings>,
     challenges: Challenges,
     bills: Bills,
-    ledger: Arc<Ledger>,
+    money: Arc<Money>,
     /// Told when a segment may lack a keeper.
     lacking: Notify,
     health: Arc<Mutex<Health>>,
@@ -141,7 +143,7 @@ impl MediatorRole {
         net: Net,
         sessions: Arc<Sessions>,
         state: State,
-        ledger: Arc<Ledger>,
+        money: Arc<Money>,
         key: SigningKey,
         terms: MediatorTerms,
     ) -> Self {
@@ -157,7 +159,7 @@ impl MediatorRole {
             standings: Arc::new(Standings::open(state.clone(), terms.upkeep)),
             challenges: Challenges::new(state.clone()),
             bills: Bills::new(state),
-            ledger,
+            money,
             lacking: Notify::new(),
             health: Arc::default(),
             met: Mutex::default(),
@@ -184,6 +186,7 @@ impl MediatorRole {
         background.spawn(Arc::clone(&role).announce(stop.clone()));
         background.spawn(Arc::clone(&role).audit(stop.clone()));
         background.spawn(Arc::clone(&role).repair(stop.clone()));
+        background.spawn(Arc::clone(&role.money).run(stop.clone()));
         background.spawn(Arc::clone(&role).chores(stop));
         background.spawn(Arc::clone(&role).hear_offers(inbox.offers));
         background.spawn(Arc::clone(&role).look_for_dismissals());
@@ -205,7 +208,7 @@ impl MediatorRole {
             records: self.records.clone(),
             health: Arc::clone(&self.health),
             bills: self.bills.clone(),
-            ledger: Arc::clone(&self.ledger),
+            money: Arc::clone(&self.money),
         }
     }
 

@@ -8,6 +8,7 @@ mod handle;
 mod heads;
 mod leaving;
 mod offer;
+mod payouts;
 mod positions;
 mod scrub;
 mod sweep;
@@ -23,6 +24,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::accounts::Accounts;
+use crate::config::PayoutTo;
 use crate::engine::{Net, Sessions, ShardInbound};
 use crate::releases::{self, Releases};
 use crate::serve::serve;
@@ -40,6 +42,8 @@ pub struct StorageTerms {
     pub price: Price,
     /// For reading it beyond what is included, per GiB.
     pub egress_price: Price,
+    /// Where the operator wants its earnings.
+    pub payout: PayoutTo,
     /// Days that unpaid shards are kept.
     pub grace_days: u16,
     /// Days a contract bills at least.

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use fincrypt_protocol::{AccountId, ContractId, PaymentHash, PayoutId, TxId};
+pub use fincrypt_protocol::money::{Arrival, Sending};
+use fincrypt_protocol::{AccountId, ContractId, PayoutId};
 use serde::{Deserialize, Serialize};
 
 /// Where the mediator's bitcoin is.
@@ -31,46 +32,35 @@ impl Rail {
     }
 }
 
-/// Money that came in, once: an output, or a payment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Arrival {
-    /// An output of a transaction.
-    Output(TxId, u32),
-    /// A Lightning payment.
-    Payment(PaymentHash),
-}
-
-impl Arrival {
+impl From<Arrival> for Rail {
     /// Where the money is.
-    #[must_use]
-    pub fn rail(self) -> Rail {
-        match self {
-            Self::Output(..) => Rail::OnChain,
-            Self::Payment(_) => Rail::Lightning,
+    fn from(arrival: Arrival) -> Self {
+        match arrival {
+            Arrival::Output(..) => Self::OnChain,
+            Arrival::Payment(_) => Self::Lightning,
         }
     }
 }
 
-/// An attempt to make a payout: one transaction of those that share an input, or a payment.
+impl From<Sending> for Rail {
+    /// Over which rail it goes.
+    fn from(sending: Sending) -> Self {
+        match sending {
+            Sending::Transaction(_) => Self::OnChain,
+            Sending::Payment(_) => Self::Lightning,
+        }
+    }
+}
+
+/// Where money comes in that is somebody's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Sending {
-    /// A transaction.
-    Transaction(TxId),
-    /// A Lightning payment.
-    Payment(PaymentHash),
-}
-
-impl Sending {
-    /// Over which rail it goes.
-    #[must_use]
-    pub fn rail(self) -> Rail {
-        match self {
-            Self::Transaction(_) => Rail::OnChain,
-            Self::Payment(_) => Rail::Lightning,
-        }
-    }
+pub enum Source {
+    /// The address of this index in the mediator's wallet.
+    Address(u32),
+    /// An offer (BOLT 12), by its id.
+    #[serde(with = "serde_bytes")]
+    Offer([u8; 32]),
 }
 
 /// Whose money comes in.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use fincrypt_protocol::amount::Msat;
 use fincrypt_protocol::{AccountId, ContractId, Epoch, NodeId, PayoutId, TxId};
 
-use super::account::{Account, Arrival, Owed, Owner, Rail, Sending, Side};
-use super::event::Part;
+use super::account::{Account, Arrival, Owed, Owner, Rail, Sending, Side, Source};
+use super::event::{Part, PayTo};
 
 /// What a contract has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub struct PayoutBook {
     pub stage: PayoutStage,
     /// How often it was reopened.
     pub round: u32,
+    /// Where it goes, if over Lightning.
+    pub to: Option<PayTo>,
 }
 
 impl PayoutBook {
@@ -150,6 +152,8 @@ pub struct Books {
     pub(super) deposits: BTreeMap<Arrival, DepositBook>,
     pub(super) payouts: BTreeMap<PayoutId, PayoutBook>,
     pub(super) moves: BTreeMap<TxId, MoveBook>,
+    pub(super) sources: BTreeMap<Source, Owner>,
+    pub(super) channel_costs: Msat,
 }
 
 impl Books {
@@ -205,6 +209,41 @@ impl Books {
     #[must_use]
     pub fn deposit(&self, arrival: Arrival) -> (u32, bool) {
         self.deposits.get(&arrival).map_or((0, false), |deposit| (deposit.round, deposit.credited))
+    }
+
+    /// Whose it is what comes in somewhere.
+    #[must_use]
+    pub fn owner(&self, source: Source) -> Option<Owner> {
+        self.sources.get(&source).copied()
+    }
+
+    /// Where somebody's money comes in, the newest address and offer last.
+    pub fn sources_of(&self, owner: Owner) -> impl Iterator<Item = Source> {
+        self.sources.iter().filter(move |(_, of)| **of == owner).map(|(source, _)| *source)
+    }
+
+    /// The next address to give away.
+    #[must_use]
+    pub fn next_address(&self) -> u32 {
+        let addresses = self.sources.keys().filter(|source| matches!(source, Source::Address(_)));
+        u32::try_from(addresses.count()).unwrap_or(u32::MAX)
+    }
+
+    /// What channels have cost so far.
+    #[must_use]
+    pub fn channel_costs(&self) -> Msat {
+        self.channel_costs
+    }
+
+    /// All payouts that there ever were.
+    pub fn payouts(&self) -> impl Iterator<Item = (PayoutId, &PayoutBook)> {
+        self.payouts.iter().map(|(id, payout)| (*id, payout))
+    }
+
+    /// Everything that came in and is credited now, and in which round.
+    pub fn credited(&self) -> impl Iterator<Item = (Arrival, u32, Msat)> {
+        let credited = self.deposits.iter().filter(|(_, deposit)| deposit.credited);
+        credited.map(|(arrival, deposit)| (*arrival, deposit.round, deposit.amount))
     }
 
     /// What open payouts will take from a rail.
@@ -271,7 +310,8 @@ impl Books {
     }
 
     fn check_rail(&self, rail: Rail) -> Option<Problem> {
-        let deposits = self.deposits.iter().filter(|(arrival, book)| book.credited && arrival.rail() == rail);
+        let deposits =
+            self.deposits.iter().filter(|(arrival, book)| book.credited && Rail::from(**arrival) == rail);
         let mut came: u128 = deposits.map(|(_, book)| u128::from(book.amount.get())).sum();
         let mut gone = 0;
         for book in self.payouts.values().filter(|book| book.rail == rail) {
@@ -286,6 +326,9 @@ impl Books {
             } else {
                 gone += amount + fee;
             }
+        }
+        if rail == Rail::Lightning {
+            gone += u128::from(self.channel_costs.get());
         }
         let balance = self.balance(rail.account());
         (came != gone + u128::from(balance.get())).then_some(Problem::Assets {

@@ -8,10 +8,10 @@ use fincrypt_protocol::cbor::{self, CborError};
 use fincrypt_protocol::{AccountId, ContractId, Epoch, NodeId, PayoutId, TxId, UnixTime};
 use serde::{Deserialize, Serialize};
 
-use super::account::{Arrival, Owed, Owner, Rail, Sending};
+use super::account::{Arrival, Owed, Owner, Rail, Sending, Source};
 
-/// The most parts of one payout: outputs of a batch.
-pub const MAX_PARTS: usize = 1000;
+pub use fincrypt_protocol::limits::MAX_PARTS;
+
 /// The most bytes of a record. A payout of [`MAX_PARTS`] fits.
 pub(super) const MAX_RECORD: u32 = 128 << 10;
 
@@ -24,10 +24,26 @@ pub struct Part {
     pub amount: Msat,
 }
 
+/// Where a payout over Lightning goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PayTo {
+    /// An offer, an invoice or a node, as text.
+    pub destination: String,
+    /// How much arrives there. What its parts are beyond that is the most that the route may cost.
+    pub amount: Msat,
+}
+
 /// Something that happened to the money.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
+    /// What comes in there will be somebody's. Addresses are given away in order, from 0 on.
+    Attributed {
+        /// Where.
+        source: Source,
+        /// Whose.
+        owner: Owner,
+    },
     /// Money came in, and is deep enough in the chain.
     Deposit {
         /// What came; each is credited once.
@@ -71,6 +87,9 @@ pub enum Event {
         rail: Rail,
         /// Who gets how much, at most [`MAX_PARTS`].
         parts: Vec<Part>,
+        /// Where a payment goes. A transaction says so itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<PayTo>,
     },
     /// It is about to be sent, or replaced by another transaction that shares an input.
     PayoutSent {
@@ -102,7 +121,12 @@ pub enum Event {
         /// Which.
         payout: PayoutId,
     },
-    /// A channel was opened or closed.
+    /// What channels have cost so far in all: opened, closed, and otherwise.
+    ChannelCosts {
+        /// The sum since the beginning.
+        total: Msat,
+    },
+    /// Money was moved between the mediator's wallet and that of its channels.
     Moved {
         /// The transaction.
         transaction: TxId,

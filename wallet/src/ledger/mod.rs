@@ -25,9 +25,9 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use account::{Account, Arrival, Owed, Owner, Rail, Sending, Side};
+pub use account::{Account, Arrival, Owed, Owner, Rail, Sending, Side, Source};
 pub use audit::{Audit, AuditedContract};
 pub use books::{Books, ContractBook, PayoutBook, PayoutStage, Problem};
-pub use event::{Event, MAX_PARTS, Part, Record};
+pub use event::{Event, MAX_PARTS, Part, PayTo, Record};
 pub use plan::BooksError;
 pub use store::{Ledger, LedgerError, Opened, Posted};

@@ -46,6 +46,17 @@ pub enum BooksError {
         /// What the event says.
         stated: u32,
     },
+    /// Addresses are given away one after the other.
+    #[error("address {next} is the next to be given away, not {stated}")]
+    AddressOrder {
+        /// The next.
+        next: u32,
+        /// What the event says.
+        stated: u32,
+    },
+    /// Where it goes is missing, or it is said of a transaction; or more arrives than its parts are.
+    #[error("the payout's destination does not fit its rail and parts")]
+    Destination,
     /// A deposit that never came.
     #[error("no such deposit is credited")]
     UnknownDeposit,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fincrypt_protocol::amount::Msat;
 use fincrypt_protocol::{AccountId, ContractId, Epoch, NodeId, PayoutId, TxId};
 
-use super::account::{Account, Arrival, Side};
+use super::account::{Account, Arrival, Owner, Rail, Side, Source};
 use super::books::{Books, ContractBook, DepositBook, MoveBook, PayoutBook};
 use super::event::Event;
 
@@ -30,6 +30,8 @@ enum Effect {
     Contract(ContractId, ContractBook),
     Payout(PayoutId, PayoutBook),
     Move(TxId, MoveBook),
+    Source(Source, Owner),
+    ChannelCosts(Msat),
 }
 
 /// A plan that is being made.
@@ -135,7 +137,11 @@ impl Books {
             Event::Accrual { contract, account, storage, epoch, earned, fee } => {
                 self.accrual(*contract, (*account, *storage), *epoch, (*earned, *fee))
             }
-            Event::PayoutIntent { payout, rail, parts } => self.intent(*payout, *rail, parts),
+            Event::Attributed { source, owner } => self.attributed(*source, *owner),
+            Event::ChannelCosts { total } => self.channel_costs_grow(*total),
+            Event::PayoutIntent { payout, rail, parts, to } => {
+                self.intent(*payout, *rail, parts, to.as_ref())
+            }
             Event::PayoutSent { payout, sending } => self.sent(*payout, *sending),
             Event::PayoutSettled { payout, round, sending, left } => {
                 self.settled(*payout, *round, *sending, *left)
@@ -163,6 +169,8 @@ impl Books {
                 Effect::Contract(id, book) => drop(self.contracts.insert(id, book)),
                 Effect::Payout(id, book) => drop(self.payouts.insert(id, book)),
                 Effect::Move(id, book) => drop(self.moves.insert(id, book)),
+                Effect::Source(source, owner) => drop(self.sources.insert(source, owner)),
+                Effect::ChannelCosts(total) => self.channel_costs = total,
             }
         }
     }
@@ -185,7 +193,7 @@ impl Books {
             return Ok(None);
         }
         let mut draft = Draft::new(self);
-        draft.debit(arrival.rail().account(), amount)?;
+        draft.debit(Rail::from(arrival).account(), amount)?;
         // What was lost with it when it went away has come back.
         draft.credit(Account::Losses, known.lost)?;
         draft.credit(owner.account(), minus(amount, known.lost)?)?;
@@ -205,7 +213,7 @@ impl Books {
             return Err(BooksError::UnknownDeposit);
         }
         let mut draft = Draft::new(self);
-        draft.credit(arrival.rail().account(), known.amount)?;
+        draft.credit(Rail::from(arrival).account(), known.amount)?;
         let there = draft.debit_or_lose(known.owner.account(), known.amount)?;
         draft.touches.insert(known.owner.account());
         let (round, lost) = (known.round.saturating_add(1), minus(known.amount, there)?);
@@ -242,6 +250,32 @@ impl Books {
         draft.touches.extend([Account::Prepayment(account), Account::Payable(contract)]);
         let book = ContractBook { account, storage, epoch, earned, fee, paid };
         draft.effects.push(Effect::Contract(contract, book));
+        draft.finish()
+    }
+
+    fn attributed(&self, source: Source, owner: Owner) -> Planned {
+        if let Some(known) = self.sources.get(&source) {
+            return if *known == owner { Ok(None) } else { Err(BooksError::Differs) };
+        }
+        if let Source::Address(index) = source
+            && index != self.next_address()
+        {
+            return Err(BooksError::AddressOrder { next: self.next_address(), stated: index });
+        }
+        let mut draft = Draft::new(self);
+        draft.touches.insert(owner.account());
+        draft.effects.push(Effect::Source(source, owner));
+        draft.finish()
+    }
+
+    fn channel_costs_grow(&self, total: Msat) -> Planned {
+        let Some(step) = total.checked_sub(self.channel_costs).filter(|step| !step.is_zero()) else {
+            return Ok(None);
+        };
+        let mut draft = Draft::new(self);
+        draft.credit(Account::Lightning, step)?;
+        draft.debit(Account::NetworkFees, step)?;
+        draft.effects.push(Effect::ChannelCosts(total));
         draft.finish()
     }
 

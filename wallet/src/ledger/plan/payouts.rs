@@ -4,16 +4,17 @@ use std::collections::BTreeSet;
 
 use fincrypt_protocol::PayoutId;
 use fincrypt_protocol::amount::Msat;
+use fincrypt_protocol::limits::MAX_DESTINATION;
 
 use super::{BooksError, Draft, Effect, Planned, is_next, minus, plus};
 use crate::ledger::account::{Account, Owed, Rail, Sending};
 use crate::ledger::books::{Books, ContractBook, PayoutBook, PayoutStage};
-use crate::ledger::event::{MAX_PARTS, Part};
+use crate::ledger::event::{MAX_PARTS, Part, PayTo};
 
 impl Books {
-    pub(super) fn intent(&self, payout: PayoutId, rail: Rail, parts: &[Part]) -> Planned {
+    pub(super) fn intent(&self, payout: PayoutId, rail: Rail, parts: &[Part], to: Option<&PayTo>) -> Planned {
         if let Some(known) = self.payouts.get(&payout) {
-            let same = known.rail == rail && known.parts == parts;
+            let same = known.rail == rail && known.parts == parts && known.to.as_ref() == to;
             return if same { Ok(None) } else { Err(BooksError::Differs) };
         }
         let creditors: BTreeSet<Owed> = parts.iter().map(|part| part.owed).collect();
@@ -29,6 +30,16 @@ impl Books {
             total = plus(total, part.amount)?;
             draft.debit(part.owed.account(), part.amount)?;
         }
+        let fits = match (rail, to) {
+            (Rail::OnChain, None) => true,
+            (Rail::Lightning, Some(to)) => {
+                !to.amount.is_zero() && to.amount <= total && to.destination.len() <= MAX_DESTINATION
+            }
+            _ => false,
+        };
+        if !fits {
+            return Err(BooksError::Destination);
+        }
         if rail == Rail::OnChain && total.whole_sat().to_msat() != Some(total) {
             return Err(BooksError::NotWhole(total));
         }
@@ -38,7 +49,7 @@ impl Books {
         }
         draft.credit(Account::InFlight(payout), total)?;
         let (parts, sent) = (parts.to_vec(), Vec::new());
-        let book = PayoutBook { rail, parts, sent, stage: PayoutStage::Open, round: 0 };
+        let book = PayoutBook { rail, parts, sent, stage: PayoutStage::Open, round: 0, to: to.cloned() };
         draft.effects.push(Effect::Payout(payout, book));
         draft.finish()
     }
@@ -52,7 +63,7 @@ impl Books {
         if known.sent.contains(&sending) {
             return Ok(None);
         }
-        if sending.rail() != known.rail {
+        if Rail::from(sending) != known.rail {
             return Err(BooksError::WrongRail);
         }
         if known.stage != PayoutStage::Open {

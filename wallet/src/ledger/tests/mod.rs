@@ -57,8 +57,10 @@ pub(super) fn accrual(id: u8, epoch: u64, earned: u64) -> Event {
 }
 
 pub(super) fn intent(id: u8, rail: Rail, parts: &[(Owed, Msat)]) -> Event {
-    let parts = parts.iter().map(|(owed, amount)| Part { owed: *owed, amount: *amount }).collect();
-    Event::PayoutIntent { payout: payout(id), rail, parts }
+    let parts: Vec<Part> = parts.iter().map(|(owed, amount)| Part { owed: *owed, amount: *amount }).collect();
+    let amount = parts.iter().fold(Msat::ZERO, |sum, part| sum.checked_add(part.amount).expect("fits"));
+    let to = (rail == Rail::Lightning).then(|| PayTo { destination: format!("lno1{id}"), amount });
+    Event::PayoutIntent { payout: payout(id), rail, parts, to }
 }
 
 pub(super) fn sent(id: u8, sending: Sending) -> Event {

@@ -24,9 +24,11 @@ fn event() -> impl Strategy<Value = Event> {
     let owner = prop_oneof![3 => Just(Owner::Client(client(1))), 1 => Just(Owner::Operator)];
     let sending =
         (id.clone(), any::<bool>()).prop_map(|(id, chain)| if chain { transaction(id) } else { payment(id) });
+    let source =
+        prop_oneof![(0u32..4).prop_map(Source::Address), (0u8..4).prop_map(|id| Source::Offer([id; 32]))];
     let left = prop_oneof![Just(0u64), 1u64..1500];
     prop_oneof![
-        3 => (arrival.clone(), round.clone(), owner, amount).prop_map(|(arrival, round, owner, amount)| {
+        3 => (arrival.clone(), round.clone(), owner.clone(), amount).prop_map(|(arrival, round, owner, amount)| {
             Event::Deposit { arrival, round, owner, amount: sat(amount) }
         }),
         2 => (arrival, round.clone()).prop_map(|(arrival, round)| Event::DepositReorged { arrival, round }),
@@ -38,6 +40,8 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(id, round, sending, left)| settled(id, round, sending, sat(left))),
         2 => (0u8..12, round).prop_map(|(id, round)| reopened(id, round)),
         1 => (0u8..12).prop_map(|id| Event::PayoutFailed { payout: payout(id) }),
+        1 => (source, owner).prop_map(|(source, owner)| Event::Attributed { source, owner }),
+        1 => (0u64..100_000).prop_map(|total| Event::ChannelCosts { total: Msat::new(total) }),
         1 => (id, rail, 1u64..500, 0u64..20).prop_map(|(id, to, amount, fee)| moved(id, to, amount, fee)),
     ]
 }
