@@ -98,7 +98,7 @@ impl Bitcoind {
         Ok(bitcoind)
     }
 
-    /// Starts it again, after [`Bitcoind::kill9`], at the same port.
+    /// Starts it again, after [`Bitcoind::stop`] or [`Bitcoind::kill9`], at the same port.
     ///
     /// # Errors
     /// [`BitcoindError`].
@@ -122,7 +122,21 @@ impl Bitcoind {
         Err(ProcessError::Slow { name: "bitcoind".to_owned(), what, seconds: PATIENCE.as_secs(), log }.into())
     }
 
-    /// Kills it without warning.
+    /// Ends it in order: it keeps its newest blocks, which it writes when it ends.
+    ///
+    /// # Errors
+    /// [`BitcoindError`] if it does not end.
+    pub fn stop(&mut self) -> Result<(), BitcoindError> {
+        self.call("stop", &json!([]))?;
+        let running = self.folder.join("regtest").join("bitcoind.pid");
+        let ended = wait_until(PATIENCE, || !running.exists());
+        self.child = None;
+        let (name, what) = ("bitcoind".to_owned(), "end");
+        let slow = || ProcessError::Slow { name, what, seconds: PATIENCE.as_secs(), log: String::new() };
+        if ended { Ok(()) } else { Err(slow().into()) }
+    }
+
+    /// Kills it without warning; it may have forgotten all blocks since it was started.
     pub fn kill9(&mut self) {
         self.child = None;
     }
@@ -133,12 +147,18 @@ impl Bitcoind {
         self.port
     }
 
+    /// The file with its user and password.
+    #[must_use]
+    pub fn cookie(&self) -> PathBuf {
+        self.folder.join("regtest").join(".cookie")
+    }
+
     /// User and password of its RPC, as of its last start.
     ///
     /// # Errors
     /// If its cookie cannot be read.
     pub fn credentials(&self) -> Result<(String, String), BitcoindError> {
-        let cookie = std::fs::read_to_string(self.folder.join("regtest").join(".cookie"))?;
+        let cookie = std::fs::read_to_string(self.cookie())?;
         let (user, password) = cookie.split_once(':').unwrap_or((&cookie, ""));
         Ok((user.to_owned(), password.to_owned()))
     }

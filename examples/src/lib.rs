@@ -37,5 +37,5 @@ pub use random::SeededRandom;
 pub use reaper::{Child, end_all_on_signal, exit_code_on_signal, spawn};
 pub use rustix::process::Signal;
 pub use scratch::Scratch;
-pub use swarm::{Member, Swarm, SwarmPlan};
+pub use swarm::{Member, Swarm, SwarmPlan, chain_settings};
 pub use tree::{TreePlan, generate};

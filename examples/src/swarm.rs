@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::bitcoind::Bitcoind;
 use crate::client::Client;
 use crate::process::{Daemon, ProcessError, Ready, peak_of, wait_until};
 use crate::programs::Programs;
@@ -37,6 +38,8 @@ pub struct SwarmPlan {
     pub release_delay: Option<u64>,
     /// Further settings of all nodes: keys of the configuration and their values.
     pub settings: Vec<(String, String)>,
+    /// Further settings of single nodes.
+    pub of: BTreeMap<Member, Vec<(String, String)>>,
     /// Whether the nodes' local interfaces listen.
     pub api: bool,
 }
@@ -55,9 +58,25 @@ impl SwarmPlan {
             epoch: None,
             release_delay: None,
             settings: Vec::new(),
+            of: BTreeMap::new(),
             api: false,
         }
     }
+
+    /// Lets all mediators use a bitcoind on regtest; each gets a wallet before it starts.
+    pub fn with_bitcoind(&mut self, bitcoind: &Bitcoind) {
+        for at in 0..self.mediators {
+            self.of.entry(Member::Mediator(at)).or_default().extend(chain_settings(bitcoind));
+        }
+    }
+}
+
+/// What a node needs to use a bitcoind.
+#[must_use]
+pub fn chain_settings(bitcoind: &Bitcoind) -> Vec<(String, String)> {
+    let url = format!("http://127.0.0.1:{}", bitcoind.port());
+    let cookie = bitcoind.cookie().to_string_lossy().into_owned();
+    vec![("bitcoind_url".to_owned(), url), ("bitcoind_cookie".to_owned(), cookie)]
 }
 
 /// One node of a swarm.
@@ -150,10 +169,33 @@ impl Swarm {
         if let Some(delay) = self.plan.release_delay {
             command.args(["--release-delay", &delay.to_string()]);
         }
-        for (key, value) in &self.plan.settings {
+        let own = self.plan.of.get(&member).into_iter().flatten();
+        if matches!(member, Member::Mediator(_)) && own.clone().any(|(key, _)| key == "bitcoind_url") {
+            self.make_wallet(member)?;
+        }
+        for (key, value) in self.plan.settings.iter().chain(own) {
             command.env(format!("FINCRYPT_{}", key.to_ascii_uppercase()), value);
         }
         Daemon::start(&member.to_string(), &mut command, &self.plan.folder.join(format!("{member}.log")))
+    }
+
+    /// Gives a mediator a wallet, unless it has one; its words are beside its home.
+    fn make_wallet(&self, member: Member) -> Result<(), ProcessError> {
+        let home = self.home(member);
+        if home.join("wallet.seed").exists() {
+            return Ok(());
+        }
+        let mut command = self.plan.programs.node.command();
+        command.arg("--home").arg(&home).args(["wallet", "init", "--words-file"]);
+        command.arg(self.plan.folder.join(format!("{member}.words")));
+        let file = |source| ProcessError::File { path: home.clone(), source };
+        let done = command.output().map_err(file)?;
+        if done.status.success() {
+            Ok(())
+        } else {
+            let said = String::from_utf8_lossy(&done.stderr).into_owned();
+            Err(file(std::io::Error::other(said)))
+        }
     }
 
     fn settle(&mut self, member: Member, mut daemon: Daemon) -> Result<(), ProcessError> {
@@ -223,6 +265,13 @@ impl Swarm {
         let listen = node.ready.bound();
         let daemon = self.launch(member, Some(listen))?;
         self.settle(member, daemon)
+    }
+
+    /// Gives a node a setting from its next start on.
+    pub fn set(&mut self, member: Member, key: &str, value: &str) {
+        let of = self.plan.of.entry(member).or_default();
+        of.retain(|(known, _)| known != key);
+        of.push((key.to_owned(), value.to_owned()));
     }
 
     /// Asks a node to end, with SIGTERM or SIGINT, and waits for its end.

@@ -5,7 +5,10 @@
 //! cannot reach it under a name of its own.
 //!
 //! * `GET /api/v1/node`: version, peer, network, roles, addresses, connections, storage.
+//! * `/api/v1/wallet…`: a mediator's money ([`wallet`]).
 //! * `GET /metrics`: the same numbers in OpenMetrics text.
+
+mod wallet;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -132,29 +135,6 @@ async fn node(State(facts): State<Arc<Facts>>) -> Json<NodeInfo> {
     Json(facts.info().await)
 }
 
-/// What the books of a mediator come to.
-#[derive(Serialize)]
-struct LedgerReport {
-    /// Whether everything in them holds together.
-    sound: bool,
-    /// For a person.
-    report: String,
-}
-
-async fn audit(State(facts): State<Arc<Facts>>) -> Response {
-    let Some(mediated) = facts.mediated.clone() else {
-        return (StatusCode::NOT_FOUND, "this node is no mediator: it keeps no books").into_response();
-    };
-    // It reads the whole journal.
-    match tokio::task::spawn_blocking(move || mediated.audit()).await {
-        Ok(Ok(audit)) => {
-            Json(LedgerReport { sound: audit.is_sound(), report: audit.to_string() }).into_response()
-        }
-        Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
-}
-
 async fn metrics(State(facts): State<Arc<Facts>>) -> impl IntoResponse {
     let info = facts.info().await;
     let mut text = String::new();
@@ -215,7 +195,7 @@ pub(crate) async fn start(
     let access = Arc::new(Access { token: blake3::hash(token.as_bytes()), port: bound.port() });
     let router = Router::new()
         .route("/api/v1/node", get(node))
-        .route("/api/v1/wallet/audit", get(audit))
+        .merge(wallet::routes())
         .route("/metrics", get(metrics))
         .layer(middleware::from_fn_with_state(access, admit))
         .with_state(Arc::new(facts));

@@ -103,6 +103,11 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("egress_price", "0", "satoshi per GiB read beyond what is included, three decimals"),
     ("payout_threshold", "100", "satoshi that a mediator lets accrue before it pays a storage node"),
     (
+        "payout_interval",
+        "86400",
+        "seconds after which a mediator pays whatever it owes; 0: only from payout_threshold on",
+    ),
+    (
         "credit_bound",
         "20000",
         "satoshi that a mediator may owe a storage node, at least twice payout_threshold",
@@ -316,6 +321,10 @@ impl Settings {
             price: self.read("price", read_sat)?,
             egress_price: self.read("egress_price", read_sat)?,
             payout_threshold: self.read("payout_threshold", read_amount)?,
+            payout_interval: self.read("payout_interval", |text| match text.parse() {
+                Ok(seconds @ 0..=31_536_000_u64) => Ok(seconds),
+                _ => Err("write seconds between 0 and 31536000".to_owned()),
+            })?,
             credit_bound: self.read("credit_bound", read_amount)?,
             credit_limit: self.read("credit_limit", read_amount)?,
             payout: self.read("payout", read_payout)?,
@@ -551,6 +560,8 @@ pub struct Config {
     pub egress_price: Price,
     /// Earnings from which a mediator pays a storage node.
     pub payout_threshold: Msat,
+    /// Seconds after which anything is paid; 0 for never.
+    pub payout_interval: u64,
     /// What a mediator may owe a storage node for one account.
     pub credit_bound: Msat,
     /// What a storage node lets a mediator owe it for one account.

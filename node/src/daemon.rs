@@ -162,7 +162,7 @@ pub async fn run(
     }
     let mut mediated = None;
     if mediator {
-        let money = Arc::new(Money::open(&home, &config)?);
+        let money = Arc::new(Money::open(&home, &config, state.clone())?);
         let terms = MediatorTerms {
             fee_permille: config.fee_permille,
             floor: Redundancy::MIN,

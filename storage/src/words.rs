@@ -79,6 +79,12 @@ impl Words {
         entropy
     }
 
+    /// The seed of a Bitcoin wallet with these words (BIP-39, no passphrase), as any wallet derives it.
+    #[must_use]
+    pub fn bitcoin_seed(&self) -> Zeroizing<[u8; 64]> {
+        Zeroizing::new(self.0.to_seed_normalized(""))
+    }
+
     /// The guard key of a slot, which cancels deletions. It is never kept on the machine.
     #[must_use]
     pub fn guard(&self, slot: u32) -> SigningKey {

@@ -90,6 +90,20 @@ impl World {
     /// If something does not start, as does every method here for what has to work.
     #[must_use]
     pub fn start(label: &str, program: &str, plan: Plan) -> Self {
+        Self::start_with(label, program, plan, |_, _| ())
+    }
+
+    /// The same, after `adapt` was shown the test's folder and has changed the plan of the nodes.
+    ///
+    /// # Panics
+    /// If something does not start.
+    #[must_use]
+    pub fn start_with(
+        label: &str,
+        program: &str,
+        plan: Plan,
+        adapt: impl FnOnce(&Path, &mut SwarmPlan),
+    ) -> Self {
         let programs = match std::env::var_os("FINCRYPT_BIN_DIR") {
             Some(folder) => Programs::in_folder(folder.as_ref()).expect("FINCRYPT_BIN_DIR has both programs"),
             None => Programs::multi_call(Path::new(program)),
@@ -112,6 +126,7 @@ impl World {
             swarm.capacity = "1GB".to_owned();
             swarm.last_capacity = Some(last.to_owned());
         }
+        adapt(scratch.path(), &mut swarm);
         let swarm = Swarm::start(swarm).unwrap_or_else(|error| panic!("the swarm starts: {error}"));
         let owner = Client::new(programs.clone(), swarm.bootstrap(), scratch.path().join("owner"));
         let owner = owner.with_limit(COMMAND);

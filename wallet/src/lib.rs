@@ -19,8 +19,11 @@ mod accrual;
 mod escrow;
 pub mod ledger;
 pub mod lightning;
+mod seeds;
 pub mod statement;
+pub mod treasury;
 
 pub use accrual::{Accrual, AccrualOverflow, earned};
 pub use escrow::{Cost, Escrow, EscrowStanding, WARN_DAYS};
 pub use ldk_node::bitcoin::Network as BitcoinNetwork;
+pub use seeds::lightning_seed;

@@ -4,6 +4,7 @@ mod args;
 mod client;
 mod drain;
 mod forget;
+mod local;
 mod mediator;
 mod node;
 mod node_status;

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use fincrypt_protocol::net::{Role, Roles};
 
 use super::output::{Exit, complain};
+use super::wallet::WalletCommand;
 use super::{drain, node_status, secret, wallet};
 use crate::client::Home;
 use crate::config::{Settings, default_home};
@@ -107,7 +108,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Looks at a mediator's money.
+    /// Makes a mediator's wallet, and looks after its money.
     Wallet {
         #[command(subcommand)]
         command: WalletCommand,
@@ -117,12 +118,6 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
-}
-
-#[derive(Subcommand)]
-enum WalletCommand {
-    /// Reads the whole ledger again, checks that it holds together, and shows what it comes to.
-    Audit,
 }
 
 #[derive(Subcommand)]
@@ -173,9 +168,6 @@ pub(super) fn main(args: Vec<OsString>) -> Exit {
             }
         };
     }
-    if let Some(Command::Wallet { command: WalletCommand::Audit }) = args.command {
-        return wallet::audit(NAME, &home);
-    }
     let settings = match settings(&args, &home) {
         Ok(settings) => settings,
         Err(error) => {
@@ -185,8 +177,9 @@ pub(super) fn main(args: Vec<OsString>) -> Exit {
     };
     match args.command {
         Some(Command::Config { command: ConfigCommand::Check }) => return check(&settings),
+        Some(Command::Wallet { command }) => return wallet::run(NAME, &home, command),
         Some(Command::Drain { cancel, no_wait }) => return drain::run(NAME, &home, cancel, !no_wait),
-        Some(Command::Status { .. } | Command::Wallet { .. }) | None => {}
+        Some(Command::Status { .. }) | None => {}
     }
     let config = match settings.resolve() {
         Ok(config) => config,

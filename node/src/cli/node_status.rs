@@ -1,41 +1,11 @@
 //! `fincrypt-node status`: what a running node says of itself, by its local interface.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
-
 use fincrypt_protocol::amount::Msat;
 use serde_json::Value;
 
+use super::local::ask;
 use super::output::print_json;
 use crate::client::Home;
-
-/// How long the node may take to answer.
-const ANSWER: Duration = Duration::from_secs(10);
-/// The most bytes of an answer.
-const MAX_ANSWER: u64 = 64 << 20;
-
-const NOT_RUNNING: &str = "no node with a local interface runs in this home: start it with --api 127.0.0.1:0";
-
-/// Asks the node that runs in a home; its answer's JSON document.
-pub(super) fn ask(home: &Home, path: &str) -> Result<Value, String> {
-    let read = |name: &str| std::fs::read_to_string(home.path().join(name)).ok();
-    let (address, token) = read("api.address").zip(read("api.token")).ok_or(NOT_RUNNING)?;
-    let address: SocketAddr = address.parse().map_err(|_| NOT_RUNNING)?;
-    let asked = || {
-        let mut stream = TcpStream::connect_timeout(&address, ANSWER)?;
-        stream.set_read_timeout(Some(ANSWER))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n")?;
-        write!(stream, "Connection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.take(MAX_ANSWER).read_to_string(&mut answer)?;
-        Ok::<_, std::io::Error>(answer)
-    };
-    let answer = asked().map_err(|error| format!("{NOT_RUNNING} ({error})"))?;
-    let body = answer.split_once("\r\n\r\n").filter(|_| answer.starts_with("HTTP/1.1 200"));
-    let (_, body) = body.ok_or("another program answers where this home's node listened; start the node")?;
-    serde_json::from_str(body).map_err(|error| error.to_string())
-}
 
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)

@@ -1,13 +1,123 @@
 //! `fincrypt-node wallet`: a mediator's money.
 
-use fincrypt_wallet::ledger::Ledger;
+use std::path::{Path, PathBuf};
 
-use super::node_status::ask;
-use super::output::{Exit, complain};
+use clap::Subcommand;
+use fincrypt_protocol::amount::Msat;
+use fincrypt_storage::words::Words;
+use fincrypt_wallet::ledger::Ledger;
+use serde_json::{Value, json};
+
+use super::local::{ask, call};
+use super::output::{Exit, complain, print_json};
+use super::secret;
 use crate::client::Home;
+use crate::seed;
+
+#[derive(Subcommand)]
+pub(super) enum WalletCommand {
+    /// Makes the wallet of a mediator and shows its 24 words, once.
+    Init {
+        /// Write the words into this file (mode 0600) instead of showing them.
+        #[arg(long, conflicts_with = "from_words")]
+        words_file: Option<PathBuf>,
+        /// Make it from the words of before: a file, or - for standard input.
+        #[arg(long)]
+        from_words: Option<PathBuf>,
+    },
+    /// Shows what there is, on the chain and in channels, and how payouts stand.
+    Show {
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Reads the whole ledger again, checks that it holds together, and shows what it comes to.
+    Audit,
+    /// Lists the Lightning channels.
+    Channels {
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Opens a Lightning channel that the network may know of, so that payments find a way.
+    Open {
+        /// The node to open it with, KEY@HOST:PORT.
+        peer: String,
+        /// Satoshi that go into it.
+        sat: u64,
+    },
+    /// Closes a Lightning channel.
+    Close {
+        /// Its number, as `channels` shows it.
+        channel: String,
+        /// Without the other node, which costs more and takes a day or more.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+pub(super) fn run(name: &str, home: &Home, command: WalletCommand) -> Exit {
+    let done = match command {
+        WalletCommand::Init { words_file, from_words } => {
+            init(home, words_file.as_deref(), from_words.as_deref())
+        }
+        WalletCommand::Audit => return audit(name, home),
+        WalletCommand::Show { json } => show(home, json),
+        WalletCommand::Channels { json } => channels(home, json),
+        WalletCommand::Open { peer, sat } => open(home, &peer, sat),
+        WalletCommand::Close { channel, force } => close(home, &channel, force),
+    };
+    match done {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            complain(name, &error);
+            Exit::Failed
+        }
+    }
+}
+
+fn init(home: &Home, words_file: Option<&Path>, from_words: Option<&Path>) -> Result<(), String> {
+    let told = |error: &dyn std::fmt::Display| error.to_string();
+    home.create().map_err(|error| told(&error))?;
+    if home.wallet_seed().exists() {
+        return Err(seed::SeedError::Exists(home.wallet_seed()).to_string());
+    }
+    let words = match from_words {
+        Some(path) => {
+            let text = secret::words(path).map_err(|error| told(&error))?;
+            Words::parse(&text).map_err(|error| told(&error))?
+        }
+        None => Words::generate().map_err(|error| told(&error))?,
+    };
+    // Written before the wallet exists: money whose words nobody has would be lost with the disk.
+    if let Some(path) = words_file {
+        let phrase = words.phrase();
+        fincrypt_storage::durable::write_file(path, phrase.as_bytes(), 0o600)
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    seed::create(&home.wallet_seed(), &words.bitcoin_seed()).map_err(|error| told(&error))?;
+    match (words_file, from_words) {
+        (_, Some(_)) => println!("The wallet is made from its words."),
+        (Some(path), None) => {
+            println!(
+                "The wallet's 24 words are in {}. Keep them safe, away from this machine.",
+                path.display()
+            );
+        }
+        (None, None) => println!(
+            "The wallet's 24 words, shown only now. Write them down: they bring back what is on the chain.\n\n{}\n",
+            *words.phrase()
+        ),
+    }
+    println!(
+        "What is in Lightning channels needs {} besides: back it up while the node is stopped only, and never run an old copy of it.",
+        home.lightning().display()
+    );
+    Ok(())
+}
 
 /// Shows what the books come to: by the node that runs in the home, or from its ledger if none runs.
-pub(super) fn audit(name: &str, home: &Home) -> Exit {
+fn audit(name: &str, home: &Home) -> Exit {
     if let Ok(answer) = ask(home, "/api/v1/wallet/audit") {
         println!("{}", answer["report"].as_str().unwrap_or_default());
         return if answer["sound"] == true { Exit::Done } else { Exit::Failed };
@@ -27,4 +137,108 @@ pub(super) fn audit(name: &str, home: &Home) -> Exit {
             Exit::Failed
         }
     }
+}
+
+fn amount(msat: &Value) -> String {
+    Msat::new(msat.as_u64().unwrap_or_default()).to_string()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("-")
+}
+
+fn show(home: &Home, as_json: bool) -> Result<(), String> {
+    let wallet = ask(home, "/api/v1/wallet")?;
+    if as_json {
+        print_json(&wallet);
+        return Ok(());
+    }
+    for (name, key) in [
+        ("on the chain", "on_chain_msat"),
+        ("in channels", "lightning_msat"),
+        ("capital", "capital_msat"),
+        ("fees earned", "fees_earned_msat"),
+        ("network fees", "network_fees_msat"),
+    ] {
+        println!("{name:<16}{:>24}", amount(&wallet[key]));
+    }
+    let lightning = &wallet["lightning"];
+    if lightning.is_object() {
+        println!("Lightning node {}", text(&lightning["node"]));
+        println!(
+            "  its own coins {} sat, {} sat to be spent now, {} sat kept to close channels; in channels {} sat",
+            lightning["on_chain_sat"],
+            lightning["spendable_sat"],
+            lightning["reserve_sat"],
+            lightning["channels_sat"]
+        );
+    } else if let Some(reason) = wallet["lightning_down"].as_str() {
+        println!("the Lightning node does not run: {reason}");
+    }
+    for payout in wallet["payouts"].as_array().into_iter().flatten() {
+        println!(
+            "payout {} over {}: {} of {} contracts, {} {}",
+            text(&payout["id"]),
+            text(&payout["rail"]),
+            amount(&payout["msat"]),
+            payout["parts"],
+            text(&payout["state"]),
+            payout["sending"].as_str().unwrap_or_default(),
+        );
+    }
+    for trouble in wallet["troubles"].as_array().into_iter().flatten() {
+        println!(
+            "{} is not paid: {}; tried {} times, again in {} s",
+            text(&trouble["node"]),
+            text(&trouble["reason"]),
+            trouble["tries"],
+            trouble["again_in"]
+        );
+    }
+    Ok(())
+}
+
+fn channels(home: &Home, as_json: bool) -> Result<(), String> {
+    let wallet = ask(home, "/api/v1/wallet")?;
+    let channels = &wallet["lightning"]["channels"];
+    if as_json {
+        print_json(channels);
+        return Ok(());
+    }
+    if let Some(reason) = wallet["lightning_down"].as_str() {
+        return Err(format!("the Lightning node does not run: {reason}"));
+    }
+    for channel in channels.as_array().into_iter().flatten() {
+        println!(
+            "{} with {}: {} sat, can send {}, can receive {}, {}{}",
+            text(&channel["id"]),
+            text(&channel["peer"]),
+            channel["value_sat"],
+            amount(&channel["can_send_msat"]),
+            amount(&channel["can_receive_msat"]),
+            if channel["usable"] == true { "usable" } else { "not usable" },
+            if channel["usable"] == true {
+                String::new()
+            } else {
+                format!(", {} of {} confirmations", channel["confirmations"], channel["confirmations_needed"])
+            },
+        );
+    }
+    Ok(())
+}
+
+fn open(home: &Home, peer: &str, sat: u64) -> Result<(), String> {
+    let opened = call(home, "POST", "/api/v1/wallet/channels", Some(&json!({ "peer": peer, "sat": sat })))?;
+    println!("channel {} is being opened; `wallet channels` shows how far it is", text(&opened["id"]));
+    Ok(())
+}
+
+fn close(home: &Home, channel: &str, force: bool) -> Result<(), String> {
+    let digits = !channel.is_empty() && channel.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits {
+        return Err(format!("{channel} is no channel: `wallet channels` lists them"));
+    }
+    call(home, "DELETE", &format!("/api/v1/wallet/channels/{channel}?force={force}"), None)?;
+    println!("the channel is being closed; its money comes back to the Lightning node's own coins");
+    Ok(())
 }

@@ -57,6 +57,30 @@ impl Home {
         self.0.join("ledger")
     }
 
+    /// `wallet.seed`, from which a mediator's wallets come.
+    #[must_use]
+    pub fn wallet_seed(&self) -> PathBuf {
+        self.0.join("wallet.seed")
+    }
+
+    /// `lightning.seed`, of a storage node's own Lightning node.
+    #[must_use]
+    pub fn lightning_seed(&self) -> PathBuf {
+        self.0.join("lightning.seed")
+    }
+
+    /// `lightning/`, a Lightning node's channels: they must never be lost, nor an old copy used.
+    #[must_use]
+    pub fn lightning(&self) -> PathBuf {
+        self.0.join("lightning")
+    }
+
+    /// `treasury/`, what a mediator's wallet on the chain remembers.
+    #[must_use]
+    pub fn treasury(&self) -> PathBuf {
+        self.0.join("treasury")
+    }
+
     /// The journal of an unfinished run.
     #[must_use]
     pub fn run_journal(&self) -> PathBuf {

@@ -14,6 +14,7 @@ mod holder_lists;
 mod money;
 mod notices;
 mod open;
+mod payouts;
 mod placement;
 mod purse;
 mod records;
@@ -187,6 +188,7 @@ impl MediatorRole {
         background.spawn(Arc::clone(&role).audit(stop.clone()));
         background.spawn(Arc::clone(&role).repair(stop.clone()));
         background.spawn(Arc::clone(&role.money).run(stop.clone()));
+        background.spawn(Arc::clone(&role).pay(stop.clone()));
         background.spawn(Arc::clone(&role).chores(stop));
         background.spawn(Arc::clone(&role).hear_offers(inbox.offers));
         background.spawn(Arc::clone(&role).look_for_dismissals());

@@ -56,6 +56,6 @@ impl MediatorRole {
         account: AccountId,
         withdrawal: Withdrawal,
     ) -> Result<Payout, Refusal> {
-        self.money.withdraw(account, withdrawal).await
+        self.money.withdraw(account, withdrawal, Msat::ZERO).await
     }
 }

@@ -72,6 +72,7 @@ pub(super) async fn stage_with(capacity: u64, release_delay: Duration) -> Stage 
         grace_days: 90,
         minimum_days: 30,
         credit_limit: fincrypt_protocol::amount::Msat::ZERO,
+        payout: fincrypt_node::config::PayoutTo::Nowhere,
         release_delay,
         scrub_period: Duration::from_secs(3600),
     };

@@ -1,67 +1,12 @@
 //! The Lightning node against a real bitcoind: payments that are sent twice are paid once.
 
-use std::net::TcpListener;
-use std::path::Path;
-use std::sync::Arc;
-
 use fincrypt_examples::{Bitcoind, Scratch, wait_until};
 use fincrypt_protocol::PayoutId;
 use fincrypt_protocol::amount::Msat;
 use fincrypt_tests::DEADLINE;
-use fincrypt_wallet::lightning::{
-    ChainSource, Destination, Lightning, LightningError, MAX_IN_FLIGHT, Payment, Setup, Stands,
-};
-use zeroize::Zeroizing;
+use fincrypt_wallet::lightning::{Destination, Lightning, LightningError, MAX_IN_FLIGHT, Payment, Stands};
 
-/// A node and how it is reached.
-struct Party {
-    node: Arc<Lightning>,
-    peer: String,
-}
-
-fn sat(sat: u64) -> Msat {
-    Msat::new(sat * 1000)
-}
-
-impl Party {
-    fn open(bitcoind: &Bitcoind, folder: &Path, name: &str, seed: u8, trusted: Vec<String>) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
-        let (user, password) = bitcoind.credentials().expect("a cookie");
-        let (host, password) = ("127.0.0.1".to_owned(), Zeroizing::new(password));
-        let setup = Setup {
-            network: "regtest".parse().expect("a network"),
-            folder: folder.join(name),
-            seed: Zeroizing::new([seed; 64]),
-            listen: vec![format!("127.0.0.1:{port}")],
-            alias: Some(name.to_owned()),
-            chain: ChainSource::Bitcoind { host, port: bitcoind.port(), user, password },
-            trusted,
-        };
-        let node = Lightning::open(setup).expect("opens");
-        let peer = format!("{}@127.0.0.1:{port}", node.id());
-        let node = Arc::new(node);
-        let events = Arc::clone(&node);
-        tokio::spawn(async move {
-            loop {
-                events.next().await;
-                events.noted().expect("noted");
-            }
-        });
-        Self { node, peer }
-    }
-
-    /// Satoshi that came in.
-    fn received(&self) -> u64 {
-        self.node.deposits().iter().map(|deposit| deposit.amount.get()).sum::<u64>() / 1000
-    }
-}
-
-impl Drop for Party {
-    fn drop(&mut self) {
-        // Also where a test fails: a node that runs on would keep the process.
-        let _ = self.node.close();
-    }
-}
+use crate::wallets::{Party, sat, with_runtime};
 
 fn payment(id: u8, to: &str, amount: Msat) -> Payment {
     let to: Destination = to.parse().expect("a destination");
@@ -156,8 +101,5 @@ fn pay_each_destination(scratch: &Scratch) {
 #[test]
 fn each_kind_of_destination_is_paid_once_however_often_it_is_sent() {
     let scratch = Scratch::new("lightning").expect("a folder");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.expect("a runtime");
-    let test = runtime.spawn_blocking(move || pay_each_destination(&scratch));
-    runtime.block_on(test).unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+    with_runtime(move || pay_each_destination(&scratch));
 }

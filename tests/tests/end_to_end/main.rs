@@ -24,14 +24,17 @@ mod memory;
 mod money;
 mod options;
 mod orphans;
+mod paid;
 mod refusals;
 mod release;
 mod release_rules;
 mod restoring;
 mod scrub;
 mod self_check;
+mod treasury;
 mod upkeep;
 mod verification;
+mod wallets;
 
 use std::path::Path;
 

@@ -12,6 +12,14 @@ pub struct Peer {
     address: SocketAddress,
 }
 
+impl Peer {
+    /// The node's key.
+    #[must_use]
+    pub fn id(&self) -> String {
+        self.id.to_string()
+    }
+}
+
 impl std::str::FromStr for Peer {
     type Err = LightningError;
 

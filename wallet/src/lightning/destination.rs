@@ -1,6 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use fincrypt_protocol::amount::Msat;
 use ldk_node::bitcoin::secp256k1::PublicKey;
 use ldk_node::lightning::offers::offer::Offer;
 use ldk_node::lightning_invoice::Bolt11Invoice;
@@ -14,6 +15,17 @@ pub enum Destination {
     Invoice(Box<Bolt11Invoice>),
     /// A node, 66 hexadecimal digits: keysend.
     Node(PublicKey),
+}
+
+impl Destination {
+    /// The amount that an invoice asks for; none if it leaves that open, or is none.
+    #[must_use]
+    pub fn asks(&self) -> Option<Msat> {
+        match self {
+            Self::Invoice(invoice) => invoice.amount_milli_satoshis().map(Msat::new),
+            Self::Offer(_) | Self::Node(_) => None,
+        }
+    }
 }
 
 /// Text that is no Lightning destination.

@@ -26,6 +26,9 @@ pub enum LightningError {
         /// What it is.
         value: String,
     },
+    /// It does not run yet, or there is none.
+    #[error("the Lightning node does not run: look whether the bitcoind of the configuration answers")]
+    NotRunning,
     /// As many payments are under way as may be.
     #[error("{MAX_IN_FLIGHT} Lightning payments are under way: the next one waits for one of them")]
     Busy,

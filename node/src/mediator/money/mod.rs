@@ -1,14 +1,43 @@
 //! A mediator's money: the books, its wallet on the chain, its Lightning node, and who is paid when.
+//!
+//! Everything is carried out from the books: what they say is under way is looked up, and only what
+//! was never sent is sent. So a crash between any two steps is followed by the step that was next.
 
+mod channels;
+mod deposits;
+mod destination;
+mod due;
+mod operator;
+mod payments;
+mod payouts;
+mod troubles;
+mod withdrawals;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use fincrypt_protocol::money::{Payout, Pending, Withdrawal};
-use fincrypt_protocol::{AccountId, Refusal};
-use fincrypt_wallet::ledger::{Ledger, LedgerError};
-use tokio::sync::watch;
+use fincrypt_protocol::amount::Msat;
+use fincrypt_protocol::{NodeId, Refusal, UnixTime, cbor};
+use fincrypt_storage::kv::{Batch, KeyValue, Tree};
+use fincrypt_storage::state::State;
+use fincrypt_wallet::ledger::{Books, Ledger, LedgerError, Owed, PayoutBook};
+use fincrypt_wallet::lightning::Lightning;
+use fincrypt_wallet::lightning_seed;
+use tokio::sync::{Notify, watch};
 
+use crate::accounts::failed;
 use crate::client::Home;
 use crate::config::Config;
+use crate::lightning::{self, LightningKeeper, LightningSetup};
+use crate::seed::{self, SeedError};
+pub(super) use destination::To;
+pub(super) use due::{Due, PayoutTerms};
+pub(crate) use troubles::Trouble;
+use troubles::Troubles;
+
+/// `node` → when it was paid last.
+const PAID_AT: Tree = Tree("paid_at");
 
 /// The money cannot be looked after.
 #[derive(Debug, thiserror::Error)]
@@ -16,13 +45,31 @@ pub enum MoneyError {
     /// The books cannot be used.
     #[error("the ledger: {0}; nothing is paid or promised without it")]
     Ledger(#[from] LedgerError),
+    /// The wallet's seed cannot be had.
+    #[error(transparent)]
+    Seed(#[from] SeedError),
+    /// No port for the Lightning node.
+    #[error("the Lightning node finds no place to listen: {0}; name one in lightning_listen")]
+    Listen(#[from] std::io::Error),
 }
 
 /// Its parts.
 pub struct Money {
-    ledger: Arc<Ledger>,
-    /// Whether there is a chain, so that clients can pay in.
-    takes_deposits: bool,
+    ledger: Ledger,
+    state: State,
+    terms: PayoutTerms,
+    /// The Lightning node, if there is a chain.
+    lightning: Option<Arc<LightningKeeper>>,
+    troubles: Troubles,
+    /// Told when something may have moved.
+    moved: Arc<Notify>,
+}
+
+fn nodes_of<'a>(books: &'a Books, payout: &'a PayoutBook) -> impl Iterator<Item = NodeId> + 'a {
+    payout.parts.iter().filter_map(|part| match part.owed {
+        Owed::Contract(contract) => books.contract(contract).map(|contract| contract.storage),
+        _ => None,
+    })
 }
 
 impl Money {
@@ -30,10 +77,32 @@ impl Money {
     ///
     /// # Errors
     /// [`MoneyError`]: nothing may be paid or promised then.
-    pub fn open(home: &Home, config: &Config) -> Result<Self, MoneyError> {
+    pub fn open(home: &Home, config: &Config, state: State) -> Result<Self, MoneyError> {
         let (ledger, found) = Ledger::open(&home.ledger())?;
         tracing::info!(?found, "the ledger is open and sound");
-        Ok(Self { ledger: Arc::new(ledger), takes_deposits: config.chain.is_some() })
+        let interval = Duration::from_secs(config.payout_interval);
+        let terms = PayoutTerms {
+            threshold: config.payout_threshold,
+            interval: Some(interval).filter(|interval| !interval.is_zero()),
+            channel_from: Msat::new(config.credit_bound.get() / 2),
+            routing_permille: config.routing_fee_permille,
+        };
+        let (troubles, moved) = (Troubles::default(), Arc::new(Notify::new()));
+        let lightning = match &config.chain {
+            Some(chain) => {
+                let setup = LightningSetup {
+                    folder: home.lightning(),
+                    seed: lightning_seed(&*seed::read(&home.wallet_seed())?),
+                    listen: lightning::listening(home, config)?,
+                    alias: config.lightning_alias.clone(),
+                    chain: chain.clone(),
+                    trusted: BTreeSet::new(),
+                };
+                Some(Arc::new(LightningKeeper::new(setup, Arc::clone(&moved))))
+            }
+            None => None,
+        };
+        Ok(Self { ledger, state, terms, lightning, troubles, moved })
     }
 
     /// The books.
@@ -43,33 +112,85 @@ impl Money {
 
     /// Whether clients can pay in: then they have to, before anything that costs is stored for them.
     pub(crate) fn takes_deposits(&self) -> bool {
-        self.takes_deposits
+        self.lightning.is_some()
     }
 
-    /// Collects, pays out and settles until told to stop.
+    /// The Lightning node, while it runs.
+    pub(super) fn lightning(&self) -> Option<Arc<Lightning>> {
+        self.lightning.as_ref().and_then(|keeper| keeper.get())
+    }
+
+    /// Looks after the connections to chain and channels until told to stop.
     pub(super) async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
-        let _ = stop.changed().await;
+        match &self.lightning {
+            Some(keeper) => Arc::clone(keeper).run(stop).await,
+            None => drop(stop.changed().await),
+        }
     }
 
-    /// An address and an offer that are the account's alone, durably.
-    pub(super) async fn deposit_to(
-        &self,
-        _account: AccountId,
-    ) -> Result<(Option<String>, Option<String>), Refusal> {
-        Err(Refusal::NoWallet)
+    /// Waits until something may have moved.
+    pub(super) async fn moved(&self) {
+        self.moved.notified().await;
     }
 
-    /// What is on its way in for an account and does not count yet.
-    pub(super) fn pending(&self, _account: &AccountId) -> Vec<Pending> {
-        Vec::new()
+    /// Books what came in, sends what is to be sent, and books what has arrived. Blocks.
+    pub(super) fn move_money(&self) -> Result<(), LedgerError> {
+        self.collect()?;
+        self.push_payments()
     }
 
-    /// Pays out of an account's prepayment, once for each withdrawal.
-    pub(super) async fn withdraw(
-        &self,
-        _account: AccountId,
-        _withdrawal: Withdrawal,
-    ) -> Result<Payout, Refusal> {
-        Err(Refusal::NoWallet)
+    /// Who is to be paid now, and is not to be left alone for a while.
+    pub(super) fn due(&self) -> Vec<Due> {
+        let since = |node: &NodeId| self.paid_at(node).map(|paid| UnixTime::now().since(paid));
+        let due = self.ledger.books(|books| due::due(books, &self.terms, since));
+        due.into_iter().filter(|due| !self.troubles.waits(&due.node)).collect()
+    }
+
+    fn paid_at(&self, node: &NodeId) -> Option<UnixTime> {
+        let bytes = self.state.get(PAID_AT, node.as_bytes()).ok()??;
+        Some(UnixTime::from_secs(u64::from_le_bytes(bytes.try_into().ok()?)))
+    }
+
+    /// Notes that the nodes of a payout were paid.
+    fn paid(&self, payout: &PayoutBook, now: UnixTime) {
+        let mut batch = Batch::default();
+        self.ledger.books(|books| {
+            for node in nodes_of(books, payout) {
+                self.troubles.end(&node);
+                batch.put(PAID_AT, *node.as_bytes(), now.secs().to_le_bytes().to_vec());
+            }
+        });
+        if !batch.is_empty()
+            && let Err(error) = self.state.commit(&batch)
+        {
+            tracing::warn!(%error, "when a node was paid last is not remembered");
+        }
+    }
+
+    /// Notes that they were not.
+    fn not_paid(&self, payout: &PayoutBook, reason: &str) {
+        let nodes: Vec<NodeId> = self.ledger.books(|books| nodes_of(books, payout).collect());
+        nodes.iter().for_each(|node| self.troubles.note(node, reason));
+    }
+
+    /// What stands in the way of paying a node.
+    pub(super) fn trouble(&self, node: &NodeId, reason: &str) {
+        self.troubles.note(node, reason);
+    }
+
+    /// All that stands in the way.
+    pub(crate) fn troubles(&self) -> Vec<Trouble> {
+        self.troubles.all()
+    }
+
+    fn read<T: serde::de::DeserializeOwned>(&self, tree: Tree, key: &[u8]) -> Result<Option<T>, Refusal> {
+        let bytes = self.state.get(tree, key).map_err(|error| failed(&error))?;
+        bytes.map(|bytes| cbor::decode(&bytes, 1 << 16).map_err(|error| failed(&error))).transpose()
+    }
+
+    fn write<T: serde::Serialize>(&self, tree: Tree, key: &[u8], value: &T) -> Result<(), Refusal> {
+        let mut batch = Batch::default();
+        batch.put(tree, key.to_vec(), cbor::encode(value).map_err(|error| failed(&error))?);
+        self.state.commit(&batch).map_err(|error| failed(&error))
     }
 }

@@ -1,0 +1,46 @@
+//! Channels to storage nodes that run a Lightning node of their own: opened once enough is owed to
+//! be worth one, and used for every payment from then on.
+
+use fincrypt_protocol::amount::Msat;
+use fincrypt_wallet::ledger::LedgerError;
+use fincrypt_wallet::lightning::{Lightning, LightningError, Peer};
+
+use super::{Due, Money};
+
+/// A channel holds so many times what was owed when it was opened, and so many satoshi at least.
+const TIMES: u64 = 4;
+const LEAST_SAT: u64 = 50_000;
+
+impl Money {
+    /// Decides to pay a node over a channel of ours, or opens one. Blocks.
+    pub(in crate::mediator) fn intend_over_channel(&self, due: &Due, peer: &Peer) -> Result<(), LedgerError> {
+        let Some(lightning) = self.lightning() else { return Ok(()) };
+        let ours: Vec<_> =
+            lightning.channels().into_iter().filter(|channel| channel.peer == peer.id()).collect();
+        if ours.iter().any(|channel| channel.usable && channel.can_send >= due.total) {
+            return match peer.id().parse() {
+                Ok(node) => self.intend_payment(due, &node, true),
+                Err(_) => Ok(()),
+            };
+        }
+        if ours.iter().any(|channel| !channel.usable) {
+            self.trouble(&due.node, "the channel to its Lightning node is not ready, or the node is away");
+        } else if due.total < self.terms.channel_from {
+            let from = self.terms.channel_from;
+            self.trouble(
+                &due.node,
+                &format!("a channel to its Lightning node is opened once {from} are owed"),
+            );
+        } else if let Err(error) = open(&lightning, peer, due.total) {
+            self.trouble(&due.node, &error.to_string());
+        }
+        Ok(())
+    }
+}
+
+fn open(lightning: &Lightning, peer: &Peer, owed: Msat) -> Result<(), LightningError> {
+    let value = (owed.get() / 1000).saturating_mul(TIMES).max(LEAST_SAT);
+    lightning.open_channel(peer, value, Msat::ZERO, false)?;
+    tracing::info!(peer = peer.id(), value, "a channel to a storage node is opened");
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! What a mediator's operator sees of the money, and may do with it.
+
+use fincrypt_protocol::PayoutId;
+use fincrypt_protocol::amount::Msat;
+use fincrypt_protocol::money::Sending;
+use fincrypt_wallet::ledger::{Account, Books, PayoutBook, PayoutStage, Rail};
+use fincrypt_wallet::lightning::{ChannelInfo, Lightning, LightningError, Peer};
+use serde::Serialize;
+
+use super::{Money, Trouble};
+
+/// Payouts shown.
+const SHOWN: usize = 100;
+
+/// A channel.
+#[derive(Debug, Serialize)]
+pub(crate) struct ChannelView {
+    /// Its number at this node.
+    pub(crate) id: String,
+    pub(crate) peer: String,
+    pub(crate) value_sat: u64,
+    pub(crate) can_send_msat: u64,
+    pub(crate) can_receive_msat: u64,
+    pub(crate) usable: bool,
+    pub(crate) announced: bool,
+    pub(crate) confirmations: u32,
+    pub(crate) confirmations_needed: u32,
+}
+
+impl From<ChannelInfo> for ChannelView {
+    fn from(info: ChannelInfo) -> Self {
+        Self {
+            id: info.id.to_string(),
+            peer: info.peer,
+            value_sat: info.value_sat,
+            can_send_msat: info.can_send.get(),
+            can_receive_msat: info.can_receive.get(),
+            usable: info.usable,
+            announced: info.announced,
+            confirmations: info.confirmations.0,
+            confirmations_needed: info.confirmations.1,
+        }
+    }
+}
+
+/// The Lightning node.
+#[derive(Debug, Serialize)]
+pub(crate) struct LightningView {
+    /// Its key.
+    pub(crate) node: String,
+    /// Of its own coins: all, those that may be spent now, those kept to close channels.
+    pub(crate) on_chain_sat: u64,
+    pub(crate) spendable_sat: u64,
+    pub(crate) reserve_sat: u64,
+    /// In channels, on this side.
+    pub(crate) channels_sat: u64,
+    pub(crate) channels: Vec<ChannelView>,
+}
+
+impl LightningView {
+    pub(crate) fn of(lightning: &Lightning) -> Self {
+        let funds = lightning.funds();
+        Self {
+            node: lightning.id(),
+            on_chain_sat: funds.on_chain_sat,
+            spendable_sat: funds.spendable_sat,
+            reserve_sat: funds.reserve_sat,
+            channels_sat: funds.channels_sat,
+            channels: lightning.channels().into_iter().map(ChannelView::from).collect(),
+        }
+    }
+}
+
+/// A payout.
+#[derive(Debug, Serialize)]
+pub(crate) struct PayoutView {
+    pub(crate) id: String,
+    pub(crate) rail: &'static str,
+    /// `open`, `settled` or `failed`.
+    pub(crate) state: &'static str,
+    /// What was owed and is settled by it.
+    pub(crate) msat: u64,
+    /// What left the mediator in all, if it has arrived.
+    pub(crate) left_msat: Option<u64>,
+    /// What arrived, if it has, over Lightning.
+    pub(crate) arrived_msat: Option<u64>,
+    /// The transaction or payment hash.
+    pub(crate) sending: Option<String>,
+    /// How many creditors' contracts it pays.
+    pub(crate) parts: usize,
+}
+
+/// All of it.
+#[derive(Debug, Serialize)]
+pub(crate) struct WalletView {
+    /// What the books say, in msat.
+    pub(crate) on_chain_msat: u64,
+    pub(crate) lightning_msat: u64,
+    pub(crate) network_fees_msat: u64,
+    pub(crate) fees_earned_msat: u64,
+    pub(crate) capital_msat: u64,
+    /// The Lightning node; none while it does not run.
+    pub(crate) lightning: Option<LightningView>,
+    /// Why it does not run.
+    pub(crate) lightning_down: Option<String>,
+    /// The newest payouts that are open, and some others.
+    pub(crate) payouts: Vec<PayoutView>,
+    /// Nodes that could not be paid.
+    pub(crate) troubles: Vec<Trouble>,
+}
+
+fn sending(sending: Sending) -> String {
+    match sending {
+        Sending::Transaction(id) => id.to_string(),
+        Sending::Payment(hash) => hash.to_string(),
+    }
+}
+
+fn payout((id, book): (PayoutId, &PayoutBook)) -> PayoutView {
+    let (state, left, by) = match &book.stage {
+        PayoutStage::Open => ("open", None, book.sent.last().copied()),
+        PayoutStage::Settled { sending, left, .. } => ("settled", Some(left.get()), Some(*sending)),
+        PayoutStage::Failed => ("failed", None, book.sent.last().copied()),
+    };
+    let arrived = book.to.as_ref().filter(|_| left.is_some()).map(|to| to.amount.get());
+    PayoutView {
+        id: id.to_string(),
+        rail: match book.rail {
+            Rail::OnChain => "chain",
+            Rail::Lightning => "lightning",
+        },
+        state,
+        msat: book.total().get(),
+        left_msat: left,
+        arrived_msat: arrived,
+        sending: by.map(sending),
+        parts: book.parts.len(),
+    }
+}
+
+fn payouts(books: &Books) -> Vec<PayoutView> {
+    let open = |book: &PayoutBook| book.stage == PayoutStage::Open;
+    let (first, second): (Vec<_>, Vec<_>) = books.payouts().partition(|(_, book)| open(book));
+    first.into_iter().chain(second).take(SHOWN).map(payout).collect()
+}
+
+impl Money {
+    /// What there is, and how payouts stand.
+    pub(crate) fn view(&self) -> WalletView {
+        let lightning = self.lightning();
+        let troubles = self.troubles();
+        self.ledger.books(|books| {
+            let msat = |account| books.balance(account).get();
+            WalletView {
+                on_chain_msat: msat(Account::OnChain),
+                lightning_msat: msat(Account::Lightning),
+                network_fees_msat: msat(Account::NetworkFees),
+                fees_earned_msat: msat(Account::Fees),
+                capital_msat: msat(Account::Capital),
+                lightning: lightning.as_deref().map(LightningView::of),
+                lightning_down: self.lightning.as_ref().and_then(|keeper| keeper.reason()),
+                payouts: payouts(books),
+                troubles,
+            }
+        })
+    }
+
+    /// Opens a channel to `peer`, announced, from the Lightning node's own coins. Blocks.
+    pub(crate) fn open_channel(&self, peer: &Peer, sat: u64) -> Result<String, LightningError> {
+        let lightning = self.lightning().ok_or(LightningError::NotRunning)?;
+        lightning.open_channel(peer, sat, Msat::ZERO, true).map(|id| id.to_string())
+    }
+
+    /// Closes a channel. Blocks.
+    pub(crate) fn close_channel(&self, id: u128, force: bool) -> Result<(), LightningError> {
+        self.lightning().ok_or(LightningError::NotRunning)?.close_channel(id, force)
+    }
+}

@@ -1,0 +1,96 @@
+//! Clients take out what they prepaid and did not use.
+
+use std::sync::Arc;
+
+use fincrypt_protocol::amount::Msat;
+use fincrypt_protocol::limits::MAX_DESTINATION;
+use fincrypt_protocol::money::{Payout, Withdrawal};
+use fincrypt_protocol::{AccountId, PayoutId, Refusal, UnixTime};
+use fincrypt_wallet::ledger::{Account, Event, LedgerError, Owed, Part, PayTo, Rail};
+use fincrypt_wallet::lightning::Destination;
+
+use super::due::arrives;
+use super::{Money, To};
+use crate::accounts::failed;
+use crate::serve::blocking;
+
+/// The least that is worth a payment.
+const LEAST: Msat = Msat::new(2000);
+
+impl Money {
+    /// Pays out of an account's prepayment, once for each withdrawal; `kept` of it stays there.
+    pub(in crate::mediator) async fn withdraw(
+        self: &Arc<Self>,
+        account: AccountId,
+        withdrawal: Withdrawal,
+        kept: Msat,
+    ) -> Result<Payout, Refusal> {
+        let money = Arc::clone(self);
+        blocking(move || {
+            let id = withdrawal.payout(&account);
+            if money.told_client(id).is_none() {
+                money.intend_withdrawal(account, id, &withdrawal, kept)?;
+                money.moved.notify_one();
+            }
+            money.told_client(id).ok_or(Refusal::Failed)
+        })
+        .await
+    }
+
+    fn intend_withdrawal(
+        &self,
+        account: AccountId,
+        id: PayoutId,
+        withdrawal: &Withdrawal,
+        kept: Msat,
+    ) -> Result<(), Refusal> {
+        if withdrawal.to.len() > MAX_DESTINATION {
+            return Err(Refusal::Destination);
+        }
+        let to = self.read_destination(&withdrawal.to).map_err(|_| Refusal::Destination)?;
+        let there = self.ledger.books(|books| books.balance(Account::Prepayment(account)));
+        let there = there.checked_sub(kept).unwrap_or(Msat::ZERO);
+        let whole = Msat::new(there.get() - there.get() % 1000);
+        let amount = withdrawal.amount.unwrap_or(whole);
+        if amount < LEAST || amount > there || !amount.get().is_multiple_of(1000) {
+            return Err(Refusal::Insufficient);
+        }
+        match to {
+            To::Lightning(to) => self.withdraw_over_lightning(account, id, amount, &to),
+            // Whoever wants a channel of ours is a storage node.
+            To::Channel(_) => Err(Refusal::Destination),
+            To::Chain(_) => Err(Refusal::Destination),
+        }
+    }
+
+    fn withdraw_over_lightning(
+        &self,
+        account: AccountId,
+        id: PayoutId,
+        amount: Msat,
+        to: &Destination,
+    ) -> Result<(), Refusal> {
+        let most = arrives(amount, self.terms.routing_permille, false).ok_or(Refusal::Insufficient)?;
+        let arriving = to.asks().unwrap_or(most);
+        if arriving > most {
+            return Err(Refusal::Insufficient);
+        }
+        let to = Some(PayTo { destination: to.to_string(), amount: arriving });
+        let parts = vec![Part { owed: Owed::Client(account), amount }];
+        let event = Event::PayoutIntent { payout: id, rail: Rail::Lightning, parts, to };
+        match self.ledger.record(UnixTime::now(), &event) {
+            Ok(_) => Ok(()),
+            // Too little in the channels.
+            Err(LedgerError::Books(_)) => Err(Refusal::NoWallet),
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
+    /// Reads where money is to go.
+    pub(in crate::mediator) fn read_destination(
+        &self,
+        text: &str,
+    ) -> Result<To, super::destination::NoDestination> {
+        To::read(text, |_| false)
+    }
+}
