@@ -274,6 +274,17 @@ impl Swarm {
         of.push((key.to_owned(), value.to_owned()));
     }
 
+    /// Runs `fincrypt-node` with a node's home and these arguments.
+    ///
+    /// # Errors
+    /// [`ProcessError`] if it cannot be run.
+    pub fn operate(&self, member: Member, arguments: &[&str]) -> Result<std::process::Output, ProcessError> {
+        let home = self.home(member);
+        let mut command = self.plan.programs.node.command();
+        command.arg("--home").arg(&home).args(arguments);
+        command.output().map_err(|source| ProcessError::File { path: home, source })
+    }
+
     /// Asks a node to end, with SIGTERM or SIGINT, and waits for its end.
     ///
     /// # Errors

@@ -2,6 +2,9 @@
 //!
 //! * `GET /api/v1/wallet`: balances, channels, payouts, what stands in their way.
 //! * `GET /api/v1/wallet/audit`: the books, checked from their first entry on.
+//! * `POST /api/v1/wallet/address`: an address for the operator's own money.
+//! * `GET /api/v1/wallet/descriptors`: for a wallet that watches.
+//! * `POST /api/v1/wallet/fund` with `{"sat": …}`: moves money to the Lightning node.
 //! * `POST /api/v1/wallet/channels` with `{"peer": "KEY@HOST:PORT", "sat": …}`: opens a channel.
 //! * `DELETE /api/v1/wallet/channels/ID`, `?force=true`: closes one.
 
@@ -12,8 +15,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
+use fincrypt_protocol::amount::Sat;
 use fincrypt_wallet::lightning::Peer;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::Facts;
 use crate::mediator::Money;
@@ -60,6 +65,29 @@ async fn audit(State(facts): State<Arc<Facts>>) -> Response {
     with_money(&facts, report).await
 }
 
+async fn address(State(facts): State<Arc<Facts>>) -> Response {
+    with_money(&facts, |money| money.capital_address().map(|address| json!({ "address": address }))).await
+}
+
+async fn descriptors(State(facts): State<Arc<Facts>>) -> Response {
+    let descriptors = |money: &Money| {
+        money.descriptors().map(|[receive, change]| json!({ "receive": receive, "change": change }))
+    };
+    with_money(&facts, descriptors).await
+}
+
+#[derive(Deserialize)]
+struct Fund {
+    sat: u64,
+}
+
+async fn fund(State(facts): State<Arc<Facts>>, Json(Fund { sat }): Json<Fund>) -> Response {
+    let fund = move |money: &Money| {
+        money.fund_lightning(Sat::new(sat)).map(|id| json!({ "transaction": id.to_string() }))
+    };
+    with_money(&facts, fund).await
+}
+
 #[derive(Deserialize)]
 struct Open {
     peer: String,
@@ -98,6 +126,9 @@ pub(super) fn routes() -> Router<Arc<Facts>> {
     Router::new()
         .route("/api/v1/wallet", get(view))
         .route("/api/v1/wallet/audit", get(audit))
+        .route("/api/v1/wallet/address", post(address))
+        .route("/api/v1/wallet/descriptors", get(descriptors))
+        .route("/api/v1/wallet/fund", post(fund))
         .route("/api/v1/wallet/channels", post(open))
         .route("/api/v1/wallet/channels/{id}", delete(close))
 }

@@ -153,7 +153,8 @@ pub(super) fn main(args: Vec<OsString>) -> Exit {
             return if error.use_stderr() { Exit::Usage } else { Exit::Done };
         }
     };
-    super::log("fincrypt_node=info,fincrypt_storage=info,warn");
+    // The Lightning node says of every look at a regtest chain that it knows no fees.
+    super::log("fincrypt_node=info,fincrypt_storage=info,ldk_node::chain=off,warn");
     let Some(home) = args.home.clone().or_else(default_home) else {
         complain(NAME, &"no home: give --home DIR or set HOME");
         return Exit::Usage;

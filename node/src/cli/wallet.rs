@@ -24,6 +24,9 @@ pub(super) enum WalletCommand {
         /// Make it from the words of before: a file, or - for standard input.
         #[arg(long)]
         from_words: Option<PathBuf>,
+        /// The first block that may have something of theirs [default: all blocks are read].
+        #[arg(long, requires = "from_words", value_name = "BLOCK", default_value_t = 0)]
+        since: u32,
     },
     /// Shows what there is, on the chain and in channels, and how payouts stand.
     Show {
@@ -33,6 +36,15 @@ pub(super) enum WalletCommand {
     },
     /// Reads the whole ledger again, checks that it holds together, and shows what it comes to.
     Audit,
+    /// Shows an address to which the operator's own money can be sent.
+    Address,
+    /// Shows the public descriptors, with which another wallet can watch this one.
+    Descriptors,
+    /// Moves money from the chain to the Lightning node, which opens channels with it.
+    Fund {
+        /// Satoshi that arrive there.
+        sat: u64,
+    },
     /// Lists the Lightning channels.
     Channels {
         /// Print one JSON document.
@@ -58,11 +70,14 @@ pub(super) enum WalletCommand {
 
 pub(super) fn run(name: &str, home: &Home, command: WalletCommand) -> Exit {
     let done = match command {
-        WalletCommand::Init { words_file, from_words } => {
-            init(home, words_file.as_deref(), from_words.as_deref())
+        WalletCommand::Init { words_file, from_words, since } => {
+            init(home, words_file.as_deref(), from_words.as_deref(), since)
         }
         WalletCommand::Audit => return audit(name, home),
         WalletCommand::Show { json } => show(home, json),
+        WalletCommand::Address => address(home),
+        WalletCommand::Descriptors => descriptors(home),
+        WalletCommand::Fund { sat } => fund(home, sat),
         WalletCommand::Channels { json } => channels(home, json),
         WalletCommand::Open { peer, sat } => open(home, &peer, sat),
         WalletCommand::Close { channel, force } => close(home, &channel, force),
@@ -76,7 +91,7 @@ pub(super) fn run(name: &str, home: &Home, command: WalletCommand) -> Exit {
     }
 }
 
-fn init(home: &Home, words_file: Option<&Path>, from_words: Option<&Path>) -> Result<(), String> {
+fn init(home: &Home, words_file: Option<&Path>, from_words: Option<&Path>, since: u32) -> Result<(), String> {
     let told = |error: &dyn std::fmt::Display| error.to_string();
     home.create().map_err(|error| told(&error))?;
     if home.wallet_seed().exists() {
@@ -93,6 +108,11 @@ fn init(home: &Home, words_file: Option<&Path>, from_words: Option<&Path>) -> Re
     if let Some(path) = words_file {
         let phrase = words.phrase();
         fincrypt_storage::durable::write_file(path, phrase.as_bytes(), 0o600)
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    if from_words.is_some() {
+        let path = home.wallet_birthday();
+        fincrypt_storage::durable::write_file(&path, since.to_string().as_bytes(), 0o600)
             .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     }
     seed::create(&home.wallet_seed(), &words.bitcoin_seed()).map_err(|error| told(&error))?;
@@ -163,6 +183,15 @@ fn show(home: &Home, as_json: bool) -> Result<(), String> {
         println!("{name:<16}{:>24}", amount(&wallet[key]));
     }
     let lightning = &wallet["lightning"];
+    let chain = &wallet["chain"];
+    if let Some(reason) = wallet["chain_down"].as_str() {
+        println!("the chain cannot be read: {reason}");
+    } else if chain.is_object() {
+        println!(
+            "wallet on the chain: {} sat in coins, {} sat of them in payouts under way, at block {}",
+            chain["confirmed_sat"], chain["committed_sat"], chain["height"]
+        );
+    }
     if lightning.is_object() {
         println!("Lightning node {}", text(&lightning["node"]));
         println!(
@@ -195,6 +224,24 @@ fn show(home: &Home, as_json: bool) -> Result<(), String> {
             trouble["again_in"]
         );
     }
+    Ok(())
+}
+
+fn address(home: &Home) -> Result<(), String> {
+    let answer = call(home, "POST", "/api/v1/wallet/address", None)?;
+    println!("{}", text(&answer["address"]));
+    Ok(())
+}
+
+fn descriptors(home: &Home) -> Result<(), String> {
+    let answer = ask(home, "/api/v1/wallet/descriptors")?;
+    println!("{}\n{}", text(&answer["receive"]), text(&answer["change"]));
+    Ok(())
+}
+
+fn fund(home: &Home, sat: u64) -> Result<(), String> {
+    let answer = call(home, "POST", "/api/v1/wallet/fund", Some(&json!({ "sat": sat })))?;
+    println!("{sat} sat go to the Lightning node in transaction {}", text(&answer["transaction"]));
     Ok(())
 }
 

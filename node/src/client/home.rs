@@ -63,6 +63,12 @@ impl Home {
         self.0.join("wallet.seed")
     }
 
+    /// `wallet.birthday`, the first block that may have something of a wallet made from old words.
+    #[must_use]
+    pub fn wallet_birthday(&self) -> PathBuf {
+        self.0.join("wallet.birthday")
+    }
+
     /// `lightning.seed`, of a storage node's own Lightning node.
     #[must_use]
     pub fn lightning_seed(&self) -> PathBuf {

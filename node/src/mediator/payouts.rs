@@ -46,7 +46,10 @@ impl MediatorRole {
         let due = blocking(move || Ok(money.due())).await?;
         let deciding = due.into_iter().map(|due| self.decide(due));
         let decided: Vec<_> = futures::stream::iter(deciding).buffer_unordered(AT_ONCE).collect().await;
-        decided.into_iter().collect::<Result<(), Refusal>>()?;
+        let on_chain = decided.into_iter().collect::<Result<Vec<_>, Refusal>>()?;
+        let on_chain: Vec<(Due, String)> = on_chain.into_iter().flatten().collect();
+        let money = Arc::clone(&self.money);
+        blocking(move || money.intend_batch(on_chain).map_err(|error| failed(&error))).await?;
         self.move_money().await?;
         self.tell_payouts().await
     }
@@ -70,10 +73,11 @@ impl MediatorRole {
         Ok(said)
     }
 
-    async fn decide(&self, due: Due) -> Result<(), Refusal> {
+    /// Decides to pay a node; if it wants that on the chain, gives back where, for a batch.
+    async fn decide(&self, due: Due) -> Result<Option<(Due, String)>, Refusal> {
         let Some(text) = self.destination(due.node).await? else {
             self.money.trouble(&due.node, "its operator names no destination (--payout)");
-            return Ok(());
+            return Ok(None);
         };
         let money = Arc::clone(&self.money);
         blocking(move || {
@@ -81,18 +85,15 @@ impl MediatorRole {
                 Ok(to) => to,
                 Err(error) => {
                     money.trouble(&due.node, &error.to_string());
-                    return Ok(());
+                    return Ok(None);
                 }
             };
             let decided = match to {
                 To::Lightning(to) => money.intend_payment(&due, &to, false),
                 To::Channel(peer) => money.intend_over_channel(&due, &peer),
-                To::Chain(_) => {
-                    money.trouble(&due.node, "payouts on the chain are not made yet");
-                    Ok(())
-                }
+                To::Chain(address) => return Ok(Some((due, address))),
             };
-            decided.map_err(|error| failed(&error))
+            decided.map(|()| None).map_err(|error| failed(&error))
         })
         .await
     }

@@ -1,97 +1,145 @@
-//! Storage is paid, with a real bitcoind and a real Lightning wallet of its operator.
+//! Storage is paid, with a real bitcoind and real wallets of its operators.
 
-use fincrypt_examples::{Bitcoind, Member, wait_until};
-use fincrypt_protocol::PayoutId;
+use std::collections::BTreeMap;
+
+use fincrypt_examples::{Bitcoind, Member, Scratch, wait_until};
 use fincrypt_tests::{DEADLINE, Plan, World};
-use fincrypt_wallet::lightning::{Payment, Stands};
-use serde_json::Value;
+use fincrypt_wallet::ledger::{Ledger, Owed, PayoutStage};
+use serde_json::{Value, json};
 
-use crate::wallets::{Party, sat, with_runtime};
+use crate::wallets::{Party, Vault, with_runtime};
 
-/// Satoshi per GiB-month: some hundred satoshi for each node in an epoch of two seconds.
-const PRICE: &str = "1000000000000";
+/// Satoshi per GiB-month: some ten thousand satoshi for each node in an epoch of two seconds.
+const PRICE: &str = "100000000000000";
+const MEDIATOR: Member = Member::Mediator(0);
 
 fn plan() -> Plan {
-    Plan {
-        storage: 4,
-        settings: &[("epoch", "2"), ("price", PRICE), ("payout_interval", "0")],
-        ..Plan::small()
-    }
+    let settings = &[
+        ("epoch", "2"),
+        ("price", PRICE),
+        ("payout_interval", "0"),
+        ("credit_bound", "1000000"),
+        ("credit_limit", "1000000"),
+    ];
+    Plan { storage: 4, settings, ..Plan::small() }
 }
 
 fn wallet(world: &World) -> Value {
-    world.swarm.ask(Member::Mediator(0), "/api/v1/wallet").unwrap_or_default()
+    world.swarm.ask(MEDIATOR, "/api/v1/wallet").unwrap_or_default()
 }
 
-/// A channel from somebody's wallet to the mediator, and satoshi that it pays in as capital.
-fn open_channel(world: &World, bitcoind: &Bitcoind, wallet_of: &Party, capital: u64) {
-    let mut node = String::new();
-    let runs = wait_until(DEADLINE, || {
-        node = wallet(world)["lightning"]["node"].as_str().unwrap_or_default().to_owned();
-        !node.is_empty()
-    });
+/// Runs an operator's command, which has to work; what it printed.
+fn operate(world: &World, arguments: &[&str]) -> String {
+    let output = world.swarm.operate(MEDIATOR, arguments).expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    String::from_utf8(output.stdout).expect("text").trim().to_owned()
+}
+
+/// Gives the mediator capital, half of it in a channel to somebody's wallet.
+fn endow(world: &World, bitcoind: &Bitcoind, wallet_of: &Party) {
+    let runs = wait_until(DEADLINE, || wallet(world)["lightning"]["node"].is_string());
     assert!(runs, "{}", wallet(world));
-    let listen = world.swarm.home(Member::Mediator(0)).join("lightning.listen");
-    let listen = std::fs::read_to_string(listen).expect("it listens");
-    let peer = format!("{node}@{listen}").parse().expect("a peer");
-    bitcoind.fund(&wallet_of.node.funding_address().expect("an address")).expect("funded");
+    bitcoind.fund(&operate(world, &["wallet", "address"])).expect("funded");
+    let credited = wait_until(DEADLINE, || wallet(world)["capital_msat"].as_u64() > Some(0));
+    assert!(credited, "{}", wallet(world));
+    operate(world, &["wallet", "fund", "5000000"]);
+    bitcoind.mine(6).expect("mines");
     wallet_of.node.sync().expect("syncs");
-    wallet_of.node.open_channel(&peer, 2_000_000, sat(0), true).expect("opens");
+    let opened = wait_until(DEADLINE, || {
+        let open = ["wallet", "open", &wallet_of.peer, "2000000"];
+        world.swarm.operate(MEDIATOR, &open).is_ok_and(|output| output.status.success())
+    });
+    assert!(opened, "{}", wallet(world));
+    let waits = || bitcoind.call("getrawmempool", &json!([])).is_ok_and(|pool| pool != json!([]));
+    assert!(wait_until(DEADLINE, waits), "the channel's transaction is not sent");
     bitcoind.mine(6).expect("mines");
     let usable = wait_until(DEADLINE, || {
         wallet_of.node.sync().expect("syncs");
-        wallet_of.node.channels().iter().any(|channel| channel.usable)
-            && wallet(world)["lightning"]["channels"][0]["usable"] == true
+        wallet(world)["lightning"]["channels"][0]["usable"] == true
     });
     assert!(usable, "{:?} {}", wallet_of.node.channels(), wallet(world));
-    let to = node.parse().expect("a destination");
-    let payment = Payment { id: PayoutId::from_bytes([1; 16]), to, amount: sat(capital), fee_cap: sat(0) };
-    let paid = wait_until(DEADLINE, || {
-        let _ = wallet_of.node.pay(&payment);
-        matches!(wallet_of.node.stands(&payment), Stands::Paid { .. })
-    });
-    assert!(paid, "{:?}", wallet_of.node.stands(&payment));
-    assert!(wait_until(DEADLINE, || wallet(world)["capital_msat"] == capital * 1000), "{}", wallet(world));
 }
 
-fn pay_over_lightning() {
-    let scratch = fincrypt_examples::Scratch::new("paid-chain").expect("a folder");
+fn payouts(world: &World, rail: &str, state: &str) -> Vec<Value> {
+    let wallet = wallet(world);
+    let payouts = wallet["payouts"].as_array().cloned().unwrap_or_default();
+    payouts.into_iter().filter(|payout| payout["rail"] == rail && payout["state"] == state).collect()
+}
+
+fn pay() {
+    let scratch = Scratch::new("paid-chain").expect("a folder");
     let bitcoind = Bitcoind::start(&scratch.path().join("bitcoind")).expect("a bitcoind");
     bitcoind.mine(1).expect("mines");
     let operator = Party::open(&bitcoind, scratch.path(), "operator", 2, Vec::new());
+    let saver = Vault::open(&bitcoind, scratch.path(), 3);
     let program = env!("CARGO_BIN_EXE_under-test");
     let mut world = World::start_with("paid", program, plan(), |_, swarm| swarm.with_bitcoind(&bitcoind));
-    open_channel(&world, &bitcoind, &operator, 500_000);
+    endow(&world, &bitcoind, &operator);
     // A wallet has an offer only once it has a channel.
     let (_, offer) = operator.node.offer("what my storage earns").expect("an offer");
-    for at in 0..3 {
-        world.swarm.set(Member::Storage(at), "payout", &offer);
+    let address = saver.treasury.address(0).expect("an address");
+    for (at, to) in [(0, &offer), (1, &offer), (2, &address)] {
+        world.swarm.set(Member::Storage(at), "payout", to);
         world.swarm.restart(Member::Storage(at)).unwrap_or_else(|error| panic!("starts again: {error}"));
     }
     world.wait_eligible(4);
     world.backup();
-    let settled = || {
-        let wallet = wallet(&world);
-        let payouts = wallet["payouts"].as_array().cloned().unwrap_or_default();
-        payouts.into_iter().filter(|payout| payout["state"] == "settled").collect::<Vec<_>>()
-    };
-    assert!(wait_until(DEADLINE, || settled().len() >= 9), "{}", wallet(&world));
-    // What arrived is what was paid, payment by payment.
-    let hashes: Vec<String> = operator.node.deposits().iter().map(|came| hex(&came.id)).collect();
-    for payout in settled() {
-        let hash = payout["sending"].as_str().expect("a payment hash").to_owned();
-        assert!(hashes.contains(&hash), "{hash} is not among {hashes:?}");
-    }
+
+    let paid = wait_until(DEADLINE, || {
+        let _ = bitcoind.mine(1);
+        payouts(&world, "lightning", "settled").len() >= 6 && payouts(&world, "chain", "settled").len() >= 2
+    });
+    assert!(paid, "{}", wallet(&world));
     // Nobody named a destination for the fourth: it accrues, and the operator is told.
     let troubles = wallet(&world)["troubles"].to_string();
     assert!(troubles.contains("--payout"), "{troubles}");
+    let ended = world.swarm.stop(MEDIATOR, fincrypt_examples::Signal::TERM, DEADLINE);
+    ended.unwrap_or_else(|error| panic!("{error}"));
+    check(&world, &operator, &saver);
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// What arrived in the operators' wallets is what the books say, payment by payment, to the
+/// satoshi; and what left the mediator is that and the fees it states.
+fn check(world: &World, operator: &Party, saver: &Vault) {
+    let (ledger, _) = Ledger::open(&world.swarm.home(MEDIATOR).join("ledger")).expect("opens");
+    assert!(ledger.audit().expect("audits").is_sound());
+    let (mut hashes, mut on_chain) = (BTreeMap::new(), 0);
+    ledger.books(|books| {
+        for (_, payout) in books.payouts() {
+            let PayoutStage::Settled { sending, left, taken } = &payout.stage else { continue };
+            assert!(payout.parts.iter().all(|part| matches!(part.owed, Owed::Contract(_))));
+            let sum: u64 = taken.iter().map(|msat| msat.get()).sum();
+            match (sending, &payout.to) {
+                (fincrypt_protocol::money::Sending::Payment(hash), Some(to)) => {
+                    assert_eq!(sum, left.get(), "what storage is charged for is what left");
+                    hashes.insert(hash.to_string(), to.amount.get());
+                }
+                (_, _) => on_chain += sum,
+            }
+        }
+    });
+    for came in operator.node.deposits() {
+        let hash: String = came.id.iter().map(|byte| format!("{byte:02x}")).collect();
+        if let Some(stated) = hashes.remove(&hash) {
+            assert_eq!(stated, came.amount.get());
+        }
+    }
+    assert!(hashes.is_empty(), "these did not arrive: {hashes:?}");
+    // The operator bears the fees of the chain: they are what is missing.
+    saver.treasury.sync().expect("syncs");
+    let came: u64 = saver
+        .treasury
+        .arrivals()
+        .iter()
+        .filter(|came| came.confirmations >= 6)
+        .map(|came| came.amount.get())
+        .sum();
+    let fee = on_chain / 1000 - came;
+    assert!(fee > 0 && fee * 40 <= on_chain / 1000, "{on_chain} msat paid, {came} sat came");
 }
 
 #[test]
-fn operators_are_paid_over_lightning_for_what_their_nodes_have_earned() {
-    with_runtime(pay_over_lightning);
+fn operators_are_paid_over_lightning_and_on_the_chain_for_what_their_nodes_have_earned() {
+    with_runtime(pay);
 }

@@ -6,25 +6,13 @@ use std::path::Path;
 use fincrypt_examples::{Bitcoind, Scratch};
 use fincrypt_protocol::PayoutId;
 use fincrypt_protocol::amount::Sat;
-use fincrypt_wallet::BitcoinNetwork;
-use fincrypt_wallet::treasury::{
-    Bitcoind as Source, Output, StandsOnChain, Treasury, TreasuryError, TreasurySetup,
-};
+use fincrypt_wallet::treasury::{Output, StandsOnChain, Treasury, TreasuryError};
 use serde_json::json;
-use zeroize::Zeroizing;
+
+use crate::wallets::Vault;
 
 fn open(bitcoind: &Bitcoind, folder: &Path, seed: u8) -> Treasury {
-    let source = Source { host: "127.0.0.1".to_owned(), port: bitcoind.port(), cookie: bitcoind.cookie() };
-    let setup = TreasurySetup {
-        network: BitcoinNetwork::Regtest,
-        folder: folder.join(format!("wallet-{seed}")),
-        seed: Zeroizing::new([seed; 64]),
-        bitcoind: source,
-        birthday: None,
-    };
-    let treasury = Treasury::open(setup).expect("opens");
-    treasury.sync().expect("syncs");
-    treasury
+    Vault::open(bitcoind, folder, seed).treasury
 }
 
 fn payout(id: u8) -> PayoutId {

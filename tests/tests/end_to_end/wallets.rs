@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use fincrypt_examples::Bitcoind;
 use fincrypt_protocol::amount::Msat;
+use fincrypt_wallet::BitcoinNetwork;
 use fincrypt_wallet::lightning::{ChainSource, Lightning, Setup};
+use fincrypt_wallet::treasury::{Bitcoind as Source, Treasury, TreasurySetup};
 use zeroize::Zeroizing;
 
 /// A node and how it is reached.
@@ -62,6 +64,28 @@ impl Drop for Party {
     fn drop(&mut self) {
         // Also where a test fails: a node that runs on would keep the process.
         let _ = self.node.close();
+    }
+}
+
+/// Somebody's wallet on the chain.
+pub(crate) struct Vault {
+    pub(crate) treasury: Treasury,
+}
+
+impl Vault {
+    pub(crate) fn open(bitcoind: &Bitcoind, folder: &Path, seed: u8) -> Self {
+        let source =
+            Source { host: "127.0.0.1".to_owned(), port: bitcoind.port(), cookie: bitcoind.cookie() };
+        let setup = TreasurySetup {
+            network: BitcoinNetwork::Regtest,
+            folder: folder.join(format!("wallet-{seed}")),
+            seed: Zeroizing::new([seed; 64]),
+            bitcoind: source,
+            birthday: None,
+        };
+        let treasury = Treasury::open(setup).expect("opens");
+        treasury.sync().expect("syncs");
+        Self { treasury }
     }
 }
 

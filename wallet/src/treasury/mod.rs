@@ -22,6 +22,6 @@ mod tests;
 mod wallet;
 
 pub use error::TreasuryError;
-pub use payouts::{Output, Prepared, StandsOnChain};
+pub use payouts::{Output, PendingPayout, Prepared, StandsOnChain};
 pub use rpc::Bitcoind;
 pub use wallet::{Arrived, OnChainFunds, Treasury, TreasurySetup, is_address};

@@ -39,6 +39,17 @@ pub struct Prepared {
     pub fee: Sat,
 }
 
+/// A payout that is not buried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingPayout {
+    /// Which.
+    pub payout: PayoutId,
+    /// What its recipients get in all.
+    pub outputs: Sat,
+    /// Its transactions, oldest first.
+    pub versions: Vec<Prepared>,
+}
+
 /// How a payout stands in the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StandsOnChain {
@@ -310,6 +321,20 @@ impl Treasury {
             Sent::Known => Ok(txid(transaction.compute_txid())),
             Sent::Refused(reason) => Err(TreasuryError::Rejected { payout, reason }),
         }
+    }
+
+    /// All payouts that are not buried.
+    #[must_use]
+    pub fn pending(&self) -> Vec<PendingPayout> {
+        let inner = self.lock();
+        let pending = |(payout, versions): (&PayoutId, &Vec<Signed>)| PendingPayout {
+            payout: *payout,
+            outputs: versions.first().map_or(Sat::ZERO, |first| {
+                Sat::new(first.record.outputs.iter().map(|output| output.amount.get()).sum())
+            }),
+            versions: versions.iter().map(Signed::prepared).collect(),
+        };
+        inner.payouts.0.iter().map(pending).collect()
     }
 
     /// How a payout stands; none if it was never prepared, or is buried.

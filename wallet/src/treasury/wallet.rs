@@ -180,10 +180,10 @@ impl Treasury {
         self.bitcoind.check(&client, self.network)?;
         let height = client.get_block_count().map_err(failed_rpc)?;
         let start = match self.birthday {
+            _ if tip.height() > 0 => tip.height(),
             Some(birthday) => birthday,
             // Nothing of a new wallet is in any block before.
-            None if tip.height() == 0 => u32::try_from(height).unwrap_or(u32::MAX),
-            None => tip.height(),
+            None => u32::try_from(height).unwrap_or(u32::MAX),
         };
         let mut emitter = Emitter::new(&client, tip, start, NO_EXPECTED_MEMPOOL_TXS);
         let mut unsaved = 0;

@@ -3,6 +3,7 @@
 //! Everything is carried out from the books: what they say is under way is looked up, and only what
 //! was never sent is sent. So a crash between any two steps is followed by the step that was next.
 
+mod batch;
 mod channels;
 mod deposits;
 mod destination;
@@ -10,11 +11,12 @@ mod due;
 mod operator;
 mod payments;
 mod payouts;
+mod transactions;
 mod troubles;
 mod withdrawals;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fincrypt_protocol::amount::Msat;
@@ -23,12 +25,13 @@ use fincrypt_storage::kv::{Batch, KeyValue, Tree};
 use fincrypt_storage::state::State;
 use fincrypt_wallet::ledger::{Books, Ledger, LedgerError, Owed, PayoutBook};
 use fincrypt_wallet::lightning::Lightning;
-use fincrypt_wallet::lightning_seed;
+use fincrypt_wallet::treasury::{Bitcoind, Treasury, TreasuryError, TreasurySetup};
+use fincrypt_wallet::{BitcoinNetwork, lightning_seed};
 use tokio::sync::{Notify, watch};
 
 use crate::accounts::failed;
 use crate::client::Home;
-use crate::config::Config;
+use crate::config::{Chain, ChainSource, Config};
 use crate::lightning::{self, LightningKeeper, LightningSetup};
 use crate::seed::{self, SeedError};
 pub(super) use destination::To;
@@ -48,6 +51,9 @@ pub enum MoneyError {
     /// The wallet's seed cannot be had.
     #[error(transparent)]
     Seed(#[from] SeedError),
+    /// The wallet on the chain cannot be used.
+    #[error(transparent)]
+    Treasury(#[from] TreasuryError),
     /// No port for the Lightning node.
     #[error("the Lightning node finds no place to listen: {0}; name one in lightning_listen")]
     Listen(#[from] std::io::Error),
@@ -58,11 +64,42 @@ pub struct Money {
     ledger: Ledger,
     state: State,
     terms: PayoutTerms,
+    /// The wallet on the chain, if there is a bitcoind.
+    treasury: Option<Treasury>,
     /// The Lightning node, if there is a chain.
     lightning: Option<Arc<LightningKeeper>>,
     troubles: Troubles,
+    /// Held while an address is given away.
+    attributing: Mutex<()>,
+    /// Why the chain cannot be read.
+    chain_down: Mutex<Option<String>>,
     /// Told when something may have moved.
     moved: Arc<Notify>,
+}
+
+fn open_treasury(home: &Home, chain: &Chain, ledger: &Ledger) -> Result<Option<Treasury>, MoneyError> {
+    let ChainSource::Bitcoind { host, port, cookie } = &chain.source else {
+        tracing::warn!(
+            "an Esplora server serves the Lightning node only: nothing is taken or paid on the chain"
+        );
+        return Ok(None);
+    };
+    let given = ledger.books(Books::next_address);
+    let birthday = std::fs::read_to_string(home.wallet_birthday()).ok();
+    let birthday = birthday.and_then(|text| text.trim().parse().ok());
+    let setup = TreasurySetup {
+        network: chain.network,
+        folder: home.treasury(),
+        seed: seed::read(&home.wallet_seed())?,
+        bitcoind: Bitcoind { host: host.clone(), port: *port, cookie: cookie.clone() },
+        // If it was lost, while the books were not, everything is in blocks of before.
+        birthday: birthday.or((given > 0).then_some(0)),
+    };
+    let treasury = Treasury::open(setup)?;
+    if let Some(last) = given.checked_sub(1) {
+        treasury.address(last)?;
+    }
+    Ok(Some(treasury))
 }
 
 fn nodes_of<'a>(books: &'a Books, payout: &'a PayoutBook) -> impl Iterator<Item = NodeId> + 'a {
@@ -88,6 +125,10 @@ impl Money {
             routing_permille: config.routing_fee_permille,
         };
         let (troubles, moved) = (Troubles::default(), Arc::new(Notify::new()));
+        let treasury = match &config.chain {
+            Some(chain) => open_treasury(home, chain, &ledger)?,
+            None => None,
+        };
         let lightning = match &config.chain {
             Some(chain) => {
                 let setup = LightningSetup {
@@ -102,7 +143,17 @@ impl Money {
             }
             None => None,
         };
-        Ok(Self { ledger, state, terms, lightning, troubles, moved })
+        Ok(Self {
+            ledger,
+            state,
+            terms,
+            treasury,
+            lightning,
+            troubles,
+            attributing: Mutex::default(),
+            chain_down: Mutex::default(),
+            moved,
+        })
     }
 
     /// The books.
@@ -120,6 +171,16 @@ impl Money {
         self.lightning.as_ref().and_then(|keeper| keeper.get())
     }
 
+    /// The wallet on the chain.
+    fn treasury(&self) -> Option<&Treasury> {
+        self.treasury.as_ref()
+    }
+
+    /// Bitcoin's network; none without a chain.
+    fn network(&self) -> Option<BitcoinNetwork> {
+        self.lightning.as_ref().map(|keeper| keeper.network())
+    }
+
     /// Looks after the connections to chain and channels until told to stop.
     pub(super) async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         match &self.lightning {
@@ -135,8 +196,29 @@ impl Money {
 
     /// Books what came in, sends what is to be sent, and books what has arrived. Blocks.
     pub(super) fn move_money(&self) -> Result<(), LedgerError> {
-        self.collect()?;
+        if let Some(treasury) = &self.treasury {
+            match treasury.sync() {
+                Ok(()) => {
+                    *self.chain_down.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                    self.reopen(treasury)?;
+                    self.collect_outputs(treasury)?;
+                    self.push_transactions(treasury)?;
+                }
+                Err(error) => self.chain_trouble(&error),
+            }
+        }
+        self.collect_payments()?;
         self.push_payments()
+    }
+
+    /// Notes, once, that the chain cannot be read.
+    fn chain_trouble(&self, error: &TreasuryError) {
+        let reason = error.to_string();
+        let mut down = self.chain_down.lock().unwrap_or_else(PoisonError::into_inner);
+        if down.as_ref() != Some(&reason) {
+            tracing::warn!(reason, "the chain cannot be read; deposits and payouts on it wait");
+        }
+        *down = Some(reason);
     }
 
     /// Who is to be paid now, and is not to be left alone for a while.

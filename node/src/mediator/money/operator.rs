@@ -3,10 +3,14 @@
 use fincrypt_protocol::PayoutId;
 use fincrypt_protocol::amount::Msat;
 use fincrypt_protocol::money::Sending;
-use fincrypt_wallet::ledger::{Account, Books, PayoutBook, PayoutStage, Rail};
+use std::sync::PoisonError;
+
+use fincrypt_wallet::ledger::{Account, Books, Owner, PayoutBook, PayoutStage, Rail};
 use fincrypt_wallet::lightning::{ChannelInfo, Lightning, LightningError, Peer};
+use fincrypt_wallet::treasury::Treasury;
 use serde::Serialize;
 
+use super::transactions::MoveError;
 use super::{Money, Trouble};
 
 /// Payouts shown.
@@ -71,6 +75,25 @@ impl LightningView {
     }
 }
 
+/// The wallet on the chain.
+#[derive(Debug, Serialize)]
+pub(crate) struct ChainView {
+    pub(crate) confirmed_sat: u64,
+    pub(crate) committed_sat: u64,
+    pub(crate) height: u32,
+}
+
+impl ChainView {
+    fn of(treasury: &Treasury) -> Self {
+        let funds = treasury.funds();
+        Self {
+            confirmed_sat: funds.confirmed.get(),
+            committed_sat: funds.committed.get(),
+            height: funds.height,
+        }
+    }
+}
+
 /// A payout.
 #[derive(Debug, Serialize)]
 pub(crate) struct PayoutView {
@@ -99,6 +122,11 @@ pub(crate) struct WalletView {
     pub(crate) network_fees_msat: u64,
     pub(crate) fees_earned_msat: u64,
     pub(crate) capital_msat: u64,
+    /// The wallet on the chain: its coins, those of them that payouts under way spend, and the newest
+    /// block it has seen.
+    pub(crate) chain: Option<ChainView>,
+    /// Why the chain cannot be read.
+    pub(crate) chain_down: Option<String>,
     /// The Lightning node; none while it does not run.
     pub(crate) lightning: Option<LightningView>,
     /// Why it does not run.
@@ -157,12 +185,25 @@ impl Money {
                 network_fees_msat: msat(Account::NetworkFees),
                 fees_earned_msat: msat(Account::Fees),
                 capital_msat: msat(Account::Capital),
+                chain: self.treasury().map(ChainView::of),
+                chain_down: self.chain_down.lock().unwrap_or_else(PoisonError::into_inner).clone(),
                 lightning: lightning.as_deref().map(LightningView::of),
                 lightning_down: self.lightning.as_ref().and_then(|keeper| keeper.reason()),
                 payouts: payouts(books),
                 troubles,
             }
         })
+    }
+
+    /// An address for the operator's own capital. Blocks.
+    pub(crate) fn capital_address(&self) -> Result<String, MoveError> {
+        let address = self.address_for(Owner::Operator).map_err(|_| MoveError::NoWallet)?;
+        address.ok_or(MoveError::NoWallet)
+    }
+
+    /// The public descriptors of the wallet on the chain.
+    pub(crate) fn descriptors(&self) -> Result<[String; 2], MoveError> {
+        self.treasury().map(Treasury::descriptors).ok_or(MoveError::NoWallet)
     }
 
     /// Opens a channel to `peer`, announced, from the Lightning node's own coins. Blocks.

@@ -8,12 +8,16 @@ use fincrypt_protocol::money::{Payout, Withdrawal};
 use fincrypt_protocol::{AccountId, PayoutId, Refusal, UnixTime};
 use fincrypt_wallet::ledger::{Account, Event, LedgerError, Owed, Part, PayTo, Rail};
 use fincrypt_wallet::lightning::Destination;
+use fincrypt_wallet::treasury::{Output, TreasuryError, is_address};
 
+use super::batch::NotDecided;
 use super::due::arrives;
 use super::{Money, To};
 use crate::accounts::failed;
 use crate::serve::blocking;
 
+/// What the network may get of a withdrawal, in permille.
+const MOST_FEE_PERMILLE: u64 = 500;
 /// The least that is worth a payment.
 const LEAST: Msat = Msat::new(2000);
 
@@ -59,7 +63,30 @@ impl Money {
             To::Lightning(to) => self.withdraw_over_lightning(account, id, amount, &to),
             // Whoever wants a channel of ours is a storage node.
             To::Channel(_) => Err(Refusal::Destination),
-            To::Chain(_) => Err(Refusal::Destination),
+            To::Chain(address) => self.withdraw_on_chain(account, id, amount, address),
+        }
+    }
+
+    fn withdraw_on_chain(
+        &self,
+        account: AccountId,
+        id: PayoutId,
+        amount: Msat,
+        address: String,
+    ) -> Result<(), Refusal> {
+        let treasury = self.treasury().ok_or(Refusal::NoWallet)?;
+        let parts = vec![Part { owed: Owed::Client(account), amount }];
+        let output = Output { address, amount: amount.whole_sat() };
+        // Who withdraws chose the chain, and bears what it costs.
+        match self.intend_transaction(treasury, id, parts, &[output], MOST_FEE_PERMILLE) {
+            Ok(()) => Ok(()),
+            Err(NotDecided::Dear(_) | NotDecided::Treasury(TreasuryError::Dust(_))) => {
+                Err(Refusal::Insufficient)
+            }
+            Err(NotDecided::Treasury(_) | NotDecided::Ledger(LedgerError::Books(_))) => {
+                Err(Refusal::NoWallet)
+            }
+            Err(NotDecided::Ledger(error)) => Err(failed(&error)),
         }
     }
 
@@ -91,6 +118,7 @@ impl Money {
         &self,
         text: &str,
     ) -> Result<To, super::destination::NoDestination> {
-        To::read(text, |_| false)
+        let network = self.network();
+        To::read(text, |text| network.is_some_and(|network| is_address(text, network)))
     }
 }

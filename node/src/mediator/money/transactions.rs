@@ -1,0 +1,187 @@
+//! Payouts on the chain, and money moved to the Lightning node: carried out from what the books and
+//! the wallet's journal say.
+//!
+//! ```text
+//! intent in the books → signed, durable in the wallet → sent in the books → sent, again and again
+//!      │                      └ another version with a higher fee, if it waits for long
+//!      └ a crash before anything was signed: the intent fails, what it was for is owed again
+//! ```
+//!
+//! It is settled at six confirmations, and reopened if the chain is reorganised after that.
+
+use fincrypt_protocol::amount::{Msat, Sat};
+use fincrypt_protocol::money::Sending;
+use fincrypt_protocol::{PayoutId, TxId, UnixTime};
+use fincrypt_wallet::ledger::{Event, LedgerError, PayoutBook, PayoutStage, Rail};
+use fincrypt_wallet::treasury::{Prepared, StandsOnChain, Treasury, TreasuryError};
+
+use super::Money;
+
+/// Blocks on a payout from which on it counts as arrived.
+pub(super) const SETTLED: u32 = 6;
+/// Blocks after which a payout that waits is replaced by a version with a higher fee.
+const REPLACE_AFTER: u32 = 6;
+/// What a replacement may cost, in permille of what is paid.
+const REPLACE_PERMILLE: u64 = 100;
+/// Blocks in which a payout ought to be mined.
+pub(super) const TARGET: u16 = 12;
+/// And one that has waited.
+const SOON: u16 = 2;
+
+fn msat(sat: Sat) -> Msat {
+    sat.to_msat().unwrap_or(Msat::new(u64::MAX))
+}
+
+impl Money {
+    /// Reopens payouts whose transactions are no longer in the chain. Before deposits are taken back:
+    /// what a payout spent is there again.
+    pub(super) fn reopen(&self, treasury: &Treasury) -> Result<(), LedgerError> {
+        let settled: Vec<(PayoutId, u32)> = self.ledger.books(|books| {
+            let on_chain = books.payouts().filter(|(_, book)| book.rail == Rail::OnChain);
+            let settled = on_chain.filter(|(_, book)| matches!(book.stage, PayoutStage::Settled { .. }));
+            settled.map(|(id, book)| (id, book.round)).collect()
+        });
+        for (payout, round) in settled {
+            // Buried ones are not known there any more.
+            if matches!(treasury.stands(payout), Some(StandsOnChain::Waiting { .. } | StandsOnChain::Dead)) {
+                tracing::warn!(%payout, "a payout's transaction is no longer in the chain");
+                self.ledger.record(UnixTime::now(), &Event::PayoutReopened { payout, round })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what is to be sent on the chain, and books what has arrived or failed.
+    pub(super) fn push_transactions(&self, treasury: &Treasury) -> Result<(), LedgerError> {
+        let open: Vec<(PayoutId, PayoutBook)> = self.ledger.books(|books| {
+            let open = books.open_payouts().filter(|(_, book)| book.rail == Rail::OnChain);
+            open.map(|(id, book)| (id, book.clone())).collect()
+        });
+        for (payout, book) in open {
+            let now = UnixTime::now();
+            match treasury.stands(payout) {
+                Some(StandsOnChain::Waiting { newest, blocks }) => {
+                    let newest = self.replaced(treasury, payout, &book, newest, blocks);
+                    let sending = Sending::Transaction(newest.transaction);
+                    self.ledger.record(now, &Event::PayoutSent { payout, sending })?;
+                    send(treasury, payout);
+                }
+                Some(StandsOnChain::Mined { version, confirmations }) => {
+                    let sending = Sending::Transaction(version.transaction);
+                    self.ledger.record(now, &Event::PayoutSent { payout, sending })?;
+                    if confirmations >= SETTLED {
+                        let left = left(treasury, payout, &book, version);
+                        let settled = Event::PayoutSettled { payout, round: book.round, sending, left };
+                        self.ledger.record(now, &settled)?;
+                        self.paid(&book, now);
+                    }
+                }
+                // Never signed, so never sent; or its coins are gone for good.
+                None | Some(StandsOnChain::Dead) => {
+                    tracing::warn!(%payout, "a payout on the chain was not made");
+                    self.ledger.record(now, &Event::PayoutFailed { payout })?;
+                    self.not_paid(&book, "the payout on the chain was not made");
+                }
+            }
+        }
+        self.push_moves(treasury)
+    }
+
+    /// The version to send: another one, if the newest has waited for long and costs too little.
+    fn replaced(
+        &self,
+        treasury: &Treasury,
+        payout: PayoutId,
+        book: &PayoutBook,
+        newest: Prepared,
+        blocks: u32,
+    ) -> Prepared {
+        if blocks < REPLACE_AFTER {
+            return newest;
+        }
+        let most = Sat::new(book.total().whole_sat().get() / 1000 * REPLACE_PERMILLE);
+        match treasury.better_fee(payout, SOON) {
+            Ok(Some(fee)) if fee <= most => treasury.replace(payout, fee).unwrap_or_else(|error| {
+                tracing::warn!(%payout, %error, "a payout that waits could not be replaced");
+                newest
+            }),
+            _ => newest,
+        }
+    }
+
+    /// What the wallet sends that is no payout moves its money to the Lightning node.
+    fn push_moves(&self, treasury: &Treasury) -> Result<(), LedgerError> {
+        for move_ in treasury.pending() {
+            let known = self.ledger.books(|books| books.payout(move_.payout).is_some());
+            if known || move_.versions.is_empty() {
+                continue;
+            }
+            let first = move_.versions[0];
+            self.record_move(first.transaction, move_.outputs, first.fee)?;
+            if matches!(treasury.stands(move_.payout), Some(StandsOnChain::Waiting { .. })) {
+                send(treasury, move_.payout);
+            }
+        }
+        Ok(())
+    }
+
+    fn record_move(&self, transaction: TxId, amount: Sat, fee: Sat) -> Result<(), LedgerError> {
+        let (amount, fee) = (msat(amount), msat(fee));
+        let event = Event::Moved { transaction, to: Rail::Lightning, amount, fee };
+        self.ledger.record(UnixTime::now(), &event).map(drop)
+    }
+
+    /// Moves the wallet's money to the Lightning node's own coins, from which it opens channels. Blocks.
+    pub(crate) fn fund_lightning(&self, amount: Sat) -> Result<TxId, MoveError> {
+        let treasury = self.treasury().ok_or(MoveError::NoWallet)?;
+        let lightning = self.lightning().ok_or(MoveError::NoWallet)?;
+        let free = self.ledger.books(|books| {
+            let committed = books.committed(Rail::OnChain);
+            u128::from(books.balance(fincrypt_wallet::ledger::Account::OnChain).get())
+                .saturating_sub(committed)
+        });
+        let address = lightning.funding_address().map_err(|error| MoveError::Lightning(error.to_string()))?;
+        let outputs = [fincrypt_wallet::treasury::Output { address, amount }];
+        let fee = treasury.quote(&outputs, TARGET)?;
+        if u128::from(msat(amount).get()) + u128::from(msat(fee).get()) > free {
+            return Err(MoveError::Promised { free: Msat::new(u64::try_from(free).unwrap_or(u64::MAX)) });
+        }
+        let payout = super::payouts::draw().map_err(|_| MoveError::NoWallet)?;
+        let prepared = treasury.prepare(payout, &outputs, fee)?;
+        self.record_move(prepared.transaction, amount, fee)?;
+        send(treasury, payout);
+        Ok(prepared.transaction)
+    }
+}
+
+/// Sends it; it is sent again in the next round, whatever becomes of it now.
+fn send(treasury: &Treasury, payout: PayoutId) {
+    if let Err(error) = treasury.send(payout) {
+        tracing::warn!(%payout, %error, "a transaction could not be sent; it is sent again");
+    }
+}
+
+/// What left the wallet with the version that was mined: the parts were reckoned with the fee of the
+/// first one.
+fn left(treasury: &Treasury, payout: PayoutId, book: &PayoutBook, version: Prepared) -> Msat {
+    let first = treasury.versions(payout).first().map_or(version.fee, |first| first.fee);
+    let more = version.fee.checked_sub(first).unwrap_or(Sat::ZERO);
+    book.total().checked_add(msat(more)).unwrap_or(book.total())
+}
+
+/// Money could not be moved.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MoveError {
+    #[error(
+        "the wallet or the Lightning node does not run: look whether the bitcoind of the configuration answers"
+    )]
+    NoWallet,
+    #[error("the Lightning node gives no address: {0}")]
+    Lightning(String),
+    #[error("{free} are not promised to payouts: move less, or add capital")]
+    Promised { free: Msat },
+    #[error(transparent)]
+    Treasury(#[from] TreasuryError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
