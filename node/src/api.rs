@@ -20,6 +20,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use fincrypt_protocol::UnixTime;
 use fincrypt_protocol::net::{Roles, peer_of};
 use fincrypt_storage::shards::ShardStore;
 use fincrypt_storage::state::State as LocalState;
@@ -32,8 +33,9 @@ use zeroize::Zeroizing;
 use crate::client::{ClientError, Home};
 use crate::daemon::NodeError;
 use crate::engine::Net;
-use crate::mediator::{MediatorFacts, MediatorInfo};
-use crate::storage::{Disk, Earned, Leaving, StorageRole};
+use crate::lightning::LightningKeeper;
+use crate::mediator::{LightningView, MediatorFacts, MediatorInfo};
+use crate::storage::{Disk, Earned, Leaving, PaidView, StorageRole, days, told};
 use crate::upkeep::State as Stands;
 
 /// What the interface tells about.
@@ -42,9 +44,17 @@ pub(crate) struct Facts {
     pub(crate) roles: Roles,
     pub(crate) listen: Vec<Multiaddr>,
     pub(crate) store: Option<(ShardStore, Arc<Disk>, Arc<Leaving>)>,
+    /// The storage operator's own Lightning node.
+    pub(crate) own_lightning: Option<Arc<LightningKeeper>>,
     pub(crate) mediated: Option<MediatorFacts>,
     pub(crate) state: LocalState,
+    /// Whether a destination for earnings was named.
+    pub(crate) payable: bool,
 }
+
+/// Days and payouts shown to a storage operator.
+const DAYS: u64 = 30;
+const PAYOUTS: usize = 50;
 
 #[derive(Serialize)]
 struct StorageInfo {
@@ -63,6 +73,27 @@ struct StorageInfo {
     rotten_shards: u64,
     /// What mediators owe.
     earned: Vec<Earned>,
+    /// What was earned of each mediator on each of the last 30 days.
+    earned_days: Vec<EarnedDay>,
+    /// The newest payouts that mediators told of.
+    payouts: Vec<PaidView>,
+    /// Where the operator is paid: false if nothing was named, and nothing can be paid.
+    payable: bool,
+    /// The operator's own Lightning node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lightning: Option<LightningView>,
+    /// Why it does not run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lightning_down: Option<String>,
+}
+
+/// What was earned of a mediator on a day.
+#[derive(Serialize)]
+struct EarnedDay {
+    mediator: String,
+    /// Days since 1970 (UTC).
+    day: u64,
+    msat: u64,
 }
 
 #[derive(Serialize)]
@@ -91,6 +122,22 @@ impl Facts {
             disk_failing: disk.is_failing(),
             rotten_shards: disk.rotten(),
             earned: StorageRole::earned(&self.state),
+            earned_days: days(&self.state, UnixTime::now(), DAYS)
+                .into_iter()
+                .map(|(mediator, day, msat)| EarnedDay {
+                    mediator: crate::identity::shown(&mediator),
+                    day,
+                    msat: msat.get(),
+                })
+                .collect(),
+            payouts: told(&self.state, PAYOUTS),
+            payable: self.payable,
+            lightning: self
+                .own_lightning
+                .as_ref()
+                .and_then(|keeper| keeper.get())
+                .map(|node| LightningView::of(&node)),
+            lightning_down: self.own_lightning.as_ref().and_then(|keeper| keeper.reason()),
             accounts: store.accounts().len(),
         });
         NodeInfo {
@@ -150,6 +197,25 @@ async fn metrics(State(facts): State<Arc<Facts>>) -> impl IntoResponse {
         gauge("storage_capacity_bytes", "Bytes that shard files may take.", storage.capacity_bytes);
         gauge("storage_free_bytes", "Bytes that still fit.", storage.free_bytes);
         gauge("storage_disk_failing", "Whether the disk fails.", storage.disk_failing.into());
+        for (name, help, sum) in [
+            (
+                "storage_earned_msat",
+                "Countersigned earnings.",
+                storage.earned.iter().map(|of| of.earned_msat).sum(),
+            ),
+            (
+                "storage_paid_msat",
+                "Earnings that arrived.",
+                storage.earned.iter().map(|of| of.paid_msat).sum(),
+            ),
+            (
+                "storage_owed_msat",
+                "Earnings that are owed.",
+                storage.earned.iter().map(|of| of.owed_msat).sum(),
+            ),
+        ] {
+            gauge(name, help, sum);
+        }
         gauge("storage_rotten_shards", "Shards found rotten since the start.", storage.rotten_shards);
     }
     if let Some(mediator) = info.mediator {

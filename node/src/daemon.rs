@@ -17,12 +17,14 @@ use zeroize::Zeroizing;
 
 use crate::api::{self, Facts};
 use crate::client::{BadShard, ClientError, Home, Vault, backup, self_check};
-use crate::config::Config;
+use crate::config::{Config, PayoutTo};
 use crate::engine::{Engine, EngineSetup, Inboxes, Net};
 use crate::identity::Identity;
+use crate::lightning::{self, LightningKeeper, LightningSetup};
 use crate::mediator::{
     BillingTerms, MediatorInbox, MediatorRole, MediatorTerms, Money, MoneyError, UpkeepTerms,
 };
+use crate::seed;
 use crate::storage::{Disk, Leaving, StorageRole, StorageTerms};
 
 /// Inbound payload in memory at once: 24 full shards.
@@ -48,6 +50,11 @@ pub enum NodeError {
     /// The mediator's money cannot be looked after.
     #[error(transparent)]
     Money(#[from] MoneyError),
+    /// A Lightning node of its own without a chain.
+    #[error(
+        "payout = \"lightning\" needs a chain: give --bitcoind-url and --bitcoind-cookie, or name a destination"
+    )]
+    NoChain,
     /// The local interface did not start.
     #[error("the local interface cannot listen on {address}: {source}; choose another --api address, or off")]
     Api {
@@ -144,6 +151,7 @@ pub async fn run(
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
     tasks.spawn(keep_joined(net.clone(), config.bootstrap.clone(), stopping.clone()));
+    let mut own_lightning = None;
     if let Some(store) = store {
         let terms = StorageTerms {
             price: config.price,
@@ -158,6 +166,8 @@ pub async fn run(
         let key = identity.signing.clone();
         let (sessions, condition) = (sessions.clone(), (Arc::clone(&disk), Arc::clone(&leaving)));
         let role = StorageRole::new(net.clone(), sessions, store, state.clone(), key, condition, terms);
+        own_lightning = own_node(&home, &config)?;
+        let role = role.with_lightning(own_lightning.clone());
         tasks.spawn(role.run(shard_out, stopping.clone()));
     }
     let mut mediated = None;
@@ -196,8 +206,10 @@ pub async fn run(
                 roles,
                 listen: bound.clone(),
                 store: served,
+                own_lightning,
                 mediated,
                 state: state.clone(),
+                payable: config.payout != PayoutTo::Nowhere,
             };
             let (url, server) = api::start(address, &home, facts, stop.subscribe()).await?;
             tasks.spawn(server);
@@ -222,6 +234,23 @@ pub async fn run(
     }
     state.close();
     Ok(())
+}
+
+/// The storage operator's own Lightning node, if it wants to be paid there.
+fn own_node(home: &Home, config: &Config) -> Result<Option<Arc<LightningKeeper>>, NodeError> {
+    if config.payout != PayoutTo::Own {
+        return Ok(None);
+    }
+    let chain = config.chain.clone().ok_or(NodeError::NoChain)?;
+    let setup = LightningSetup {
+        folder: home.storage_lightning(),
+        seed: seed::read_or_draw(&home.lightning_seed()).map_err(MoneyError::from)?,
+        listen: lightning::listening(home, config).map_err(MoneyError::from)?,
+        alias: config.lightning_alias.clone(),
+        chain,
+        trusted: home.path().join("lightning.trusted"),
+    };
+    Ok(Some(Arc::new(LightningKeeper::new(setup, Arc::default()))))
 }
 
 /// `ready peer=PEERID listen=MULTIADDR[,…] api=URL|off`

@@ -15,6 +15,8 @@ use zeroize::Zeroizing;
 use crate::client::Home;
 use crate::config::{Chain, ChainSource, Config};
 
+/// Peers trusted at most.
+const MAX_TRUSTED: usize = 64;
 /// Between looks at the chain source's password and tries to start.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -30,8 +32,8 @@ pub(crate) struct LightningSetup {
     pub(crate) alias: String,
     /// The chain.
     pub(crate) chain: Chain,
-    /// Peers whose channels count at once.
-    pub(crate) trusted: BTreeSet<String>,
+    /// File of peers whose channels count at once, one to a line.
+    pub(crate) trusted: PathBuf,
 }
 
 /// Where a home's Lightning node listens: as configured; else, in a local network, at a port of
@@ -79,7 +81,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl LightningKeeper {
     /// A node that starts with [`Self::run`]; `happened` is told of payments and channels.
     pub(crate) fn new(setup: LightningSetup, happened: Arc<Notify>) -> Self {
-        let trusted = Mutex::new(setup.trusted.clone());
+        let known = std::fs::read_to_string(&setup.trusted).unwrap_or_default();
+        let trusted = Mutex::new(known.lines().map(str::to_owned).collect());
         let (running, reason, changed) = (Mutex::default(), Mutex::default(), Notify::new());
         Self { setup, trusted, running, reason, changed, happened }
     }
@@ -99,11 +102,24 @@ impl LightningKeeper {
         self.setup.chain.network
     }
 
-    /// Trusts another peer from now on; the node is opened anew for that.
+    /// Trusts another peer from now on, over restarts, too; the node is opened anew for that.
     pub(crate) fn trust(&self, peer: &str) {
-        if lock(&self.trusted).insert(peer.to_owned()) {
-            self.changed.notify_one();
+        let mut trusted = lock(&self.trusted);
+        if trusted.len() >= MAX_TRUSTED || !trusted.insert(peer.to_owned()) {
+            return;
         }
+        let text = trusted.iter().map(|peer| format!("{peer}\n")).collect::<String>();
+        let written = fincrypt_storage::durable::write_file(&self.setup.trusted, text.as_bytes(), 0o600);
+        if let Err(error) = written {
+            tracing::warn!(%error, "a trusted Lightning node is not remembered");
+        }
+        self.changed.notify_one();
+    }
+
+    /// How others reach it, `key@host:port`; none while it does not run, or if it listens nowhere.
+    pub(crate) fn address(&self) -> Option<String> {
+        let listen = self.setup.listen.first()?;
+        Some(format!("{}@{listen}", self.get()?.id()))
     }
 
     /// What it is to be opened with now.

@@ -79,7 +79,11 @@ pub enum Request {
         bills: Vec<Bill>,
     },
     /// Asks where the operator wants its earnings.
-    PayTo,
+    PayTo {
+        /// The mediator's Lightning node, 66 hexadecimal digits, from which channels may come.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lightning: Option<String>,
+    },
     /// Tells of a payout of what was earned. Told again, the newest word counts.
     Paid {
         /// What became of it by now.

@@ -421,7 +421,8 @@ fn money_is_spoken_of_as_the_fixture_says() {
         mediate::Response::Refused(Refusal::Insufficient),
     ];
     lines("mediate-response", answered, &mut text);
-    let asked = vec![shard::Request::PayTo, shard::Request::Paid { payout: payout() }];
+    let lightning = Some("02".repeat(33));
+    let asked = vec![shard::Request::PayTo { lightning }, shard::Request::Paid { payout: payout() }];
     lines("shard-request", asked, &mut text);
     let answered = vec![
         shard::Response::PayTo(Some("lno1".to_owned())),

@@ -44,10 +44,12 @@ pub(super) fn show(home: &Home, json: bool) -> Result<(), String> {
         }
         for earned in storage["earned"].as_array().into_iter().flatten() {
             println!("{}", money("earned from", "mediator", earned));
+            println!("    {}", paid(earned));
             if let Some(reason) = earned["refused"].as_str() {
                 println!("    the newest statement is refused: {reason}");
             }
         }
+        payouts(storage);
         if storage["leaving"] == true {
             println!("leaving: {} shards are still to be moved", text(&storage["shards_left"]));
         }
@@ -75,6 +77,58 @@ pub(super) fn show(home: &Home, json: bool) -> Result<(), String> {
         println!("{}", money("owed to", "node", owed));
     }
     Ok(())
+}
+
+fn msat(value: &Value) -> Msat {
+    Msat::new(value.as_u64().unwrap_or_default())
+}
+
+/// How much of a contract's earnings is paid, and how near its mediator is to the bound.
+fn paid(contract: &Value) -> String {
+    let (owed, bound) = (msat(&contract["owed_msat"]), msat(&contract["credit_bound_msat"]));
+    let percent = u128::from(owed.get()) * 100 / u128::from(bound.get().max(1));
+    format!(
+        "paid {}, on the way {}, owed {owed}: {percent} % of the {bound} that it may owe",
+        msat(&contract["paid_msat"]),
+        msat(&contract["coming_msat"]),
+    )
+}
+
+/// What was paid, and what was earned day by day.
+fn payouts(storage: &Value) {
+    let list = |key: &str| storage[key].as_array().cloned().unwrap_or_default();
+    if storage["payable"] == false && !list("earned").is_empty() {
+        println!("nobody can pay these earnings: start the node with --payout DESTINATION");
+    }
+    for payout in list("payouts") {
+        let by = match (payout["transaction"].as_str(), payout["payment_hash"].as_str()) {
+            (Some(id), _) => format!("transaction {id}"),
+            (_, Some(hash)) => format!("payment {hash}"),
+            _ => "not sent yet".to_owned(),
+        };
+        let (sum, arrives) = (msat(&payout["msat"]), msat(&payout["arrives_msat"]));
+        println!("payout {sum}, of which {arrives} arrive: {}, {by}", text(&payout["state"]));
+    }
+    for day in list("earned_days") {
+        let date = day["day"].as_u64().unwrap_or_default() * 24 * 3600;
+        println!(
+            "earned {} on day {} from {}",
+            msat(&day["msat"]),
+            date / (24 * 3600),
+            text(&day["mediator"])
+        );
+    }
+    let node = &storage["lightning"];
+    if node.is_object() {
+        println!(
+            "own Lightning node {}: {} sat in channels, {} sat on the chain; its seed is lightning.seed in the home: keep a copy",
+            text(&node["node"]),
+            node["channels_sat"],
+            node["on_chain_sat"]
+        );
+    } else if let Some(reason) = storage["lightning_down"].as_str() {
+        println!("the own Lightning node does not run: {reason}");
+    }
 }
 
 /// What one contract has come to.

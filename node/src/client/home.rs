@@ -81,6 +81,12 @@ impl Home {
         self.0.join("lightning")
     }
 
+    /// `lightning-storage/`, the same of a storage node's own Lightning node.
+    #[must_use]
+    pub fn storage_lightning(&self) -> PathBuf {
+        self.0.join("lightning-storage")
+    }
+
     /// `treasury/`, what a mediator's wallet on the chain remembers.
     #[must_use]
     pub fn treasury(&self) -> PathBuf {

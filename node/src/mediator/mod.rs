@@ -51,6 +51,7 @@ use encoders::Encoders;
 pub use facts::MediatorFacts;
 pub(crate) use facts::MediatorInfo;
 use holder_lists::HolderLists;
+pub(crate) use money::LightningView;
 pub use money::{Money, MoneyError};
 use notices::Notices;
 use open::OpenSegments;

@@ -61,7 +61,8 @@ impl MediatorRole {
 
     /// Where a node wants its earnings: as it says now, or said last if it does not answer.
     async fn destination(&self, node: NodeId) -> Result<Option<String>, Refusal> {
-        let said = match self.tell(node, Request::PayTo).await {
+        let lightning = self.money.lightning().map(|node| node.id());
+        let said = match self.tell(node, Request::PayTo { lightning }).await {
             Told::Heard(Response::PayTo(to)) => to,
             _ => return Ok(self.money.known_destination(&node)),
         };

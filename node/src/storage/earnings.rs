@@ -18,13 +18,13 @@ use fincrypt_storage::kv::{Batch, KeyValue, Tree};
 use fincrypt_wallet::statement::{Counted, Holding, SavedHolding};
 use serde::{Deserialize, Serialize};
 
-use super::StorageRole;
+use super::{StorageRole, payouts};
 use crate::accounts::failed;
 use crate::releases::Pending;
 use crate::serve::Answer;
 
 /// `mediator ‖ account` → [`Earning`].
-const EARNINGS: Tree = Tree("earnings");
+pub(super) const EARNINGS: Tree = Tree("earnings");
 /// The most bytes of one: a year of counts.
 const MAX_EARNING: usize = 2 << 20;
 /// Counts kept before there is a contract.
@@ -63,6 +63,14 @@ pub struct Earned {
     pub earned_msat: u64,
     /// The agreed price, in msat per GiB-month.
     pub price: u64,
+    /// What the mediator says has arrived of it, and is on the way, in msat.
+    pub paid_msat: u64,
+    /// The same of what is on the way.
+    pub coming_msat: u64,
+    /// What is owed, and what may be.
+    pub owed_msat: u64,
+    /// What may be owed, in msat: from then on no shards are taken.
+    pub credit_bound_msat: u64,
     /// Why the newest statement was refused, if it was.
     pub refused: Option<String>,
 }
@@ -159,7 +167,16 @@ impl StorageRole {
     }
 
     fn put_earning(&self, mediator: &NodeId, account: &AccountId, earning: &Earning) -> Result<(), Refusal> {
-        let mut batch = Batch::default();
+        self.put_earning_with(mediator, account, earning, Batch::default())
+    }
+
+    fn put_earning_with(
+        &self,
+        mediator: &NodeId,
+        account: &AccountId,
+        earning: &Earning,
+        mut batch: Batch,
+    ) -> Result<(), Refusal> {
         batch.put(EARNINGS, key(mediator, account), cbor::encode(earning).map_err(|error| failed(&error))?);
         self.accounts.commit(&batch)
     }
@@ -203,13 +220,18 @@ impl StorageRole {
             earning.fresh.saturating_mul(1000).div_ceil(earning.held.max(1)).saturating_add(TOLERANCE);
         let tolerance = u16::try_from(missing.min(1000)).unwrap_or(1000);
         let tolerance = Permille::new(tolerance).map_err(|error| failed(&error))?;
+        let before = holding.agreed().map_or(Msat::ZERO, |agreed| agreed.earned);
         let answer = holding.countersign(proposal, tolerance, now, &self.key);
+        let mut batch = Batch::default();
         earning.terms = Some(*terms);
         earning.holding = holding.saved();
         let billed = match answer {
             Ok(answer) => {
                 earning.fault = None;
                 earning.fresh = 0;
+                let step = answer.newest().earned.checked_sub(before).unwrap_or(Msat::ZERO);
+                let whose = (contract.id(), from, account);
+                payouts::note_earned(&self.accounts.state, whose, step, UnixTime::now(), &mut batch)?;
                 Billed::Agreed(answer.newest().countersigned().clone())
             }
             Err(fault) => {
@@ -218,7 +240,7 @@ impl StorageRole {
                 Billed::Refused(Refusal::Misstated)
             }
         };
-        self.put_earning(&from, &account, &earning)?;
+        self.put_earning_with(&from, &account, &earning, batch)?;
         Ok(billed)
     }
 
@@ -241,12 +263,18 @@ impl StorageRole {
             let terms = earning.terms?;
             let holding = Holding::restore(Contract::new(terms).ok()?, &earning.holding).ok()?;
             let agreed = holding.agreed();
+            let earned = agreed.map_or(Msat::ZERO, |agreed| agreed.earned);
+            let paid = payouts::paid_of(state, &Contract::new(terms).ok()?.id()).ok()?;
             Some(Earned {
                 mediator: crate::identity::shown(&NodeId::from_bytes(*mediator)),
                 account: AccountId::from_bytes(account.try_into().ok()?).to_string(),
                 epoch: agreed.map_or(0, |agreed| agreed.epoch.number()),
-                earned_msat: agreed.map_or(Msat::ZERO, |agreed| agreed.earned).get(),
+                earned_msat: earned.get(),
                 price: terms.price.get(),
+                paid_msat: paid.arrived.get(),
+                coming_msat: paid.coming.get(),
+                owed_msat: earned.get().saturating_sub(paid.arrived.get()),
+                credit_bound_msat: terms.credit_bound.get(),
                 refused: earning.fault,
             })
         };

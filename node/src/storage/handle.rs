@@ -57,7 +57,9 @@ impl StorageRole {
                 blocking(move || self.challenge(from, &nonce, &shards, audited)).await
             }
             Ask::Bill { bills } => blocking(move || self.bill(from, bills)).await,
-            Ask::PayTo => bare(Response::PayTo(self.pay_to())),
+            Ask::PayTo { lightning } => {
+                blocking(move || bare(Response::PayTo(self.pay_to(from, lightning)?))).await
+            }
             Ask::Paid { payout } => blocking(move || self.paid(from, payout)).await,
             Ask::List { account, after } => blocking(move || self.list(from, account, after)).await,
             Ask::Locate { account, segments } => {

@@ -13,7 +13,7 @@ mod positions;
 mod scrub;
 mod sweep;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fincrypt_protocol::amount::{Msat, Price};
@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use crate::accounts::Accounts;
 use crate::config::PayoutTo;
 use crate::engine::{Net, Sessions, ShardInbound};
+use crate::lightning::LightningKeeper;
 use crate::releases::{self, Releases};
 use crate::serve::serve;
 use admitted::Admitted;
@@ -33,6 +34,7 @@ pub use disk::Disk;
 pub use earnings::Earned;
 use earnings::Fresh;
 pub use leaving::Leaving;
+pub(crate) use payouts::{PaidView, days, told};
 use positions::Positions;
 
 /// What a storage operator decides.
@@ -74,6 +76,10 @@ pub struct StorageRole {
     pub(crate) released: Notify,
     pub(crate) disk: Arc<Disk>,
     pub(crate) leaving: Arc<Leaving>,
+    /// The operator's own Lightning node, if it is paid there.
+    pub(super) lightning: Option<Arc<LightningKeeper>>,
+    /// Held while a mediator's word of a payout is taken in.
+    told: Mutex<()>,
     /// When the role was put together.
     begun: tokio::time::Instant,
 }
@@ -109,8 +115,17 @@ impl StorageRole {
             released,
             disk,
             leaving,
+            lightning: None,
+            told: Mutex::default(),
             begun: tokio::time::Instant::now(),
         }
+    }
+
+    /// The same, paid over a Lightning node of its own.
+    #[must_use]
+    pub(crate) fn with_lightning(mut self, keeper: Option<Arc<LightningKeeper>>) -> Self {
+        self.lightning = keeper;
+        self
     }
 
     /// Serves until the inbox closes. `stop` ends the background work.
@@ -120,6 +135,9 @@ impl StorageRole {
         background.spawn(Arc::clone(&role).advertise(stop.clone()));
         background.spawn(Arc::clone(&role).sweep(stop.clone()));
         background.spawn(Arc::clone(&role).scrub(stop.clone()));
+        if let Some(keeper) = &role.lightning {
+            background.spawn(Arc::clone(keeper).run(stop.clone()));
+        }
         background.spawn(Arc::clone(&role).watch_leaving(stop));
         serve(inbox, move |request| {
             let role = Arc::clone(&role);

@@ -1,8 +1,9 @@
 //! Storage is paid, with a real bitcoind and real wallets of its operators.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-use fincrypt_examples::{Bitcoind, Member, Scratch, wait_until};
+use fincrypt_examples::{Bitcoind, Member, Scratch, chain_settings, wait_until};
 use fincrypt_tests::{DEADLINE, Plan, World};
 use fincrypt_wallet::ledger::{Ledger, Owed, PayoutStage};
 use serde_json::{Value, json};
@@ -12,20 +13,28 @@ use crate::wallets::{Party, Vault, with_runtime};
 /// Satoshi per GiB-month: some ten thousand satoshi for each node in an epoch of two seconds.
 const PRICE: &str = "100000000000000";
 const MEDIATOR: Member = Member::Mediator(0);
+/// Has a Lightning node of its own.
+const OWN_NODE: Member = Member::Storage(3);
 
 fn plan() -> Plan {
     let settings = &[
         ("epoch", "2"),
         ("price", PRICE),
         ("payout_interval", "0"),
-        ("credit_bound", "1000000"),
+        ("credit_bound", "60000"),
         ("credit_limit", "1000000"),
     ];
-    Plan { storage: 4, settings, ..Plan::small() }
+    Plan { storage: 5, settings, ..Plan::small() }
 }
 
 fn wallet(world: &World) -> Value {
     world.swarm.ask(MEDIATOR, "/api/v1/wallet").unwrap_or_default()
+}
+
+/// Payments that the storage node's own Lightning node has received.
+fn received(world: &World) -> Vec<Value> {
+    let received = world.storage_info(OWN_NODE)["lightning"]["received"].take();
+    received.as_array().cloned().unwrap_or_default()
 }
 
 /// Runs an operator's command, which has to work; what it printed.
@@ -74,7 +83,13 @@ fn pay() {
     let operator = Party::open(&bitcoind, scratch.path(), "operator", 2, Vec::new());
     let saver = Vault::open(&bitcoind, scratch.path(), 3);
     let program = env!("CARGO_BIN_EXE_under-test");
-    let mut world = World::start_with("paid", program, plan(), |_, swarm| swarm.with_bitcoind(&bitcoind));
+    let mut world = World::start_with("paid", program, plan(), |_, swarm| {
+        swarm.with_bitcoind(&bitcoind);
+        // One has a Lightning node inside.
+        let own = swarm.of.entry(OWN_NODE).or_default();
+        own.extend(chain_settings(&bitcoind));
+        own.push(("payout".to_owned(), "lightning".to_owned()));
+    });
     endow(&world, &bitcoind, &operator);
     // A wallet has an offer only once it has a channel.
     let (_, offer) = operator.node.offer("what my storage earns").expect("an offer");
@@ -83,25 +98,49 @@ fn pay() {
         world.swarm.set(Member::Storage(at), "payout", to);
         world.swarm.restart(Member::Storage(at)).unwrap_or_else(|error| panic!("starts again: {error}"));
     }
-    world.wait_eligible(4);
+    world.wait_eligible(5);
     world.backup();
 
+    let mut mined = Instant::now();
     let paid = wait_until(DEADLINE, || {
-        let _ = bitcoind.mine(1);
-        payouts(&world, "lightning", "settled").len() >= 6 && payouts(&world, "chain", "settled").len() >= 2
+        // A block a second, so that nobody is far behind.
+        if mined.elapsed() > Duration::from_secs(1) {
+            bitcoind.mine(1).expect("mines");
+            mined = Instant::now();
+        }
+        payouts(&world, "lightning", "settled").len() >= 6
+            && payouts(&world, "chain", "settled").len() >= 2
+            && received(&world).len() >= 2
     });
     assert!(paid, "{}", wallet(&world));
-    // Nobody named a destination for the fourth: it accrues, and the operator is told.
+    // Each operator is told what was paid, and what it still may expect.
+    for at in 0..4 {
+        let info = world.storage_info(Member::Storage(at));
+        let arrived =
+            info["payouts"].as_array().into_iter().flatten().find(|payout| payout["state"] == "arrived");
+        assert!(arrived.is_some(), "{info}");
+        assert!(info["earned"][0]["paid_msat"].as_u64() > Some(0), "{info}");
+    }
+    // What the node inside has received is what its mediator says it sent.
+    let told = world.storage_info(OWN_NODE)["payouts"].to_string();
+    for payment in received(&world) {
+        assert!(
+            told.contains(payment["payment_hash"].as_str().expect("a hash")),
+            "{payment} is not in {told}"
+        );
+    }
+    // Nobody named a destination for the last: it accrues, and the operator is told.
     let troubles = wallet(&world)["troubles"].to_string();
     assert!(troubles.contains("--payout"), "{troubles}");
     let ended = world.swarm.stop(MEDIATOR, fincrypt_examples::Signal::TERM, DEADLINE);
     ended.unwrap_or_else(|error| panic!("{error}"));
-    check(&world, &operator, &saver);
+    let inside = received(&world);
+    check(&world, &operator, &saver, &inside);
 }
 
 /// What arrived in the operators' wallets is what the books say, payment by payment, to the
 /// satoshi; and what left the mediator is that and the fees it states.
-fn check(world: &World, operator: &Party, saver: &Vault) {
+fn check(world: &World, operator: &Party, saver: &Vault, inside: &[Value]) {
     let (ledger, _) = Ledger::open(&world.swarm.home(MEDIATOR).join("ledger")).expect("opens");
     assert!(ledger.audit().expect("audits").is_sound());
     let (mut hashes, mut on_chain) = (BTreeMap::new(), 0);
@@ -124,6 +163,10 @@ fn check(world: &World, operator: &Party, saver: &Vault) {
         if let Some(stated) = hashes.remove(&hash) {
             assert_eq!(stated, came.amount.get());
         }
+    }
+    for came in inside {
+        let stated = hashes.remove(came["payment_hash"].as_str().expect("a hash"));
+        assert!(stated.is_none_or(|stated| came["msat"] == stated), "{came}");
     }
     assert!(hashes.is_empty(), "these did not arrive: {hashes:?}");
     // The operator bears the fees of the chain: they are what is missing.

@@ -48,6 +48,8 @@ pub struct ChannelInfo {
     pub value_sat: u64,
     /// What can be paid through it now.
     pub can_send: Msat,
+    /// What one payment through it can be now: nodes let only a part of a channel be under way.
+    pub can_send_once: Msat,
     /// What can come in through it now.
     pub can_receive: Msat,
     /// Whether payments go through it now.
@@ -80,6 +82,7 @@ impl Lightning {
             peer: channel.counterparty_node_id.to_string(),
             value_sat: channel.channel_value_sats,
             can_send: Msat::new(channel.outbound_capacity_msat),
+            can_send_once: Msat::new(channel.next_outbound_htlc_limit_msat),
             can_receive: Msat::new(channel.inbound_capacity_msat),
             usable: channel.is_usable,
             announced: channel.is_announced,

@@ -7,9 +7,12 @@ use fincrypt_wallet::lightning::{Lightning, LightningError, Peer};
 
 use super::{Due, Money};
 
-/// A channel holds so many times what was owed when it was opened, and so many satoshi at least.
-const TIMES: u64 = 4;
-const LEAST_SAT: u64 = 50_000;
+/// A channel holds so many times what was owed when it was opened, and so many satoshi at least. Of a
+/// channel, a tenth may be under way at once.
+const TIMES: u64 = 12;
+const LEAST_SAT: u64 = 100_000;
+/// A payment that is not worth less than this is made in several.
+const LEAST_PAYMENT: Msat = Msat::new(1_000_000);
 
 impl Money {
     /// Decides to pay a node over a channel of ours, or opens one. Blocks.
@@ -17,9 +20,10 @@ impl Money {
         let Some(lightning) = self.lightning() else { return Ok(()) };
         let ours: Vec<_> =
             lightning.channels().into_iter().filter(|channel| channel.peer == peer.id()).collect();
-        if ours.iter().any(|channel| channel.usable && channel.can_send >= due.total) {
+        let once = ours.iter().filter(|channel| channel.usable).map(|channel| channel.can_send_once).max();
+        if let Some(once) = once.filter(|once| *once >= due.total.min(LEAST_PAYMENT)) {
             return match peer.id().parse() {
-                Ok(node) => self.intend_payment(due, &node, true),
+                Ok(node) => self.intend_payment(&due.clone().at_most(once), &node, true),
                 Err(_) => Ok(()),
             };
         }

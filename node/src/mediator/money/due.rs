@@ -32,6 +32,24 @@ pub(in crate::mediator) struct Due {
     pub(super) total: Msat,
 }
 
+impl Due {
+    /// The same, of `most` at most in whole satoshi; the rest stays owed.
+    pub(super) fn at_most(mut self, most: Msat) -> Self {
+        let most = Msat::new(most.get() - most.get() % 1000);
+        if self.total <= most {
+            return self;
+        }
+        let mut left = most.get();
+        for part in &mut self.parts {
+            part.amount = Msat::new(part.amount.get().min(left));
+            left -= part.amount.get();
+        }
+        self.parts.retain(|part| !part.amount.is_zero());
+        self.total = most;
+        self
+    }
+}
+
 /// Whole satoshi of what is owed; the rest stays owed.
 fn whole(mut owed: Vec<(ContractId, Msat)>) -> (Vec<Part>, Msat) {
     owed.sort_unstable_by_key(|(contract, amount)| (std::cmp::Reverse(*amount), *contract));
@@ -161,6 +179,9 @@ mod tests {
             let (parts, total) = whole(owed.clone());
             prop_assert_eq!(total.get(), sum - sum % 1000);
             prop_assert_eq!(parts.iter().map(|part| part.amount.get()).sum::<u64>(), total.get());
+            let less = Due { node: node(1), parts: parts.clone(), total }.at_most(Msat::new(sum / 3));
+            prop_assert_eq!(less.total.get(), less.parts.iter().map(|part| part.amount.get()).sum::<u64>());
+            prop_assert_eq!(less.total.get(), sum / 3 / 1000 * 1000);
             for part in parts {
                 let Owed::Contract(contract) = part.owed else { panic!("a contract's") };
                 let of = owed.iter().find(|(id, _)| *id == contract).expect("owed").1;

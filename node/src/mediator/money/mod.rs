@@ -15,7 +15,6 @@ mod transactions;
 mod troubles;
 mod withdrawals;
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +35,7 @@ use crate::lightning::{self, LightningKeeper, LightningSetup};
 use crate::seed::{self, SeedError};
 pub(super) use destination::To;
 pub(super) use due::{Due, PayoutTerms};
+pub(crate) use operator::LightningView;
 pub(crate) use troubles::Trouble;
 use troubles::Troubles;
 
@@ -137,7 +137,8 @@ impl Money {
                     listen: lightning::listening(home, config)?,
                     alias: config.lightning_alias.clone(),
                     chain: chain.clone(),
-                    trusted: BTreeSet::new(),
+                    // Whoever opens channels to a mediator waits for blocks.
+                    trusted: home.path().join("lightning.trusted"),
                 };
                 Some(Arc::new(LightningKeeper::new(setup, Arc::clone(&moved))))
             }
@@ -167,7 +168,7 @@ impl Money {
     }
 
     /// The Lightning node, while it runs.
-    pub(super) fn lightning(&self) -> Option<Arc<Lightning>> {
+    pub(in crate::mediator) fn lightning(&self) -> Option<Arc<Lightning>> {
         self.lightning.as_ref().and_then(|keeper| keeper.get())
     }
 

@@ -1,8 +1,8 @@
 //! What a mediator's operator sees of the money, and may do with it.
 
-use fincrypt_protocol::PayoutId;
 use fincrypt_protocol::amount::Msat;
 use fincrypt_protocol::money::Sending;
+use fincrypt_protocol::{PaymentHash, PayoutId};
 use std::sync::PoisonError;
 
 use fincrypt_wallet::ledger::{Account, Books, Owner, PayoutBook, PayoutStage, Rail};
@@ -59,6 +59,15 @@ pub(crate) struct LightningView {
     /// In channels, on this side.
     pub(crate) channels_sat: u64,
     pub(crate) channels: Vec<ChannelView>,
+    /// Payments that came in, by their hash: all of them, as it has seen them itself.
+    pub(crate) received: Vec<ReceivedView>,
+}
+
+/// A payment that came in.
+#[derive(Debug, Serialize)]
+pub(crate) struct ReceivedView {
+    pub(crate) payment_hash: String,
+    pub(crate) msat: u64,
 }
 
 impl LightningView {
@@ -71,6 +80,14 @@ impl LightningView {
             reserve_sat: funds.reserve_sat,
             channels_sat: funds.channels_sat,
             channels: lightning.channels().into_iter().map(ChannelView::from).collect(),
+            received: lightning
+                .deposits()
+                .into_iter()
+                .map(|came| ReceivedView {
+                    payment_hash: PaymentHash::from_bytes(came.id).to_string(),
+                    msat: came.amount.get(),
+                })
+                .collect(),
         }
     }
 }
