@@ -5,7 +5,9 @@ use serde_json::Value;
 
 use super::local::ask;
 use super::output::print_json;
-use crate::client::Home;
+use crate::client::{Home, utc};
+
+const DAY: u64 = 24 * 3600;
 
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
@@ -45,6 +47,11 @@ pub(super) fn show(home: &Home, json: bool) -> Result<(), String> {
         for earned in storage["earned"].as_array().into_iter().flatten() {
             println!("{}", money("earned from", "mediator", earned));
             println!("    {}", paid(earned));
+            if earned["standing"] != "open" {
+                let until = earned["kept_until"].as_u64().map_or_else(String::new, date);
+                let standing = text(&earned["standing"]);
+                println!("    {standing}: no new shards are taken; what is there is kept until {until}");
+            }
             if let Some(reason) = earned["refused"].as_str() {
                 println!("    the newest statement is refused: {reason}");
             }
@@ -79,6 +86,11 @@ pub(super) fn show(home: &Home, json: bool) -> Result<(), String> {
     Ok(())
 }
 
+/// A day (UTC), of seconds since 1970.
+fn date(secs: u64) -> String {
+    utc(secs).get(..10).unwrap_or_default().to_owned()
+}
+
 fn msat(value: &Value) -> Msat {
     Msat::new(value.as_u64().unwrap_or_default())
 }
@@ -110,13 +122,8 @@ fn payouts(storage: &Value) {
         println!("payout {sum}, of which {arrives} arrive: {}, {by}", text(&payout["state"]));
     }
     for day in list("earned_days") {
-        let date = day["day"].as_u64().unwrap_or_default() * 24 * 3600;
-        println!(
-            "earned {} on day {} from {}",
-            msat(&day["msat"]),
-            date / (24 * 3600),
-            text(&day["mediator"])
-        );
+        let on = date(day["day"].as_u64().unwrap_or_default() * DAY);
+        println!("{on}: earned {} from {}", msat(&day["msat"]), text(&day["mediator"]));
     }
     let node = &storage["lightning"];
     if node.is_object() {

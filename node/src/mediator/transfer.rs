@@ -45,7 +45,8 @@ impl MediatorRole {
                     Err(refusal) => {
                         tracing::info!(%node, %refusal, "a storage node did not take a shard");
                         match refusal {
-                            Refusal::Failed => self.directory.rest(&node),
+                            // It takes none before it is paid.
+                            Refusal::Failed | Refusal::CreditBound => self.directory.rest(&node),
                             // It promised room in an offer that is hours old.
                             Refusal::Full => self.directory.ask(node).await,
                             _ => {}

@@ -15,10 +15,10 @@ use fincrypt_protocol::shard::{Audited, Bill, Billed, Response};
 use fincrypt_protocol::statement::{Contract, Terms};
 use fincrypt_protocol::{AccountId, AnswerDigest, Epoch, NodeId, Refusal, SegmentId, UnixTime, cbor};
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
-use fincrypt_wallet::statement::{Counted, Holding, SavedHolding};
+use fincrypt_wallet::statement::{Counted, CreditStanding, Holding, SavedHolding};
 use serde::{Deserialize, Serialize};
 
-use super::{StorageRole, payouts};
+use super::{StorageRole, credit, payouts};
 use crate::accounts::failed;
 use crate::releases::Pending;
 use crate::serve::Answer;
@@ -71,6 +71,10 @@ pub struct Earned {
     pub owed_msat: u64,
     /// What may be owed, in msat: from then on no shards are taken.
     pub credit_bound_msat: u64,
+    /// `open`, `bound`, `uncharged` or `lapsed`: only if open are new shards taken.
+    pub standing: &'static str,
+    /// Until when what is there is kept, or since when it no longer is, in seconds since 1970.
+    pub kept_until: Option<u64>,
     /// Why the newest statement was refused, if it was.
     pub refused: Option<String>,
 }
@@ -164,6 +168,19 @@ impl StorageRole {
             self.put_earning(&mediator, &account, &earning)?;
         }
         Ok(())
+    }
+
+    /// The contract with a mediator for an account, and what it has come to.
+    pub(super) fn contract_with(
+        &self,
+        mediator: &NodeId,
+        account: &AccountId,
+    ) -> Result<Option<(Contract, Holding)>, Refusal> {
+        let earning = self.earning(mediator, account)?;
+        let Some(terms) = earning.terms else { return Ok(None) };
+        let contract = Contract::new(terms).map_err(|error| failed(&error))?;
+        let holding = Holding::restore(contract, &earning.holding).map_err(|error| failed(&error))?;
+        Ok(Some((contract, holding)))
     }
 
     fn put_earning(&self, mediator: &NodeId, account: &AccountId, earning: &Earning) -> Result<(), Refusal> {
@@ -264,7 +281,15 @@ impl StorageRole {
             let holding = Holding::restore(Contract::new(terms).ok()?, &earning.holding).ok()?;
             let agreed = holding.agreed();
             let earned = agreed.map_or(Msat::ZERO, |agreed| agreed.earned);
-            let paid = payouts::paid_of(state, &Contract::new(terms).ok()?.id()).ok()?;
+            let contract = Contract::new(terms).ok()?;
+            let paid = payouts::paid_of(state, &contract.id()).ok()?;
+            let stands = credit::standing(state, &contract, &holding, earning.held > 0, UnixTime::now());
+            let (standing, kept_until) = match stands.ok()?.0 {
+                CreditStanding::Open { .. } => ("open", None),
+                CreditStanding::Bound { until, .. } => ("bound", Some(until)),
+                CreditStanding::Uncharged { until, .. } => ("uncharged", Some(until)),
+                CreditStanding::Lapsed { since, .. } => ("lapsed", Some(since)),
+            };
             Some(Earned {
                 mediator: crate::identity::shown(&NodeId::from_bytes(*mediator)),
                 account: AccountId::from_bytes(account.try_into().ok()?).to_string(),
@@ -275,6 +300,8 @@ impl StorageRole {
                 coming_msat: paid.coming.get(),
                 owed_msat: earned.get().saturating_sub(paid.arrived.get()),
                 credit_bound_msat: terms.credit_bound.get(),
+                standing,
+                kept_until: kept_until.map(UnixTime::secs),
                 refused: earning.fault,
             })
         };

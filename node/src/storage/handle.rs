@@ -167,6 +167,9 @@ impl StorageRole {
         if self.condition() != Condition::Serving && !known.contains(&index) {
             return Err(Refusal::Full);
         }
+        if !known.contains(&index) {
+            self.admit_credit(from, account)?;
+        }
         // Nobody is remembered for a shard that finds no room.
         if !known.contains(&index) && self.store.free() < length.into() {
             return Err(Refusal::Full);

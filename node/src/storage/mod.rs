@@ -2,6 +2,7 @@
 
 mod admitted;
 mod challenge;
+mod credit;
 mod disk;
 mod earnings;
 mod handle;
@@ -78,6 +79,8 @@ pub struct StorageRole {
     pub(crate) leaving: Arc<Leaving>,
     /// The operator's own Lightning node, if it is paid there.
     pub(super) lightning: Option<Arc<LightningKeeper>>,
+    /// How mediators stand with this node.
+    standings: credit::Standings,
     /// Held while a mediator's word of a payout is taken in.
     told: Mutex<()>,
     /// When the role was put together.
@@ -116,6 +119,7 @@ impl StorageRole {
             disk,
             leaving,
             lightning: None,
+            standings: credit::Standings::default(),
             told: Mutex::default(),
             begun: tokio::time::Instant::now(),
         }

@@ -73,6 +73,9 @@ impl StorageRole {
     fn sweep_once(&self) -> Option<Duration> {
         if self.begun.elapsed() >= SWEEP {
             self.lapse();
+            if let Err(refusal) = self.end_unpaid() {
+                tracing::error!(%refusal, "unpaid shards could not be looked after; tried again");
+            }
         }
         let done = match self.releases.carry_out(UnixTime::now(), self) {
             Ok(done) => done,

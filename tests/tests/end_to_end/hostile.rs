@@ -46,9 +46,10 @@ pub(super) struct Stage {
     _dir: tempfile::TempDir,
     _stop: watch::Sender<bool>,
     address: libp2p::Multiaddr,
-    node: NodeId,
-    /// The mediator's own connection.
+    pub(super) node: NodeId,
+    /// The mediator's own connection, and its key.
     pub(super) mediator: Net,
+    pub(super) mediator_key: SigningKey,
     pub(super) words: Words,
     pub(super) keys: VaultKeys,
 }
@@ -59,6 +60,11 @@ async fn stage(capacity: u64) -> Stage {
 
 /// A storage node at which releases wait for `release_delay`.
 pub(super) async fn stage_with(capacity: u64, release_delay: Duration) -> Stage {
+    stage_on(capacity, |terms| terms.release_delay = release_delay).await
+}
+
+/// A storage node on other terms than most.
+pub(super) async fn stage_on(capacity: u64, change: impl FnOnce(&mut StorageTerms)) -> Stage {
     let dir = tempfile::tempdir().expect("a folder");
     let (state, _) = State::open(&dir.path().join("state")).expect("opens");
     let (store, _) = ShardStore::open(&dir.path().join("shards"), state.clone(), capacity).expect("opens");
@@ -66,27 +72,29 @@ pub(super) async fn stage_with(capacity: u64, release_delay: Duration) -> Stage 
     let inboxes = Inboxes { shard: Some(inbox), ..Inboxes::default() };
     let (net, sessions, bound, key) = machine(Roles::new([Role::Storage]), true, inboxes).await;
     let node = net.own();
-    let terms = StorageTerms {
+    let mut terms = StorageTerms {
         price: Price::FREE,
         egress_price: Price::FREE,
         grace_days: 90,
         minimum_days: 30,
         credit_limit: fincrypt_protocol::amount::Msat::ZERO,
         payout: fincrypt_node::config::PayoutTo::Nowhere,
-        release_delay,
+        release_delay: Duration::from_secs(3600),
         scrub_period: Duration::from_secs(3600),
     };
+    change(&mut terms);
     let (stop, stopping) = watch::channel(false);
     let condition = (Arc::new(Disk::open(state.clone())), Arc::new(Leaving::open(dir.path())));
     tokio::spawn(
         StorageRole::new(net, sessions, store, state, key, condition, terms).run(requests, stopping),
     );
-    let (mediator, ..) = machine(Roles::new([Role::Mediator]), false, Inboxes::default()).await;
+    let (mediator, _, _, mediator_key) =
+        machine(Roles::new([Role::Mediator]), false, Inboxes::default()).await;
     let address = bound.first().expect("bound").clone();
     assert_eq!(mediator.join(address.clone()).await.expect("joins"), node);
     let words = Words::generate().expect("words");
     let keys = words.vault_keys();
-    Stage { _dir: dir, _stop: stop, address, node, mediator, words, keys }
+    Stage { _dir: dir, _stop: stop, address, node, mediator, mediator_key, words, keys }
 }
 
 pub(super) fn payload(seed: u8) -> Bytes {

@@ -4,6 +4,7 @@ mod backup;
 mod bounds;
 mod catalog;
 mod crashes;
+mod credit;
 mod daemon;
 mod damage;
 mod dedup;

@@ -1,0 +1,151 @@
+//! How much mediators may owe: at the bound no new shards of the account are taken, those that are
+//! there are kept for the promised grace, and read as before.
+//!
+//! Tree `credit_reached`: contract → since when its bound is reached, u64le seconds since 1970.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use fincrypt_protocol::amount::{Msat, Price};
+use fincrypt_protocol::statement::Contract;
+use fincrypt_protocol::{AccountId, Epoch, NodeId, Refusal, SegmentId, UnixTime};
+use fincrypt_storage::kv::{Batch, KeyValue, Tree};
+use fincrypt_wallet::statement::{Credit, CreditStanding, Holding};
+
+use super::{StorageRole, payouts};
+use crate::accounts::failed;
+use crate::config::PayoutTo;
+use crate::releases::Holdings;
+
+const REACHED: Tree = Tree("credit_reached");
+/// Epochs for which a statement may be missing: a mediator may be down for two days.
+const PATIENCE: u32 = 48;
+/// How long a standing is remembered: shards come by the hundred.
+const REMEMBERED: Duration = Duration::from_secs(1);
+
+type Known = HashMap<(NodeId, AccountId), (Instant, Option<CreditStanding>)>;
+
+/// Standings that were looked up lately.
+#[derive(Default)]
+pub(super) struct Standings(Mutex<Known>);
+
+impl Standings {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How a contract stands, for a storage node that holds something of it or nothing. Nothing is
+/// missed of a contract of which nothing is held.
+pub(super) fn standing(
+    state: &impl KeyValue,
+    contract: &Contract,
+    holding: &Holding,
+    holds: bool,
+    now: UnixTime,
+) -> Result<(CreditStanding, Option<UnixTime>), Refusal> {
+    let id = contract.id();
+    let known = state.get(REACHED, id.as_bytes()).map_err(|error| failed(&error))?;
+    let known = known.and_then(|bytes| bytes.as_slice().try_into().ok()).map(u64::from_le_bytes);
+    let terms = contract.terms();
+    let length = Duration::from_secs(terms.epoch_seconds.get().into());
+    let agreed = holding.agreed();
+    let earned = agreed.map_or(Msat::ZERO, |agreed| agreed.earned);
+    let epoch = match agreed {
+        Some(agreed) if holds => agreed.epoch,
+        None if holds => terms.first,
+        _ => Epoch::at(now, length),
+    };
+    let mut credit = Credit { reached: known.map(UnixTime::from_secs) };
+    let paid = payouts::paid_of(state, &id)?.arrived;
+    let standing = credit.standing(contract, (earned, paid), epoch, length * PATIENCE, now);
+    Ok((standing, credit.reached))
+}
+
+impl StorageRole {
+    /// Whether anything can be owed at all: nobody can pay an operator who names no destination.
+    fn gives_credit(&self) -> bool {
+        self.terms.price > Price::FREE && self.terms.payout != PayoutTo::Nowhere
+    }
+
+    /// How an account's contract with a mediator stands; none without one.
+    fn credit(&self, mediator: NodeId, account: AccountId) -> Result<Option<CreditStanding>, Refusal> {
+        let key = (mediator, account);
+        if let Some((at, standing)) = self.standings.lock().get(&key)
+            && at.elapsed() < REMEMBERED
+        {
+            return Ok(*standing);
+        }
+        let found = self.look_up_credit(&mediator, &account)?;
+        let mut standings = self.standings.lock();
+        standings.retain(|_, (at, _)| at.elapsed() < REMEMBERED);
+        standings.insert(key, (Instant::now(), found));
+        Ok(found)
+    }
+
+    fn look_up_credit(
+        &self,
+        mediator: &NodeId,
+        account: &AccountId,
+    ) -> Result<Option<CreditStanding>, Refusal> {
+        let Some((contract, holding)) = self.contract_with(mediator, account)? else { return Ok(None) };
+        let (state, now) = (&self.accounts.state, UnixTime::now());
+        let holds = self.store.shard_bytes_of(account) > 0;
+        let (standing, reached) = standing(state, &contract, &holding, holds, now)?;
+        // When the bound was reached outlives a restart.
+        let mut batch = Batch::default();
+        match reached {
+            Some(since) => batch.put(REACHED, *contract.id().as_bytes(), since.secs().to_le_bytes()),
+            None => batch.remove(REACHED, *contract.id().as_bytes()),
+        }
+        let known = state.get(REACHED, contract.id().as_bytes()).map_err(|error| failed(&error))?;
+        if known.map(|bytes| bytes.as_slice().try_into().ok().map(u64::from_le_bytes))
+            != reached.map(|since| Some(since.secs()))
+        {
+            self.accounts.commit(&batch)?;
+        }
+        Ok(Some(standing))
+    }
+
+    /// Refuses a new shard of an account whose mediator owes too much for it.
+    pub(super) fn admit_credit(&self, mediator: NodeId, account: AccountId) -> Result<(), Refusal> {
+        if !self.gives_credit() {
+            return Ok(());
+        }
+        match self.credit(mediator, account)? {
+            Some(standing) if !standing.takes_shards() => Err(Refusal::CreditBound),
+            _ => Ok(()),
+        }
+    }
+
+    /// Deletes what was unpaid for longer than the promised grace: of accounts whose mediator of now
+    /// has a contract that lapsed.
+    pub(super) fn end_unpaid(&self) -> Result<(), Refusal> {
+        if !self.gives_credit() {
+            return Ok(());
+        }
+        for account in self.store.accounts() {
+            let Some(mandate) = self.accounts.newest_mandate(&account)? else { continue };
+            let Ok(mandate) = mandate.verify(self.network, UnixTime::now()) else { continue };
+            if let Some(CreditStanding::Lapsed { since, .. }) = self.credit(mandate.mediator, account)? {
+                tracing::warn!(%account, since = since.secs(), "unpaid shards are deleted: their grace is over");
+                self.delete_all(&account)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn delete_all(&self, account: &AccountId) -> Result<(), Refusal> {
+        let mut after: Option<SegmentId> = None;
+        loop {
+            let page = self.segments(account, after.as_ref())?;
+            let Some(last) = page.last() else { break };
+            after = Some(*last);
+            for segment in &page {
+                self.remove(account, segment)?;
+            }
+        }
+        self.settle()
+    }
+}

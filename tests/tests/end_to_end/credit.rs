@@ -1,0 +1,167 @@
+//! A mediator that bills and does not pay: what it may owe is bounded, and nothing is lost meanwhile.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use fincrypt_node::config::PayoutTo;
+use fincrypt_node::engine::Net;
+use fincrypt_protocol::amount::{Msat, Permille, Price};
+use fincrypt_protocol::money::{Payout, PayoutState, Sending};
+use fincrypt_protocol::shard::{Audited, Bill, Billed, Challenged, Request, Response};
+use fincrypt_protocol::statement::{Contract, Terms};
+use fincrypt_protocol::{
+    AnswerDigest, ContractId, Epoch, Frame, Nonce, PaymentHash, PayoutId, Refusal, ShardIndex, UnixTime,
+};
+use fincrypt_storage::proof::answer_digest;
+use fincrypt_wallet::statement::{Absorbed, Billing};
+
+use crate::hostile::{NETWORK, Stage, payload, run, stage_on};
+
+/// Four KiB earn some thousand satoshi in a second.
+const PRICE: Price = Price::new(3_000_000_000_000_000_000);
+const SECONDS: u32 = 1;
+
+struct Mediator {
+    stage: Stage,
+    billing: Billing,
+}
+
+impl Mediator {
+    fn terms(stage: &Stage, first: Epoch) -> Terms {
+        Terms {
+            network: NETWORK,
+            storage: stage.node,
+            mediator: stage.mediator.own(),
+            account: stage.account().account(),
+            price: PRICE,
+            fee: Permille::NONE,
+            first,
+            epoch_seconds: NonZeroU32::new(SECONDS).expect("not zero"),
+            credit_bound: Msat::new(1_000_000),
+            payout_threshold: Msat::new(100_000),
+            grace_days: 90,
+            minimum_days: 30,
+        }
+    }
+
+    fn now() -> Epoch {
+        Epoch::at(UnixTime::now(), Duration::from_secs(SECONDS.into()))
+    }
+
+    /// Audits an epoch that is over.
+    async fn audit(&mut self, epoch: Epoch) {
+        let (account, segment) = (self.stage.account().account(), self.stage.segment(1));
+        let index = ShardIndex::new(0).expect("valid");
+        let (nonce, shards) = (Nonce::from_bytes([9; 32]), vec![Challenged { account, segment, index }]);
+        let audited = Some(Audited { epoch, seconds: SECONDS });
+        let challenge = Frame::bare(Request::Challenge { nonce, shards, audited });
+        let answer = self.stage.mediator.shard(self.stage.node, challenge).await.expect("answered");
+        let digest = AnswerDigest::from_bytes(answer_digest(&nonce, &answer.payload));
+        self.billing.passed(epoch, payload(1).len() as u64, digest);
+    }
+
+    /// Has what passed countersigned; all that was earned by now.
+    async fn bill(&mut self) -> Msat {
+        let proposal = self.billing.propose(&self.stage.mediator_key).expect("proposes").expect("something");
+        let bills = vec![Bill { terms: *self.billing.contract().terms(), proposal }];
+        let Ok(Response::Billed(mut answers)) = self.ask(Request::Bill { bills }).await else {
+            panic!("no answer to a bill")
+        };
+        match answers.remove(0) {
+            Billed::Agreed(agreed) => match self.billing.absorb(&agreed).expect("signed") {
+                Absorbed::Newest(agreed) => agreed.earned,
+                Absorbed::Old => panic!("nothing new"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn ask(&self, request: Request) -> Result<Response, Refusal> {
+        self.stage.ask(&self.stage.mediator, request).await
+    }
+
+    async fn put(&self, seed: u8) -> Result<(), Refusal> {
+        self.stage.put(self.stage.placement(seed), payload(seed)).await
+    }
+
+    /// Says that something was paid.
+    async fn say_paid(
+        &self,
+        from: &Net,
+        contract: ContractId,
+        (amount, state): (Msat, PayoutState),
+    ) -> Result<Response, Refusal> {
+        let payout = Payout {
+            id: PayoutId::from_bytes([1; 16]),
+            state,
+            sending: Some(Sending::Payment(PaymentHash::from_bytes([2; 32]))),
+            parts: vec![(contract, amount)],
+            arrives: amount,
+        };
+        self.stage.ask(from, Request::Paid { payout }).await
+    }
+}
+
+#[test]
+fn a_mediator_that_does_not_pay_reaches_its_bound_and_may_store_again_once_it_does() {
+    run(async {
+        let stage = stage_on(1 << 30, |terms| {
+            terms.price = PRICE;
+            terms.credit_limit = Msat::new(1_000_000);
+            terms.payout = PayoutTo::Destination("lno1".to_owned());
+        })
+        .await;
+        let first = Mediator::now();
+        let contract = Contract::new(Mediator::terms(&stage, first)).expect("good terms");
+        let mut mediator = Mediator { stage, billing: Billing::new(contract) };
+        assert_eq!(
+            mediator.ask(Request::PayTo { lightning: None }).await,
+            Ok(Response::PayTo(Some("lno1".to_owned())))
+        );
+        assert_eq!(mediator.put(1).await, Ok(()));
+        mediator.audit(first).await;
+        // Not yet: nothing was held at the epoch before.
+        mediator.billing = Billing::new(contract);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        mediator.audit(first.plus(1)).await;
+        let earned = mediator.bill().await;
+        assert!(earned > Msat::new(1_000_000), "{earned}");
+
+        // At the bound: nothing new, what is there is read, charged, and may be put again.
+        assert_eq!(mediator.put(2).await, Err(Refusal::CreditBound));
+        assert_eq!(mediator.put(1).await, Ok(()));
+        let get = Frame::bare(mediator.stage.reads().remove(0));
+        let shard = mediator.stage.mediator.shard(mediator.stage.node, get).await.expect("served");
+        assert_eq!(shard.payload, payload(1));
+        let epoch = first.plus(2);
+        while Mediator::now() < epoch {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        mediator.audit(epoch).await;
+        let earned = mediator.bill().await;
+
+        // A stranger's word counts for nothing, nor does one about another's contract.
+        let (id, arrived) = (contract.id(), (earned, PayoutState::Arrived));
+        let stranger = mediator.stage.stranger().await;
+        assert_eq!(mediator.say_paid(&stranger, id, arrived).await, Err(Refusal::Invalid));
+        let foreign = ContractId::from_bytes([7; 32]);
+        let own = &mediator.stage.mediator;
+        assert_eq!(mediator.say_paid(own, foreign, arrived).await, Err(Refusal::Invalid));
+
+        // What is on the way is not there yet; what failed never will be; what arrived counts once.
+        for state in [PayoutState::OnTheWay, PayoutState::Failed] {
+            assert_eq!(mediator.say_paid(own, id, (earned, state)).await, Ok(Response::Done));
+            tokio::time::sleep(Duration::from_millis(1100)).await;
+            assert_eq!(mediator.put(2).await, Err(Refusal::CreditBound), "{state:?}");
+        }
+        for _ in 0..2 {
+            assert_eq!(mediator.say_paid(own, id, arrived).await, Ok(Response::Done));
+        }
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        assert_eq!(mediator.put(2).await, Ok(()));
+        // It is taken back: the chain was reorganised.
+        assert_eq!(mediator.say_paid(own, id, (earned, PayoutState::OnTheWay)).await, Ok(Response::Done));
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        assert_eq!(mediator.put(3).await, Err(Refusal::CreditBound));
+    });
+}
