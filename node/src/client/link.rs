@@ -56,7 +56,7 @@ pub(crate) async fn announced_records(net: &Net) -> Vec<MediatorRecord> {
 
 /// What a mediator would do for a run now, without a login.
 pub(crate) async fn ask_quote(net: &Net, node: NodeId, redundancy: Redundancy) -> Option<Quote> {
-    match net.mediate(node, Frame::bare(Request::Quote { redundancy })).await.ok()?.header {
+    match net.mediate(node, Frame::bare(Request::Quote { redundancy, max_price: None })).await.ok()?.header {
         Response::Quote(quote) => Some(quote),
         _ => None,
     }
@@ -180,7 +180,7 @@ impl Link {
     }
 
     pub(crate) async fn quote(&self, redundancy: Redundancy) -> Result<Quote, ClientError> {
-        match self.ask(Request::Quote { redundancy }, Bytes::new()).await?.header {
+        match self.ask(Request::Quote { redundancy, max_price: None }, Bytes::new()).await?.header {
             Response::Quote(quote) if quote.code.keeps(redundancy) => Ok(quote),
             Response::Quote(quote) => {
                 Err(ClientError::LowRedundancy { data: quote.code.data(), total: quote.code.total() })

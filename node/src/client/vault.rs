@@ -200,6 +200,7 @@ impl Vault {
             byte_cap: MANDATE_CAP,
             sequence,
             expiry: UnixTime::from_secs((sequence / period + 2).saturating_mul(period)),
+            max_price: None,
         };
         Ok(Signed::seal(&mandate, &account)?)
     }
