@@ -67,6 +67,7 @@ fn main() {
         byte_cap: u64::MAX,
         sequence: 1,
         expiry: UnixTime::from_secs(u64::MAX / 2),
+        max_price: None,
     };
     let mandate = Signed::seal(&mandate, &key).expect("seals");
     let mut kept = Vec::new();

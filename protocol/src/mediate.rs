@@ -39,6 +39,9 @@ pub enum Request {
     Quote {
         /// Stored bytes per source byte.
         redundancy: Redundancy,
+        /// Leaves dearer nodes out, as a mandate with that limit does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_price: Option<Price>,
     },
     /// Announces a segment.
     Open {

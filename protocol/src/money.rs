@@ -63,7 +63,8 @@ pub struct DepositTo {
     pub address: Option<String>,
     /// A Lightning offer (BOLT 12) that is the account's alone.
     pub offer: Option<String>,
-    /// What should be there: for 30 days at what is stored now, in whole satoshi; zero if nothing is.
+    /// What should be there: what is owed by now and 30 days at what is stored now, in whole satoshi,
+    /// and at least enough to begin with.
     pub advised: Sat,
 }
 

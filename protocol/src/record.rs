@@ -81,6 +81,10 @@ pub struct Mandate {
     pub sequence: u64,
     /// When it ends.
     pub expiry: UnixTime,
+    /// The most that storage may take for what is put under it, before the mediator's fee; any price
+    /// if none is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_price: Option<Price>,
 }
 body!(Mandate, MANDATE, 512, account: AccountId, expiry: expiry);
 
@@ -169,6 +173,14 @@ impl Signed<Head> {
     #[must_use]
     pub fn head_hash(&self) -> HeadHash {
         HeadHash::from_bytes(self.hash())
+    }
+}
+
+impl Mandate {
+    /// Whether something may be put at a node that takes this price.
+    #[must_use]
+    pub fn affords(&self, price: Price) -> bool {
+        self.max_price.is_none_or(|most| price <= most)
     }
 }
 
@@ -372,6 +384,7 @@ mod tests {
             byte_cap: 1 << 40,
             sequence: 1,
             expiry: UnixTime::from_secs(2_000_000_000),
+            max_price: None,
         }
     }
 

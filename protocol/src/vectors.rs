@@ -68,6 +68,7 @@ fn mandate() -> Signed<Mandate> {
         byte_cap: 1 << 40,
         sequence: 3,
         expiry: TIME,
+        max_price: None,
     })
 }
 
@@ -157,7 +158,7 @@ fn mediate_requests() -> Vec<mediate::Request> {
         R::Record,
         R::Hello,
         R::Login { registration: registration(), proof: PROOF },
-        R::Quote { redundancy: Redundancy::MIN },
+        R::Quote { redundancy: Redundancy::MIN, max_price: None },
         R::Open { run, mandate: mandate(), manifest: manifest(), tag },
         R::Put { segment: SEGMENT, index: index(0) },
         R::Commit { segment: SEGMENT },
@@ -462,6 +463,19 @@ fn challenges_and_conditions_are_what_the_fixture_says() {
     let answered = [shard::Response::Proofs { verdicts }].into_iter().chain(offers).collect();
     lines("shard-response", answered, &mut text);
     check("challenge-messages.txt", &text);
+}
+
+#[test]
+fn limits_of_the_price_are_what_the_fixture_says() {
+    let limit = Price::new(1500);
+    let before = mandate().verify(NETWORK, UnixTime::from_secs(0)).expect("verifies").into_body();
+    let limited = seal(&Mandate { max_price: Some(limit), ..before });
+    let mut text = String::new();
+    let asked = shard::Request::Mandate { registration: registration(), mandate: limited };
+    lines("shard-request", vec![asked], &mut text);
+    let quote = mediate::Request::Quote { redundancy: Redundancy::MIN, max_price: Some(limit) };
+    lines("mediate-request", vec![quote], &mut text);
+    check("max-price.txt", &text);
 }
 
 #[test]

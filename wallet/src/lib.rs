@@ -1,7 +1,7 @@
 //! Money: what storage earns, to the millisatoshi.
 //!
 //! Exact accrual over any split of time and bytes, the rules by which storage is billed
-//! ([`statement`]), how long a prepayment lasts ([`Escrow`]), and the mediator's books ([`ledger`]).
+//! ([`statement`]), how long a prepayment lasts ([`Escrow`]) and what it covers ([`Claims`]), and the mediator's books ([`ledger`]).
 //! Rules are sans-IO, the ledger writes to its own folder; nothing here speaks to a network or a
 //! chain by itself.
 //!
@@ -17,6 +17,7 @@
 
 mod accrual;
 mod escrow;
+mod gate;
 pub mod ledger;
 pub mod lightning;
 mod seeds;
@@ -25,5 +26,6 @@ pub mod treasury;
 
 pub use accrual::{Accrual, AccrualOverflow, earned};
 pub use escrow::{Cost, Escrow, EscrowStanding, WARN_DAYS};
+pub use gate::{Charged, Claims};
 pub use ldk_node::bitcoin::Network as BitcoinNetwork;
 pub use seeds::lightning_seed;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fincrypt_protocol::{Code, Manifest, SegmentId, UnixTime};
+use fincrypt_protocol::{Code, Manifest, Refusal, SegmentId, UnixTime};
 use fincrypt_storage::head::{CatalogRef, HeadBody};
 use fincrypt_storage::index::BlobIndex;
 use fincrypt_storage::marks::Mark;
@@ -23,6 +23,7 @@ use super::lost::lost;
 use super::pipeline::{Counts, LeftOut, Pipeline, PipelineError, workers};
 use super::progress::Progress;
 use super::prune;
+use super::purse::PurseReport;
 use super::run_journal::RunJournal;
 use super::self_check::{CheckReport, SelfCheck};
 use super::upload::Upload;
@@ -68,6 +69,8 @@ pub struct BackupReport {
     /// What the client's own look at its storage found; none if nothing new was stored and none was
     /// due.
     pub self_check: Option<CheckReport>,
+    /// How the prepayment stands, and what to tell about the money.
+    pub purse: PurseReport,
 }
 
 impl BackupReport {
@@ -147,8 +150,16 @@ async fn backup_in(
 ) -> Result<BackupReport, ClientError> {
     let begun = Instant::now();
     let time = UnixTime::now_with_nanos();
+    let mut followed = false;
     for _ in 0..REBASES {
         match backup_once(swarm, vault, folders, progress, time).await {
+            // Another device has given a newer mandate, with another limit of the price.
+            Err(ClientError::Call(error)) if error.refusal() == Some(Refusal::NotMandated) && !followed => {
+                followed = true;
+                if !vault.follow_mandate(&swarm.net).await? {
+                    return Err(error.into());
+                }
+            }
             // Another device has let go of what nothing used, which this run may have counted on.
             // Stored is what it has stored itself; the next try finds what else there is to store.
             Err(ClientError::Rewritten) => progress.done(),
@@ -159,6 +170,10 @@ async fn backup_in(
                     Ok(merged) => report.merged = merged,
                     Err(error) => tracing::warn!(%error, "small segments were not merged"),
                 }
+                report.purse = match vault.link(&swarm.net).await {
+                    Ok(link) => vault.look_at_purse(Some(&link)).await,
+                    Err(_) => vault.look_at_purse(None).await,
+                };
                 report.seconds = begun.elapsed().as_secs_f64();
                 return Ok(report);
             }
@@ -181,7 +196,7 @@ async fn backup_once(
         vault.follow(&fetcher, head).await?;
     }
     vault.settle(&link).await?;
-    let quote = link.quote(vault.config.redundancy).await?;
+    let quote = link.quote(vault.config.redundancy, vault.max_price()?).await?;
     let account = vault.keys.root.account(vault.slot()?).account();
     let path = vault.home.run_journal();
     let pending = BlobIndex::pending(vault.state.clone());
@@ -278,6 +293,7 @@ async fn backup_once(
         seconds: 0.0,
         skipped: skipped.collect(),
         self_check,
+        purse: PurseReport::default(),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::{NodeId, Refusal};
 
 use crate::engine::{CallError, ConnectError};
@@ -119,6 +120,19 @@ pub enum ClientError {
         /// All shards.
         total: u8,
     },
+    /// Storage is dearer than the limit.
+    #[error(
+        "storage costs {price}, more than the limit of {most}: nothing was stored; raise `max_price` in config.toml, or give --max-price"
+    )]
+    TooDear {
+        /// What it costs.
+        price: Price,
+        /// What is paid at most.
+        most: Price,
+    },
+    /// The mediator refuses something about money.
+    #[error("{0}")]
+    Money(Refusal),
     /// A segment's receipts do not show what they must.
     #[error("segment {segment} was not stored: {reason}")]
     NotStored {
@@ -269,6 +283,9 @@ pub(crate) fn explain(error: CallError) -> ClientError {
         Some(Refusal::TooFewPeers { eligible, needed }) => {
             ClientError::TooFewPeers { eligible, needed, missing: needed.saturating_sub(eligible) }
         }
+        Some(
+            refusal @ (Refusal::Unpaid | Refusal::NoWallet | Refusal::Destination | Refusal::Insufficient),
+        ) => ClientError::Money(refusal),
         _ => ClientError::Call(error),
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fincrypt_protocol::admission::{AnnouncedRole, role_key};
+use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::limits::ROLE_BUCKETS;
 use fincrypt_protocol::mediate::{Adoption, Located, NodeAddresses, Quote, Request, Response};
 use fincrypt_protocol::record::{
@@ -56,7 +57,7 @@ pub(crate) async fn announced_records(net: &Net) -> Vec<MediatorRecord> {
 
 /// What a mediator would do for a run now, without a login.
 pub(crate) async fn ask_quote(net: &Net, node: NodeId, redundancy: Redundancy) -> Option<Quote> {
-    match net.mediate(node, Frame::bare(Request::Quote { redundancy })).await.ok()?.header {
+    match net.mediate(node, Frame::bare(Request::Quote { redundancy, max_price: None })).await.ok()?.header {
         Response::Quote(quote) => Some(quote),
         _ => None,
     }
@@ -152,12 +153,12 @@ impl Link {
         self.node
     }
 
-    fn unexpected(&self) -> ClientError {
+    pub(super) fn unexpected(&self) -> ClientError {
         CallError::Unexpected { node: self.node }.into()
     }
 
     /// Asks, logging in again where the connection was lost and waiting where the mediator is busy.
-    async fn ask(&self, header: Request, payload: Bytes) -> Result<Frame<Response>, ClientError> {
+    pub(super) async fn ask(&self, header: Request, payload: Bytes) -> Result<Frame<Response>, ClientError> {
         let mut tries = 0;
         loop {
             let seen = *self.logins.lock().await;
@@ -179,12 +180,33 @@ impl Link {
         }
     }
 
-    pub(crate) async fn quote(&self, redundancy: Redundancy) -> Result<Quote, ClientError> {
-        match self.ask(Request::Quote { redundancy }, Bytes::new()).await?.header {
-            Response::Quote(quote) if quote.code.keeps(redundancy) => Ok(quote),
-            Response::Quote(quote) => {
-                Err(ClientError::LowRedundancy { data: quote.code.data(), total: quote.code.total() })
+    /// What a run would get now, of storage that takes no more than `max_price`.
+    pub(crate) async fn quote(
+        &self,
+        redundancy: Redundancy,
+        max_price: Option<Price>,
+    ) -> Result<Quote, ClientError> {
+        match self.quote_of(redundancy, max_price).await {
+            Err(few @ ClientError::TooFewPeers { .. }) => {
+                let Some(most) = max_price else { return Err(few) };
+                // Are there too few, or are they too dear?
+                match self.quote_of(redundancy, None).await {
+                    Ok(quote) if quote.price > most => Err(ClientError::TooDear { price: quote.price, most }),
+                    _ => Err(few),
+                }
             }
+            other => other,
+        }
+    }
+
+    async fn quote_of(&self, redundancy: Redundancy, max_price: Option<Price>) -> Result<Quote, ClientError> {
+        match self.ask(Request::Quote { redundancy, max_price }, Bytes::new()).await?.header {
+            Response::Quote(quote) => match max_price {
+                // A mediator that knows no limits.
+                Some(most) if quote.price > most => Err(ClientError::TooDear { price: quote.price, most }),
+                _ if quote.code.keeps(redundancy) => Ok(quote),
+                _ => Err(ClientError::LowRedundancy { data: quote.code.data(), total: quote.code.total() }),
+            },
             _ => Err(self.unexpected()),
         }
     }

@@ -175,8 +175,19 @@ impl Vault {
 
     /// Goes by a mandate that storage has.
     pub(crate) fn go_by(&self, mandate: &Verified<Mandate>) -> Result<(), ClientError> {
-        self.set_mandate_base(mandate.sequence)?;
-        self.set_mediator(mandate.mediator)
+        self.take_mandate(mandate)
+    }
+
+    /// Follows a newer mandate for the vault's mediator, which another device has given: it ended this
+    /// one's. Whether there is one.
+    pub(crate) async fn follow_mandate(&self, net: &Net) -> Result<bool, ClientError> {
+        let fetcher = self.fetcher(net, None)?;
+        let Some(newest) = fetcher.holders().await.newest_mandate() else { return Ok(false) };
+        if newest.sequence <= self.mandate_sequence()? || self.mediator()? != Some(newest.mediator) {
+            return Ok(false);
+        }
+        self.go_by(&newest)?;
+        Ok(true)
     }
 }
 

@@ -19,6 +19,7 @@ mod pace;
 pub mod pipeline;
 pub mod progress;
 mod prune;
+mod purse;
 mod reader;
 mod rebuild;
 mod recover;
@@ -42,6 +43,10 @@ pub use health::Standing;
 pub use home::Home;
 pub use mediators::{MediatorInfo, MoveReport, list_mediators, use_mediator};
 pub use prune::{PruneOptions, PruneReport, prune};
+pub use purse::{
+    BalanceReport, DepositReport, EntryReport, FaultReport, HistoryReport, PurseReport, StatementReport,
+    StatementsReport, WithdrawOptions, WithdrawReport, balance, deposit, history, statements, withdraw,
+};
 pub use recover::{HeadInfo, RecoverReport, list_heads, recover};
 pub use release::{ReleaseReport, UndoReport, release_everything, undo_release};
 pub use restore::{RestoreOptions, RestoreReport, restore};

@@ -165,21 +165,33 @@ impl RunJournal {
         account: &AccountId,
         now: UnixTime,
     ) -> Result<Vec<SegmentId>, ClientError> {
+        let mut segments = Vec::new();
+        Self::each_noted(path, account, now, |manifest| segments.push(manifest.id()))?;
+        Ok(segments)
+    }
+
+    /// Calls `each` with every segment that an interrupted run of the account noted, if it can be gone
+    /// on with.
+    pub(crate) fn each_noted(
+        path: &Path,
+        account: &AccountId,
+        now: UnixTime,
+        mut each: impl FnMut(&Manifest),
+    ) -> Result<(), ClientError> {
         if !path.exists() {
-            return Ok(Vec::new());
+            return Ok(());
         }
-        let (mut segments, mut goes_on, mut first) = (Vec::new(), false, true);
+        let (mut goes_on, mut first) = (false, true);
         let opened = Journal::open(path, MAX_RECORD, |record| {
             if std::mem::take(&mut first) {
                 goes_on = parse_header(record)
                     .is_some_and(|(_, owner, started)| owner == *account && now.since(started) < MAX_AGE);
             } else if goes_on {
-                segments.extend(piece(record).segments.iter().map(|(manifest, _)| manifest.id()));
+                piece(record).segments.iter().for_each(|(manifest, _)| each(manifest));
             }
         });
         match opened {
-            Ok(_) => Ok(segments),
-            Err(JournalError::Damaged { .. } | JournalError::Format(_)) => Ok(Vec::new()),
+            Ok(_) | Err(JournalError::Damaged { .. } | JournalError::Format(_)) => Ok(()),
             Err(error) => Err(fail(error)),
         }
     }

@@ -12,6 +12,7 @@ use super::error::ClientError;
 use super::health::{Standing, health};
 use super::link::Link;
 use super::needs::Needs;
+use super::purse::PurseReport;
 use super::reader::BlobReader;
 use super::vault::{Swarm, Vault};
 
@@ -83,6 +84,8 @@ pub struct StatusReport {
     pub per_snapshot: Vec<SnapshotStatus>,
     /// Snapshots that were not looked at yet.
     pub not_looked_at: usize,
+    /// How the prepayment stands, and what to tell about the money.
+    pub purse: PurseReport,
     /// Why something is not as it should be.
     pub problem: Option<String>,
 }
@@ -115,6 +118,7 @@ pub async fn status(vault: &Vault, brief: bool) -> Result<StatusReport, ClientEr
         last_check: vault.notes().last()?.map(UnixTime::secs),
         per_snapshot: Vec::new(),
         not_looked_at: 0,
+        purse: PurseReport::default(),
         problem: None,
     };
     let swarm = match Swarm::join(&vault.config).await {
@@ -135,6 +139,7 @@ pub async fn status(vault: &Vault, brief: bool) -> Result<StatusReport, ClientEr
             Err(error) => report.problem = Some(error.to_string()),
         }
     }
+    report.purse = vault.look_at_purse(link.as_ref()).await;
     report.mediator = vault.mediator()?.and_then(|node| peer_of(&node).ok()).map(|peer| peer.to_string());
     report.mediator_seen = vault.notes().mediator_seen()?.map(UnixTime::secs);
     let looked = if brief { Ok(()) } else { report.look(vault, swarm.as_ref(), link, &manifests).await };
@@ -146,7 +151,8 @@ pub async fn status(vault: &Vault, brief: bool) -> Result<StatusReport, ClientEr
 
 impl StatusReport {
     async fn quote(&mut self, vault: &Vault, link: &Link) {
-        match link.quote(vault.config.redundancy).await {
+        let limit = vault.max_price().unwrap_or(vault.config.max_price);
+        match link.quote(vault.config.redundancy, limit).await {
             Ok(quote) => {
                 self.eligible = quote.eligible;
                 self.data = quote.code.data();

@@ -183,12 +183,18 @@ impl Vault {
     /// The mandate for a mediator: in each period the same to the byte, on every device of the vault.
     /// A newer one supersedes, so devices with mandates of their own would shut each other out.
     pub(crate) fn mandate(&self, mediator: NodeId) -> Result<Signed<Mandate>, ClientError> {
-        let period = MANDATE_PERIOD.as_secs();
-        let begun = UnixTime::now().secs() / period * period;
-        self.mandate_of(mediator, begun.max(self.mandate_base()?))
+        // A changed limit of the price begins a new one.
+        self.max_price()?;
+        self.mandate_of(mediator, self.mandate_sequence()?)
     }
 
-    /// The mandate of a sequence, which alone decides when it ends.
+    /// The sequence of the mandate that holds now.
+    pub(crate) fn mandate_sequence(&self) -> Result<u64, ClientError> {
+        let period = MANDATE_PERIOD.as_secs();
+        Ok((UnixTime::now().secs() / period * period).max(self.mandate_base()?))
+    }
+
+    /// The mandate of a sequence, which alone decides when it ends, with the limit of the price.
     pub(crate) fn mandate_of(&self, mediator: NodeId, sequence: u64) -> Result<Signed<Mandate>, ClientError> {
         let account = self.keys.root.account(self.slot()?);
         let period = MANDATE_PERIOD.as_secs();
@@ -200,6 +206,7 @@ impl Vault {
             byte_cap: MANDATE_CAP,
             sequence,
             expiry: UnixTime::from_secs((sequence / period + 2).saturating_mul(period)),
+            max_price: self.max_price()?,
         };
         Ok(Signed::seal(&mandate, &account)?)
     }

@@ -6,9 +6,12 @@ use std::sync::Arc;
 
 use fincrypt_protocol::amount::{Msat, Permille, Price};
 use fincrypt_protocol::limits::MAX_BILLS;
+use fincrypt_protocol::money::Stated;
 use fincrypt_protocol::shard::{Bill, Billed, Request, Response};
-use fincrypt_protocol::statement::{Contract, Countersigned, Terms};
-use fincrypt_protocol::{AccountId, AnswerDigest, Epoch, NodeId, Refusal, UnixTime, cbor};
+use fincrypt_protocol::statement::{Contract, Countersigned, Statement, Terms};
+use fincrypt_protocol::{
+    AccountId, AnswerDigest, ContractId, Epoch, NodeId, Refusal, Signed, UnixTime, cbor,
+};
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
 use fincrypt_storage::state::State;
 use fincrypt_wallet::ledger::Event;
@@ -16,6 +19,7 @@ use fincrypt_wallet::statement::{Absorbed, Billing, SavedBilling};
 use serde::{Deserialize, Serialize};
 
 use super::MediatorRole;
+use super::gate::{Line, line_of};
 use super::notices::Told;
 use crate::accounts::failed;
 use crate::serve::blocking;
@@ -41,6 +45,9 @@ struct Account {
     billing: SavedBilling,
     /// Bytes at the last audit.
     held: u64,
+    /// The largest sum ever signed: a statement that was refused may be countersigned after all.
+    #[serde(default)]
+    promised: Msat,
 }
 
 /// What one contract has come to.
@@ -80,6 +87,48 @@ impl Bills {
             Ok((account.ok_or_else(|| failed(&"a bill's key is damaged"))?, bill))
         };
         entries.into_iter().map(read).collect()
+    }
+
+    /// All contracts, as far as their clients' prepayments go.
+    pub(super) fn lines(&self) -> Vec<(AccountId, NodeId, Line)> {
+        let entries = self.0.scan(BILLS, &[], None, usize::MAX).unwrap_or_else(|error| {
+            failed(&error);
+            Vec::new()
+        });
+        let read = |(_, value): (Vec<u8>, Vec<u8>)| {
+            let bill: Account = cbor::decode(&value, MAX_BILL).ok()?;
+            let line = line_of(bill.terms, &bill.billing, bill.promised)?;
+            Some((bill.terms.account, bill.terms.storage, line))
+        };
+        entries.into_iter().filter_map(read).collect()
+    }
+
+    /// Up to `most` of an account's newest statements that both have signed, in order of their
+    /// contracts, after `after`; and whether more follow.
+    pub(super) fn agreed_of(
+        &self,
+        account: &AccountId,
+        nodes: Vec<NodeId>,
+        after: Option<ContractId>,
+        most: usize,
+    ) -> Result<(Vec<Stated>, bool), Refusal> {
+        let mut agreed = Vec::new();
+        for node in nodes {
+            let bytes = self.0.get(BILLS, &key(&node, account)).map_err(|error| failed(&error))?;
+            let Some(bytes) = bytes else { continue };
+            let bill: Account = cbor::decode(&bytes, MAX_BILL).map_err(|error| failed(&error))?;
+            let contract = Contract::new(bill.terms).map_err(|error| failed(&error))?;
+            if after.is_some_and(|after| contract.id() <= after) {
+                continue;
+            }
+            let billing = Billing::restore(contract, &bill.billing).map_err(|error| failed(&error))?;
+            let statement = billing.agreed().map(|agreed| agreed.countersigned().clone());
+            agreed
+                .extend(statement.map(|statement| (contract.id(), Stated { terms: bill.terms, statement })));
+        }
+        agreed.sort_by_key(|(contract, _)| *contract);
+        let more = agreed.len() > most;
+        Ok((agreed.into_iter().take(most).map(|(_, stated)| stated).collect(), more))
     }
 
     fn put(&self, node: &NodeId, bills: &[(AccountId, Account)]) -> Result<(), Refusal> {
@@ -131,8 +180,18 @@ impl MediatorRole {
     }
 
     /// Terms for a contract that begins now; none for a node that is free of charge or unknown.
-    fn terms_for(&self, node: NodeId, account: AccountId, epoch: Epoch) -> Option<Terms> {
+    /// Nor for one that takes more than the account's mandate lets it.
+    pub(super) fn terms_for(
+        &self,
+        node: NodeId,
+        account: AccountId,
+        epoch: Epoch,
+        limit: Option<Price>,
+    ) -> Option<Terms> {
         let offer = self.directory.offer(&node).filter(|offer| offer.price > Price::FREE)?;
+        if limit.is_some_and(|most| offer.price > most) {
+            return None;
+        }
         let seconds = u32::try_from(self.standings.terms().epoch.as_secs()).ok()?;
         Some(Terms {
             network: self.network,
@@ -155,10 +214,13 @@ impl MediatorRole {
         let mut held = self.records.held_for(&node);
         let mut bills = self.bills.of(&node)?;
         for account in held.keys() {
-            if !bills.iter().any(|(known, _)| known == account)
-                && let Some(terms) = self.terms_for(node, *account, epoch)
-            {
-                bills.push((*account, Account { terms, billing: SavedBilling::default(), held: 0 }));
+            if bills.iter().any(|(known, _)| known == account) {
+                continue;
+            }
+            let limit = self.price_limit(account)?;
+            if let Some(terms) = self.terms_for(node, *account, epoch, limit) {
+                let billing = SavedBilling::default();
+                bills.push((*account, Account { terms, billing, held: 0, promised: Msat::ZERO }));
             }
         }
         let mut proposed = Vec::with_capacity(bills.len());
@@ -171,13 +233,43 @@ impl MediatorRole {
             if bytes > 0 {
                 billing.passed(epoch, bytes, answer);
             }
-            let proposal = billing.propose(&self.key).map_err(|error| failed(&error))?;
+            let proposal = self.propose(node, *account, &mut billing, &mut bill.promised)?;
             bill.billing = billing.saved();
             proposed.extend(proposal.map(|proposal| Bill { terms: bill.terms, proposal }));
         }
         // Before anybody hears of them: two statements of one epoch are proof of fraud.
         self.bills.put(&node, &bills)?;
+        if self.money.takes_deposits() {
+            // Since when a prepayment is used up, as soon as it is.
+            bills.iter().try_for_each(|(account, _)| self.purse_standing(*account).map(drop))?;
+        }
         Ok(proposed)
+    }
+
+    /// Signs what a node has earned, if the account's prepayment covers it or nobody could pay in. What
+    /// was signed before and not answered is sent again in any case.
+    fn propose(
+        &self,
+        node: NodeId,
+        account: AccountId,
+        billing: &mut Billing,
+        promised: &mut Msat,
+    ) -> Result<Option<Signed<Statement>>, Refusal> {
+        // Held until it is set aside: of two nodes at once, each would find the same money there.
+        let mut purses = self.gate.purses();
+        let purse = purses.entry(account).or_default();
+        purse.note(node, Line::of(billing, *promised)?);
+        let covered = !self.money.takes_deposits()
+            || !billing.has_news()
+            || self.money.ledger().books(|books| purse.lets_sign(account, &node, books));
+        if !covered {
+            tracing::info!(%node, %account, "a prepayment does not cover a statement; it waits");
+            return Ok(billing.repeat());
+        }
+        let proposal = billing.propose(&self.key).map_err(|error| failed(&error))?;
+        *promised = billing.promised().max(*promised);
+        purse.note(node, Line::of(billing, *promised)?);
+        Ok(proposal)
     }
 
     fn take_answers(&self, node: NodeId, answers: Vec<(AccountId, Billed)>) -> Result<(), Refusal> {
@@ -201,6 +293,7 @@ impl MediatorRole {
                 }
             }
             bill.billing = billing.saved();
+            self.gate.purses().entry(account).or_default().note(node, Line::of(&billing, bill.promised)?);
         }
         // The books first: what they miss of a crash comes again with the next statement's sum.
         let posted =

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::PoisonError;
 
+use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::{Code, Network, NodeId};
 
 use super::MediatorRole;
@@ -17,10 +18,12 @@ pub(super) type Met = HashMap<NodeId, AddressGroup>;
 
 impl MediatorRole {
     /// Storage nodes that may get new shards of `bytes`: they answer, have room, are sound and have
-    /// not as many as they may have yet. Outside of a local network, they also were met directly.
-    pub(super) async fn candidates(&self, bytes: u64) -> Vec<Candidate> {
+    /// not as many as they may have yet, and take no more than `max_price`. Outside of a local
+    /// network, they also were met directly.
+    pub(super) async fn candidates(&self, bytes: u64, max_price: Option<Price>) -> Vec<Candidate> {
         let mut candidates = self.directory.eligible(bytes).await;
         candidates.retain(|candidate| self.standings.state(&candidate.node) == State::Sound);
+        candidates.retain(|candidate| max_price.is_none_or(|most| candidate.price <= most));
         if self.network == Network::Local {
             return candidates;
         }

@@ -42,7 +42,9 @@ impl MediatorRole {
             Ask::Login { registration, proof } => {
                 blocking(move || self.login(from, &registration, &proof)).await
             }
-            Ask::Quote { redundancy } => bare(Response::Quote(self.quote(redundancy).await?)),
+            Ask::Quote { redundancy, max_price } => {
+                bare(Response::Quote(self.quote(redundancy, max_price).await?))
+            }
             Ask::Open { run, mandate, manifest, tag } => self.open(from, run, &mandate, manifest, tag).await,
             Ask::Put { segment, index } => self.put(self.account(from)?, segment, index, payload).await,
             Ask::Commit { segment } => {
@@ -155,10 +157,10 @@ impl MediatorRole {
         blocking(move || accounts.register(&registration)).await
     }
 
-    async fn quote(&self, redundancy: Redundancy) -> Result<Quote, Refusal> {
+    async fn quote(&self, redundancy: Redundancy, max_price: Option<Price>) -> Result<Quote, Refusal> {
         let redundancy = redundancy.max(self.terms.floor);
         self.directory.settle().await;
-        let eligible = self.candidates(MIN_FREE).await;
+        let eligible = self.candidates(MIN_FREE, max_price).await;
         let code = Code::for_peers(eligible.len(), redundancy).map_err(|error| match error {
             GeometryError::TooFewPeers { eligible, needed } => {
                 Refusal::TooFewPeers { eligible: count(eligible), needed: count(needed) }
@@ -215,13 +217,15 @@ impl MediatorRole {
                 Some(_) => return Err(Refusal::Conflict),
                 None => {
                     is_new = true;
-                    self.assign(run, manifest, tag).await?
+                    self.assign(run, manifest, tag, given.max_price).await?
                 }
             };
+            let (role, wanted) = (Arc::clone(self), record.clone());
+            blocking(move || role.admit_cost(account, &wanted)).await?;
             let signed = registration.signed().clone();
             let mandate = given.signed().clone();
             // Room first: what finds none leaves nothing behind.
-            let make = || OpenSegment::new(account, signed, mandate, record);
+            let make = || OpenSegment::new(account, signed, mandate, record).with_limit(given.max_price);
             opened = Some((self.open.open(from, id, make, account)?, is_new));
         }
         let (role, fresh) = (Arc::clone(self), opened.is_some());
@@ -247,9 +251,15 @@ impl MediatorRole {
     }
 
     /// Chooses a node for every shard.
-    async fn assign(&self, run: RunId, manifest: Manifest, tag: Tag) -> Result<SegmentRecord, Refusal> {
+    async fn assign(
+        &self,
+        run: RunId,
+        manifest: Manifest,
+        tag: Tag,
+        max_price: Option<Price>,
+    ) -> Result<SegmentRecord, Refusal> {
         let total = usize::from(manifest.code().total());
-        let candidates = self.candidates(manifest.shard_len().get().into()).await;
+        let candidates = self.candidates(manifest.shard_len().get().into(), max_price).await;
         let caps = self.caps(manifest.code(), &[], &candidates);
         let nodes = draw(&candidates, total, &caps, system_random);
         // A node or two fewer than when the run was quoted still let the segment count as stored.

@@ -8,6 +8,7 @@ mod dismissal;
 mod doubts;
 mod encoders;
 mod facts;
+mod gate;
 mod handle;
 mod heads;
 mod holder_lists;
@@ -50,6 +51,7 @@ use doubts::Doubts;
 use encoders::Encoders;
 pub use facts::MediatorFacts;
 pub(crate) use facts::MediatorInfo;
+use gate::Gate;
 use holder_lists::HolderLists;
 pub(crate) use money::LightningView;
 pub use money::{Money, MoneyError};
@@ -101,6 +103,7 @@ pub struct MediatorRole {
     standings: Arc<Standings>,
     challenges: Challenges,
     bills: Bills,
+    gate: Gate,
     money: Arc<Money>,
     /// Told when a segment may lack a keeper.
     lacking: Notify,
@@ -150,7 +153,9 @@ impl MediatorRole {
         terms: MediatorTerms,
     ) -> Self {
         let network = net.network();
+        let bills = Bills::new(state.clone());
         Self {
+            gate: Gate::new(state.clone(), bills.lines()),
             directory: Directory::open(net.clone(), state.clone()),
             accounts: Accounts::new(state.clone(), network),
             records: Records::new(state.clone()),
@@ -159,8 +164,8 @@ impl MediatorRole {
             dismissals: Dismissals::open(state.clone()),
             notices: Notices::new(state.clone()),
             standings: Arc::new(Standings::open(state.clone(), terms.upkeep)),
-            challenges: Challenges::new(state.clone()),
-            bills: Bills::new(state),
+            challenges: Challenges::new(state),
+            bills,
             money,
             lacking: Notify::new(),
             health: Arc::default(),

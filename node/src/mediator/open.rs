@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::limits::MAX_OPEN_SEGMENTS;
 use fincrypt_protocol::record::{Mandate, Receipt, Registration};
 use fincrypt_protocol::{AccountId, NodeId, Refusal, SegmentId, ShardIndex, Signed};
@@ -56,6 +57,8 @@ pub(crate) struct OpenSegment {
     pub(crate) account: AccountId,
     pub(crate) registration: Signed<Registration>,
     pub(crate) mandate: Signed<Mandate>,
+    /// The most that a keeper may take, by the mandate.
+    max_price: Option<Price>,
     record: Mutex<SegmentRecord>,
     /// Data shards that came, for the parity.
     data: Mutex<Vec<Option<Remembered>>>,
@@ -82,12 +85,22 @@ impl OpenSegment {
             account,
             registration,
             mandate,
+            max_price: None,
             record: Mutex::new(record),
             data: Mutex::new(data),
             grown: Mutex::new(Instant::now()),
             memory: None,
             parity: OnceCell::new(),
         }
+    }
+
+    /// The same under a mandate that limits the price.
+    pub(crate) fn with_limit(self, max_price: Option<Price>) -> Self {
+        Self { max_price, ..self }
+    }
+
+    pub(crate) fn max_price(&self) -> Option<Price> {
+        self.max_price
     }
 
     pub(crate) fn record(&self) -> SegmentRecord {

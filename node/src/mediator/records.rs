@@ -207,6 +207,13 @@ impl Records {
         self.load().accounts.get(node).cloned().unwrap_or_default()
     }
 
+    /// Bytes that each node holds for an account.
+    pub(crate) fn held_of(&self, account: &AccountId) -> Vec<(NodeId, u64)> {
+        let load = self.load();
+        let of = |(node, held): (&NodeId, &HashMap<AccountId, u64>)| Some((*node, *held.get(account)?));
+        load.accounts.iter().filter_map(of).collect()
+    }
+
     /// Counts what came to be held and what no longer is; keys of [`HELD`], of shards of one length.
     fn recount<'a>(
         &self,

@@ -56,7 +56,7 @@ impl MediatorRole {
             }
             let length = segment.record().manifest.shard_len().get();
             // Asked first, claimed after: another shard may be looking for a substitute too.
-            let candidates = self.candidates(length.into()).await;
+            let candidates = self.candidates(length.into(), segment.max_price()).await;
             let holders: Vec<NodeId> = segment.record().slots.iter().filter_map(|slot| slot.node).collect();
             let caps = self.caps(segment.record().manifest.code(), &holders, &candidates);
             let order = draw(&candidates, candidates.len(), &caps, system_random);

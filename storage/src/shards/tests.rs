@@ -25,6 +25,7 @@ fn meta(seed: u8) -> ShardMeta {
         byte_cap: 1 << 40,
         sequence: 1,
         expiry: UnixTime::from_secs(2_000_000_000),
+        max_price: None,
     };
     let ids = vec![shard_id(&shard(seed)), ShardId::from_bytes([seed; 32])];
     let manifest =

@@ -62,7 +62,7 @@ impl Stranger {
     }
 
     async fn code(&self) -> Code {
-        match self.ask(Request::Quote { redundancy: Redundancy::MIN }).await {
+        match self.ask(Request::Quote { redundancy: Redundancy::MIN, max_price: None }).await {
             Ok(Response::Quote(quote)) => quote.code,
             other => panic!("no quote: {other:?}"),
         }
@@ -78,6 +78,7 @@ impl Stranger {
             byte_cap: 1 << 40,
             sequence: 1,
             expiry: UnixTime::now().plus(Duration::from_secs(3600)),
+            max_price: None,
         };
         let mandate = Signed::seal(&mandate, &account).expect("seals");
         let (run, tag) = (RunId::from_bytes([1; 16]), Tag::from_bytes([2; 32]));

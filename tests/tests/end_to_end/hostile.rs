@@ -127,6 +127,7 @@ impl Stage {
             byte_cap,
             sequence,
             expiry,
+            max_price: None,
         };
         Signed::seal(&mandate, &account).expect("seals")
     }

@@ -139,7 +139,7 @@ impl LyingMediator {
                     Err(_) => Response::Refused(Refusal::BadLogin),
                 }
             }
-            Request::Quote { redundancy } => Response::Quote(Quote {
+            Request::Quote { redundancy, .. } => Response::Quote(Quote {
                 eligible: 8,
                 code: Code::for_peers(8, redundancy).expect("valid"),
                 price: Price::FREE,
@@ -413,6 +413,7 @@ impl LyingHolder {
             byte_cap: 1,
             sequence: u64::MAX,
             expiry: UnixTime::now().plus(DAY),
+            max_price: None,
         };
         Signed::seal(&mandate, &somebody).expect("seals")
     }

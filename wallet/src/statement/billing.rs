@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fincrypt_protocol::amount::Msat;
 use fincrypt_protocol::statement::{Agreed, Contract, Countersigned, Statement};
 use fincrypt_protocol::{AnswerDigest, Epoch, Signed, SigningKey};
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,14 @@ pub struct Billing {
     /// Passed epochs after that.
     passed: BTreeMap<Epoch, (u64, AnswerDigest)>,
     /// The newest proposal. For its epoch nothing else is ever signed.
-    proposed: Option<(Epoch, Signed<Statement>)>,
+    proposed: Option<Proposed>,
+}
+
+#[derive(Debug, Clone)]
+struct Proposed {
+    epoch: Epoch,
+    earned: Msat,
+    statement: Signed<Statement>,
 }
 
 /// A [`Billing`] as it is kept.
@@ -58,7 +66,8 @@ impl Billing {
         if let Some(proposed) = &saved.proposed {
             let verified = proposed.verify_proposal(network)?;
             check_sum(&contract, &verified)?;
-            billing.proposed = Some((verified.epoch, proposed.clone()));
+            let (epoch, earned) = (verified.epoch, verified.earned);
+            billing.proposed = Some(Proposed { epoch, earned, statement: proposed.clone() });
         }
         billing.passed =
             saved.passed.iter().map(|(epoch, bytes, answer)| (*epoch, (*bytes, *answer))).collect();
@@ -72,7 +81,7 @@ impl Billing {
         SavedBilling {
             agreed: self.agreed.as_ref().map(|agreed| agreed.countersigned().clone()),
             passed: self.passed.iter().map(|(epoch, (bytes, answer))| (*epoch, *bytes, *answer)).collect(),
-            proposed: self.proposed.as_ref().map(|(_, proposed)| proposed.clone()),
+            proposed: self.proposed.as_ref().map(|proposed| proposed.statement.clone()),
         }
     }
 
@@ -85,7 +94,42 @@ impl Billing {
     /// The epoch that was proposed last.
     #[must_use]
     pub fn proposed(&self) -> Option<Epoch> {
-        self.proposed.as_ref().map(|(epoch, _)| *epoch)
+        self.proposed.as_ref().map(|proposed| proposed.epoch)
+    }
+
+    /// The largest sum that stands in the newest statements that the mediator has signed.
+    #[must_use]
+    pub fn promised(&self) -> Msat {
+        let agreed = self.agreed.as_ref().map(|agreed| agreed.earned);
+        self.proposed.as_ref().map(|proposed| proposed.earned).max(agreed).unwrap_or_default()
+    }
+
+    /// What all passed epochs have come to.
+    ///
+    /// # Errors
+    /// [`Fault::Overflow`] if the sums do not fit.
+    pub fn due(&self) -> Result<Msat, Fault> {
+        Ok(self.sum()?.1)
+    }
+
+    /// Whether there are passed epochs that no statement was signed for.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        self.passed.keys().next_back().copied() > self.proposed()
+    }
+
+    /// Byte-epochs and money of all passed epochs.
+    fn sum(&self) -> Result<(u64, Msat), Fault> {
+        let agreed = self.agreed.as_ref();
+        let newest = self.passed.keys().next_back().copied().or(agreed.map(|agreed| agreed.epoch));
+        let epoch = newest.unwrap_or(self.contract.terms().first);
+        let terms = self.contract.terms();
+        let before = agreed.map_or(0, |agreed| agreed.byte_epochs);
+        let sum = |sum: u64, (bytes, _): &(u64, AnswerDigest)| sum.checked_add(*bytes);
+        let byte_epochs = self.passed.values().try_fold(before, sum).ok_or(Fault::Overflow { epoch })?;
+        let earned = accrual::earned(terms.price, byte_epochs, terms.epoch_seconds.get())
+            .map_err(|_| Fault::Overflow { epoch })?;
+        Ok((byte_epochs, earned))
     }
 
     /// The newest statement that both have signed.
@@ -98,7 +142,7 @@ impl Billing {
     /// epoch that is not later than all that were noted, proposed and agreed on changes nothing;
     /// whether it counted.
     pub fn passed(&mut self, epoch: Epoch, bytes: u64, answer: AnswerDigest) -> bool {
-        let proposed = self.proposed.as_ref().map(|(epoch, _)| *epoch);
+        let proposed = self.proposed();
         let agreed = self.agreed.as_ref().map(|agreed| agreed.epoch);
         let newest = self.passed.keys().next_back().copied().max(proposed).max(agreed);
         let counts = epoch >= self.contract.terms().first && newest.is_none_or(|newest| epoch > newest);
@@ -115,17 +159,11 @@ impl Billing {
     /// [`Fault::Overflow`] if the sums do not fit.
     pub fn propose(&mut self, key: &SigningKey) -> Result<Option<Signed<Statement>>, Fault> {
         let Some((&epoch, &(bytes, answer))) = self.passed.last_key_value() else { return Ok(None) };
-        if let Some((proposed, statement)) = &self.proposed
-            && *proposed >= epoch
-        {
-            return Ok(Some(statement.clone()));
+        if let Some(proposed) = self.proposed.as_ref().filter(|proposed| proposed.epoch >= epoch) {
+            return Ok(Some(proposed.statement.clone()));
         }
         let terms = *self.contract.terms();
-        let before = self.agreed.as_ref().map_or(0, |agreed| agreed.byte_epochs);
-        let sum = |sum: u64, (bytes, _): &(u64, AnswerDigest)| sum.checked_add(*bytes);
-        let byte_epochs = self.passed.values().try_fold(before, sum).ok_or(Fault::Overflow { epoch })?;
-        let earned = accrual::earned(terms.price, byte_epochs, terms.epoch_seconds.get())
-            .map_err(|_| Fault::Overflow { epoch })?;
+        let (byte_epochs, earned) = self.sum()?;
         let statement = Statement {
             network: terms.network,
             contract: self.contract.id(),
@@ -139,8 +177,16 @@ impl Billing {
             answer,
         };
         let proposal = Signed::seal(&statement, key)?;
-        self.proposed = Some((epoch, proposal.clone()));
+        self.proposed = Some(Proposed { epoch, earned, statement: proposal.clone() });
         Ok(Some(proposal))
+    }
+
+    /// The newest proposal again, if storage has not answered it: what was signed once may be sent at
+    /// any time.
+    #[must_use]
+    pub fn repeat(&self) -> Option<Signed<Statement>> {
+        let covers = |proposed: &&Proposed| self.passed.keys().next().is_some_and(|at| *at <= proposed.epoch);
+        self.proposed.as_ref().filter(covers).map(|proposed| proposed.statement.clone())
     }
 
     /// Takes a statement that storage countersigned.
@@ -162,7 +208,7 @@ impl Billing {
     /// given up, unpaid. What came with the refusal as storage's newest statement is absorbed first.
     /// Refusals of any but the newest proposal change nothing. How many epochs were given up.
     pub fn refused(&mut self, epoch: Epoch) -> usize {
-        if self.proposed.as_ref().is_none_or(|(proposed, _)| *proposed != epoch) {
+        if self.proposed() != Some(epoch) {
             return 0;
         }
         let later = self.passed.split_off(&epoch.plus(1));

@@ -185,7 +185,7 @@ impl Rewriting<'_> {
     /// None if another device's head came first.
     async fn run(self) -> Result<Option<PruneReport>, ClientError> {
         let vault = self.vault;
-        let code = self.link.quote(vault.config.redundancy).await?.code;
+        let code = self.link.quote(vault.config.redundancy, vault.max_price()?).await?.code;
         let dry_run = self.task.prune.is_some_and(|options| options.dry_run);
         let interrupted = self.interrupted()?;
         let mut journal = if dry_run { None } else { Some(self.journal()?) };

@@ -1,6 +1,7 @@
 //! What a vault remembers: small facts, durable, and what its index is worth.
 
-use fincrypt_protocol::record::Head;
+use fincrypt_protocol::amount::Price;
+use fincrypt_protocol::record::{Head, Mandate};
 use fincrypt_protocol::{NodeId, RecordError, Rewound, RunId, Signed, UnixTime, cbor};
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
 
@@ -21,6 +22,11 @@ const INDEX: Tree = Tree("index_state");
 const GENERATION: &[u8] = b"generation";
 /// Set in an index that was rebuilt from segments.
 const REBUILT: &[u8] = b"rebuilt";
+
+/// A price as it is kept; nothing for none.
+fn price_bytes(price: Option<Price>) -> Vec<u8> {
+    price.map(|price| price.get().to_le_bytes().to_vec()).unwrap_or_default()
+}
 
 impl Vault {
     /// Forgets every fact: a home of an earlier vault is to be another's.
@@ -210,6 +216,37 @@ impl Vault {
     pub(crate) fn mandate_base(&self) -> Result<u64, ClientError> {
         let bytes = self.fact("mandate_base")?.and_then(|bytes| bytes.as_slice().try_into().ok());
         Ok(bytes.map_or(0, u64::from_le_bytes))
+    }
+
+    /// The most that storage may take, by the vault's mandates. A setting that was changed on this
+    /// machine begins a new mandate; without one, what another device has set holds here, too.
+    pub(crate) fn max_price(&self) -> Result<Option<Price>, ClientError> {
+        let set = self.config.max_price;
+        if set == self.price("price_set")? {
+            return self.price("price_limit");
+        }
+        let sequence = UnixTime::now().secs().max(self.mandate_sequence()?.saturating_add(1));
+        let mut batch = Batch::default();
+        for name in ["price_set", "price_limit"] {
+            batch.put(VAULT, name.as_bytes(), price_bytes(set));
+        }
+        batch.put(VAULT, *b"mandate_base", sequence.to_le_bytes());
+        self.state.commit(&batch)?;
+        Ok(set)
+    }
+
+    fn price(&self, name: &str) -> Result<Option<Price>, ClientError> {
+        let bytes = self.fact(name)?.and_then(|bytes| bytes.as_slice().try_into().ok());
+        Ok(bytes.map(|bytes| Price::new(u64::from_le_bytes(bytes))))
+    }
+
+    /// Takes over the mandate that another device has given.
+    pub(crate) fn take_mandate(&self, mandate: &Mandate) -> Result<(), ClientError> {
+        let mut batch = Batch::default();
+        batch.put(VAULT, *b"price_limit", price_bytes(mandate.max_price));
+        batch.put(VAULT, *b"mandate_base", mandate.sequence.to_le_bytes());
+        batch.put(VAULT, *b"mediator", mandate.mediator.as_bytes().to_vec());
+        Ok(self.state.commit(&batch)?)
     }
 
     pub(crate) fn set_mandate_base(&self, sequence: u64) -> Result<(), ClientError> {

@@ -22,18 +22,17 @@ const MOST_FEE_PERMILLE: u64 = 500;
 const LEAST: Msat = Msat::new(2000);
 
 impl Money {
-    /// Pays out of an account's prepayment, once for each withdrawal; `kept` of it stays there.
+    /// Pays out of an account's prepayment, once for each withdrawal.
     pub(in crate::mediator) async fn withdraw(
         self: &Arc<Self>,
         account: AccountId,
         withdrawal: Withdrawal,
-        kept: Msat,
     ) -> Result<Payout, Refusal> {
         let money = Arc::clone(self);
         blocking(move || {
             let id = withdrawal.payout(&account);
             if money.told_client(id).is_none() {
-                money.intend_withdrawal(account, id, &withdrawal, kept)?;
+                money.intend_withdrawal(account, id, &withdrawal)?;
                 money.moved.notify_one();
             }
             money.told_client(id).ok_or(Refusal::Failed)
@@ -46,14 +45,12 @@ impl Money {
         account: AccountId,
         id: PayoutId,
         withdrawal: &Withdrawal,
-        kept: Msat,
     ) -> Result<(), Refusal> {
         if withdrawal.to.len() > MAX_DESTINATION {
             return Err(Refusal::Destination);
         }
         let to = self.read_destination(&withdrawal.to).map_err(|_| Refusal::Destination)?;
         let there = self.ledger.books(|books| books.balance(Account::Prepayment(account)));
-        let there = there.checked_sub(kept).unwrap_or(Msat::ZERO);
         let whole = Msat::new(there.get() - there.get() % 1000);
         let amount = withdrawal.amount.unwrap_or(whole);
         if amount < LEAST || amount > there || !amount.get().is_multiple_of(1000) {

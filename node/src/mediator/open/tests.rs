@@ -26,6 +26,7 @@ fn segment(client: u8, number: u8) -> OpenSegment {
         byte_cap: 1 << 40,
         sequence: 1,
         expiry: UnixTime::from_secs(1 << 40),
+        max_price: None,
     };
     let code = Code::new(DATA as u8, DATA as u8).expect("valid");
     let ids = (0..2 * DATA as u8)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::shard::{Challenged, Placement};
 use fincrypt_protocol::{AccountId, NodeId, Refusal, SegmentId, ShardIndex, Signed, UnixTime, record};
 use fincrypt_storage::erasure::rebuild;
@@ -42,7 +43,7 @@ impl MediatorRole {
         let keeper = |index| record.holders().find(|(held, _)| *held == index).map(|(_, node)| node);
         let bad = |index: &ShardIndex| keeper(*index).is_none_or(|node| !self.is_good(&node));
         let missing: Vec<ShardIndex> = record.manifest.code().indices().filter(bad).collect();
-        let new = self.new_keepers(&record, missing.len()).await;
+        let new = self.new_keepers(&record, missing.len(), given.max_price).await;
         if new.is_empty() {
             let have = u8::try_from(record.holders().count()).unwrap_or(u8::MAX);
             return Err(Refusal::NotStored { have, need: record.manifest.code().total() });
@@ -79,12 +80,17 @@ impl MediatorRole {
     }
 
     /// Nodes that may take a shard of a segment: sound ones that hold none of it.
-    async fn new_keepers(&self, record: &SegmentRecord, count: usize) -> Vec<NodeId> {
+    async fn new_keepers(
+        &self,
+        record: &SegmentRecord,
+        count: usize,
+        max_price: Option<Price>,
+    ) -> Vec<NodeId> {
         if count == 0 {
             return Vec::new();
         }
         let holders: Vec<NodeId> = record.holders().map(|(_, node)| node).collect();
-        let mut candidates = self.candidates(record.manifest.shard_len().get().into()).await;
+        let mut candidates = self.candidates(record.manifest.shard_len().get().into(), max_price).await;
         candidates.retain(|candidate| !holders.contains(&candidate.node));
         let caps = self.caps(record.manifest.code(), &holders, &candidates);
         draw(&candidates, count, &caps, system_random)

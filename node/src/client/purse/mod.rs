@@ -1,0 +1,103 @@
+//! A client's money: what it has prepaid its mediator, what that is used for, and whether the
+//! statements are right.
+
+mod deposit;
+mod judge;
+mod kept;
+mod report;
+mod stored;
+mod warning;
+mod withdraw;
+
+use bytes::Bytes;
+use fincrypt_protocol::Refusal;
+use fincrypt_protocol::limits::MAX_ENTRIES;
+use fincrypt_protocol::mediate::{Request, Response};
+use fincrypt_protocol::money::{Balance, DepositTo, Entry, Payout, Stated, Withdrawal};
+use fincrypt_protocol::statement::Contract;
+
+use super::error::ClientError;
+use super::link::Link;
+
+pub use deposit::{DepositReport, deposit};
+pub use report::{
+    BalanceReport, EntryReport, FaultReport, HistoryReport, PurseReport, StatementReport, StatementsReport,
+    balance, history, statements,
+};
+pub use withdraw::{WithdrawOptions, WithdrawReport, withdraw};
+
+/// Pages of an answer that are asked for, at most: more contracts or entries than any vault has.
+const MOST_PAGES: usize = 16 << 10;
+
+impl Link {
+    async fn deposit_to(&self) -> Result<DepositTo, ClientError> {
+        match self.ask(Request::Deposit, Bytes::new()).await?.header {
+            Response::DepositTo(to) => Ok(to),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    async fn balance(&self) -> Result<Balance, ClientError> {
+        match self.ask(Request::Balance, Bytes::new()).await?.header {
+            Response::Balance(balance) => Ok(balance),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// How the prepayment stands; none at a mediator where nobody can pay in.
+    async fn balance_if_any(&self) -> Result<Option<Balance>, ClientError> {
+        match self.balance().await {
+            Ok(balance) => Ok(Some(balance)),
+            Err(ClientError::Money(Refusal::NoWallet)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All that ever changed the prepayment, oldest first.
+    async fn history(&self) -> Result<Vec<Entry>, ClientError> {
+        let (mut all, mut after) = (Vec::<Entry>::new(), 0);
+        for _ in 0..MOST_PAGES {
+            let answer = self.ask(Request::History { after }, Bytes::new()).await?.header;
+            let Response::History { entries, more } = answer else { return Err(self.unexpected()) };
+            let grows = entries.iter().is_sorted_by(|one, next| one.number < next.number)
+                && entries.first().is_none_or(|first| first.number > after);
+            if !grows || entries.len() > MAX_ENTRIES || (more && entries.is_empty()) {
+                return Err(self.unexpected());
+            }
+            after = entries.last().map_or(after, |last| last.number);
+            all.extend(entries);
+            if !more {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    /// The newest statements of all contracts, unchecked.
+    async fn statements(&self) -> Result<Vec<Stated>, ClientError> {
+        let (mut all, mut after) = (Vec::new(), None);
+        for _ in 0..MOST_PAGES {
+            let answer = self.ask(Request::Statements { after }, Bytes::new()).await?.header;
+            let Response::Statements { statements, more } = answer else { return Err(self.unexpected()) };
+            let last = statements.last().and_then(|last| Contract::new(last.terms).ok());
+            let last = last.map(|contract| contract.id());
+            // What does not go on would be asked for again and again.
+            if statements.len() > MAX_ENTRIES || (more && last <= after) {
+                return Err(self.unexpected());
+            }
+            after = last;
+            all.extend(statements);
+            if !more {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    async fn withdraw(&self, withdrawal: Withdrawal) -> Result<Payout, ClientError> {
+        match self.ask(Request::Withdraw(withdrawal), Bytes::new()).await?.header {
+            Response::Withdrawn(payout) => Ok(payout),
+            _ => Err(self.unexpected()),
+        }
+    }
+}
