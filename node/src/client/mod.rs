@@ -51,6 +51,7 @@ pub use recover::{HeadInfo, RecoverReport, list_heads, recover};
 pub use release::{ReleaseReport, UndoReport, release_everything, undo_release};
 pub use restore::{RestoreOptions, RestoreReport, restore};
 pub use self_check::{BadShard, CheckReport, self_check};
+pub(crate) use snapshots::utc;
 pub use snapshots::{EntryInfo, SnapshotInfo, list_entries, list_snapshots};
 pub use status::{SnapshotStatus, StatusReport, status};
 pub use test_restore::test_restore;
