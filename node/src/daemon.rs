@@ -300,12 +300,15 @@ async fn keep_backing_up(vault: Vault, interval: Duration, mut stop: watch::Rece
             done = backup(&vault, &folders, false) => done,
         };
         match done {
-            Ok(report) => tracing::info!(
-                files = report.files,
-                uploaded = report.bytes_uploaded,
-                skipped = report.skipped.len(),
-                "a snapshot was taken"
-            ),
+            Ok(report) => {
+                tracing::info!(
+                    files = report.files,
+                    uploaded = report.bytes_uploaded,
+                    skipped = report.skipped.len(),
+                    "a snapshot was taken"
+                );
+                report.purse.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            }
             Err(error) => tracing::warn!(%error, "the backup failed; it is tried again at the next interval"),
         }
     }

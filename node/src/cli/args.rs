@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use fincrypt_protocol::limits::MAX_SLOTS;
 
 use super::forget::{ForgetArgs, PruneArgs};
+use super::purse::WalletCommand;
 
 /// Backs up folders into the swarm and brings them back.
 #[derive(Parser)]
@@ -20,6 +21,10 @@ pub(super) struct Args {
     /// local, test or main.
     #[arg(long, global = true)]
     pub(super) network: Option<String>,
+    /// The most that storage may take, in satoshi per GiB-month, before the mediator's fee. Storage that
+    /// takes more is not used, and a run for which there is none is refused.
+    #[arg(long, global = true, value_name = "SAT")]
+    pub(super) max_price: Option<String>,
     /// Print one JSON document on standard output.
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -138,6 +143,11 @@ pub(super) enum Command {
     Mediator {
         #[command(subcommand)]
         command: MediatorCommand,
+    },
+    /// Shows what is prepaid and what for, pays in and out.
+    Wallet {
+        #[command(subcommand)]
+        command: WalletCommand,
     },
     /// Asks storage straight for a proof of every shard: a leaf of 1 KiB that nobody could foresee.
     Verify {

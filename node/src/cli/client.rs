@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::args::{Args, Command, MediatorCommand};
 use super::output::{Exit, complain, print_json};
+use super::purse::warn_of;
 use super::secret::{self, SecretError};
 use crate::client::{
     self, BackupReport, BadShard, CheckReport, ClientError, Home, RestoreOptions, Vault, VerifyOptions,
@@ -94,7 +95,8 @@ async fn run(args: Args) -> Result<Exit, Failure> {
         .with_file(&home.config(), false)?
         .with_environment()
         .with_flag("network", args.network.into_iter().collect())
-        .with_flag("bootstrap", args.bootstrap);
+        .with_flag("bootstrap", args.bootstrap)
+        .with_flag("max_price", args.max_price.into_iter().collect());
     if let Command::Init { redundancy: Some(redundancy), .. } = &args.command {
         settings = settings.with_flag("redundancy", vec![redundancy.clone()]);
     }
@@ -127,6 +129,7 @@ async fn run(args: Args) -> Result<Exit, Failure> {
         Command::Mediator { command: MediatorCommand::Use { mediator } } => {
             session.use_mediator(&mediator).await
         }
+        Command::Wallet { command } => session.wallet(command).await,
         Command::Verify { data, sample } => session.verify(VerifyOptions { data, sample }).await,
     }
 }
@@ -233,6 +236,10 @@ impl Session {
         let permille = config.redundancy.permille();
         let redundancy = format!("{}.{:03}", permille / 1000, permille % 1000);
         table.insert("redundancy".to_owned(), redundancy.into());
+        if let Some(price) = config.max_price {
+            let price = format!("{}.{:03}", price.get() / 1000, price.get() % 1000);
+            table.insert("max_price".to_owned(), price.into());
+        }
         if !folders.is_empty() {
             let folders = folders.iter().map(|folder| folder.display().to_string()).collect();
             table.insert("folders".to_owned(), strings(folders));
@@ -256,6 +263,7 @@ impl Session {
         if let Some(check) = &report.self_check {
             complain_of(check);
         }
+        warn_of(&report.purse);
         for skipped in &report.skipped {
             eprintln!("{NAME}: skipped {}: {}", skipped.path, skipped.reason);
         }

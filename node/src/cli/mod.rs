@@ -9,6 +9,8 @@ mod mediator;
 mod node;
 mod node_status;
 mod output;
+mod purse;
+mod qr;
 mod release;
 mod restore;
 mod secret;

@@ -4,6 +4,7 @@ use fincrypt_protocol::{Bytes, UnixTime};
 
 use super::client::{Failure, Session};
 use super::output::Exit;
+use super::purse::show_purse;
 use crate::client::{self, SnapshotStatus, Standing, StatusReport};
 
 /// Snapshots shown to people; `--json` has all.
@@ -61,6 +62,7 @@ fn show(report: &StatusReport, brief: bool) {
             println!("{} snapshots were not looked at; ask again", report.not_looked_at);
         }
     }
+    show_purse(&report.purse);
     if let Some(problem) = &report.problem {
         println!("problem     {problem}");
     }
