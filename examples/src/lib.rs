@@ -1,8 +1,8 @@
 //! Real Fincrypt processes on one machine: started, watched, killed, and always cleaned up.
 //!
 //! The example `local-swarm` and the end-to-end tests share this crate. It knows the two programs
-//! only by what is typed and printed, as anyone's script would; it links nothing of Fincrypt. It is
-//! no library for other programs.
+//! only by what is typed and printed, as anyone's script would. Of Fincrypt it links the wallets, which
+//! play other people's. It is no library for other programs.
 //!
 //! ```no_run
 //! use fincrypt_examples::{Client, Programs, Scratch, Swarm, SwarmPlan};
@@ -27,6 +27,7 @@ mod reaper;
 mod scratch;
 mod swarm;
 mod tree;
+mod wallets;
 
 pub use bitcoind::{Bitcoind, BitcoindError, find_bitcoind};
 pub use client::{Client, Outcome};
@@ -39,3 +40,4 @@ pub use rustix::process::Signal;
 pub use scratch::Scratch;
 pub use swarm::{Member, Swarm, SwarmPlan, chain_settings};
 pub use tree::{TreePlan, generate};
+pub use wallets::{ChainWallet, LightningWallet, WalletError};

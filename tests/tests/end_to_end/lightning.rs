@@ -1,12 +1,24 @@
 //! The Lightning node against a real bitcoind: payments that are sent twice are paid once.
 
-use fincrypt_examples::{Bitcoind, Scratch, wait_until};
+use fincrypt_examples::{Bitcoind, LightningWallet, Scratch, wait_until};
 use fincrypt_protocol::PayoutId;
 use fincrypt_protocol::amount::Msat;
 use fincrypt_tests::DEADLINE;
 use fincrypt_wallet::lightning::{Destination, Lightning, LightningError, MAX_IN_FLIGHT, Payment, Stands};
 
-use crate::wallets::{Party, sat, with_runtime};
+fn sat(sat: u64) -> Msat {
+    Msat::new(sat * 1000)
+}
+
+fn open(
+    bitcoind: &Bitcoind,
+    scratch: &Scratch,
+    name: &str,
+    seed: u8,
+    trusted: Vec<String>,
+) -> LightningWallet {
+    LightningWallet::open(bitcoind, scratch.path(), name, seed, trusted).expect("opens")
+}
 
 fn payment(id: u8, to: &str, amount: Msat) -> Payment {
     let to: Destination = to.parse().expect("a destination");
@@ -25,8 +37,8 @@ fn wait_paid(node: &Lightning, payment: &Payment) {
 fn pay_each_destination(scratch: &Scratch) {
     let bitcoind = Bitcoind::start(&scratch.path().join("bitcoind")).expect("a bitcoind");
     bitcoind.mine(1).expect("mines");
-    let mediator = Party::open(&bitcoind, scratch.path(), "mediator", 1, Vec::new());
-    let storage = Party::open(&bitcoind, scratch.path(), "storage", 2, vec![mediator.node.id()]);
+    let mediator = open(&bitcoind, scratch, "mediator", 1, Vec::new());
+    let storage = open(&bitcoind, scratch, "storage", 2, vec![mediator.node.id()]);
     let too_poor = mediator.node.open_channel(&storage.peer.parse().expect("a peer"), 200_000, sat(0), false);
     assert!(matches!(too_poor, Err(LightningError::Channel { .. })), "{too_poor:?}");
     bitcoind.fund(&mediator.node.funding_address().expect("an address")).expect("funded");
@@ -101,5 +113,5 @@ fn pay_each_destination(scratch: &Scratch) {
 #[test]
 fn each_kind_of_destination_is_paid_once_however_often_it_is_sent() {
     let scratch = Scratch::new("lightning").expect("a folder");
-    with_runtime(move || pay_each_destination(&scratch));
+    pay_each_destination(&scratch);
 }

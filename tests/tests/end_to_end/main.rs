@@ -35,7 +35,6 @@ mod self_check;
 mod treasury;
 mod upkeep;
 mod verification;
-mod wallets;
 
 use std::path::Path;
 

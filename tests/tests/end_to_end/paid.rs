@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use fincrypt_examples::{Bitcoind, Member, Scratch, chain_settings, wait_until};
+use fincrypt_examples::{
+    Bitcoind, ChainWallet, LightningWallet, Member, Scratch, chain_settings, wait_until,
+};
 use fincrypt_tests::{DEADLINE, Plan, World};
-use fincrypt_wallet::ledger::{Ledger, Owed, PayoutStage};
+use fincrypt_wallet::ledger::{Account, Ledger, Owed, PayoutStage};
 use serde_json::{Value, json};
-
-use crate::wallets::{Party, Vault, with_runtime};
 
 /// Satoshi per GiB-month: some ten thousand satoshi for each node in an epoch of two seconds.
 const PRICE: &str = "100000000000000";
@@ -23,6 +23,7 @@ fn plan() -> Plan {
         ("payout_interval", "0"),
         ("credit_bound", "60000"),
         ("credit_limit", "1000000"),
+        ("fee_percent", "2.5"),
     ];
     Plan { storage: 5, settings, ..Plan::small() }
 }
@@ -46,7 +47,7 @@ fn operate(world: &World, arguments: &[&str]) -> String {
 }
 
 /// Gives the mediator capital, half of it in a channel to somebody's wallet.
-fn endow(world: &World, bitcoind: &Bitcoind, wallet_of: &Party) {
+fn endow(world: &World, bitcoind: &Bitcoind, wallet_of: &LightningWallet) {
     let runs = wait_until(DEADLINE, || wallet(world)["lightning"]["node"].is_string());
     assert!(runs, "{}", wallet(world));
     bitcoind.fund(&operate(world, &["wallet", "address"])).expect("funded");
@@ -80,8 +81,9 @@ fn pay() {
     let scratch = Scratch::new("paid-chain").expect("a folder");
     let bitcoind = Bitcoind::start(&scratch.path().join("bitcoind")).expect("a bitcoind");
     bitcoind.mine(1).expect("mines");
-    let operator = Party::open(&bitcoind, scratch.path(), "operator", 2, Vec::new());
-    let saver = Vault::open(&bitcoind, scratch.path(), 3);
+    let operator =
+        LightningWallet::open(&bitcoind, scratch.path(), "operator", 2, Vec::new()).expect("opens");
+    let saver = ChainWallet::open(&bitcoind, scratch.path(), 3).expect("opens");
     let program = env!("CARGO_BIN_EXE_under-test");
     let mut world = World::start_with("paid", program, plan(), |_, swarm| {
         swarm.with_bitcoind(&bitcoind);
@@ -99,6 +101,16 @@ fn pay() {
         world.swarm.restart(Member::Storage(at)).unwrap_or_else(|error| panic!("starts again: {error}"));
     }
     world.wait_eligible(5);
+    // Nothing is stored for a client that has paid nothing in.
+    let refused = world.code(&world.owner, &["backup"], 1);
+    assert!(refused.stderr.contains("wallet deposit"), "{}", refused.stderr);
+    let client = ChainWallet::open(&bitcoind, scratch.path(), 4).expect("opens");
+    client.endow(&bitcoind).expect("funded");
+    let to = world.ok(&world.owner, &["wallet", "deposit", "2000000"]);
+    client.pay(to["address"].as_str().expect("an address"), 2_000_000).expect("paid");
+    bitcoind.mine(6).expect("mines");
+    let balance = || world.ok(&world.owner, &["wallet", "balance"]);
+    assert!(wait_until(DEADLINE, || balance()["prepaid_msat"] == 2_000_000_000_u64), "{}", balance());
     world.backup();
 
     let mut mined = Instant::now();
@@ -132,6 +144,11 @@ fn pay() {
     // Nobody named a destination for the last: it accrues, and the operator is told.
     let troubles = wallet(&world)["troubles"].to_string();
     assert!(troubles.contains("--payout"), "{troubles}");
+    // The client has paid what storage earned and the mediator's fee, and nothing else.
+    let history = world.ok(&world.owner, &["wallet", "history"]);
+    assert!(history["entries"].as_array().is_some_and(|entries| entries.len() > 5), "{history}");
+    let statements = world.ok(&world.owner, &["wallet", "statement"]);
+    assert_eq!(statements["faults"], json!([]), "{statements}");
     let ended = world.swarm.stop(MEDIATOR, fincrypt_examples::Signal::TERM, DEADLINE);
     ended.unwrap_or_else(|error| panic!("{error}"));
     let inside = received(&world);
@@ -140,11 +157,19 @@ fn pay() {
 
 /// What arrived in the operators' wallets is what the books say, payment by payment, to the
 /// satoshi; and what left the mediator is that and the fees it states.
-fn check(world: &World, operator: &Party, saver: &Vault, inside: &[Value]) {
+fn check(world: &World, operator: &LightningWallet, saver: &ChainWallet, inside: &[Value]) {
     let (ledger, _) = Ledger::open(&world.swarm.home(MEDIATOR).join("ledger")).expect("opens");
     assert!(ledger.audit().expect("audits").is_sound());
     let (mut hashes, mut on_chain) = (BTreeMap::new(), 0);
     ledger.books(|books| {
+        let charged: u64 = books.contracts().map(|(_, book)| book.earned.get() + book.fee.get()).sum();
+        let prepaid: u64 = books
+            .balances()
+            .filter(|(account, _)| matches!(account, Account::Prepayment(_)))
+            .map(|(_, balance)| balance.get())
+            .sum();
+        assert_eq!(charged + prepaid, 2_000_000_000, "every millisatoshi of the deposit is accounted for");
+        assert_eq!(books.balance(Account::Losses).get(), 0);
         for (_, payout) in books.payouts() {
             let PayoutStage::Settled { sending, left, taken } = &payout.stage else { continue };
             assert!(payout.parts.iter().all(|part| matches!(part.owed, Owed::Contract(_))));
@@ -184,5 +209,5 @@ fn check(world: &World, operator: &Party, saver: &Vault, inside: &[Value]) {
 
 #[test]
 fn operators_are_paid_over_lightning_and_on_the_chain_for_what_their_nodes_have_earned() {
-    with_runtime(pay);
+    pay();
 }

@@ -3,16 +3,14 @@
 
 use std::path::Path;
 
-use fincrypt_examples::{Bitcoind, Scratch};
+use fincrypt_examples::{Bitcoind, ChainWallet, Scratch};
 use fincrypt_protocol::PayoutId;
 use fincrypt_protocol::amount::Sat;
 use fincrypt_wallet::treasury::{Output, StandsOnChain, Treasury, TreasuryError};
 use serde_json::json;
 
-use crate::wallets::Vault;
-
 fn open(bitcoind: &Bitcoind, folder: &Path, seed: u8) -> Treasury {
-    Vault::open(bitcoind, folder, seed).treasury
+    ChainWallet::open(bitcoind, folder, seed).expect("opens").treasury
 }
 
 fn payout(id: u8) -> PayoutId {
