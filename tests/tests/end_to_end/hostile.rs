@@ -69,6 +69,7 @@ pub(super) async fn stage_with(capacity: u64, release_delay: Duration) -> Stage 
     let terms = StorageTerms {
         price: Price::FREE,
         egress_price: Price::FREE,
+        payout: fincrypt_node::config::PayoutTo::Nowhere,
         grace_days: 90,
         minimum_days: 30,
         credit_limit: fincrypt_protocol::amount::Msat::ZERO,

@@ -24,6 +24,7 @@ mod memory;
 mod money;
 mod options;
 mod orphans;
+mod purse;
 mod refusals;
 mod release;
 mod release_rules;
