@@ -96,9 +96,15 @@ impl Bills {
             Vec::new()
         });
         let read = |(_, value): (Vec<u8>, Vec<u8>)| {
-            let bill: Account = cbor::decode(&value, MAX_BILL).ok()?;
-            let line = line_of(bill.terms, &bill.billing, bill.promised)?;
-            Some((bill.terms.account, bill.terms.storage, line))
+            let bill: Option<Account> = cbor::decode(&value, MAX_BILL).ok();
+            let line = bill.and_then(|bill| {
+                let line = line_of(bill.terms, &bill.billing, bill.promised)?;
+                Some((bill.terms.account, bill.terms.storage, line))
+            });
+            if line.is_none() {
+                failed(&"what is owed by a contract cannot be read");
+            }
+            line
         };
         entries.into_iter().filter_map(read).collect()
     }

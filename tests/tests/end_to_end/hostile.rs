@@ -75,6 +75,7 @@ pub(super) async fn stage_on(capacity: u64, change: impl FnOnce(&mut StorageTerm
     let mut terms = StorageTerms {
         price: Price::FREE,
         egress_price: Price::FREE,
+        payout: fincrypt_node::config::PayoutTo::Nowhere,
         grace_days: 90,
         minimum_days: 30,
         credit_limit: fincrypt_protocol::amount::Msat::ZERO,

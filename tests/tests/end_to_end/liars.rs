@@ -185,6 +185,10 @@ impl LyingMediator {
                 Response::Located { segments: segments.collect(), nodes: self.addresses.clone() }
             }
             Request::Doubt { .. } => Response::Doubted,
+            Request::Statements { .. } => Response::Statements { statements: Vec::new(), more: false },
+            Request::Deposit | Request::Balance | Request::History { .. } | Request::Withdraw(_) => {
+                Response::Refused(Refusal::NoWallet)
+            }
             Request::Get { .. }
             | Request::Release { .. }
             | Request::Undo { .. }

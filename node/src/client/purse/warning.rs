@@ -47,9 +47,17 @@ pub(crate) fn warning(balance: &Balance, now: UnixTime) -> Option<String> {
         ));
     }
     let days = days(balance).filter(|days| *days < WARN_DAYS)?;
-    let until = utc(now.secs().saturating_add(days.saturating_mul(DAY.as_secs())));
+    // Below 30 days, in whole seconds.
+    let seconds =
+        u128::from(prepaid.get()) * u128::from(DAY.as_secs()) / u128::from(balance.day.get().max(1));
+    let until = utc(now.secs().saturating_add(u64::try_from(seconds).unwrap_or(u64::MAX)));
+    let lasts = match days {
+        0 => "less than a day".to_owned(),
+        1 => "a day".to_owned(),
+        days => format!("{days} days"),
+    };
     Some(format!(
-        "the prepayment of {prepaid} lasts for {days} days, until {until} UTC{coming}; {} days after that storage deletes what is stored: pay in with `fincrypt wallet deposit`",
+        "the prepayment of {prepaid} lasts for {lasts}, until {until} UTC{coming}; {} days after that storage deletes what is stored: pay in with `fincrypt wallet deposit`",
         balance.grace_days
     ))
 }
@@ -86,6 +94,8 @@ mod tests {
         for word in ["29.999 sat", "29 days", "2026-01-30", "fincrypt wallet deposit", "90 days after"] {
             assert!(told.contains(word), "{word}: {told}");
         }
+        let told = warning(&balance(500, 1000), NOW).expect("a warning");
+        assert!(told.contains("less than a day, until 2026-01-01 12:00:00 UTC"), "{told}");
         let arrival = Arrival::Output(TxId::from_bytes([1; 32]), 0);
         let pending = Pending { arrival, amount: Msat::new(5_000_000), confirmations: 1, needed: 6 };
         let told = warning(&Balance { pending: vec![pending], ..balance(0, 1000) }, NOW).expect("a warning");
