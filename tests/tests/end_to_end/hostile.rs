@@ -79,7 +79,6 @@ pub(super) async fn stage_on(capacity: u64, change: impl FnOnce(&mut StorageTerm
         grace_days: 90,
         minimum_days: 30,
         credit_limit: fincrypt_protocol::amount::Msat::ZERO,
-        payout: fincrypt_node::config::PayoutTo::Nowhere,
         release_delay: Duration::from_secs(3600),
         scrub_period: Duration::from_secs(3600),
     };

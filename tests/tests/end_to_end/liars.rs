@@ -159,11 +159,6 @@ impl LyingMediator {
                 Response::Receipts((self.forge)(announced.get(&segment).expect("announced"), &self.keepers))
             }
             Request::Keep { .. } => Response::Kept,
-            Request::Deposit
-            | Request::Balance
-            | Request::History { .. }
-            | Request::Statements { .. }
-            | Request::Withdraw(_) => Response::Refused(Refusal::NoWallet),
             Request::HeadGet => Response::Head(self.head()),
             Request::HeadSwap { head, .. } => {
                 *self.head.lock().expect("unpoisoned") = Some(head);

@@ -26,6 +26,7 @@ mod money;
 mod options;
 mod orphans;
 mod paid;
+mod paid_crashes;
 mod purse;
 mod refusals;
 mod release;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 /// Satoshi per GiB-month: some ten thousand satoshi for each node in an epoch of two seconds.
 const PRICE: &str = "100000000000000";
-const MEDIATOR: Member = Member::Mediator(0);
+pub(super) const MEDIATOR: Member = Member::Mediator(0);
 /// Has a Lightning node of its own.
 const OWN_NODE: Member = Member::Storage(3);
 
@@ -28,7 +28,7 @@ fn plan() -> Plan {
     Plan { storage: 5, settings, ..Plan::small() }
 }
 
-fn wallet(world: &World) -> Value {
+pub(super) fn wallet(world: &World) -> Value {
     world.swarm.ask(MEDIATOR, "/api/v1/wallet").unwrap_or_default()
 }
 
@@ -47,26 +47,35 @@ fn operate(world: &World, arguments: &[&str]) -> String {
 }
 
 /// Gives the mediator capital, half of it in a channel to somebody's wallet.
-fn endow(world: &World, bitcoind: &Bitcoind, wallet_of: &LightningWallet) {
+pub(super) fn endow(world: &World, bitcoind: &Bitcoind, wallet_of: &LightningWallet) {
     let runs = wait_until(DEADLINE, || wallet(world)["lightning"]["node"].is_string());
     assert!(runs, "{}", wallet(world));
     bitcoind.fund(&operate(world, &["wallet", "address"])).expect("funded");
     let credited = wait_until(DEADLINE, || wallet(world)["capital_msat"].as_u64() > Some(0));
     assert!(credited, "{}", wallet(world));
-    operate(world, &["wallet", "fund", "5000000"]);
+    operate(world, &["wallet", "fund", "9000000"]);
     bitcoind.mine(6).expect("mines");
+    open_channel(world, bitcoind, wallet_of, "2000000");
+}
+
+/// Opens a channel to somebody's wallet, and waits until it can be used.
+pub(super) fn open_channel(world: &World, bitcoind: &Bitcoind, wallet_of: &LightningWallet, sat: &str) {
     wallet_of.node.sync().expect("syncs");
     let opened = wait_until(DEADLINE, || {
-        let open = ["wallet", "open", &wallet_of.peer, "2000000"];
+        let open = ["wallet", "open", &wallet_of.peer, sat];
         world.swarm.operate(MEDIATOR, &open).is_ok_and(|output| output.status.success())
     });
     assert!(opened, "{}", wallet(world));
-    let waits = || bitcoind.call("getrawmempool", &json!([])).is_ok_and(|pool| pool != json!([]));
-    assert!(wait_until(DEADLINE, waits), "the channel's transaction is not sent");
-    bitcoind.mine(6).expect("mines");
+    let mut mined = Instant::now();
     let usable = wait_until(DEADLINE, || {
+        // Its transaction is sent some moments later.
+        if mined.elapsed() > Duration::from_millis(300) {
+            bitcoind.mine(1).expect("mines");
+            mined = Instant::now();
+        }
         wallet_of.node.sync().expect("syncs");
-        wallet(world)["lightning"]["channels"][0]["usable"] == true
+        let channels = wallet(world)["lightning"]["channels"].take();
+        channels.as_array().is_some_and(|all| all.iter().any(|channel| channel["usable"] == true))
     });
     assert!(usable, "{:?} {}", wallet_of.node.channels(), wallet(world));
 }

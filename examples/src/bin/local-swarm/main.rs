@@ -2,6 +2,7 @@
 //! back on a new machine from 24 words. Then the mediator dies, and it comes back once more.
 
 mod build;
+mod paid;
 mod report;
 mod steps;
 
@@ -27,6 +28,10 @@ struct Args {
     /// How many storage nodes; two of them are killed.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(4..=40))]
     storage: u8,
+    /// Play the money instead: a bitcoind, a client that pays in, ten epochs, operators who are paid
+    /// over Lightning and on the chain, two nodes that cheat.
+    #[arg(long, conflicts_with_all = ["folder", "keep"])]
+    paid: bool,
     /// Print the result as one JSON document on standard output, progress on standard error.
     #[arg(long)]
     json: bool,
@@ -57,6 +62,15 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         Some(folder) => Programs::in_folder(folder)?,
         None => build::build()?,
     };
+    if args.paid {
+        let table = paid::play(&programs)?;
+        if args.json {
+            println!("{}", serde_json::to_string_pretty(&table)?);
+        } else {
+            print!("\n{table}");
+        }
+        return Ok(table.is_right());
+    }
     let mut stage = steps::Stage::set(programs, usize::from(args.storage), folder)?;
     let report = stage.play()?;
     if args.json {

@@ -1,0 +1,162 @@
+//! Who earned what, what was paid, and by what.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// A payout that arrived.
+#[derive(Debug, Serialize)]
+pub(crate) struct Paid {
+    /// A transaction's id, or a payment's hash.
+    by: String,
+    on_chain: bool,
+    /// What of the earnings it settled, and what of that arrived.
+    msat: u64,
+    arrived_msat: u64,
+}
+
+/// A storage node.
+#[derive(Debug, Serialize)]
+pub(crate) struct Node {
+    name: String,
+    rail: &'static str,
+    earned_msat: u64,
+    paid_msat: u64,
+    coming_msat: u64,
+    /// What a cheater had earned when it was found out.
+    cheated_at_msat: Option<u64>,
+    payouts: Vec<Paid>,
+}
+
+/// A sum over all contracts of a storage node.
+pub(crate) fn paid_to(storage: &Value, key: &str) -> u64 {
+    let contracts = storage["earned"].as_array().into_iter().flatten();
+    contracts.filter_map(|contract| contract[key].as_u64()).sum()
+}
+
+impl Node {
+    pub(crate) fn new(name: String, rail: &'static str, storage: &Value, cheated: Option<u64>) -> Self {
+        let payout = |payout: &Value| {
+            let (id, hash) = (payout["transaction"].as_str(), payout["payment_hash"].as_str());
+            let by = id.or(hash).filter(|_| payout["state"] == "arrived")?;
+            Some(Paid {
+                by: by.to_owned(),
+                on_chain: id.is_some(),
+                msat: payout["msat"].as_u64()?,
+                arrived_msat: payout["arrives_msat"].as_u64()?,
+            })
+        };
+        Self {
+            name,
+            rail,
+            earned_msat: paid_to(storage, "earned_msat"),
+            paid_msat: paid_to(storage, "paid_msat"),
+            coming_msat: paid_to(storage, "coming_msat"),
+            cheated_at_msat: cheated,
+            payouts: storage["payouts"].as_array().into_iter().flatten().filter_map(payout).collect(),
+        }
+    }
+}
+
+/// The closing table.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Table {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) deposit_msat: u64,
+    /// What of the deposit is left, what storage has earned, and the mediator by it.
+    pub(crate) prepaid_msat: u64,
+    pub(crate) earned_msat: u64,
+    pub(crate) fees_msat: u64,
+    /// What is not as it should be; empty is the aim.
+    pub(crate) wrong: Vec<String>,
+}
+
+impl Table {
+    /// Looks whether each payout is in the chain or was received, and cheaters earned nothing more.
+    pub(crate) fn check(&mut self, chain: &BTreeSet<String>, received: &BTreeSet<String>) {
+        for node in &self.nodes {
+            for paid in &node.payouts {
+                let (there, place) = if paid.on_chain {
+                    (chain.contains(&paid.by), "bitcoind's chain")
+                } else {
+                    (received.contains(&paid.by), "the receiving node's payments")
+                };
+                if !there {
+                    self.wrong.push(format!("{}: {} is not among {place}", node.name, paid.by));
+                }
+            }
+            match node.cheated_at_msat {
+                Some(then) if node.earned_msat > then => {
+                    self.wrong.push(format!("{} earned on after it cheated", node.name));
+                }
+                None if node.payouts.is_empty() => self.wrong.push(format!("{} was not paid", node.name)),
+                _ => {}
+            }
+        }
+    }
+
+    pub(crate) fn is_right(&self) -> bool {
+        self.wrong.is_empty()
+    }
+}
+
+fn sat(msat: u64) -> String {
+    format!("{}.{:03}", msat / 1000, msat % 1000)
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "  {:<11} {:<18} {:>14} {:>14} {:>12} {:>12} {:>8}",
+            "node", "paid to", "accrued", "paid", "fees", "owed", "payouts"
+        )?;
+        for node in &self.nodes {
+            let fees: u64 = node.payouts.iter().map(|paid| paid.msat.saturating_sub(paid.arrived_msat)).sum();
+            let cheated = if node.cheated_at_msat.is_some() { "  cheated: refused since" } else { "" };
+            writeln!(
+                f,
+                "  {:<11} {:<18} {:>14} {:>14} {:>12} {:>12} {:>8}{cheated}",
+                node.name,
+                node.rail,
+                sat(node.earned_msat),
+                sat(node.paid_msat),
+                sat(fees),
+                sat(node.earned_msat.saturating_sub(node.paid_msat)),
+                node.payouts.len(),
+            )?;
+        }
+        writeln!(f, "\n  newest payouts, as bitcoind and the receiving nodes know them")?;
+        for node in &self.nodes {
+            if let Some(paid) = node.payouts.first() {
+                let what = if paid.on_chain { "txid" } else { "payment" };
+                writeln!(
+                    f,
+                    "  {:<11} {:>12} sat arrived, {what} {}",
+                    node.name,
+                    sat(paid.arrived_msat),
+                    paid.by
+                )?;
+            }
+        }
+        writeln!(f, "\n  client      paid in {} sat", sat(self.deposit_msat))?;
+        writeln!(
+            f,
+            "              = {} left + {} to storage + {} fee of the mediator",
+            sat(self.prepaid_msat),
+            sat(self.earned_msat),
+            sat(self.fees_msat)
+        )?;
+        for wrong in &self.wrong {
+            writeln!(f, "  wrong       {wrong}")?;
+        }
+        let result = if self.is_right() {
+            "PAID: everyone honest, to the millisatoshi; the cheaters nothing since"
+        } else {
+            "NOT RIGHT: see above"
+        };
+        writeln!(f, "  result      {result}")
+    }
+}
