@@ -7,7 +7,7 @@ use fincrypt_protocol::statement::{Agreed, Contract, Countersigned, Statement};
 use fincrypt_protocol::{AnswerDigest, Epoch, Signed, SigningKey};
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, check_sum};
+use super::{Fault, MAX_STEP, check_sum};
 use crate::accrual;
 
 /// What one contract has come to, as its mediator sees it.
@@ -139,13 +139,17 @@ impl Billing {
     }
 
     /// Notes that the node passed the audit of `epoch` and held `bytes` at both of its ends. An
-    /// epoch that is not later than all that were noted, proposed and agreed on changes nothing;
-    /// whether it counted.
+    /// epoch that is not later than all that were noted, proposed and agreed on changes nothing, and
+    /// neither does one more than [`MAX_STEP`] after what was agreed on; whether it counted.
     pub fn passed(&mut self, epoch: Epoch, bytes: u64, answer: AnswerDigest) -> bool {
         let proposed = self.proposed();
         let agreed = self.agreed.as_ref().map(|agreed| agreed.epoch);
         let newest = self.passed.keys().next_back().copied().max(proposed).max(agreed);
-        let counts = epoch >= self.contract.terms().first && newest.is_none_or(|newest| epoch > newest);
+        let first = self.contract.terms().first;
+        // No statement may add more: what nobody pays for so long is not kept count of.
+        let from = agreed.unwrap_or(first);
+        let counts =
+            epoch >= first && epoch.since(from) < MAX_STEP && newest.is_none_or(|newest| epoch > newest);
         if counts {
             self.passed.insert(epoch, (bytes, answer));
         }

@@ -2,6 +2,7 @@
 //! statements are right.
 
 mod deposit;
+mod history;
 mod judge;
 mod kept;
 mod report;
@@ -20,14 +21,16 @@ use super::error::ClientError;
 use super::link::Link;
 
 pub use deposit::{DepositReport, deposit};
+pub use history::{EntryReport, HistoryReport, history};
 pub use report::{
-    BalanceReport, EntryReport, FaultReport, HistoryReport, PurseReport, StatementReport, StatementsReport,
-    balance, history, statements,
+    BalanceReport, FaultReport, PurseReport, StatementReport, StatementsReport, balance, statements,
 };
 pub use withdraw::{WithdrawOptions, WithdrawReport, withdraw};
 
-/// Pages of an answer that are asked for, at most: more contracts or entries than any vault has.
+/// Pages of a history that are asked for: a million entries.
 const MOST_PAGES: usize = 16 << 10;
+/// Pages of statements that are asked for: 4096 contracts, with a node each.
+const MOST_CONTRACTS: usize = 64;
 
 impl Link {
     async fn deposit_to(&self) -> Result<DepositTo, ClientError> {
@@ -76,7 +79,7 @@ impl Link {
     /// The newest statements of all contracts, unchecked.
     async fn statements(&self) -> Result<Vec<Stated>, ClientError> {
         let (mut all, mut after) = (Vec::new(), None);
-        for _ in 0..MOST_PAGES {
+        for _ in 0..MOST_CONTRACTS {
             let answer = self.ask(Request::Statements { after }, Bytes::new()).await?.header;
             let Response::Statements { statements, more } = answer else { return Err(self.unexpected()) };
             let last = statements.last().and_then(|last| Contract::new(last.terms).ok());

@@ -1,16 +1,12 @@
 //! What a person is told of the vault's money.
 
-use std::collections::HashMap;
-
-use fincrypt_protocol::amount::Msat;
-use fincrypt_protocol::money::{Arrival, Balance, Change, Entry};
-use fincrypt_protocol::{ContractId, Epoch, UnixTime};
+use fincrypt_protocol::money::Balance;
+use fincrypt_protocol::{Epoch, UnixTime};
 use serde::Serialize;
 
 use super::judge::Own;
 use super::kept::{Shown, Statements};
 use super::warning::{days, kept_until, warning};
-use super::withdraw::shown_sending;
 use crate::client::error::ClientError;
 use crate::client::link::Link;
 use crate::client::vault::{Swarm, Vault};
@@ -139,69 +135,6 @@ pub struct PurseReport {
     pub warnings: Vec<String>,
 }
 
-/// Something that changed the prepayment.
-#[derive(Debug, Serialize)]
-pub struct EntryReport {
-    /// Its number; they grow, with gaps.
-    pub number: u64,
-    /// When, in seconds since 1970.
-    pub time: u64,
-    /// `deposited`, `deposit_gone`, `charged`, `withdrawn`, `sent`, `arrived`, `reopened` or `failed`.
-    pub what: &'static str,
-    /// How much, in msat: what a statement adds to the one before.
-    pub amount_msat: Option<u64>,
-    /// The transaction's output, the payment, or the payout.
-    pub reference: Option<String>,
-    /// The storage node that earns, as a peer id.
-    pub storage: Option<String>,
-    /// The epoch up to which it has earned.
-    pub epoch: Option<u64>,
-}
-
-/// All that changed the prepayment.
-#[derive(Debug, Serialize)]
-pub struct HistoryReport {
-    /// Oldest first.
-    pub entries: Vec<EntryReport>,
-}
-
-fn shown_arrival(arrival: Arrival) -> String {
-    match arrival {
-        Arrival::Output(transaction, output) => format!("{transaction}:{output}"),
-        Arrival::Payment(hash) => hash.to_string(),
-    }
-}
-
-/// Entries for people: what each statement adds, rather than what it comes to.
-fn entries(entries: Vec<Entry>) -> Vec<EntryReport> {
-    let mut sums: HashMap<ContractId, Msat> = HashMap::new();
-    let mut told = |entry: Entry| {
-        let (what, amount, reference) = match entry.change {
-            Change::Deposited { arrival, amount } => {
-                ("deposited", Some(amount), Some(shown_arrival(arrival)))
-            }
-            Change::DepositGone { arrival } => ("deposit_gone", None, Some(shown_arrival(arrival))),
-            Change::Charged { contract, earned, fee, .. } => {
-                let sum = earned.checked_add(fee).unwrap_or(Msat::new(u64::MAX));
-                let before = sums.insert(contract, sum).unwrap_or_default();
-                ("charged", Some(sum.checked_sub(before).unwrap_or_default()), None)
-            }
-            Change::Withdrawn { payout, amount } => ("withdrawn", Some(amount), Some(payout.to_string())),
-            Change::Sent { sending, .. } => ("sent", None, Some(shown_sending(sending))),
-            Change::Arrived { sending, .. } => ("arrived", None, Some(shown_sending(sending))),
-            Change::Reopened { payout, failed: false } => ("reopened", None, Some(payout.to_string())),
-            Change::Reopened { payout, failed: true } => ("failed", None, Some(payout.to_string())),
-        };
-        let (storage, epoch) = match entry.change {
-            Change::Charged { storage, epoch, .. } => (Some(shown(&storage)), Some(epoch.number())),
-            _ => (None, None),
-        };
-        let (number, time, amount_msat) = (entry.number, entry.time.secs(), amount.map(Msat::get));
-        EntryReport { number, time, what, amount_msat, reference, storage, epoch }
-    };
-    entries.into_iter().map(&mut told).collect()
-}
-
 impl Vault {
     fn purse(&self) -> Statements {
         Statements::new(self.state.clone())
@@ -219,11 +152,10 @@ impl Vault {
 
     /// Fetches the newest statements, judges them and keeps what was found.
     async fn check_statements(&self, link: &Link) -> Result<(), ClientError> {
+        // What is stored now may be released before anything is stated of it.
+        let looks = self.look_at_stored()?;
         let round = link.statements().await?;
-        if !round.is_empty() {
-            self.purse().take(&self.own(link.node())?, &round, &self.look_at_stored()?)?;
-        }
-        Ok(())
+        Ok(self.purse().take(&self.own(link.node())?, &round, &looks)?)
     }
 
     fn faults(&self) -> Result<Vec<FaultReport>, ClientError> {
@@ -285,19 +217,6 @@ pub async fn balance(vault: &Vault) -> Result<BalanceReport, ClientError> {
     result
 }
 
-/// All that changed the prepayment.
-///
-/// # Errors
-/// [`ClientError`] if the mediator does not answer.
-pub async fn history(vault: &Vault) -> Result<HistoryReport, ClientError> {
-    let swarm = Swarm::join(&vault.config).await?;
-    let result = async { vault.link(&swarm.net).await?.history().await };
-    let result = result.await;
-    swarm.leave().await;
-    vault.state.close();
-    Ok(HistoryReport { entries: entries(result?) })
-}
-
 /// The newest statements, or those of one epoch: fetched and judged where the mediator answers, and
 /// those kept where it does not.
 ///
@@ -327,28 +246,4 @@ pub async fn statements(vault: &Vault, epoch: Option<u64>) -> Result<StatementsR
     };
     vault.state.close();
     Ok(report)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use fincrypt_protocol::NodeId;
-
-    #[test]
-    fn what_a_statement_adds_is_told_rather_than_its_sum() {
-        let charged = |number, contract, earned| Entry {
-            number,
-            time: UnixTime::from_secs(number),
-            change: Change::Charged {
-                contract: ContractId::from_bytes([contract; 32]),
-                storage: NodeId::from_bytes([9; 32]),
-                epoch: Epoch::new(number),
-                earned: Msat::new(earned),
-                fee: Msat::new(earned / 10),
-            },
-        };
-        let told = entries(vec![charged(1, 1, 100), charged(2, 2, 50), charged(3, 1, 130)]);
-        let amounts: Vec<_> = told.iter().map(|entry| (entry.number, entry.amount_msat)).collect();
-        assert_eq!(amounts, [(1, Some(110)), (2, Some(55)), (3, Some(33))]);
-    }
 }

@@ -297,3 +297,31 @@ fn at_the_bound_no_shards_are_taken_and_after_the_grace_they_may_go() {
     assert_eq!(standing(2000, 1000, 30 * 24), CreditStanding::Lapsed { epoch, since: until });
     assert!(standing(2000, 2000, 1).takes_shards());
 }
+
+#[test]
+fn what_was_signed_and_not_answered_is_repeated_and_no_longer_after_an_answer() {
+    let mut billing = Billing::new(contract());
+    assert!(!billing.has_news() && billing.repeat().is_none());
+    assert!(billing.passed(Epoch::new(FIRST), GIB, answer(FIRST)));
+    assert!(billing.has_news() && billing.repeat().is_none(), "nothing was signed yet");
+    let first = billing.propose(&mediator()).expect("fits").expect("something is due");
+    assert!(billing.passed(Epoch::new(FIRST + 1), GIB, answer(FIRST + 1)));
+    // It is not paid for, and waits; what was signed does not change by it.
+    assert!(billing.has_news() && billing.repeat() == Some(first.clone()));
+    assert_eq!(Billing::restore(contract(), &billing.saved()).expect("ours").repeat(), Some(first.clone()));
+    let earned = |epochs| accrual::earned(contract().terms().price, epochs * GIB, 3600).expect("fits");
+    assert_eq!((billing.promised(), billing.due().expect("fits")), (earned(1), earned(2)));
+    let mut refused = billing.clone();
+    assert_eq!((refused.refused(Epoch::new(FIRST)), refused.repeat()), (1, None));
+    assert_eq!(refused.due().expect("fits"), earned(1), "what was refused is given up");
+    billing.absorb(&both_sign(&first)).expect("signed by both");
+    assert!(billing.has_news() && billing.repeat().is_none());
+    assert_eq!((billing.promised(), billing.due().expect("fits")), (earned(1), earned(2)));
+}
+
+#[test]
+fn more_epochs_than_a_statement_may_add_are_not_kept_count_of() {
+    let mut billing = Billing::new(contract());
+    assert!(billing.passed(Epoch::new(FIRST + MAX_STEP - 1), 1, answer(1)));
+    assert!(!billing.passed(Epoch::new(FIRST + MAX_STEP), 1, answer(2)));
+}
