@@ -290,7 +290,7 @@ impl Fetcher {
                     (false, true) => self.window.beside(length),
                     (false, false) => self.window.now(length),
                 };
-                let (Some(room), Some(index)) = (room, waiting.pop_front()) else { break };
+                let Some((room, index)) = next(room, &mut waiting) else { break };
                 running.push(self.get(manifest, index, room));
                 asked += 1;
             }
@@ -321,6 +321,12 @@ impl Fetcher {
         drop(running);
         tokio::task::spawn_blocking(move || joined.finish()).await.map_err(|_| ClientError::Inner)?
     }
+}
+
+/// The next shard to ask for, and room for it. Without room it stays in line.
+fn next<R>(room: Option<R>, waiting: &mut VecDeque<ShardIndex>) -> Option<(R, ShardIndex)> {
+    let room = room?;
+    waiting.pop_front().map(|index| (room, index))
 }
 
 /// A shard that a node was asked for: its pace is noted however that ends.
@@ -395,5 +401,20 @@ impl Joined {
                 .map_err(|error| ClientError::Damaged(error.to_string()))?;
         }
         Ok(ciphertext)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_for_which_there_is_no_room_stays_in_line() {
+        let mut waiting: VecDeque<ShardIndex> = Code::new(2, 1).expect("valid").indices().collect();
+        let all = waiting.clone();
+        assert_eq!(next(None::<()>, &mut waiting), None);
+        assert_eq!(waiting, all);
+        assert_eq!(next(Some(()), &mut waiting), Some(((), all[0])));
+        assert_eq!(waiting.len(), 2);
     }
 }
