@@ -90,7 +90,7 @@ impl MediatorRole {
                 }
             };
             let decided = match to {
-                To::Lightning(to) => money.intend_payment(&due, &to, false),
+                To::Lightning(to) => money.intend_over_routes(due, &to),
                 To::Channel(peer) => money.intend_over_channel(&due, &peer),
                 To::Chain(address) => return Ok(Some((due, address))),
             };

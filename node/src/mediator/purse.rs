@@ -222,7 +222,7 @@ mod tests {
                 payout,
                 rail: Rail::OnChain,
                 parts: vec![part(them, 3000), part(us, 2000)],
-                to: None,
+                to: Vec::new(),
             },
             Event::PayoutSent { payout, sending },
         ];

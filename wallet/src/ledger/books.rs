@@ -68,11 +68,18 @@ pub struct PayoutBook {
     pub stage: PayoutStage,
     /// How often it was reopened.
     pub round: u32,
-    /// Where it goes, if over Lightning.
-    pub to: Option<PayTo>,
+    /// Where it goes.
+    pub to: Vec<PayTo>,
 }
 
 impl PayoutBook {
+    /// What arrives at all destinations.
+    #[must_use]
+    pub fn arrives(&self) -> Msat {
+        let sum = |sum: Msat, to: &PayTo| sum.checked_add(to.amount);
+        self.to.iter().try_fold(Msat::ZERO, sum).unwrap_or_default()
+    }
+
     /// What all parts come to.
     #[must_use]
     pub fn total(&self) -> Msat {

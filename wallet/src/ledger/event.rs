@@ -12,8 +12,8 @@ use super::account::{Arrival, Owed, Owner, Rail, Sending, Source};
 
 pub use fincrypt_protocol::limits::MAX_PARTS;
 
-/// The most bytes of a record. A payout of [`MAX_PARTS`] fits.
-pub(super) const MAX_RECORD: u32 = 128 << 10;
+/// The most bytes of a record. A payout of [`MAX_PARTS`] to as many addresses fits.
+pub(super) const MAX_RECORD: u32 = 256 << 10;
 
 /// One creditor's share of a payout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,12 +24,12 @@ pub struct Part {
     pub amount: Msat,
 }
 
-/// Where a payout over Lightning goes.
+/// Where a payout goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PayTo {
-    /// An offer, an invoice or a node, as text.
+    /// An address, an offer, an invoice or a node, as text.
     pub destination: String,
-    /// How much arrives there. What its parts are beyond that is the most that the route may cost.
+    /// How much arrives there.
     pub amount: Msat,
 }
 
@@ -87,9 +87,10 @@ pub enum Event {
         rail: Rail,
         /// Who gets how much, at most [`MAX_PARTS`].
         parts: Vec<Part>,
-        /// Where a payment goes. A transaction says so itself.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        to: Option<PayTo>,
+        /// Where it goes: one destination over Lightning; on the chain one for each creditor, in the
+        /// order in which they first appear among the parts. What the parts are beyond it is what the
+        /// network gets: of a transaction exactly, of a route at most.
+        to: Vec<PayTo>,
     },
     /// It is about to be sent, or replaced by another transaction that shares an input.
     PayoutSent {

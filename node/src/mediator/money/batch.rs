@@ -3,7 +3,7 @@
 use fincrypt_protocol::amount::Sat;
 use fincrypt_protocol::limits::MAX_PARTS;
 use fincrypt_protocol::{PayoutId, UnixTime};
-use fincrypt_wallet::ledger::{Event, LedgerError, Part, Rail};
+use fincrypt_wallet::ledger::{Event, LedgerError, Part, PayTo, Rail};
 use fincrypt_wallet::treasury::{Output, Treasury, TreasuryError};
 
 use super::transactions::TARGET;
@@ -74,7 +74,12 @@ impl Money {
             return Err(NotDecided::Dear(fee.get().saturating_mul(1000) / sum.max(1)));
         }
         let outputs = less_fee(outputs, fee).ok_or(NotDecided::Dear(1000))?;
-        let event = Event::PayoutIntent { payout, rail: Rail::OnChain, parts, to: None };
+        let to = |output: &Output| {
+            let amount = output.amount.to_msat()?;
+            Some(PayTo { destination: output.address.clone(), amount })
+        };
+        let to = outputs.iter().map(to).collect::<Option<_>>().ok_or(NotDecided::Dear(1000))?;
+        let event = Event::PayoutIntent { payout, rail: Rail::OnChain, parts, to };
         self.ledger.record(UnixTime::now(), &event)?;
         if let Err(error) = treasury.prepare(payout, &outputs, fee) {
             // Nothing was signed.

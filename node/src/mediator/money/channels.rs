@@ -1,10 +1,11 @@
-//! Channels to storage nodes that run a Lightning node of their own: opened once enough is owed to
-//! be worth one, and used for every payment from then on.
+//! What Lightning channels can bear is what is paid over them, the rest later. Storage nodes that run a
+//! Lightning node of their own get a channel once enough is owed to be worth one.
 
 use fincrypt_protocol::amount::Msat;
 use fincrypt_wallet::ledger::LedgerError;
-use fincrypt_wallet::lightning::{Lightning, LightningError, Peer};
+use fincrypt_wallet::lightning::{Destination, Lightning, LightningError, Peer};
 
+use super::due::after_failures;
 use super::{Due, Money};
 
 /// A channel holds so many times what was owed when it was opened, and so many satoshi at least. Of a
@@ -15,6 +16,29 @@ const LEAST_SAT: u64 = 100_000;
 const LEAST_PAYMENT: Msat = Msat::new(1_000_000);
 
 impl Money {
+    /// Decides to pay a node by whatever route, as much as our channels and what was tried before
+    /// allow. Blocks.
+    pub(in crate::mediator) fn intend_over_routes(
+        &self,
+        due: Due,
+        to: &Destination,
+    ) -> Result<(), LedgerError> {
+        let Some(lightning) = self.lightning() else { return Ok(()) };
+        let usable = lightning.channels().into_iter().filter(|channel| channel.usable);
+        let bearable = usable.fold(0_u64, |sum, channel| sum.saturating_add(channel.can_send_once.get()));
+        let most = after_failures(due.total, self.troubles.tries(&due.node), LEAST_PAYMENT);
+        let most = most.min(Msat::new(bearable));
+        if most < due.total.min(LEAST_PAYMENT) {
+            let bearable = Msat::new(bearable);
+            self.trouble(
+                &due.node,
+                &format!("our Lightning channels can bear {bearable} now: a peer is away, or `wallet open` opens another"),
+            );
+            return Ok(());
+        }
+        self.intend_payment(&due.at_most(most), to, false)
+    }
+
     /// Decides to pay a node over a channel of ours, or opens one. Blocks.
     pub(in crate::mediator) fn intend_over_channel(&self, due: &Due, peer: &Peer) -> Result<(), LedgerError> {
         let Some(lightning) = self.lightning() else { return Ok(()) };

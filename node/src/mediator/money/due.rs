@@ -50,6 +50,12 @@ impl Due {
     }
 }
 
+/// The most to pay at once after so many failures in a row: half as much each time, since a route may
+/// bear less than all of it; not less than `least`, if so much is owed.
+pub(super) fn after_failures(total: Msat, tries: u32, least: Msat) -> Msat {
+    Msat::new(total.get().checked_shr(tries).unwrap_or(0)).max(least).min(total)
+}
+
 /// Whole satoshi of what is owed; the rest stays owed.
 fn whole(mut owed: Vec<(ContractId, Msat)>) -> (Vec<Part>, Msat) {
     owed.sort_unstable_by_key(|(contract, amount)| (std::cmp::Reverse(*amount), *contract));
@@ -107,7 +113,7 @@ pub(super) fn arrives(total: Msat, routing_permille: u16, direct: bool) -> Optio
 mod tests {
     use super::*;
     use fincrypt_protocol::{AccountId, Epoch, PayoutId, UnixTime};
-    use fincrypt_wallet::ledger::{Arrival, Event, Ledger, Owner, Rail};
+    use fincrypt_wallet::ledger::{Arrival, Event, Ledger, Owner, PayTo, Rail};
     use proptest::prelude::*;
 
     const TERMS: PayoutTerms = PayoutTerms {
@@ -158,8 +164,7 @@ mod tests {
             [node(1), node(2)],
             "no part of a satoshi"
         );
-        let to =
-            Some(fincrypt_wallet::ledger::PayTo { destination: "lno1".to_owned(), amount: Msat::new(1) });
+        let to = vec![PayTo { destination: "lno1".to_owned(), amount: Msat::new(1) }];
         let (payout, rail, parts) = (PayoutId::from_bytes([1; 16]), Rail::Lightning, found[0].parts.clone());
         let intent = Event::PayoutIntent { payout, rail, parts, to };
         ledger.record(UnixTime::from_secs(1), &intent).expect("recorded");
@@ -187,6 +192,15 @@ mod tests {
                 let of = owed.iter().find(|(id, _)| *id == contract).expect("owed").1;
                 prop_assert!(part.amount <= of && !part.amount.is_zero());
             }
+        }
+
+        #[test]
+        fn after_each_failure_half_is_tried_and_never_nothing(total in 1u64..1 << 40, tries in 0u32..80) {
+            let (total, least) = (Msat::new(total), Msat::new(1000));
+            let (most, less) = (after_failures(total, tries, least), after_failures(total, tries + 1, least));
+            prop_assert!(most <= total && most >= least.min(total) && less <= most);
+            prop_assert!(less.get() <= most.get() / 2 || less == least.min(total));
+            prop_assert_eq!(after_failures(total, 0, least), total);
         }
 
         #[test]

@@ -122,7 +122,7 @@ pub(crate) struct PayoutView {
     pub(crate) msat: u64,
     /// What left the mediator in all, if it has arrived.
     pub(crate) left_msat: Option<u64>,
-    /// What arrived, if it has, over Lightning.
+    /// What arrived, if it has.
     pub(crate) arrived_msat: Option<u64>,
     /// The transaction or payment hash.
     pub(crate) sending: Option<String>,
@@ -167,7 +167,7 @@ fn payout((id, book): (PayoutId, &PayoutBook)) -> PayoutView {
         PayoutStage::Settled { sending, left, .. } => ("settled", Some(left.get()), Some(*sending)),
         PayoutStage::Failed => ("failed", None, book.sent.last().copied()),
     };
-    let arrived = book.to.as_ref().filter(|_| left.is_some()).map(|to| to.amount.get());
+    let arrived = left.map(|_| book.arrives().get());
     PayoutView {
         id: id.to_string(),
         rail: match book.rail {

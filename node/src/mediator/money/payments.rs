@@ -59,7 +59,7 @@ impl Money {
             open.map(|(id, book)| (id, book.clone())).collect()
         });
         for (id, book) in open {
-            let payment = book.to.as_ref().and_then(|to| payment(id, to, book.total()));
+            let payment = book.to.first().and_then(|to| payment(id, to, book.total()));
             let came = match &payment {
                 Some(payment) => look(&lightning, payment),
                 None => Came::Failed("its destination cannot be read".to_owned()),

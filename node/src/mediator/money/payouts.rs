@@ -2,13 +2,12 @@
 
 use fincrypt_protocol::amount::Msat;
 use fincrypt_protocol::money::{Payout, PayoutState};
-use fincrypt_protocol::{ContractId, NodeId, PayoutId, Refusal, UnixTime};
+use fincrypt_protocol::{AccountId, NodeId, PayoutId, Refusal, UnixTime};
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
 use fincrypt_wallet::ledger::{Books, Event, LedgerError, Owed, PayTo, PayoutBook, PayoutStage, Rail};
 use fincrypt_wallet::lightning::Destination;
 
-use super::due::arrives;
-use super::{Due, Money};
+use super::{Due, Money, due};
 use crate::accounts::failed;
 
 /// `node` → where its operator wants to be paid, as it said last.
@@ -34,12 +33,40 @@ fn stage(book: &PayoutBook) -> Vec<u8> {
     [&[state][..], &sent.to_le_bytes(), &book.round.to_le_bytes()].concat()
 }
 
-/// A payout as one creditor is told of it: the parts that `counts`.
-fn told(id: PayoutId, book: &PayoutBook, counts: impl Fn(&Owed) -> bool) -> Payout {
-    let (state, taken, left) = match &book.stage {
-        PayoutStage::Open => (PayoutState::OnTheWay, None, None),
-        PayoutStage::Settled { taken, left, .. } => (PayoutState::Arrived, Some(taken), Some(*left)),
-        PayoutStage::Failed => (PayoutState::Failed, None, None),
+/// Who is paid by a part.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Creditor {
+    Storage(NodeId),
+    Client(AccountId),
+    Operator,
+}
+
+fn creditor(books: &Books, owed: Owed) -> Option<Creditor> {
+    Some(match owed {
+        Owed::Contract(contract) => Creditor::Storage(books.contract(contract)?.storage),
+        Owed::Client(account) => Creditor::Client(account),
+        Owed::Capital | Owed::Fees => Creditor::Operator,
+    })
+}
+
+/// What arrives of a payout at one creditor: destinations are in the order in which creditors appear.
+fn arrives(books: &Books, book: &PayoutBook, whose: Creditor) -> Msat {
+    let mut creditors: Vec<Creditor> = Vec::new();
+    for found in book.parts.iter().filter_map(|part| creditor(books, part.owed)) {
+        if !creditors.contains(&found) {
+            creditors.push(found);
+        }
+    }
+    let at = creditors.iter().position(|found| *found == whose);
+    at.and_then(|at| book.to.get(at)).map_or(Msat::ZERO, |to| to.amount)
+}
+
+/// A payout as one creditor is told of it.
+fn told(books: &Books, id: PayoutId, book: &PayoutBook, whose: Creditor) -> Payout {
+    let (state, taken) = match &book.stage {
+        PayoutStage::Open => (PayoutState::OnTheWay, None),
+        PayoutStage::Settled { taken, .. } => (PayoutState::Arrived, Some(taken)),
+        PayoutStage::Failed => (PayoutState::Failed, None),
     };
     let sending = match &book.stage {
         PayoutStage::Settled { sending, .. } => Some(*sending),
@@ -49,29 +76,23 @@ fn told(id: PayoutId, book: &PayoutBook, counts: impl Fn(&Owed) -> bool) -> Payo
         let amount = taken.and_then(|taken| taken.get(at).copied()).unwrap_or(part.amount);
         (part.owed, amount)
     });
-    let ours: Vec<(Owed, Msat)> = amounts.filter(|(owed, _)| counts(owed)).collect();
-    let sum = ours.iter().fold(Msat::ZERO, |sum, (_, amount)| sum.checked_add(*amount).unwrap_or(sum));
-    // A payment has one creditor; of a transaction, each bears its share of the fee.
-    let arrives = match (&book.to, left) {
-        (Some(to), _) => to.amount,
-        (None, _) => sum,
-    };
-    let parts = ours.into_iter().filter_map(|(owed, amount)| match owed {
+    let ours = amounts.filter(|(owed, _)| creditor(books, *owed) == Some(whose));
+    let parts = ours.filter_map(|(owed, amount)| match owed {
         Owed::Contract(contract) => Some((contract, amount)),
         _ => None,
     });
-    Payout { id, state, sending, parts: parts.collect(), arrives }
+    Payout { id, state, sending, parts: parts.collect(), arrives: arrives(books, book, whose) }
 }
 
 impl Money {
     /// A payout as the account that withdrew is told of it.
-    pub(super) fn told_client(&self, id: PayoutId) -> Option<Payout> {
-        self.ledger.books(|books| books.payout(id).map(|book| told(id, book, |_| true)))
+    pub(super) fn told_client(&self, account: AccountId, id: PayoutId) -> Option<Payout> {
+        let whose = Creditor::Client(account);
+        self.ledger.books(|books| books.payout(id).map(|book| told(books, id, book, whose)))
     }
 
     /// Payouts that some node has not heard of as they stand, and who is to.
     pub(in crate::mediator) fn untold(&self) -> Vec<(NodeId, Payout, Vec<u8>)> {
-        let storage = |books: &Books, contract: ContractId| books.contract(contract).map(|book| book.storage);
         self.ledger.books(|books| {
             let mut untold = Vec::new();
             for (id, book) in books.payouts() {
@@ -84,11 +105,7 @@ impl Money {
                     if self.state.get(TOLD, &key).ok().flatten().as_ref() == Some(&now) {
                         continue;
                     }
-                    let ours = |owed: &Owed| match owed {
-                        Owed::Contract(contract) => storage(books, *contract) == Some(node),
-                        _ => false,
-                    };
-                    untold.push((node, told(id, book, ours), now.clone()));
+                    untold.push((node, told(books, id, book, Creditor::Storage(node)), now.clone()));
                 }
             }
             untold
@@ -121,15 +138,16 @@ impl Money {
     }
 
     /// Decides to pay a node over Lightning: durable before anything leaves. Blocks.
-    pub(in crate::mediator) fn intend_payment(
+    pub(super) fn intend_payment(
         &self,
         due: &Due,
         to: &Destination,
         direct: bool,
     ) -> Result<(), LedgerError> {
-        let Some(amount) = arrives(due.total, self.terms.routing_permille, direct) else { return Ok(()) };
+        let arriving = due::arrives(due.total, self.terms.routing_permille, direct);
+        let Some(amount) = arriving else { return Ok(()) };
         let Ok(payout) = draw() else { return Ok(()) };
-        let to = Some(PayTo { destination: to.to_string(), amount });
+        let to = vec![PayTo { destination: to.to_string(), amount }];
         let event = Event::PayoutIntent { payout, rail: Rail::Lightning, parts: due.parts.clone(), to };
         match self.ledger.record(UnixTime::now(), &event) {
             Ok(_) => Ok(()),

@@ -59,6 +59,11 @@ impl Troubles {
         self.lock().get(node).is_some_and(|known| known.until > Instant::now())
     }
 
+    /// Failures in a row.
+    pub(super) fn tries(&self, node: &NodeId) -> u32 {
+        self.lock().get(node).map_or(0, |known| known.tries)
+    }
+
     /// For the operator.
     pub(super) fn all(&self) -> Vec<Trouble> {
         let now = Instant::now();

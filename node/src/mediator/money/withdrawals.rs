@@ -31,11 +31,11 @@ impl Money {
         let money = Arc::clone(self);
         blocking(move || {
             let id = withdrawal.payout(&account);
-            if money.told_client(id).is_none() {
+            if money.told_client(account, id).is_none() {
                 money.intend_withdrawal(account, id, &withdrawal)?;
                 money.moved.notify_one();
             }
-            money.told_client(id).ok_or(Refusal::Failed)
+            money.told_client(account, id).ok_or(Refusal::Failed)
         })
         .await
     }
@@ -99,7 +99,7 @@ impl Money {
         if arriving > most {
             return Err(Refusal::Insufficient);
         }
-        let to = Some(PayTo { destination: to.to_string(), amount: arriving });
+        let to = vec![PayTo { destination: to.to_string(), amount: arriving }];
         let parts = vec![Part { owed: Owed::Client(account), amount }];
         let event = Event::PayoutIntent { payout: id, rail: Rail::Lightning, parts, to };
         match self.ledger.record(UnixTime::now(), &event) {

@@ -139,9 +139,7 @@ impl Books {
             }
             Event::Attributed { source, owner } => self.attributed(*source, *owner),
             Event::ChannelCosts { total } => self.channel_costs_grow(*total),
-            Event::PayoutIntent { payout, rail, parts, to } => {
-                self.intent(*payout, *rail, parts, to.as_ref())
-            }
+            Event::PayoutIntent { payout, rail, parts, to } => self.intent(*payout, *rail, parts, to),
             Event::PayoutSent { payout, sending } => self.sent(*payout, *sending),
             Event::PayoutSettled { payout, round, sending, left } => {
                 self.settled(*payout, *round, *sending, *left)

@@ -12,9 +12,9 @@ use crate::ledger::books::{Books, ContractBook, PayoutBook, PayoutStage};
 use crate::ledger::event::{MAX_PARTS, Part, PayTo};
 
 impl Books {
-    pub(super) fn intent(&self, payout: PayoutId, rail: Rail, parts: &[Part], to: Option<&PayTo>) -> Planned {
+    pub(super) fn intent(&self, payout: PayoutId, rail: Rail, parts: &[Part], to: &[PayTo]) -> Planned {
         if let Some(known) = self.payouts.get(&payout) {
-            let same = known.rail == rail && known.parts == parts && known.to.as_ref() == to;
+            let same = known.rail == rail && known.parts == parts && known.to == to;
             return if same { Ok(None) } else { Err(BooksError::Differs) };
         }
         let creditors: BTreeSet<Owed> = parts.iter().map(|part| part.owed).collect();
@@ -30,14 +30,16 @@ impl Books {
             total = plus(total, part.amount)?;
             draft.debit(part.owed.account(), part.amount)?;
         }
-        let fits = match (rail, to) {
-            (Rail::OnChain, None) => true,
-            (Rail::Lightning, Some(to)) => {
-                !to.amount.is_zero() && to.amount <= total && to.destination.len() <= MAX_DESTINATION
-            }
-            _ => false,
+        let mut arrives = Msat::ZERO;
+        for to in to {
+            arrives = plus(arrives, to.amount)?;
+        }
+        let each = |to: &PayTo| {
+            let whole = rail == Rail::Lightning || to.amount.whole_sat().to_msat() == Some(to.amount);
+            !to.amount.is_zero() && whole && to.destination.len() <= MAX_DESTINATION
         };
-        if !fits {
+        let count = if rail == Rail::Lightning { 1..=1 } else { 1..=parts.len() };
+        if !count.contains(&to.len()) || arrives > total || !to.iter().all(each) {
             return Err(BooksError::Destination);
         }
         if rail == Rail::OnChain && total.whole_sat().to_msat() != Some(total) {
@@ -49,7 +51,7 @@ impl Books {
         }
         draft.credit(Account::InFlight(payout), total)?;
         let (parts, sent) = (parts.to_vec(), Vec::new());
-        let book = PayoutBook { rail, parts, sent, stage: PayoutStage::Open, round: 0, to: to.cloned() };
+        let book = PayoutBook { rail, parts, sent, stage: PayoutStage::Open, round: 0, to: to.to_vec() };
         draft.effects.push(Effect::Payout(payout, book));
         draft.finish()
     }

@@ -59,7 +59,9 @@ pub(super) fn accrual(id: u8, epoch: u64, earned: u64) -> Event {
 pub(super) fn intent(id: u8, rail: Rail, parts: &[(Owed, Msat)]) -> Event {
     let parts: Vec<Part> = parts.iter().map(|(owed, amount)| Part { owed: *owed, amount: *amount }).collect();
     let amount = parts.iter().fold(Msat::ZERO, |sum, part| sum.checked_add(part.amount).expect("fits"));
-    let to = (rail == Rail::Lightning).then(|| PayTo { destination: format!("lno1{id}"), amount });
+    // A whole number of satoshi, even where the parts are not.
+    let arrives = if rail == Rail::Lightning { amount } else { amount.whole_sat().to_msat().expect("fits") };
+    let to = vec![PayTo { destination: format!("to {id}"), amount: arrives }];
     Event::PayoutIntent { payout: payout(id), rail, parts, to }
 }
 

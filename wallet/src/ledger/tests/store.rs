@@ -78,7 +78,8 @@ fn the_largest_payout_fits_a_record() {
         Part { owed: Owed::Contract(ContractId::from_bytes(id)), amount: Msat::new(u64::MAX) }
     };
     let parts = (0..MAX_PARTS as u32).map(part).collect();
-    let event = Event::PayoutIntent { payout: payout(1), rail: Rail::OnChain, parts, to: None };
+    let to = vec![PayTo { destination: "a".repeat(90), amount: Msat::new(u64::MAX) }; MAX_PARTS];
+    let event = Event::PayoutIntent { payout: payout(1), rail: Rail::OnChain, parts, to };
     let record = Record { number: u64::MAX, time: TIME, event };
     let bytes = record.to_bytes().expect("encodes");
     assert_eq!(Record::from_bytes(&bytes).expect("fits"), record);
