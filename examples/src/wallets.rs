@@ -53,6 +53,16 @@ fn draw() -> Result<PayoutId, WalletError> {
     Ok(PayoutId::from_bytes(id))
 }
 
+/// A port that is chosen once: whoever comes back is found where it was.
+fn port(path: &Path) -> Result<u16, std::io::Error> {
+    if let Some(known) = std::fs::read_to_string(path).ok().and_then(|text| text.parse().ok()) {
+        return Ok(known);
+    }
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    std::fs::write(path, port.to_string())?;
+    Ok(port)
+}
+
 /// Somebody's Lightning node, and how it is reached.
 pub struct LightningWallet {
     /// The node.
@@ -75,7 +85,7 @@ impl LightningWallet {
         seed: u8,
         trusted: Vec<String>,
     ) -> Result<Self, WalletError> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = port(&folder.join(format!("{name}.port")))?;
         let (user, password) = bitcoind.credentials()?;
         let (host, password) = ("127.0.0.1".to_owned(), Zeroizing::new(password));
         let setup = Setup {

@@ -27,6 +27,7 @@ mod options;
 mod orphans;
 mod paid;
 mod paid_crashes;
+mod paid_troubles;
 mod purse;
 mod refusals;
 mod release;

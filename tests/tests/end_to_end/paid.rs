@@ -1,11 +1,13 @@
 //! Storage is paid, with a real bitcoind and real wallets of its operators.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use fincrypt_examples::{
-    Bitcoind, ChainWallet, LightningWallet, Member, Scratch, chain_settings, wait_until,
+    Bitcoind, ChainWallet, LightningWallet, Member, Programs, Scratch, chain_settings, play_paid, wait_until,
 };
+use fincrypt_protocol::money::{Arrival, Sending};
 use fincrypt_tests::{DEADLINE, Plan, World};
 use fincrypt_wallet::ledger::{Account, Ledger, Owed, PayoutStage};
 use serde_json::{Value, json};
@@ -169,7 +171,7 @@ fn pay() {
 fn check(world: &World, operator: &LightningWallet, saver: &ChainWallet, inside: &[Value]) {
     let (ledger, _) = Ledger::open(&world.swarm.home(MEDIATOR).join("ledger")).expect("opens");
     assert!(ledger.audit().expect("audits").is_sound());
-    let (mut hashes, mut on_chain) = (BTreeMap::new(), 0);
+    let (mut hashes, mut on_chain) = (BTreeMap::new(), BTreeMap::new());
     ledger.books(|books| {
         let charged: u64 = books.contracts().map(|(_, book)| book.earned.get() + book.fee.get()).sum();
         let prepaid: u64 = books
@@ -183,12 +185,15 @@ fn check(world: &World, operator: &LightningWallet, saver: &ChainWallet, inside:
             let PayoutStage::Settled { sending, left, taken } = &payout.stage else { continue };
             assert!(payout.parts.iter().all(|part| matches!(part.owed, Owed::Contract(_))));
             let sum: u64 = taken.iter().map(|msat| msat.get()).sum();
-            match (sending, &payout.to) {
-                (fincrypt_protocol::money::Sending::Payment(hash), Some(to)) => {
-                    assert_eq!(sum, left.get(), "what storage is charged for is what left");
-                    hashes.insert(hash.to_string(), to.amount.get());
+            assert_eq!(sum, left.get(), "what storage is charged for is what left");
+            match sending {
+                Sending::Payment(hash) => {
+                    hashes.insert(hash.to_string(), payout.arrives().get());
                 }
-                (_, _) => on_chain += sum,
+                Sending::Transaction(id) => {
+                    assert!(sum - payout.arrives().get() > 0, "the network takes its fee");
+                    on_chain.insert(*id, payout.arrives().get());
+                }
             }
         }
     });
@@ -203,17 +208,23 @@ fn check(world: &World, operator: &LightningWallet, saver: &ChainWallet, inside:
         assert!(stated.is_none_or(|stated| came["msat"] == stated), "{came}");
     }
     assert!(hashes.is_empty(), "these did not arrive: {hashes:?}");
-    // The operator bears the fees of the chain: they are what is missing.
+    // What the books call settled has arrived, less the fee that the operator bears.
     saver.treasury.sync().expect("syncs");
-    let came: u64 = saver
-        .treasury
-        .arrivals()
-        .iter()
-        .filter(|came| came.confirmations >= 6)
-        .map(|came| came.amount.get())
-        .sum();
-    let fee = on_chain / 1000 - came;
-    assert!(fee > 0 && fee * 40 <= on_chain / 1000, "{on_chain} msat paid, {came} sat came");
+    assert!(!on_chain.is_empty());
+    for came in saver.treasury.arrivals() {
+        let Arrival::Output(id, _) = came.arrival else { panic!("{came:?}") };
+        if let Some(stated) = on_chain.remove(&id) {
+            assert_eq!(stated, came.amount.get() * 1000);
+        }
+    }
+    assert!(on_chain.is_empty(), "these did not arrive: {on_chain:?}");
+}
+
+#[test]
+fn ten_nodes_are_paid_to_the_satoshi_and_those_that_cheat_get_nothing_from_then_on() {
+    let programs = Programs::multi_call(Path::new(env!("CARGO_BIN_EXE_under-test")));
+    let table = play_paid(&programs).unwrap_or_else(|error| panic!("{error}"));
+    assert!(table.is_right(), "{table}");
 }
 
 #[test]

@@ -2,7 +2,6 @@
 //! back on a new machine from 24 words. Then the mediator dies, and it comes back once more.
 
 mod build;
-mod paid;
 mod report;
 mod steps;
 
@@ -11,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use fincrypt_examples::{Programs, end_all_on_signal, exit_code_on_signal};
+use fincrypt_examples::{Programs, end_all_on_signal, exit_code_on_signal, play_paid};
 
 /// Backs a folder up into a swarm of ten processes and restores it from its 24 words, twice.
 #[derive(Parser)]
@@ -63,7 +62,7 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         None => build::build()?,
     };
     if args.paid {
-        let table = paid::play(&programs)?;
+        let table = play_paid(&programs)?;
         if args.json {
             println!("{}", serde_json::to_string_pretty(&table)?);
         } else {

@@ -1,4 +1,4 @@
-//! `--paid`: storage earns real satoshis, on a chain of its own. A bitcoind, a client that pays in, ten
+//! Storage earns real satoshis, on a chain of its own. A bitcoind, a client that pays in, ten
 //! storage nodes of which two cheat, operators who are paid over Lightning and on the chain.
 
 mod table;
@@ -8,13 +8,19 @@ use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use fincrypt_examples::{
-    Bitcoind, ChainWallet, Client, LightningWallet, Member, Programs, Scratch, SeededRandom, Swarm,
-    SwarmPlan, TreePlan, chain_settings, generate, wait_until,
-};
 use serde_json::{Value, json};
 
-pub(crate) use table::Table;
+use crate::bitcoind::Bitcoind;
+use crate::client::Client;
+use crate::process::wait_until;
+use crate::programs::Programs;
+use crate::random::SeededRandom;
+use crate::scratch::Scratch;
+use crate::swarm::{Member, Swarm, SwarmPlan, chain_settings};
+use crate::tree::{TreePlan, generate};
+use crate::wallets::{ChainWallet, LightningWallet};
+
+pub use table::Table;
 use table::{Node, paid_to};
 
 type Outcomes<T> = Result<T, Box<dyn Error>>;
@@ -56,7 +62,10 @@ struct Stage {
 }
 
 /// Plays everything; the closing table.
-pub(crate) fn play(programs: &Programs) -> Outcomes<Table> {
+///
+/// # Errors
+/// If a step does not work. What is not as it should be in the end is in the table.
+pub fn play_paid(programs: &Programs) -> Outcomes<Table> {
     let scratch = Scratch::new("paid")?;
     let source = scratch.path().join("folder");
     let seed = SeededRandom::any_seed();

@@ -62,7 +62,7 @@ impl Node {
 
 /// The closing table.
 #[derive(Debug, Default, Serialize)]
-pub(crate) struct Table {
+pub struct Table {
     pub(crate) nodes: Vec<Node>,
     pub(crate) deposit_msat: u64,
     /// What of the deposit is left, what storage has earned, and the mediator by it.
@@ -70,7 +70,7 @@ pub(crate) struct Table {
     pub(crate) earned_msat: u64,
     pub(crate) fees_msat: u64,
     /// What is not as it should be; empty is the aim.
-    pub(crate) wrong: Vec<String>,
+    pub wrong: Vec<String>,
 }
 
 impl Table {
@@ -97,7 +97,9 @@ impl Table {
         }
     }
 
-    pub(crate) fn is_right(&self) -> bool {
+    /// Whether everything is as it should be.
+    #[must_use]
+    pub fn is_right(&self) -> bool {
         self.wrong.is_empty()
     }
 }

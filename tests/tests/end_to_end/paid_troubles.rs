@@ -1,0 +1,131 @@
+//! What may go wrong with money and does: blocks that vanish, a bitcoind that is away, wallets that are,
+//! and destinations that are none. It accrues, says so, and is paid later.
+
+use std::time::{Duration, Instant};
+
+use fincrypt_examples::{Bitcoind, ChainWallet, LightningWallet, Member, Scratch, wait_until};
+use fincrypt_tests::{DEADLINE, Plan, World};
+use serde_json::json;
+
+use crate::paid::{MEDIATOR, endow, wallet};
+
+const DEPOSIT: u64 = 2_000_000;
+const NODE: Member = Member::Storage(0);
+/// A Lightning node that nobody runs.
+const NOBODY: &str = "02eec7245d6b7d2ccb30380bfbe2a3648cd7a942653f5aa340edcea1f283686619";
+
+fn plan() -> Plan {
+    let settings = &[
+        ("epoch", "1"),
+        ("price", "100000000000000"),
+        ("payout_interval", "0"),
+        ("credit_bound", "1000000"),
+        ("credit_limit", "1000000"),
+    ];
+    Plan { storage: 2, settings, ..Plan::small() }
+}
+
+fn prepaid(world: &World) -> u64 {
+    world.ok(&world.owner, &["wallet", "balance"])["prepaid_msat"].as_u64().expect("a number")
+}
+
+/// Waits for something, a block a second meanwhile.
+fn until(bitcoind: &Bitcoind, mut done: impl FnMut() -> bool) -> bool {
+    let mut mined = Instant::now();
+    wait_until(DEADLINE, || {
+        if mined.elapsed() > Duration::from_secs(1) {
+            bitcoind.mine(1).expect("mines");
+            mined = Instant::now();
+        }
+        done()
+    })
+}
+
+fn troubles(world: &World) -> String {
+    wallet(world)["troubles"].to_string()
+}
+
+fn set_payout(world: &mut World, to: &str) {
+    world.swarm.set(NODE, "payout", to);
+    world.swarm.restart(NODE).unwrap_or_else(|error| panic!("starts again: {error}"));
+}
+
+#[test]
+fn what_cannot_be_paid_now_accrues_says_so_and_is_paid_later() {
+    let scratch = Scratch::new("paid-troubles").expect("a folder");
+    let mut bitcoind = Bitcoind::start(&scratch.path().join("bitcoind")).expect("a bitcoind");
+    bitcoind.mine(1).expect("mines");
+    let operator =
+        LightningWallet::open(&bitcoind, scratch.path(), "operator", 2, Vec::new()).expect("opens");
+    let client = ChainWallet::open(&bitcoind, scratch.path(), 4).expect("opens");
+    client.endow(&bitcoind).expect("funded");
+    let program = env!("CARGO_BIN_EXE_under-test");
+    let mut world =
+        World::start_with("paid-troubles", program, plan(), |_, swarm| swarm.with_bitcoind(&bitcoind));
+    endow(&world, &bitcoind, &operator);
+
+    // A deposit is taken back with its block, and comes back with another.
+    let to = world.ok(&world.owner, &["wallet", "deposit", &DEPOSIT.to_string()]);
+    client.pay(to["address"].as_str().expect("an address"), DEPOSIT).expect("paid");
+    let height = bitcoind.call("getblockcount", &json!([])).expect("a height").as_u64().expect("a number");
+    bitcoind.mine(6).expect("mines");
+    assert!(wait_until(DEADLINE, || prepaid(&world) == DEPOSIT * 1000), "{}", prepaid(&world));
+    let block = bitcoind.call("getblockhash", &json!([height + 1])).expect("a hash");
+    bitcoind.call("invalidateblock", &json!([block])).expect("invalid");
+    let nobody = client.treasury.address(9).expect("an address");
+    for _ in 0..7 {
+        bitcoind.call("generateblock", &json!([nobody, []])).expect("mines");
+    }
+    assert!(wait_until(DEADLINE, || prepaid(&world) == 0), "{}", prepaid(&world));
+    bitcoind.mine(1).expect("mines");
+    let pending = || world.ok(&world.owner, &["wallet", "balance"])["pending_msat"].as_u64();
+    assert!(wait_until(DEADLINE, || pending() == Some(DEPOSIT * 1000)), "{:?}", pending());
+    bitcoind.mine(5).expect("mines");
+    assert!(wait_until(DEADLINE, || prepaid(&world) == DEPOSIT * 1000), "{}", prepaid(&world));
+    world.backup();
+
+    // A destination that is none, and one on the chain while bitcoind is away: it accrues.
+    set_payout(&mut world, "lno1nothing");
+    assert!(
+        wait_until(DEADLINE, || troubles(&world).contains("no money can be sent")),
+        "{}",
+        troubles(&world)
+    );
+    bitcoind.stop().expect("ends");
+    assert!(wait_until(DEADLINE, || wallet(&world)["chain_down"].is_string()), "{}", wallet(&world));
+    let restored = world.restore(&world.owner, "latest", "meanwhile");
+    world.assert_equal(&restored);
+    bitcoind.restart().expect("starts again");
+    bitcoind.mine(1).expect("mines");
+    let back = || wallet(&world)["chain_down"].is_null() && wallet(&world)["lightning"].is_object();
+    assert!(wait_until(DEADLINE, back), "it has another cookie now: {}", wallet(&world));
+
+    // A wallet that is away: nothing is sent to it, and it is paid once it is back. Its own bitcoind's
+    // cookie has changed, too.
+    let node = operator.node.id();
+    drop(operator);
+    set_payout(&mut world, &node);
+    let away = || troubles(&world).contains("a peer is away");
+    assert!(until(&bitcoind, away), "{}", wallet(&world));
+    let operator =
+        LightningWallet::open(&bitcoind, scratch.path(), "operator", 2, Vec::new()).expect("opens");
+    // Its peers are looked for once a minute, and at every start.
+    world.swarm.restart(MEDIATOR).unwrap_or_else(|error| panic!("starts again: {error}"));
+    let paid = until(&bitcoind, || {
+        let _ = operator.node.sync();
+        operator.received() > 0
+    });
+    assert!(paid, "{} {:?}", wallet(&world), operator.node.channels());
+
+    // A destination to which no route leads: what failed is owed again, and paid to another one.
+    set_payout(&mut world, NOBODY);
+    let failed = || wallet(&world)["payouts"].to_string().contains("failed");
+    assert!(until(&bitcoind, failed), "{}", wallet(&world));
+    let report = world.swarm.ask(MEDIATOR, "/api/v1/wallet/audit").expect("answers");
+    assert_eq!(report["sound"], true, "{report}");
+    let before = operator.received();
+    set_payout(&mut world, &node);
+    assert!(until(&bitcoind, || operator.received() > before), "{}", wallet(&world));
+    let report = world.swarm.ask(MEDIATOR, "/api/v1/wallet/audit").expect("answers");
+    assert_eq!(report["sound"], true, "{report}");
+}
