@@ -9,7 +9,7 @@ use crate::id::{AccountId, Nonce, RunId, SegmentId, ShardId, Tag};
 use crate::key::Signature;
 use crate::limits::MAX_PAYLOAD;
 use crate::manifest::Manifest;
-use crate::money::Payout;
+use crate::money::{Payout, Stated};
 use crate::record::{Head, HolderList, Keep, Mandate, Receipt, Registration, Release, StorageOffer, Undo};
 use crate::refusal::Refusal;
 use crate::rewind::Rewound;
@@ -184,7 +184,14 @@ pub enum Billed {
     /// The newest statement that it has countersigned of the contract.
     Agreed(Countersigned),
     /// It does not agree; its operator is told why.
-    Refused(Refusal),
+    Refused {
+        /// Why.
+        refusal: Refusal,
+        /// The newest statement that it has countersigned for the same account, of whichever contract: a
+        /// mediator that has lost it goes on from there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        newest: Option<Box<Stated>>,
+    },
 }
 
 /// What a node says of a challenged shard.

@@ -55,6 +55,11 @@ pub(super) fn show(home: &Home, json: bool) -> Result<(), String> {
             if let Some(reason) = earned["refused"].as_str() {
                 println!("    the newest statement is refused: {reason}");
             }
+            if let Some(proof) = earned["proof"].as_str() {
+                println!(
+                    "    proof that it signed two statements of one epoch, which anybody can check: {proof}"
+                );
+            }
         }
         payouts(storage);
         if storage["leaving"] == true {

@@ -8,14 +8,14 @@ use fincrypt_protocol::amount::{Msat, Permille, Price};
 use fincrypt_protocol::limits::MAX_BILLS;
 use fincrypt_protocol::money::Stated;
 use fincrypt_protocol::shard::{Bill, Billed, Request, Response};
-use fincrypt_protocol::statement::{Contract, Countersigned, Statement, Terms};
+use fincrypt_protocol::statement::{Contract, Statement, Terms};
 use fincrypt_protocol::{
     AccountId, AnswerDigest, ContractId, Epoch, NodeId, Refusal, Signed, UnixTime, cbor,
 };
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
 use fincrypt_storage::state::State;
 use fincrypt_wallet::ledger::Event;
-use fincrypt_wallet::statement::{Absorbed, Billing, SavedBilling};
+use fincrypt_wallet::statement::{Absorbed, Billing, Fault, SavedBilling};
 use serde::{Deserialize, Serialize};
 
 use super::MediatorRole;
@@ -286,15 +286,25 @@ impl MediatorRole {
             let contract = Contract::new(bill.terms).map_err(|error| failed(&error))?;
             let mut billing = Billing::restore(contract, &bill.billing).map_err(|error| failed(&error))?;
             match answer {
-                Billed::Agreed(agreed) => accruals.extend(take_agreed(node, &mut billing, &agreed)),
-                Billed::Refused(Refusal::Misstated) => {
+                Billed::Agreed(agreed) => {
+                    accruals.extend(booked(node, &billing.absorb(&agreed), billing.contract()))
+                }
+                Billed::Refused { refusal: Refusal::Misstated, newest } => {
                     let epoch = billing.proposed();
                     tracing::warn!(%node, %account, ?epoch, "a storage node refuses a statement");
+                    if let Some(newest) = newest {
+                        accruals.extend(booked(node, &billing.catch_up(&newest), billing.contract()));
+                        let terms = *billing.contract().terms();
+                        if bill.terms != terms {
+                            (bill.terms, bill.promised) = (terms, Msat::ZERO);
+                        }
+                        bill.promised = billing.promised().max(bill.promised);
+                    }
                     if let Some(epoch) = epoch {
                         billing.refused(epoch);
                     }
                 }
-                Billed::Refused(refusal) => {
+                Billed::Refused { refusal, .. } => {
                     tracing::warn!(%node, %account, %refusal, "a statement is not taken")
                 }
             }
@@ -311,24 +321,18 @@ impl MediatorRole {
     }
 }
 
-/// Takes in a statement with both signatures; what it adds to the books.
-fn take_agreed(node: NodeId, billing: &mut Billing, agreed: &Countersigned) -> Option<Event> {
-    match billing.absorb(agreed) {
+/// What a statement with both signatures adds to the books.
+fn booked(node: NodeId, absorbed: &Result<Absorbed, Fault>, contract: &Contract) -> Option<Event> {
+    match absorbed {
         Ok(Absorbed::Newest(agreed)) => {
-            let fee = billing.contract().terms().fee.of(agreed.earned);
+            let fee = contract.terms().fee.of(agreed.earned);
             let (contract, account, storage) = (agreed.contract, agreed.account, agreed.storage);
-            Some(Event::Accrual {
-                contract,
-                account,
-                storage,
-                epoch: agreed.epoch,
-                earned: agreed.earned,
-                fee,
-            })
+            let (epoch, earned) = (agreed.epoch, agreed.earned);
+            Some(Event::Accrual { contract, account, storage, epoch, earned, fee })
         }
         Ok(Absorbed::Old) => None,
         Err(fault) => {
-            tracing::warn!(%node, %fault, "a storage node's countersignature is none");
+            tracing::warn!(%node, %fault, "a storage node's statement is not taken");
             None
         }
     }

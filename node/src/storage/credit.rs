@@ -8,7 +8,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fincrypt_protocol::amount::{Msat, Price};
-use fincrypt_protocol::statement::Contract;
 use fincrypt_protocol::{AccountId, Epoch, NodeId, Refusal, SegmentId, UnixTime};
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
 use fincrypt_wallet::statement::{Credit, CreditStanding, Holding};
@@ -40,11 +39,11 @@ impl Standings {
 /// missed of a contract of which nothing is held.
 pub(super) fn standing(
     state: &impl KeyValue,
-    contract: &Contract,
     holding: &Holding,
     holds: bool,
     now: UnixTime,
 ) -> Result<(CreditStanding, Option<UnixTime>), Refusal> {
+    let contract = holding.contract();
     let id = contract.id();
     let known = state.get(REACHED, id.as_bytes()).map_err(|error| failed(&error))?;
     let known = known.and_then(|bytes| bytes.as_slice().try_into().ok()).map(u64::from_le_bytes);
@@ -89,10 +88,11 @@ impl StorageRole {
         mediator: &NodeId,
         account: &AccountId,
     ) -> Result<Option<CreditStanding>, Refusal> {
-        let Some((contract, holding)) = self.contract_with(mediator, account)? else { return Ok(None) };
+        let Some(holding) = self.contract_with(mediator, account)? else { return Ok(None) };
+        let contract = holding.contract();
         let (state, now) = (&self.accounts.state, UnixTime::now());
         let holds = self.store.shard_bytes_of(account) > 0;
-        let (standing, reached) = standing(state, &contract, &holding, holds, now)?;
+        let (standing, reached) = standing(state, &holding, holds, now)?;
         // When the bound was reached outlives a restart.
         let mut batch = Batch::default();
         match reached {

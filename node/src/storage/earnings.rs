@@ -1,5 +1,5 @@
-//! What mediators owe this node: its own counts of what it held when it was audited, and the
-//! statements that it countersigned.
+//! What mediators owe this node: its own counts of what it held when it was audited, and what the
+//! statements have come to that it countersigned.
 //!
 //! A mediator's records lag behind what is stored by what is on its way, and it forgets released
 //! segments before storage deletes them. So the node leaves out what is released, and tolerates that
@@ -9,9 +9,8 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use fincrypt_protocol::amount::{Msat, Permille, Price};
-use fincrypt_protocol::limits::MAX_BILLS;
-use fincrypt_protocol::shard::{Audited, Bill, Billed, Response};
+use fincrypt_protocol::amount::{Msat, Price};
+use fincrypt_protocol::shard::Audited;
 use fincrypt_protocol::statement::{Contract, Terms};
 use fincrypt_protocol::{AccountId, AnswerDigest, Epoch, NodeId, Refusal, SegmentId, UnixTime, cbor};
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
@@ -21,7 +20,6 @@ use serde::{Deserialize, Serialize};
 use super::{StorageRole, credit, payouts};
 use crate::accounts::failed;
 use crate::releases::Pending;
-use crate::serve::Answer;
 
 /// `mediator ‖ account` → [`Earning`].
 pub(super) const EARNINGS: Tree = Tree("earnings");
@@ -31,23 +29,36 @@ const MAX_EARNING: usize = 2 << 20;
 const MAX_COUNTS: usize = 64;
 /// What was stored for so long has been heard of by its mediator.
 const HEARD: Duration = Duration::from_secs(60);
-/// Of what was counted, so much may be missing from a statement besides: shards whose receipts were
-/// lost.
-const TOLERANCE: u64 = 10;
 
 /// How one account at one mediator stands.
 #[derive(Default, Serialize, Deserialize)]
-struct Earning {
-    terms: Option<Terms>,
-    holding: SavedHolding,
+pub(super) struct Earning {
+    pub(super) terms: Option<Terms>,
+    pub(super) holding: SavedHolding,
     /// Counts of epochs before there was a contract.
-    counts: Vec<(Epoch, Counted)>,
+    pub(super) counts: Vec<(Epoch, Counted)>,
     /// Bytes at the last audit.
-    held: u64,
+    pub(super) held: u64,
     /// How many of them, or of those at the audit before, had come shortly before it.
-    fresh: u64,
+    pub(super) fresh: u64,
     /// Why the newest statement was refused, for the operator.
-    fault: Option<String>,
+    pub(super) fault: Option<String>,
+}
+
+impl Earning {
+    /// The contract and what was agreed on by it; none before the first statement.
+    pub(super) fn contract(&self) -> Result<Option<Holding>, Refusal> {
+        let Some(terms) = self.terms else { return Ok(None) };
+        let contract = Contract::new(terms).map_err(|error| failed(&error))?;
+        Holding::restore(contract, &self.holding).map(Some).map_err(|error| failed(&error))
+    }
+
+    /// Goes on with a contract that it knew, or begins one.
+    pub(super) fn keep(&mut self, holding: &Holding) {
+        self.terms = Some(*holding.contract().terms());
+        self.holding = holding.saved();
+        self.counts.clear();
+    }
 }
 
 /// How an account at a mediator stands, for the operator.
@@ -77,6 +88,9 @@ pub struct Earned {
     pub kept_until: Option<u64>,
     /// Why the newest statement was refused, if it was.
     pub refused: Option<String>,
+    /// Two different statements of one epoch that the mediator has signed, if it has, as anybody can
+    /// check them: CBOR in hexadecimal.
+    pub proof: Option<String>,
 }
 
 /// Shards that came lately: when, for whom, how long.
@@ -106,7 +120,7 @@ fn key(mediator: &NodeId, account: &AccountId) -> Vec<u8> {
 }
 
 impl StorageRole {
-    fn earning(&self, mediator: &NodeId, account: &AccountId) -> Result<Earning, Refusal> {
+    pub(super) fn earning(&self, mediator: &NodeId, account: &AccountId) -> Result<Earning, Refusal> {
         let bytes = self.accounts.state.get(EARNINGS, &key(mediator, account));
         let bytes = bytes.map_err(|error| failed(&error))?;
         let read = |bytes: Vec<u8>| cbor::decode(&bytes, MAX_EARNING).map_err(|error| failed(&error));
@@ -151,10 +165,8 @@ impl StorageRole {
             let counted = Counted { bytes: held.min(earning.held), answer };
             earning.fresh = fresh.max(earning.fresh.min(earning.held));
             earning.held = held;
-            match earning.terms.map(Contract::new).transpose().ok().flatten() {
-                Some(contract) => {
-                    let mut holding =
-                        Holding::restore(contract, &earning.holding).map_err(|error| failed(&error))?;
+            match earning.contract()? {
+                Some(mut holding) => {
                     holding.counted(audited.epoch, counted);
                     earning.holding = holding.saved();
                 }
@@ -175,19 +187,15 @@ impl StorageRole {
         &self,
         mediator: &NodeId,
         account: &AccountId,
-    ) -> Result<Option<(Contract, Holding)>, Refusal> {
-        let earning = self.earning(mediator, account)?;
-        let Some(terms) = earning.terms else { return Ok(None) };
-        let contract = Contract::new(terms).map_err(|error| failed(&error))?;
-        let holding = Holding::restore(contract, &earning.holding).map_err(|error| failed(&error))?;
-        Ok(Some((contract, holding)))
+    ) -> Result<Option<Holding>, Refusal> {
+        self.earning(mediator, account)?.contract()
     }
 
     fn put_earning(&self, mediator: &NodeId, account: &AccountId, earning: &Earning) -> Result<(), Refusal> {
         self.put_earning_with(mediator, account, earning, Batch::default())
     }
 
-    fn put_earning_with(
+    pub(super) fn put_earning_with(
         &self,
         mediator: &NodeId,
         account: &AccountId,
@@ -198,92 +206,17 @@ impl StorageRole {
         self.accounts.commit(&batch)
     }
 
-    /// Countersigns what agrees with this node's own counts. What was countersigned is durable before
-    /// it is told.
-    pub(super) fn bill(&self, from: NodeId, bills: Vec<Bill>) -> Answer<Response> {
-        if bills.len() > MAX_BILLS {
-            return Err(Refusal::Invalid);
-        }
-        let answer = |bill: Bill| match self.countersign(from, &bill) {
-            Ok(agreed) => agreed,
-            Err(refusal) => Billed::Refused(refusal),
-        };
-        Ok((Response::Billed(bills.into_iter().map(answer).collect()), bytes::Bytes::new()))
-    }
-
-    fn countersign(&self, from: NodeId, Bill { terms, proposal }: &Bill) -> Result<Billed, Refusal> {
-        let account = terms.account;
-        let ours = terms.mediator == from && terms.storage == self.net.own() && terms.network == self.network;
-        if !ours || self.accounts.registration(&account)?.is_none() {
-            return Err(Refusal::Invalid);
-        }
-        let mut earning = self.earning(&from, &account)?;
-        let contract = Contract::new(*terms).map_err(|_| Refusal::Invalid)?;
-        if earning.terms.is_none_or(|known| known != *terms) {
-            self.accept(terms, earning.terms.as_ref())?;
-        }
-        // A new contract begins with what was counted before there was one.
-        let mut holding = if earning.terms == Some(*terms) {
-            Holding::restore(contract, &earning.holding).map_err(|error| failed(&error))?
-        } else {
-            let mut holding = Holding::new(contract);
-            for (epoch, counted) in earning.counts.drain(..).filter(|(epoch, _)| *epoch >= terms.first) {
-                holding.counted(epoch, counted);
-            }
-            holding
-        };
-        let now = Epoch::at(UnixTime::now(), Duration::from_secs(terms.epoch_seconds.get().into()));
-        let missing =
-            earning.fresh.saturating_mul(1000).div_ceil(earning.held.max(1)).saturating_add(TOLERANCE);
-        let tolerance = u16::try_from(missing.min(1000)).unwrap_or(1000);
-        let tolerance = Permille::new(tolerance).map_err(|error| failed(&error))?;
-        let before = holding.agreed().map_or(Msat::ZERO, |agreed| agreed.earned);
-        let answer = holding.countersign(proposal, tolerance, now, &self.key);
-        let mut batch = Batch::default();
-        earning.terms = Some(*terms);
-        earning.holding = holding.saved();
-        let billed = match answer {
-            Ok(answer) => {
-                earning.fault = None;
-                earning.fresh = 0;
-                let step = answer.newest().earned.checked_sub(before).unwrap_or(Msat::ZERO);
-                let whose = (contract.id(), from, account);
-                payouts::note_earned(&self.accounts.state, whose, step, UnixTime::now(), &mut batch)?;
-                Billed::Agreed(answer.newest().countersigned().clone())
-            }
-            Err(fault) => {
-                tracing::warn!(mediator = %from, %account, %fault, "a statement is refused");
-                earning.fault = Some(fault.to_string());
-                Billed::Refused(Refusal::Misstated)
-            }
-        };
-        self.put_earning_with(&from, &account, &earning, batch)?;
-        Ok(billed)
-    }
-
-    /// Whether new terms are what this node offers.
-    fn accept(&self, terms: &Terms, known: Option<&Terms>) -> Result<(), Refusal> {
-        let good = terms.price >= self.terms.price
-            && terms.credit_bound <= self.terms.credit_limit
-            && terms.grace_days <= self.terms.grace_days
-            && terms.minimum_days >= self.terms.minimum_days
-            && known.is_none_or(|known| terms.first > known.first);
-        if good { Ok(()) } else { Err(Refusal::Misstated) }
-    }
-
     /// What every mediator owes, for the operator.
     pub(crate) fn earned(state: &impl KeyValue) -> Vec<Earned> {
         let entries = state.scan(EARNINGS, &[], None, usize::MAX).unwrap_or_default();
         let read = |(key, value): (Vec<u8>, Vec<u8>)| {
             let (mediator, account) = key.split_first_chunk::<32>()?;
             let earning: Earning = cbor::decode(&value, MAX_EARNING).ok()?;
-            let terms = earning.terms?;
-            let holding = Holding::restore(Contract::new(terms).ok()?, &earning.holding).ok()?;
-            let agreed = holding.agreed();
-            let earned = agreed.map_or(Msat::ZERO, |agreed| agreed.earned);
-            let contract = Contract::new(terms).ok()?;
+            let holding = earning.contract().ok()??;
+            let (contract, agreed) = (holding.contract(), holding.agreed());
+            let (terms, earned) = (contract.terms(), agreed.map_or(Msat::ZERO, |agreed| agreed.earned));
             let paid = payouts::paid_of(state, &contract.id()).ok()?;
-            let stands = credit::standing(state, &contract, &holding, earning.held > 0, UnixTime::now());
+            let stands = credit::standing(state, &holding, earning.held > 0, UnixTime::now());
             let (standing, kept_until) = match stands.ok()?.0 {
                 CreditStanding::Open { .. } => ("open", None),
                 CreditStanding::Bound { until, .. } => ("bound", Some(until)),
@@ -303,6 +236,7 @@ impl StorageRole {
                 standing,
                 kept_until: kept_until.map(UnixTime::secs),
                 refused: earning.fault,
+                proof: holding.contradiction().and_then(|proof| proof.to_hex().ok()),
             })
         };
         entries.into_iter().filter_map(read).collect()

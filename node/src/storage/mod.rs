@@ -2,6 +2,7 @@
 
 mod admitted;
 mod challenge;
+mod countersigning;
 mod credit;
 mod disk;
 mod earnings;

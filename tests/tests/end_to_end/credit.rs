@@ -60,14 +60,19 @@ impl Mediator {
         self.billing.passed(epoch, payload(1).len() as u64, digest);
     }
 
-    /// Has what passed countersigned; all that was earned by now.
-    async fn bill(&mut self) -> Msat {
+    /// What storage says to the newest proposal.
+    async fn propose(&mut self) -> Billed {
         let proposal = self.billing.propose(&self.stage.mediator_key).expect("proposes").expect("something");
         let bills = vec![Bill { terms: *self.billing.contract().terms(), proposal }];
         let Ok(Response::Billed(mut answers)) = self.ask(Request::Bill { bills }).await else {
             panic!("no answer to a bill")
         };
-        match answers.remove(0) {
+        answers.remove(0)
+    }
+
+    /// Has what passed countersigned; all that was earned by now.
+    async fn bill(&mut self) -> Msat {
+        match self.propose().await {
             Billed::Agreed(agreed) => match self.billing.absorb(&agreed).expect("signed") {
                 Absorbed::Newest(agreed) => agreed.earned,
                 Absorbed::Old => panic!("nothing new"),
@@ -140,6 +145,22 @@ fn a_mediator_that_does_not_pay_reaches_its_bound_and_may_store_again_once_it_do
         mediator.audit(epoch).await;
         let earned = mediator.bill().await;
 
+        // Another contract would shed the debt: it is refused, and shown the one that is owed by.
+        let later = Contract::new(Mediator::terms(&mediator.stage, epoch)).expect("good terms");
+        let owing = std::mem::replace(&mut mediator.billing, Billing::new(later));
+        mediator.billing.passed(epoch, payload(1).len() as u64, AnswerDigest::from_bytes([1; 32]));
+        let Billed::Refused { refusal: Refusal::Misstated, newest: Some(newest) } = mediator.propose().await
+        else {
+            panic!("taken, or nothing is shown")
+        };
+        assert_eq!(
+            (newest.terms, newest.statement.verify(NETWORK).expect("signed by both").earned),
+            (*contract.terms(), earned)
+        );
+        mediator.billing.catch_up(&newest).expect("its own");
+        assert_eq!(mediator.billing.contract(), &contract);
+        assert_eq!(mediator.billing.promised(), owing.promised());
+
         // A stranger's word counts for nothing, nor does one about another's contract.
         let (id, arrived) = (contract.id(), (earned, PayoutState::Arrived));
         let stranger = mediator.stage.stranger().await;
@@ -163,5 +184,12 @@ fn a_mediator_that_does_not_pay_reaches_its_bound_and_may_store_again_once_it_do
         assert_eq!(mediator.say_paid(own, id, (earned, PayoutState::OnTheWay)).await, Ok(Response::Done));
         tokio::time::sleep(Duration::from_millis(1100)).await;
         assert_eq!(mediator.put(3).await, Err(Refusal::CreditBound));
+
+        // Once nothing is owed another contract may begin.
+        assert_eq!(mediator.say_paid(own, id, arrived).await, Ok(Response::Done));
+        mediator.billing = Billing::new(later);
+        let next = Mediator::now();
+        mediator.audit(next).await;
+        assert!(mediator.bill().await > Msat::ZERO);
     });
 }

@@ -6,6 +6,7 @@ use fincrypt_examples::{Member, wait_until};
 use fincrypt_tests::{DEADLINE, Plan, World};
 use serde_json::Value;
 
+use crate::disk::copy;
 use crate::world;
 
 /// Satoshi per GiB-month: enough for a few megabytes to earn something in two seconds.
@@ -71,4 +72,37 @@ fn storage_and_mediator_agree_to_the_millisatoshi_on_what_every_epoch_earned() {
         owed.len() == 8 && owed.values().all(|(_, msat)| report.contains(&sat(*msat)))
     });
     assert!(agreed, "{audit} {:?}", owed(&world));
+}
+
+#[test]
+fn a_mediator_that_came_back_with_older_bills_goes_on_from_what_storage_has_signed() {
+    let mut world = world("older-bills", plan());
+    let mediator = Member::Mediator(0);
+    world.backup();
+    let most = |world: &World| owed(world).values().map(|(_, msat)| *msat).min().unwrap_or_default();
+    let all = |world: &World, least: u64| owed(world).len() == 8 && most(world) > least;
+    assert!(wait_until(DEADLINE, || all(&world, 0)), "{:?}", owed(&world));
+    let (home, kept) = (world.swarm.home(mediator), world.path("older"));
+    world.swarm.kill9(mediator).expect("a member");
+    copy(&home.join("state"), &kept);
+    world.swarm.restart(mediator).unwrap_or_else(|error| panic!("starts again: {error}"));
+    let least = most(&world);
+    assert!(wait_until(DEADLINE, || all(&world, least * 2)), "{:?}", owed(&world));
+    let before = owed(&world);
+    world.swarm.kill9(mediator).expect("a member");
+    std::fs::remove_dir_all(home.join("state")).expect("removed");
+    copy(&kept, &home.join("state"));
+    world.swarm.restart(mediator).unwrap_or_else(|error| panic!("starts again: {error}"));
+    // Sums go on from what they were: what was agreed meanwhile is neither lost nor owed twice.
+    let caught_up = wait_until(DEADLINE, || {
+        let now = owed(&world);
+        before.iter().all(|(node, was)| now.get(node).is_some_and(|is| is > was))
+    });
+    assert!(caught_up, "{before:?} {:?}", owed(&world));
+    for node in world.storage_nodes() {
+        let agrees = wait_until(DEADLINE, || earned(&world, node).is_some_and(|(.., fault)| fault.is_null()));
+        assert!(agrees, "{node}: {:?}", earned(&world, node));
+    }
+    let audit = world.swarm.ask(mediator, "/api/v1/wallet/audit").expect("answers");
+    assert_eq!(audit["sound"], true, "{audit}");
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use fincrypt_protocol::amount::Msat;
-use fincrypt_protocol::statement::{Agreed, Contract, Countersigned, Statement};
+use fincrypt_protocol::money::Stated;
+use fincrypt_protocol::statement::{Agreed, Contract, Countersigned, Statement, Terms};
 use fincrypt_protocol::{AnswerDigest, Epoch, Signed, SigningKey};
 use serde::{Deserialize, Serialize};
 
@@ -206,6 +207,30 @@ impl Billing {
         self.passed = self.passed.split_off(&agreed.epoch.plus(1));
         self.agreed = Some(agreed.clone());
         Ok(Absorbed::Newest(Box::new(agreed)))
+    }
+
+    /// Takes the newest statement that storage shows with a refusal. A mediator that has lost its records
+    /// goes on from there, with the contract that it is of: what passed after it is still to be billed.
+    ///
+    /// # Errors
+    /// [`Fault`] if its signatures do not verify, or it is of another contract although statements of
+    /// this one were agreed on.
+    pub fn catch_up(&mut self, newest: &Stated) -> Result<Absorbed, Fault> {
+        let (ours, theirs) = (*self.contract.terms(), newest.terms);
+        if theirs == ours {
+            return self.absorb(&newest.statement);
+        }
+        let parties = |terms: &Terms| (terms.network, terms.storage, terms.mediator, terms.account);
+        if self.agreed.is_some() || parties(&theirs) != parties(&ours) {
+            return Err(Fault::OtherContract);
+        }
+        let mut other = Self::new(Contract::new(theirs).map_err(|_| Fault::OtherContract)?);
+        let absorbed = other.absorb(&newest.statement)?;
+        for (epoch, (bytes, answer)) in &self.passed {
+            other.passed(*epoch, *bytes, *answer);
+        }
+        *self = other;
+        Ok(absorbed)
     }
 
     /// Storage refuses the proposal of `epoch`: the epochs in it that it never countersigned are

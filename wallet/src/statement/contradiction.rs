@@ -1,5 +1,6 @@
 //! Two statements of one epoch under one key: proof that its owner lies to somebody.
 
+use fincrypt_protocol::cbor::{self, CborError};
 use fincrypt_protocol::statement::{Countersigned, Statement};
 use fincrypt_protocol::{Epoch, Network, NodeId, RecordError, Signed, Verified};
 use serde::{Deserialize, Serialize};
@@ -96,5 +97,14 @@ impl Contradiction {
     #[must_use]
     pub fn signers(&self) -> &Signers {
         &self.signers
+    }
+
+    /// The proof as text, to be handed on: the CBOR of its [`Signers`] in hexadecimal.
+    ///
+    /// # Errors
+    /// Never for one of ours; the encoder's refusal otherwise.
+    pub fn to_hex(&self) -> Result<String, CborError> {
+        let bytes = cbor::encode(&self.signers)?;
+        Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }

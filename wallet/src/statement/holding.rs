@@ -71,6 +71,27 @@ impl Holding {
         Self { contract, agreed: None, counted: BTreeMap::new(), seen: None, contradiction: None }
     }
 
+    /// A contract of which nothing was billed yet, in whose epochs so much was counted.
+    #[must_use]
+    pub fn with_counts(contract: Contract, counts: impl IntoIterator<Item = (Epoch, Counted)>) -> Self {
+        let mut holding = Self::new(contract);
+        let first = contract.terms().first;
+        let ours = counts.into_iter().filter(|(epoch, _)| *epoch >= first);
+        ours.for_each(|(epoch, counted)| holding.counted(epoch, counted));
+        holding
+    }
+
+    /// Its own counts of epochs that are not charged yet.
+    pub fn uncharged(&self) -> impl Iterator<Item = (Epoch, Counted)> + '_ {
+        self.counted.iter().map(|(epoch, counted)| (*epoch, *counted))
+    }
+
+    /// The contract.
+    #[must_use]
+    pub fn contract(&self) -> &Contract {
+        &self.contract
+    }
+
     /// What was saved, checked.
     ///
     /// # Errors

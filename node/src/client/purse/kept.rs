@@ -231,8 +231,7 @@ impl Statements {
     pub(crate) fn proofs(&self, own: &Own) -> Result<Vec<String>, KvError> {
         let proofs = self.0.scan(PROOFS, &[], None, usize::MAX)?.into_iter().filter_map(|(_, value)| {
             let signers = cbor::decode(&value, MAX_VALUE).ok()?;
-            Contradiction::new(signers, own.network).ok()?;
-            Some(value.iter().map(|byte| format!("{byte:02x}")).collect())
+            Contradiction::new(signers, own.network).ok()?.to_hex().ok()
         });
         Ok(proofs.collect())
     }

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use fincrypt_protocol::amount::Permille;
+use fincrypt_protocol::money::Stated;
 use fincrypt_protocol::statement::{Countersigned, Terms};
 use fincrypt_protocol::{AnswerDigest, Network, Signed, SigningKey, UnixTime};
 use zeroize::Zeroizing;
@@ -263,6 +264,41 @@ fn a_refused_epoch_is_given_up_and_no_second_statement_of_it_is_signed() {
     // Storage has signed it after all: that is the truth from then on.
     billing.absorb(&both_sign(&first)).expect("verifies");
     assert_eq!(billing.agreed().map(|agreed| agreed.epoch), Some(Epoch::new(FIRST)));
+}
+
+#[test]
+fn a_mediator_that_lost_its_records_goes_on_from_what_storage_shows_it() {
+    let statement = both_sign(&proposal(FIRST + 3, GIB, 4 * GIB, |_| {}));
+    let newest = Stated { terms: *contract().terms(), statement };
+    // An older state of the same contract.
+    let mut older = Billing::new(contract());
+    older.passed(Epoch::new(FIRST + 5), GIB, answer(5));
+    assert!(matches!(older.catch_up(&newest), Ok(Absorbed::Newest(_))));
+    assert_eq!(
+        older.due().expect("fits"),
+        accrual::earned(Price::new(150_000), 5 * GIB, 3600).expect("fits")
+    );
+    // Nothing at all, so it began another contract: what passed meanwhile is billed by the old one.
+    let later = Terms { first: Epoch::new(FIRST + 4), ..*contract().terms() };
+    let later = Contract::new(later).expect("good terms");
+    let mut lost = Billing::new(later);
+    lost.passed(Epoch::new(FIRST + 5), GIB, answer(5));
+    lost.propose(&mediator()).expect("proposes").expect("something");
+    assert!(matches!(lost.catch_up(&newest), Ok(Absorbed::Newest(_))));
+    assert_eq!(lost.contract(), &contract());
+    assert_eq!(lost.due().expect("fits"), older.due().expect("fits"));
+    assert_eq!(lost.promised(), accrual::earned(Price::new(150_000), 4 * GIB, 3600).expect("fits"));
+    // What was agreed on since is not given up for it, nor does another's statement count.
+    let mut agreed = Billing::new(later);
+    let of_later = |statement: &mut Statement| statement.contract = later.id();
+    agreed.absorb(&both_sign(&proposal(FIRST + 6, GIB, GIB, of_later))).expect("signed by both");
+    assert!(matches!(agreed.catch_up(&newest), Err(Fault::OtherContract)));
+    let foreign = Terms { account: key(9).account(), ..*contract().terms() };
+    let mut other = Billing::new(Contract::new(foreign).expect("good terms"));
+    assert!(matches!(other.catch_up(&newest), Err(Fault::OtherContract)));
+    let forged = proposal(FIRST + 3, GIB, 9 * GIB, |_| {}).verify_proposal(Network::Local).expect("verifies");
+    let forged = Stated { statement: Countersigned::seal(&forged, &key(8)), ..newest };
+    assert!(matches!(Billing::new(contract()).catch_up(&forged), Err(Fault::Record(_))));
 }
 
 #[test]
