@@ -167,7 +167,7 @@ mod tests {
     use super::*;
     use fincrypt_protocol::money::{Arrival, Sending};
     use fincrypt_protocol::{Epoch, PayoutId, TxId, UnixTime};
-    use fincrypt_wallet::ledger::{Ledger, Rail, Source};
+    use fincrypt_wallet::ledger::{Ledger, PayTo, Rail, Source};
     use fincrypt_wallet::{Claims, Cost};
 
     fn standing(day: u64, arrears: u64) -> PurseStanding {
@@ -206,6 +206,7 @@ mod tests {
         };
         let (contract, storage) = (ContractId::from_bytes([3; 32]), NodeId::from_bytes([4; 32]));
         let part = |account, amount| Part { owed: Owed::Client(account), amount: sat(amount) };
+        let to = |amount| PayTo { destination: "bcrt1q".to_owned(), amount: sat(amount) };
         let events = [
             Event::Attributed { source: Source::Address(0), owner: Owner::Client(us) },
             deposit(1, us),
@@ -222,7 +223,7 @@ mod tests {
                 payout,
                 rail: Rail::OnChain,
                 parts: vec![part(them, 3000), part(us, 2000)],
-                to: Vec::new(),
+                to: vec![to(2900), to(1900)],
             },
             Event::PayoutSent { payout, sending },
         ];
