@@ -12,7 +12,9 @@ use fincrypt_protocol::amount::{Msat, Sat};
 use fincrypt_protocol::{PayoutId, TxId};
 use fincrypt_wallet::BitcoinNetwork;
 use fincrypt_wallet::lightning::{ChainSource, Lightning, LightningError, Payment, Setup, Stands};
-use fincrypt_wallet::treasury::{Bitcoind as Source, Output, Treasury, TreasuryError, TreasurySetup};
+use fincrypt_wallet::treasury::{
+    Bitcoind as Rpc, ChainSource as Source, Output, Treasury, TreasuryError, TreasurySetup,
+};
 use futures::FutureExt;
 use zeroize::Zeroizing;
 
@@ -160,13 +162,20 @@ impl ChainWallet {
     /// # Errors
     /// [`WalletError`].
     pub fn open(bitcoind: &Bitcoind, folder: &Path, seed: u8) -> Result<Self, WalletError> {
-        let source =
-            Source { host: "127.0.0.1".to_owned(), port: bitcoind.port(), cookie: bitcoind.cookie() };
+        let rpc = Rpc { host: "127.0.0.1".to_owned(), port: bitcoind.port(), cookie: bitcoind.cookie() };
+        Self::open_at(Source::Bitcoind(rpc), folder, seed)
+    }
+
+    /// The same, which learns of the chain from `source`.
+    ///
+    /// # Errors
+    /// [`WalletError`].
+    pub fn open_at(source: Source, folder: &Path, seed: u8) -> Result<Self, WalletError> {
         let setup = TreasurySetup {
             network: BitcoinNetwork::Regtest,
             folder: folder.join(format!("wallet-{seed}")),
             seed: Zeroizing::new([seed; 64]),
-            bitcoind: source,
+            chain: source,
             birthday: None,
         };
         let treasury = Treasury::open(setup)?;

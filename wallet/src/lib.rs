@@ -2,8 +2,8 @@
 //!
 //! Exact accrual over any split of time and bytes, the rules by which storage is billed
 //! ([`statement`]), how long a prepayment lasts ([`Escrow`]) and what it covers ([`Claims`]), and the mediator's books ([`ledger`]).
-//! Rules are sans-IO, the ledger writes to its own folder; nothing here speaks to a network or a
-//! chain by itself.
+//! Rules are sans-IO, the ledger writes to its own folder; a chain and a network are
+//! spoken to by [`treasury`] and [`lightning`] alone.
 //!
 //! ```
 //! use fincrypt_protocol::amount::{Msat, Price};

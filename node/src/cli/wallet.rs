@@ -178,6 +178,7 @@ fn show(home: &Home, as_json: bool) -> Result<(), String> {
         ("in channels", "lightning_msat"),
         ("capital", "capital_msat"),
         ("fees earned", "fees_earned_msat"),
+        ("forwarding", "forwarding_msat"),
         ("network fees", "network_fees_msat"),
     ] {
         println!("{name:<16}{:>24}", amount(&wallet[key]));
@@ -203,6 +204,12 @@ fn show(home: &Home, as_json: bool) -> Result<(), String> {
         );
     } else if let Some(reason) = wallet["lightning_down"].as_str() {
         println!("the Lightning node does not run: {reason}");
+    }
+    if let Some(lacks) = wallet["lightning_lacks_msat"].as_i64() {
+        let (sum, than) = (Msat::new(lacks.unsigned_abs()), if lacks > 0 { "less" } else { "more" });
+        println!(
+            "the Lightning node has {sum} {than} than the books say; if that stays so, look whether the folder `lightning` is the right one"
+        );
     }
     for payout in wallet["payouts"].as_array().into_iter().flatten() {
         println!(

@@ -60,6 +60,7 @@ fn change(record: &Record, account: AccountId) -> Option<Change> {
         Event::Deposit { .. }
         | Event::Attributed { .. }
         | Event::ChannelCosts { .. }
+        | Event::ForwardingIncome { .. }
         | Event::Moved { .. } => return None,
     })
 }

@@ -10,6 +10,8 @@ use serde_json::json;
 use crate::paid::{MEDIATOR, endow, wallet};
 
 const DEPOSIT: u64 = 2_000_000;
+/// What the mediator moves to its Lightning node.
+const CAPITAL: u64 = 9_000_000;
 const NODE: Member = Member::Storage(0);
 /// A Lightning node that nobody runs.
 const NOBODY: &str = "02eec7245d6b7d2ccb30380bfbe2a3648cd7a942653f5aa340edcea1f283686619";
@@ -82,6 +84,20 @@ fn what_cannot_be_paid_now_accrues_says_so_and_is_paid_later() {
     assert!(wait_until(DEADLINE, || pending() == Some(DEPOSIT * 1000)), "{:?}", pending());
     bitcoind.mine(5).expect("mines");
     assert!(wait_until(DEADLINE, || prepaid(&world) == DEPOSIT * 1000), "{}", prepaid(&world));
+    // What it cost to move money into channels and to open one is in the books once it is quiet.
+    let agree = || {
+        let (wallet, node) = (wallet(&world), wallet(&world)["lightning"].take());
+        let sat = |value: &serde_json::Value| value.as_u64().unwrap_or_default();
+        let there = sat(&node["on_chain_sat"]) + sat(&node["channels_sat"]);
+        // Channels are told without what closing them would cost.
+        let (books, lacks) = (sat(&wallet["lightning_msat"]) / 1000, &wallet["lightning_lacks_msat"]);
+        wallet["network_fees_msat"].as_u64() > Some(0)
+            && lacks.is_null()
+            && books < CAPITAL
+            && books >= there
+            && books < there + 2000
+    };
+    assert!(until(&bitcoind, agree), "{}", wallet(&world));
     world.backup();
 
     // A destination that is none, and one on the chain while bitcoind is away: it accrues.

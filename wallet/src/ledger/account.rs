@@ -137,6 +137,8 @@ pub enum Account {
     Capital,
     /// What the mediator has earned.
     Fees,
+    /// What it has earned by forwarding payments for others.
+    Forwarding,
 }
 
 impl Account {
@@ -145,9 +147,12 @@ impl Account {
     pub fn side(self) -> Side {
         match self {
             Self::OnChain | Self::Lightning | Self::NetworkFees | Self::Losses => Side::Debit,
-            Self::Prepayment(_) | Self::Payable(_) | Self::InFlight(_) | Self::Capital | Self::Fees => {
-                Side::Credit
-            }
+            Self::Prepayment(_)
+            | Self::Payable(_)
+            | Self::InFlight(_)
+            | Self::Capital
+            | Self::Fees
+            | Self::Forwarding => Side::Credit,
         }
     }
 
@@ -163,6 +168,7 @@ impl Account {
             Self::InFlight(payout) => (6, payout.as_bytes()),
             Self::Capital => (7, &[]),
             Self::Fees => (8, &[]),
+            Self::Forwarding => (9, &[]),
         };
         [&[tag], id].concat()
     }
@@ -180,6 +186,7 @@ impl fmt::Display for Account {
             Self::InFlight(payout) => write!(f, "payout {payout} in flight"),
             Self::Capital => f.write_str("capital"),
             Self::Fees => f.write_str("fees earned"),
+            Self::Forwarding => f.write_str("forwarding income"),
         }
     }
 }

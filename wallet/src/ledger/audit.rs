@@ -34,6 +34,8 @@ pub struct Audit {
     pub capital: Msat,
     /// Earned by the mediator.
     pub fees: Msat,
+    /// Earned by forwarding payments for others.
+    pub forwarding: Msat,
     /// Paid to miners and routing nodes.
     pub network_fees: Msat,
     /// Owed by clients who will not pay.
@@ -68,6 +70,7 @@ impl Audit {
             owed,
             capital: books.balance(Account::Capital),
             fees: books.balance(Account::Fees),
+            forwarding: books.balance(Account::Forwarding),
             network_fees: books.balance(Account::NetworkFees),
             losses: books.balance(Account::Losses),
             contracts: books.contracts().map(contract).collect(),
@@ -85,7 +88,8 @@ impl Audit {
     /// mediator owes more than it has.
     #[must_use]
     pub fn equity(&self) -> i128 {
-        let plus = i128::from(self.capital.get()) + i128::from(self.fees.get());
+        let plus = [self.capital, self.fees, self.forwarding].map(|msat| i128::from(msat.get()));
+        let plus: i128 = plus.iter().sum();
         plus - i128::from(self.network_fees.get()) - i128::from(self.losses.get())
     }
 }
@@ -112,6 +116,7 @@ impl fmt::Display for Audit {
         line("equity", self.equity())?;
         line("  capital", self.capital.get().into())?;
         line("  fees earned", self.fees.get().into())?;
+        line("  forwarding income", self.forwarding.get().into())?;
         line("  network fees", -i128::from(self.network_fees.get()))?;
         line("  losses", -i128::from(self.losses.get()))?;
         for AuditedContract { id, book, payable } in &self.contracts {

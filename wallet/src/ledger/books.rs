@@ -161,6 +161,7 @@ pub struct Books {
     pub(super) moves: BTreeMap<TxId, MoveBook>,
     pub(super) sources: BTreeMap<Source, Owner>,
     pub(super) channel_costs: Msat,
+    pub(super) forwarding_income: Msat,
 }
 
 impl Books {
@@ -240,6 +241,17 @@ impl Books {
     #[must_use]
     pub fn channel_costs(&self) -> Msat {
         self.channel_costs
+    }
+
+    /// What forwarding has earned so far.
+    #[must_use]
+    pub fn forwarding_income(&self) -> Msat {
+        self.forwarding_income
+    }
+
+    /// All transactions that moved money between the rails.
+    pub fn moves(&self) -> impl Iterator<Item = TxId> {
+        self.moves.keys().copied()
     }
 
     /// All payouts that there ever were.
@@ -336,6 +348,7 @@ impl Books {
         }
         if rail == Rail::Lightning {
             gone += u128::from(self.channel_costs.get());
+            came += u128::from(self.forwarding_income.get());
         }
         let balance = self.balance(rail.account());
         (came != gone + u128::from(balance.get())).then_some(Problem::Assets {

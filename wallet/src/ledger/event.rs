@@ -127,6 +127,11 @@ pub enum Event {
         /// The sum since the beginning.
         total: Msat,
     },
+    /// What forwarding payments for others has earned so far in all.
+    ForwardingIncome {
+        /// The sum since the beginning.
+        total: Msat,
+    },
     /// Money was moved between the mediator's wallet and that of its channels.
     Moved {
         /// The transaction.

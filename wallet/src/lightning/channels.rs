@@ -1,7 +1,7 @@
 use fincrypt_protocol::amount::Msat;
 use ldk_node::bitcoin::secp256k1::PublicKey;
 use ldk_node::lightning::ln::msgs::SocketAddress;
-use ldk_node::{NodeError, UserChannelId};
+use ldk_node::{LightningBalance, NodeError, UserChannelId};
 
 use super::{Lightning, LightningError};
 
@@ -73,7 +73,56 @@ pub struct Funds {
     pub channels_sat: u64,
 }
 
+/// Everything that the node has, at a time when nothing is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holdings {
+    /// On the chain and in channels, what it would cost to close those included. A channel's part of a
+    /// satoshi is rounded.
+    pub total: Msat,
+    /// How many channels were rounded.
+    pub channels: u64,
+    /// The newest block it has seen.
+    pub height: u32,
+}
+
 impl Lightning {
+    /// What there is in all; none while a payment, a channel or a transaction is on its way, so that it
+    /// cannot be said whose something is.
+    #[must_use]
+    pub fn holdings(&self) -> Option<Holdings> {
+        let balances = self.node.list_balances();
+        let kept = balances.spendable_onchain_balance_sats + balances.total_anchor_channels_reserve_sats;
+        let channels = self.node.list_channels();
+        let quiet = self.in_flight() == 0
+            && balances.pending_balances_from_channel_closures.is_empty()
+            // A reserve that is not there is none that could be spent.
+            && balances.total_onchain_balance_sats <= kept
+            && channels.iter().all(|channel| channel.is_channel_ready)
+            && channels.len() == balances.lightning_balances.len();
+        let in_channel = |balance: &LightningBalance| match balance {
+            LightningBalance::ClaimableOnChannelClose {
+                amount_satoshis,
+                transaction_fee_satoshis,
+                outbound_payment_htlc_rounded_msat: 0,
+                outbound_forwarded_htlc_rounded_msat: 0,
+                inbound_claiming_htlc_rounded_msat: 0,
+                inbound_htlc_rounded_msat: 0,
+                ..
+            } => amount_satoshis.checked_add(*transaction_fee_satoshis),
+            _ => None,
+        };
+        let in_channels: Vec<u64> =
+            balances.lightning_balances.iter().map(in_channel).collect::<Option<_>>()?;
+        let sat = in_channels
+            .iter()
+            .try_fold(balances.total_onchain_balance_sats, |sum, sat| sum.checked_add(*sat))?;
+        quiet.then_some(Holdings {
+            total: Msat::new(sat.checked_mul(1000)?),
+            channels: channels.len() as u64,
+            height: self.node.status().current_best_block.height,
+        })
+    }
+
     /// All channels.
     #[must_use]
     pub fn channels(&self) -> Vec<ChannelInfo> {

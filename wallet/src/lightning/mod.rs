@@ -26,7 +26,7 @@ mod node;
 mod pay;
 mod receive;
 
-pub use channels::{ChannelInfo, Funds, Peer};
+pub use channels::{ChannelInfo, Funds, Holdings, Peer};
 pub use destination::{Destination, ParseDestinationError};
 pub use error::LightningError;
 pub use events::Event;

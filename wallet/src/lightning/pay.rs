@@ -123,7 +123,7 @@ impl Lightning {
         }
     }
 
-    fn in_flight(&self) -> usize {
+    pub(super) fn in_flight(&self) -> usize {
         let pending = |known: &&PaymentDetails| {
             known.direction == PaymentDirection::Outbound
                 && known.status == PaymentStatus::Pending

@@ -37,10 +37,18 @@ pub enum TreasuryError {
         /// What it said.
         reason: String,
     },
+    /// An Esplora server does not answer, or refuses.
+    #[error("the Esplora server {url}: {reason}; look whether it runs, and is the one configured")]
+    Esplora {
+        /// Its address.
+        url: String,
+        /// What it said.
+        reason: String,
+    },
     /// Its chain is not the one configured.
-    #[error("bitcoind is on {theirs}, and {ours} is configured")]
+    #[error("the chain's source is on {theirs}, and {ours} is configured")]
     Network {
-        /// Of bitcoind.
+        /// Of the source.
         theirs: String,
         /// Configured.
         ours: String,

@@ -1,7 +1,7 @@
 //! A mediator's wallet on the chain: deposits by address, payouts in batches.
 //!
-//! The only module that knows the wallet library (BDK). It reads blocks from a bitcoind, and keeps
-//! what it has seen in a journal of its own; unconfirmed transactions do not count for anything, its
+//! The only module that knows the wallet library (BDK). It reads blocks from a bitcoind, or asks
+//! an Esplora server, and keeps what it has seen in a journal of its own; unconfirmed transactions do not count for anything, its
 //! own included.
 //!
 //! # No payout twice
@@ -13,7 +13,9 @@
 //!
 //! Addresses are P2WPKH of account 0 (BIP-84): every wallet can pay them, and restore them from the words.
 
+mod chain;
 mod error;
+mod esplora;
 mod payouts;
 mod record;
 mod rpc;
@@ -21,6 +23,7 @@ mod rpc;
 mod tests;
 mod wallet;
 
+pub use chain::ChainSource;
 pub use error::TreasuryError;
 pub use payouts::{Output, PendingPayout, Prepared, StandsOnChain};
 pub use rpc::Bitcoind;

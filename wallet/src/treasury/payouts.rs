@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::TreasuryError;
+use super::chain::Sent;
 use super::record::{Record, Version};
-use super::rpc::Sent;
 use super::wallet::{Inner, Treasury, address, confirmations, failed, txid};
 
 /// Blocks on a version, or on another spender of its inputs, from which on nothing changes any more.
@@ -247,7 +247,7 @@ impl Treasury {
     /// # Errors
     /// [`TreasuryError`]: it could not be paid now.
     pub fn quote(&self, outputs: &[Output], blocks: u16) -> Result<Sat, TreasuryError> {
-        let rate = self.bitcoind.fee_rate(&self.bitcoind.client()?, blocks)?;
+        let rate = self.chain.fee_rate(blocks)?;
         let recipients = self.recipients(outputs)?;
         let mut inner = self.lock();
         let psbt = inner.build(&recipients, Fee::Rate(rate), None)?;
@@ -276,9 +276,9 @@ impl Treasury {
     /// if what is offered is enough.
     ///
     /// # Errors
-    /// [`TreasuryError::Unknown`], or if bitcoind does not answer.
+    /// [`TreasuryError::Unknown`], or if the chain's source does not answer.
     pub fn better_fee(&self, payout: PayoutId, blocks: u16) -> Result<Option<Sat>, TreasuryError> {
-        let rate = self.bitcoind.fee_rate(&self.bitcoind.client()?, blocks)?;
+        let rate = self.chain.fee_rate(blocks)?;
         let inner = self.lock();
         let newest = inner.payouts.newest(payout).ok_or(TreasuryError::Unknown(payout))?;
         let wanted = rate.fee_vb(newest.transaction.vsize() as u64).map_or(u64::MAX, Amount::to_sat);
@@ -311,13 +311,12 @@ impl Treasury {
     /// # Errors
     /// [`TreasuryError::Rejected`] if the network refuses it, or bitcoind does not answer.
     pub fn send(&self, payout: PayoutId) -> Result<TxId, TreasuryError> {
-        let client = self.bitcoind.client()?;
         let transaction = {
             let inner = self.lock();
             let newest = inner.payouts.newest(payout).ok_or(TreasuryError::Unknown(payout))?;
             newest.transaction.clone()
         };
-        match self.bitcoind.send(&client, &transaction)? {
+        match self.chain.send(&transaction)? {
             Sent::Known => Ok(txid(transaction.compute_txid())),
             Sent::Refused(reason) => Err(TreasuryError::Rejected { payout, reason }),
         }

@@ -10,7 +10,11 @@ fn setup(folder: &std::path::Path, seed: u8) -> TreasurySetup {
         network: Network::Regtest,
         folder: folder.to_owned(),
         seed: Zeroizing::new([seed; 64]),
-        bitcoind: Bitcoind { host: "127.0.0.1".to_owned(), port: 1, cookie: folder.join("cookie") },
+        chain: ChainSource::Bitcoind(Bitcoind {
+            host: "127.0.0.1".to_owned(),
+            port: 1,
+            cookie: folder.join("cookie"),
+        }),
         birthday: None,
     }
 }

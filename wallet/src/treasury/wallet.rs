@@ -4,8 +4,6 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bdk_bitcoind_rpc::bitcoincore_rpc::RpcApi;
-use bdk_bitcoind_rpc::{Emitter, NO_EXPECTED_MEMPOOL_TXS};
 use bdk_wallet::bitcoin::bip32::Xpriv;
 use bdk_wallet::bitcoin::hashes::Hash;
 use bdk_wallet::bitcoin::{Address, Network, Txid};
@@ -18,15 +16,14 @@ use fincrypt_protocol::money::Arrival;
 use fincrypt_state::journal::Journal;
 use zeroize::Zeroizing;
 
+use super::TreasuryError;
+use super::chain::{Chain, ChainSource};
 use super::payouts::Payouts;
 use super::record::{self, MAX_RECORD, Record};
-use super::{Bitcoind, TreasuryError};
 
 /// Addresses beyond the last given away that are looked for, too: those given away by a ledger that
 /// was lost.
-const LOOKAHEAD: u32 = 200;
-/// Blocks after which what was learned is made durable.
-const BLOCKS: u32 = 500;
+pub(super) const LOOKAHEAD: u32 = 200;
 /// A journal that is longer, and of which more than half is of no use, is written anew.
 const COMPACT_FROM: u64 = 4 << 20;
 
@@ -38,8 +35,8 @@ pub struct TreasurySetup {
     pub folder: PathBuf,
     /// The seed of its words (BIP-39).
     pub seed: Zeroizing<[u8; 64]>,
-    /// Where blocks come from.
-    pub bitcoind: Bitcoind,
+    /// Where the chain is read.
+    pub chain: ChainSource,
     /// The first block that may have something of it; none for a new wallet.
     pub birthday: Option<u32>,
 }
@@ -70,9 +67,9 @@ pub struct OnChainFunds {
 
 /// A wallet on the chain. All methods block.
 pub struct Treasury {
-    pub(super) bitcoind: Bitcoind,
+    pub(super) chain: Chain,
     network: Network,
-    birthday: Option<u32>,
+    pub(super) birthday: Option<u32>,
     inner: Mutex<Inner>,
 }
 
@@ -109,12 +106,12 @@ pub(super) fn address(text: &str, network: Network) -> Result<Address, TreasuryE
 }
 
 impl Treasury {
-    /// Opens the wallet in its folder, or begins one; bitcoind need not run.
+    /// Opens the wallet in its folder, or begins one; the chain's source need not run.
     ///
     /// # Errors
     /// [`TreasuryError`]: nothing may be promised or paid on the chain then.
     pub fn open(setup: TreasurySetup) -> Result<Self, TreasuryError> {
-        let TreasurySetup { network, folder, seed, bitcoind, birthday } = setup;
+        let TreasurySetup { network, folder, seed, chain, birthday } = setup;
         let io = |source| fincrypt_state::journal::JournalError::Io { path: folder.clone(), source };
         std::fs::create_dir_all(&folder).map_err(io)?;
         let (mut known, mut payouts, mut number, mut failure) =
@@ -137,7 +134,8 @@ impl Treasury {
         let wallet = wallet(&seed, network, &known, &folder)?;
         let compacted = journal.length();
         let inner = Inner { wallet, known, journal, compacted, payouts };
-        let treasury = Self { bitcoind, network, birthday, inner: Mutex::new(inner) };
+        let chain = Chain::new(chain, network)?;
+        let treasury = Self { chain, network, birthday, inner: Mutex::new(inner) };
         // The descriptors of a new one.
         treasury.lock().save()?;
         Ok(treasury)
@@ -167,38 +165,12 @@ impl Treasury {
     /// Reads all blocks that are new, and forgets those that are no longer in the best chain.
     ///
     /// # Errors
-    /// [`TreasuryError::Bitcoind`], [`TreasuryError::Network`], or if the journal fails.
+    /// [`TreasuryError::Bitcoind`], [`TreasuryError::Esplora`], [`TreasuryError::Network`], or if the journal fails.
     pub fn sync(&self) -> Result<(), TreasuryError> {
-        let client = self.bitcoind.client()?;
-        let failed_rpc = |error| self.bitcoind.failed(&error);
-        let mut inner = self.lock();
-        let tip = inner.wallet.latest_checkpoint();
-        let best = client.get_best_block_hash().map_err(failed_rpc)?;
-        if tip.hash() == best {
+        if !self.chain.sync(self)? {
             return Ok(());
         }
-        self.bitcoind.check(&client, self.network)?;
-        let height = client.get_block_count().map_err(failed_rpc)?;
-        let start = match self.birthday {
-            _ if tip.height() > 0 => tip.height(),
-            Some(birthday) => birthday,
-            // Nothing of a new wallet is in any block before.
-            None => u32::try_from(height).unwrap_or(u32::MAX),
-        };
-        let mut emitter = Emitter::new(&client, tip, start, NO_EXPECTED_MEMPOOL_TXS);
-        let mut unsaved = 0;
-        while let Some(event) = emitter.next_block().map_err(failed_rpc)? {
-            let connected = event.connected_to();
-            inner
-                .wallet
-                .apply_block_connected_to(&event.block, event.block_height(), connected)
-                .map_err(|error| failed(&error))?;
-            unsaved += 1;
-            if unsaved >= BLOCKS {
-                inner.save()?;
-                unsaved = 0;
-            }
-        }
+        let mut inner = self.lock();
         inner.save()?;
         inner.bury_settled()?;
         inner.compact()

@@ -1,6 +1,6 @@
 //! Batches: one transaction for all operators who want to be paid on the chain and are due.
 
-use fincrypt_protocol::amount::Sat;
+use fincrypt_protocol::amount::{Msat, Sat};
 use fincrypt_protocol::limits::MAX_PARTS;
 use fincrypt_protocol::{PayoutId, UnixTime};
 use fincrypt_wallet::ledger::{Event, LedgerError, Part, PayTo, Rail};
@@ -11,6 +11,8 @@ use super::{Due, Money};
 
 /// What the network may get of a batch, in permille.
 const MOST_FEE_PERMILLE: u64 = 25;
+/// The least that is paid by an output: less is hardly worth spending to whoever gets it.
+const LEAST_OUTPUT: Msat = Msat::new(1_000_000);
 
 /// What each of these amounts bears of a fee, in proportion; the first bear what is left over.
 fn shares(amounts: &[Sat], fee: Sat) -> Option<Vec<Sat>> {
@@ -92,6 +94,16 @@ impl Money {
     /// Decides to pay all of these in one transaction, unless that costs too much of it. Blocks.
     pub(in crate::mediator) fn intend_batch(&self, mut due: Vec<(Due, String)>) -> Result<(), LedgerError> {
         let Some(treasury) = self.treasury() else { return Ok(()) };
+        // One that is too small would hold all others up.
+        due.retain(|(due, _)| {
+            let enough = due.total >= LEAST_OUTPUT;
+            if !enough {
+                let reason =
+                    format!("on the chain no less than {LEAST_OUTPUT} are paid: it waits until more is owed");
+                self.trouble(&due.node, &reason);
+            }
+            enough
+        });
         due.sort_unstable_by_key(|(due, _)| std::cmp::Reverse(due.total));
         let mut parts = 0;
         due.retain(|(due, _)| {

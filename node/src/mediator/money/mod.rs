@@ -4,6 +4,7 @@
 //! was never sent is sent. So a crash between any two steps is followed by the step that was next.
 
 mod batch;
+mod channel_costs;
 mod channels;
 mod deposits;
 mod destination;
@@ -24,7 +25,7 @@ use fincrypt_storage::kv::{Batch, KeyValue, Tree};
 use fincrypt_storage::state::State;
 use fincrypt_wallet::ledger::{Books, Ledger, LedgerError, Owed, PayoutBook};
 use fincrypt_wallet::lightning::Lightning;
-use fincrypt_wallet::treasury::{Bitcoind, Treasury, TreasuryError, TreasurySetup};
+use fincrypt_wallet::treasury::{Bitcoind, ChainSource as Source, Treasury, TreasuryError, TreasurySetup};
 use fincrypt_wallet::{BitcoinNetwork, lightning_seed};
 use tokio::sync::{Notify, watch};
 
@@ -33,6 +34,7 @@ use crate::client::Home;
 use crate::config::{Chain, ChainSource, Config};
 use crate::lightning::{self, LightningKeeper, LightningSetup};
 use crate::seed::{self, SeedError};
+use channel_costs::Compared;
 pub(super) use destination::To;
 pub(super) use due::{Due, PayoutTerms};
 pub(crate) use operator::LightningView;
@@ -64,25 +66,25 @@ pub struct Money {
     ledger: Ledger,
     state: State,
     terms: PayoutTerms,
-    /// The wallet on the chain, if there is a bitcoind.
+    /// The wallet on the chain, if there is one.
     treasury: Option<Treasury>,
     /// The Lightning node, if there is a chain.
     lightning: Option<Arc<LightningKeeper>>,
     troubles: Troubles,
     /// Held while an address is given away.
     attributing: Mutex<()>,
+    /// How the Lightning node stood to the books at the last look.
+    compared: Mutex<Compared>,
     /// Why the chain cannot be read.
     chain_down: Mutex<Option<String>>,
     /// Told when something may have moved.
     moved: Arc<Notify>,
 }
 
-fn open_treasury(home: &Home, chain: &Chain, ledger: &Ledger) -> Result<Option<Treasury>, MoneyError> {
-    let ChainSource::Bitcoind { host, port, cookie } = &chain.source else {
-        tracing::warn!(
-            "an Esplora server serves the Lightning node only: nothing is taken or paid on the chain"
-        );
-        return Ok(None);
+fn open_treasury(home: &Home, chain: &Chain, ledger: &Ledger) -> Result<Treasury, MoneyError> {
+    let source = match chain.source.clone() {
+        ChainSource::Bitcoind { host, port, cookie } => Source::Bitcoind(Bitcoind { host, port, cookie }),
+        ChainSource::Esplora { url } => Source::Esplora { url },
     };
     let given = ledger.books(Books::next_address);
     let birthday = std::fs::read_to_string(home.wallet_birthday()).ok();
@@ -91,7 +93,7 @@ fn open_treasury(home: &Home, chain: &Chain, ledger: &Ledger) -> Result<Option<T
         network: chain.network,
         folder: home.treasury(),
         seed: seed::read(&home.wallet_seed())?,
-        bitcoind: Bitcoind { host: host.clone(), port: *port, cookie: cookie.clone() },
+        chain: source,
         // If it was lost, while the books were not, everything is in blocks of before.
         birthday: birthday.or((given > 0).then_some(0)),
     };
@@ -99,7 +101,7 @@ fn open_treasury(home: &Home, chain: &Chain, ledger: &Ledger) -> Result<Option<T
     if let Some(last) = given.checked_sub(1) {
         treasury.address(last)?;
     }
-    Ok(Some(treasury))
+    Ok(treasury)
 }
 
 fn nodes_of<'a>(books: &'a Books, payout: &'a PayoutBook) -> impl Iterator<Item = NodeId> + 'a {
@@ -126,7 +128,7 @@ impl Money {
         };
         let (troubles, moved) = (Troubles::default(), Arc::new(Notify::new()));
         let treasury = match &config.chain {
-            Some(chain) => open_treasury(home, chain, &ledger)?,
+            Some(chain) => Some(open_treasury(home, chain, &ledger)?),
             None => None,
         };
         let lightning = match &config.chain {
@@ -152,6 +154,7 @@ impl Money {
             lightning,
             troubles,
             attributing: Mutex::default(),
+            compared: Mutex::default(),
             chain_down: Mutex::default(),
             moved,
         })
@@ -209,7 +212,8 @@ impl Money {
             }
         }
         self.collect_payments()?;
-        self.push_payments()
+        self.push_payments()?;
+        self.treasury.as_ref().map_or(Ok(()), |treasury| self.compare_channels(treasury))
     }
 
     /// Notes, once, that the chain cannot be read.

@@ -138,6 +138,7 @@ pub(crate) struct WalletView {
     pub(crate) lightning_msat: u64,
     pub(crate) network_fees_msat: u64,
     pub(crate) fees_earned_msat: u64,
+    pub(crate) forwarding_msat: u64,
     pub(crate) capital_msat: u64,
     /// The wallet on the chain: its coins, those of them that payouts under way spend, and the newest
     /// block it has seen.
@@ -148,6 +149,8 @@ pub(crate) struct WalletView {
     pub(crate) lightning: Option<LightningView>,
     /// Why it does not run.
     pub(crate) lightning_down: Option<String>,
+    /// What it lacks by the books; less than nothing if it has more.
+    pub(crate) lightning_lacks_msat: Option<i64>,
     /// The newest payouts that are open, and some others.
     pub(crate) payouts: Vec<PayoutView>,
     /// Nodes that could not be paid.
@@ -201,11 +204,13 @@ impl Money {
                 lightning_msat: msat(Account::Lightning),
                 network_fees_msat: msat(Account::NetworkFees),
                 fees_earned_msat: msat(Account::Fees),
+                forwarding_msat: msat(Account::Forwarding),
                 capital_msat: msat(Account::Capital),
                 chain: self.treasury().map(ChainView::of),
                 chain_down: self.chain_down.lock().unwrap_or_else(PoisonError::into_inner).clone(),
                 lightning: lightning.as_deref().map(LightningView::of),
                 lightning_down: self.lightning.as_ref().and_then(|keeper| keeper.reason()),
+                lightning_lacks_msat: self.lightning_lacks(),
                 payouts: payouts(books),
                 troubles,
             }

@@ -32,6 +32,7 @@ enum Effect {
     Move(TxId, MoveBook),
     Source(Source, Owner),
     ChannelCosts(Msat),
+    ForwardingIncome(Msat),
 }
 
 /// A plan that is being made.
@@ -139,6 +140,7 @@ impl Books {
             }
             Event::Attributed { source, owner } => self.attributed(*source, *owner),
             Event::ChannelCosts { total } => self.channel_costs_grow(*total),
+            Event::ForwardingIncome { total } => self.forwarding_income_grows(*total),
             Event::PayoutIntent { payout, rail, parts, to } => self.intent(*payout, *rail, parts, to),
             Event::PayoutSent { payout, sending } => self.sent(*payout, *sending),
             Event::PayoutSettled { payout, round, sending, left } => {
@@ -169,6 +171,7 @@ impl Books {
                 Effect::Move(id, book) => drop(self.moves.insert(id, book)),
                 Effect::Source(source, owner) => drop(self.sources.insert(source, owner)),
                 Effect::ChannelCosts(total) => self.channel_costs = total,
+                Effect::ForwardingIncome(total) => self.forwarding_income = total,
             }
         }
     }
@@ -274,6 +277,17 @@ impl Books {
         draft.credit(Account::Lightning, step)?;
         draft.debit(Account::NetworkFees, step)?;
         draft.effects.push(Effect::ChannelCosts(total));
+        draft.finish()
+    }
+
+    fn forwarding_income_grows(&self, total: Msat) -> Planned {
+        let Some(step) = total.checked_sub(self.forwarding_income).filter(|step| !step.is_zero()) else {
+            return Ok(None);
+        };
+        let mut draft = Draft::new(self);
+        draft.debit(Account::Lightning, step)?;
+        draft.credit(Account::Forwarding, step)?;
+        draft.effects.push(Effect::ForwardingIncome(total));
         draft.finish()
     }
 

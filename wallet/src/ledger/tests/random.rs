@@ -42,6 +42,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0u8..12).prop_map(|id| Event::PayoutFailed { payout: payout(id) }),
         1 => (source, owner).prop_map(|(source, owner)| Event::Attributed { source, owner }),
         1 => (0u64..100_000).prop_map(|total| Event::ChannelCosts { total: Msat::new(total) }),
+        1 => (0u64..100_000).prop_map(|total| Event::ForwardingIncome { total: Msat::new(total) }),
         1 => (id, rail, 1u64..500, 0u64..20).prop_map(|(id, to, amount, fee)| moved(id, to, amount, fee)),
     ]
 }

@@ -1,0 +1,124 @@
+//! Payments over Lightning between two nodes with a channel, on a chain of their own: how many a second,
+//! how many bytes each takes between the nodes and on the payer's disk.
+
+use std::error::Error;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use fincrypt_examples::{Bitcoind, LightningWallet, Scratch, wait_until};
+use fincrypt_protocol::PayoutId;
+use fincrypt_protocol::amount::Msat;
+use fincrypt_wallet::lightning::{Destination, LightningError, Payment, Stands};
+
+type Outcomes<T> = Result<T, Box<dyn Error>>;
+
+/// Payments of each kind.
+const PAYMENTS: u32 = 300;
+const AMOUNT: Msat = Msat::new(3000);
+const CHANNEL_SAT: u64 = 10_000_000;
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Passes on what comes in, and counts it.
+fn pass_on(mut from: TcpStream, mut to: TcpStream, passed: &AtomicU64) {
+    let mut buffer = [0; 16 << 10];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        passed.fetch_add(length as u64, Ordering::Relaxed);
+        if to.write_all(&buffer[..length]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Both);
+}
+
+/// Listens in front of `address`; where, and the count of bytes both ways.
+fn counted(address: String) -> Outcomes<(u16, Arc<AtomicU64>)> {
+    let (listener, count) = (TcpListener::bind("127.0.0.1:0")?, Arc::new(AtomicU64::new(0)));
+    let (port, passed) = (listener.local_addr()?.port(), Arc::clone(&count));
+    std::thread::spawn(move || {
+        for inbound in listener.incoming().flatten() {
+            let Ok(outbound) = TcpStream::connect(&address) else { continue };
+            let (Ok(back), Ok(forth)) = (outbound.try_clone(), inbound.try_clone()) else { continue };
+            let (up, down) = (Arc::clone(&passed), Arc::clone(&passed));
+            std::thread::spawn(move || pass_on(inbound, outbound, &up));
+            std::thread::spawn(move || pass_on(back, forth, &down));
+        }
+    });
+    Ok((port, count))
+}
+
+/// Bytes of all files below a folder.
+fn size(folder: &Path) -> std::io::Result<u64> {
+    std::fs::read_dir(folder)?.try_fold(0, |sum, entry| {
+        let entry = entry?;
+        let (kind, path) = (entry.file_type()?, entry.path());
+        Ok(sum + if kind.is_dir() { size(&path)? } else { entry.metadata()?.len() })
+    })
+}
+
+/// Pays as fast as the channel lets it; seconds until everything has arrived.
+fn pay_all(payer: &LightningWallet, payee: &LightningWallet, to: &Destination, first: u32) -> Outcomes<f64> {
+    let before = payee.received();
+    let payment = |at: u32| {
+        let mut id = [0; 16];
+        id[..4].copy_from_slice(&at.to_le_bytes());
+        Payment { id: PayoutId::from_bytes(id), to: to.clone(), amount: AMOUNT, fee_cap: Msat::ZERO }
+    };
+    let payments: Vec<Payment> = (first..first + PAYMENTS).map(payment).collect();
+    let begun = Instant::now();
+    for payment in &payments {
+        loop {
+            match payer.node.pay(payment) {
+                Ok(_) => break,
+                Err(LightningError::Busy) => std::thread::sleep(Duration::from_millis(1)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    let arrived = || payments.iter().all(|payment| matches!(payer.node.stands(payment), Stands::Paid { .. }));
+    if !wait_until(PATIENCE, arrived) {
+        return Err("not all payments arrived".into());
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    let came = payee.received() - before;
+    let sent = u64::from(PAYMENTS) * AMOUNT.get() / 1000;
+    if came == sent { Ok(seconds) } else { Err(format!("{came} sat came of {sent}").into()) }
+}
+
+fn main() -> Outcomes<()> {
+    let scratch = Scratch::new("lightning-bench")?;
+    let bitcoind = Bitcoind::start(&scratch.path().join("bitcoind"))?;
+    bitcoind.mine(1)?;
+    let payer = LightningWallet::open(&bitcoind, scratch.path(), "payer", 1, Vec::new())?;
+    let payee = LightningWallet::open(&bitcoind, scratch.path(), "payee", 2, vec![payer.node.id()])?;
+    bitcoind.fund(&payer.node.funding_address()?)?;
+    payer.node.sync()?;
+    let (key, address) = payee.peer.split_once('@').ok_or("a peer has an address")?;
+    let (port, wire) = counted(address.to_owned())?;
+    let peer = format!("{key}@127.0.0.1:{port}").parse()?;
+    payer.node.open_channel(&peer, CHANNEL_SAT, Msat::ZERO, true)?;
+    if !wait_until(PATIENCE, || payer.node.channels().iter().any(|channel| channel.usable)) {
+        return Err("the channel does not become usable".into());
+    }
+    bitcoind.mine(6)?;
+    payer.node.sync()?;
+    payee.node.sync()?;
+    let (_, offer) = payee.node.offer("a bench")?;
+    println!("{PAYMENTS} payments of {AMOUNT} each, over one channel, at most 30 under way:");
+    for (at, (what, to)) in [("offers (BOLT 12)", offer), ("keysend", payee.node.id())].iter().enumerate() {
+        let folder = scratch.path().join("payer");
+        let (passed, stored) = (wire.load(Ordering::Relaxed), size(&folder)?);
+        let seconds = pay_all(&payer, &payee, &to.parse()?, u32::try_from(at)? * PAYMENTS)?;
+        let each = |bytes: u64| bytes / u64::from(PAYMENTS);
+        println!(
+            "{what}: {:.1} a second, {} bytes each between the nodes, {} bytes each on the payer's disk",
+            f64::from(PAYMENTS) / seconds,
+            each(wire.load(Ordering::Relaxed) - passed),
+            each(size(&folder)?.saturating_sub(stored)),
+        );
+    }
+    Ok(())
+}
