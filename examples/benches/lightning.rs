@@ -78,7 +78,9 @@ fn pay_all(payer: &LightningWallet, payee: &LightningWallet, to: &Destination, f
             }
         }
     }
-    let arrived = || payments.iter().all(|payment| matches!(payer.node.stands(payment), Stands::Paid { .. }));
+    // A payment that failed was not made, and is made again.
+    let arrived =
+        || payments.iter().all(|payment| matches!(payer.node.pay(payment), Ok(Stands::Paid { .. })));
     if !wait_until(PATIENCE, arrived) {
         return Err("not all payments arrived".into());
     }

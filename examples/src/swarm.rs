@@ -170,7 +170,9 @@ impl Swarm {
             command.args(["--release-delay", &delay.to_string()]);
         }
         let own = self.plan.of.get(&member).into_iter().flatten();
-        if matches!(member, Member::Mediator(_)) && own.clone().any(|(key, _)| key == "bitcoind_url") {
+        if matches!(member, Member::Mediator(_))
+            && own.clone().any(|(key, _)| key == "bitcoind_url" || key == "esplora_url")
+        {
             self.make_wallet(member)?;
         }
         for (key, value) in self.plan.settings.iter().chain(own) {

@@ -1,16 +1,25 @@
-//! A mediator's wallet on the chain against a real bitcoind: deposits that come and go, payouts that
+//! A mediator's wallet on the chain against a real bitcoind, and over Esplora: deposits that come and go, payouts that
 //! are sent again, replaced, and never paid twice.
 
 use std::path::Path;
 
-use fincrypt_examples::{Bitcoind, ChainWallet, Scratch};
+use fincrypt_examples::{Bitcoind, ChainWallet, Esplora, Scratch, WalletError};
 use fincrypt_protocol::PayoutId;
 use fincrypt_protocol::amount::Sat;
-use fincrypt_wallet::treasury::{Output, StandsOnChain, Treasury, TreasuryError};
+use fincrypt_wallet::treasury::{ChainSource, Output, StandsOnChain, Treasury, TreasuryError};
 use serde_json::json;
 
-fn open(bitcoind: &Bitcoind, folder: &Path, seed: u8) -> Treasury {
-    ChainWallet::open(bitcoind, folder, seed).expect("opens").treasury
+/// Opens a wallet that learns of the chain from bitcoind, or over Esplora.
+fn open_over(
+    esplora: Option<&Esplora>,
+    bitcoind: &Bitcoind,
+    folder: &Path,
+    seed: u8,
+) -> Result<ChainWallet, WalletError> {
+    match esplora {
+        Some(esplora) => ChainWallet::open_at(ChainSource::Esplora { url: esplora.url() }, folder, seed),
+        None => ChainWallet::open(bitcoind, folder, seed),
+    }
 }
 
 fn payout(id: u8) -> PayoutId {
@@ -48,9 +57,22 @@ fn mine_empty(bitcoind: &Bitcoind, blocks: u32, to: &str) {
 
 #[test]
 fn deposits_come_and_go_and_payouts_are_made_once_whatever_happens() {
+    live(false);
+}
+
+#[test]
+fn over_esplora_deposits_come_and_go_and_payouts_are_made_once_as_well() {
+    live(true);
+}
+
+fn live(over_esplora: bool) {
     let scratch = Scratch::new("treasury").expect("a folder");
     let mut bitcoind = Bitcoind::start(&scratch.path().join("bitcoind")).expect("a bitcoind");
     bitcoind.mine(1).expect("mines");
+    let esplora = over_esplora.then(|| Esplora::start(&bitcoind).expect("serves"));
+    let open = |bitcoind: &Bitcoind, folder: &Path, seed: u8| {
+        open_over(esplora.as_ref(), bitcoind, folder, seed).expect("opens").treasury
+    };
     let payer = open(&bitcoind, scratch.path(), 1);
     let mediator = open(&bitcoind, scratch.path(), 2);
     bitcoind.fund(&payer.address(0).expect("an address")).expect("funded");
@@ -142,7 +164,7 @@ fn deposits_come_and_go_and_payouts_are_made_once_whatever_happens() {
 
     // bitcoind goes away and comes back with another cookie.
     bitcoind.stop().expect("ends");
-    assert!(matches!(payer.sync(), Err(TreasuryError::Bitcoind { .. })));
+    assert!(matches!(payer.sync(), Err(TreasuryError::Bitcoind { .. } | TreasuryError::Esplora { .. })));
     bitcoind.restart().expect("starts again");
     bitcoind.mine(1).expect("mines");
     assert_eq!(confirmations(&payer, 3), 2);

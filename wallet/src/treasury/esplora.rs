@@ -23,6 +23,8 @@ use super::wallet::{LOOKAHEAD, Treasury, failed};
 const PARALLEL: usize = 4;
 /// Seconds for an answer.
 const TIMEOUT: u64 = 30;
+/// How often a server that is busy or down is asked again at once. The next round asks anew.
+const AGAIN: usize = 2;
 
 /// A server, and what asks it.
 pub(super) struct Esplora {
@@ -47,7 +49,8 @@ fn confirmed(mut update: TxUpdate<ConfirmationBlockTime>) -> TxUpdate<Confirmati
 impl Esplora {
     pub(super) fn new(url: String, network: Network) -> Result<Self, TreasuryError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let client = Builder::new(url.trim_end_matches('/')).timeout(TIMEOUT).build_async();
+        let client =
+            Builder::new(url.trim_end_matches('/')).timeout(TIMEOUT).max_retries(AGAIN).build_async();
         let (runtime, client) =
             (runtime.map_err(|error| failed(&error))?, client.map_err(|error| failed(&error))?);
         Ok(Self { url, network, client, runtime, checked: AtomicBool::new(false) })

@@ -1,0 +1,122 @@
+//! A mediator whose chain is an Esplora server: deposits, a payout that waits and is replaced at a higher
+//! fee, and what arrives of it.
+
+use fincrypt_examples::{Bitcoind, ChainWallet, Esplora, Member, Scratch, wait_until};
+use fincrypt_protocol::money::Sending;
+use fincrypt_tests::{DEADLINE, Plan, World};
+use fincrypt_wallet::ledger::{Account, Ledger, PayoutStage};
+use serde_json::{Value, json};
+
+use crate::paid::{MEDIATOR, wallet};
+
+const DEPOSIT: u64 = 3_000_000;
+
+fn plan() -> Plan {
+    let settings = &[
+        ("epoch", "1"),
+        ("price", "100000000000000"),
+        ("payout_interval", "0"),
+        ("payout_threshold", "100000"),
+        ("credit_bound", "1000000"),
+        ("credit_limit", "1000000"),
+    ];
+    Plan { storage: 2, settings, ..Plan::small() }
+}
+
+/// Payouts that are not over, and by which transaction each was sent last.
+fn open(world: &World) -> Vec<String> {
+    let payouts = wallet(world)["payouts"].take();
+    let open = payouts.as_array().into_iter().flatten().filter(|payout| payout["state"] == "open");
+    open.filter_map(|payout| payout["sending"].as_str().map(str::to_owned)).collect()
+}
+
+/// A block without the transactions that wait.
+fn mine_empty(bitcoind: &Bitcoind, to: &str) {
+    bitcoind.call("generateblock", &json!([to, []])).expect("mines");
+}
+
+fn in_mempool(bitcoind: &Bitcoind, transaction: &str) -> bool {
+    let waiting = bitcoind.call("getrawmempool", &json!([])).expect("answers");
+    waiting.as_array().is_some_and(|all| all.contains(&Value::from(transaction)))
+}
+
+#[test]
+fn over_esplora_a_payout_that_waits_is_replaced_at_a_higher_fee_and_arrives_once() {
+    let scratch = Scratch::new("paid-esplora").expect("a folder");
+    let bitcoind = Bitcoind::start(&scratch.path().join("bitcoind")).expect("a bitcoind");
+    bitcoind.mine(1).expect("mines");
+    let esplora = Esplora::start(&bitcoind).expect("serves");
+    let savers = [3, 5].map(|seed| ChainWallet::open(&bitcoind, scratch.path(), seed).expect("opens"));
+    let client = ChainWallet::open(&bitcoind, scratch.path(), 4).expect("opens");
+    client.endow(&bitcoind).expect("funded");
+    let program = env!("CARGO_BIN_EXE_under-test");
+    let addresses = savers.each_ref().map(|saver| saver.treasury.address(0).expect("an address"));
+    let mut world = World::start_with("paid-esplora", program, plan(), |_, swarm| {
+        let chain = ("esplora_url".to_owned(), esplora.url());
+        swarm.of.entry(MEDIATOR).or_default().push(chain);
+        for (at, address) in addresses.iter().enumerate() {
+            let payout = ("payout".to_owned(), address.clone());
+            swarm.of.entry(Member::Storage(at)).or_default().push(payout);
+        }
+    });
+    world.wait_eligible(2);
+    let to = world.ok(&world.owner, &["wallet", "deposit", &DEPOSIT.to_string()]);
+    client.pay(to["address"].as_str().expect("an address"), DEPOSIT).expect("paid");
+    bitcoind.mine(6).expect("mines");
+    let balance = || world.ok(&world.owner, &["wallet", "balance"]);
+    assert!(wait_until(DEADLINE, || balance()["prepaid_msat"] == DEPOSIT * 1000), "{}", balance());
+    world.backup();
+
+    // A payout waits, while blocks have become dear.
+    assert!(wait_until(DEADLINE, || !open(&world).is_empty()), "{}", wallet(&world));
+    // Nothing more accrues, so this one stays the last.
+    for node in world.storage_nodes() {
+        world.swarm.kill9(node).expect("a member");
+    }
+    let first = open(&world);
+    assert!(wait_until(DEADLINE, || first.iter().all(|id| in_mempool(&bitcoind, id))), "{first:?}");
+    esplora.ask_fee(20);
+    let nobody = client.treasury.address(9).expect("an address");
+    for _ in 0..7 {
+        mine_empty(&bitcoind, &nobody);
+    }
+    let replaced = wait_until(DEADLINE, || {
+        let newest = open(&world);
+        newest.len() == first.len()
+            && newest.iter().all(|id| !first.contains(id) && in_mempool(&bitcoind, id))
+    });
+    assert!(replaced, "{first:?} {}", wallet(&world));
+    assert!(first.iter().all(|id| !in_mempool(&bitcoind, id)), "the first versions can no longer be mined");
+
+    // The mediator dies in between, and goes on.
+    world.swarm.kill9(MEDIATOR).expect("a member");
+    world.swarm.restart(MEDIATOR).unwrap_or_else(|error| panic!("starts again: {error}"));
+    bitcoind.mine(6).expect("mines");
+    assert!(
+        wait_until(DEADLINE, || wallet(&world)["payouts"].is_array() && open(&world).is_empty()),
+        "{}",
+        wallet(&world)
+    );
+    let ended = world.swarm.stop(MEDIATOR, fincrypt_examples::Signal::TERM, DEADLINE);
+    ended.unwrap_or_else(|error| panic!("{error}"));
+
+    // What arrived is what storage was told, and the difference in fees is the mediator's.
+    let (ledger, _) = Ledger::open(&world.swarm.home(MEDIATOR).join("ledger")).expect("opens");
+    assert!(ledger.audit().expect("audits").is_sound());
+    let (stated, left, charged) = ledger.books(|books| {
+        let mut sums = (0, 0, 0);
+        for (_, payout) in books.payouts() {
+            let PayoutStage::Settled { sending: Sending::Transaction(_), left, .. } = &payout.stage else {
+                continue;
+            };
+            assert!(payout.sent.len() >= 2, "it was sent once: {payout:?}");
+            sums = (sums.0 + payout.arrives().get(), sums.1 + left.get(), sums.2 + payout.total().get());
+        }
+        assert!(sums.1 > sums.2, "a replacement costs more: {sums:?}");
+        assert!(books.balance(Account::NetworkFees).get() == sums.1 - sums.2, "and the mediator bears that");
+        sums
+    });
+    let came: u64 = savers.iter().map(|saver| saver.received(6).expect("syncs")).sum();
+    assert_eq!(came * 1000, stated, "of {charged} msat owed, while {left} left");
+    assert!(savers.iter().all(|saver| saver.treasury.arrivals().len() <= 1), "each is paid once");
+}
