@@ -1,6 +1,7 @@
 //! Payments over Lightning between two nodes with a channel, on a chain of their own: how many a second,
 //! how many bytes each takes between the nodes and on the payer's disk.
 
+use std::collections::VecDeque;
 use std::error::Error;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -12,7 +13,9 @@ use std::time::{Duration, Instant};
 use fincrypt_examples::{Bitcoind, LightningWallet, Scratch, wait_until};
 use fincrypt_protocol::PayoutId;
 use fincrypt_protocol::amount::Msat;
-use fincrypt_wallet::lightning::{Destination, LightningError, Payment, Stands};
+use fincrypt_wallet::lightning::{
+    Destination, LightningError, MAX_IN_FLIGHT, MAX_OFFERS_IN_FLIGHT, Payment, Stands,
+};
 
 type Outcomes<T> = Result<T, Box<dyn Error>>;
 
@@ -20,7 +23,7 @@ type Outcomes<T> = Result<T, Box<dyn Error>>;
 const PAYMENTS: u32 = 300;
 const AMOUNT: Msat = Msat::new(3000);
 const CHANNEL_SAT: u64 = 10_000_000;
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Passes on what comes in, and counts it.
 fn pass_on(mut from: TcpStream, mut to: TcpStream, passed: &AtomicU64) {
@@ -59,35 +62,62 @@ fn size(folder: &Path) -> std::io::Result<u64> {
     })
 }
 
-/// Pays as fast as the channel lets it; seconds until everything has arrived.
-fn pay_all(payer: &LightningWallet, payee: &LightningWallet, to: &Destination, first: u32) -> Outcomes<f64> {
+/// What paying came to.
+struct Came {
+    /// Until everything had arrived.
+    seconds: f64,
+    /// Attempts that failed and were made again, as an operator's payouts are.
+    failed: u32,
+}
+
+/// Pays with at most `window` payments under way.
+fn pay_all(
+    (payer, payee): (&LightningWallet, &LightningWallet),
+    to: &Destination,
+    first: u32,
+    window: usize,
+) -> Outcomes<Came> {
     let before = payee.received();
     let payment = |at: u32| {
         let mut id = [0; 16];
         id[..4].copy_from_slice(&at.to_le_bytes());
         Payment { id: PayoutId::from_bytes(id), to: to.clone(), amount: AMOUNT, fee_cap: Msat::ZERO }
     };
-    let payments: Vec<Payment> = (first..first + PAYMENTS).map(payment).collect();
-    let begun = Instant::now();
-    for payment in &payments {
-        loop {
-            match payer.node.pay(payment) {
-                Ok(_) => break,
-                Err(LightningError::Busy) => std::thread::sleep(Duration::from_millis(1)),
+    let mut waiting: VecDeque<Payment> = (first..first + PAYMENTS).map(payment).collect();
+    let (mut under_way, mut failed, begun) = (VecDeque::<Payment>::new(), 0, Instant::now());
+    while !(waiting.is_empty() && under_way.is_empty()) {
+        if begun.elapsed() > PATIENCE {
+            return Err(format!("{} payments did not arrive", waiting.len() + under_way.len()).into());
+        }
+        while under_way.len() < window
+            && let Some(next) = waiting.pop_front()
+        {
+            match payer.node.pay(&next) {
+                Ok(_) => under_way.push_back(next),
+                // Those that have arrived may still take a place in the channel.
+                Err(LightningError::Busy | LightningError::NotSent(_)) => {
+                    waiting.push_front(next);
+                    break;
+                }
                 Err(error) => return Err(error.into()),
             }
         }
-    }
-    // A payment that failed was not made, and is made again.
-    let arrived =
-        || payments.iter().all(|payment| matches!(payer.node.pay(payment), Ok(Stands::Paid { .. })));
-    if !wait_until(PATIENCE, arrived) {
-        return Err("not all payments arrived".into());
+        for _ in 0..under_way.len() {
+            let Some(payment) = under_way.pop_front() else { break };
+            match payer.node.stands(&payment) {
+                Stands::Paid { .. } => {}
+                Stands::Failed => {
+                    failed += 1;
+                    waiting.push_back(payment);
+                }
+                Stands::Pending | Stands::Unknown => under_way.push_back(payment),
+            }
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
     let seconds = begun.elapsed().as_secs_f64();
-    let came = payee.received() - before;
-    let sent = u64::from(PAYMENTS) * AMOUNT.get() / 1000;
-    if came == sent { Ok(seconds) } else { Err(format!("{came} sat came of {sent}").into()) }
+    let (came, sent) = (payee.received() - before, u64::from(PAYMENTS) * AMOUNT.get() / 1000);
+    if came == sent { Ok(Came { seconds, failed }) } else { Err(format!("{came} sat came of {sent}").into()) }
 }
 
 fn main() -> Outcomes<()> {
@@ -109,17 +139,25 @@ fn main() -> Outcomes<()> {
     payer.node.sync()?;
     payee.node.sync()?;
     let (_, offer) = payee.node.offer("a bench")?;
-    println!("{PAYMENTS} payments of {AMOUNT} each, over one channel, at most 30 under way:");
-    for (at, (what, to)) in [("offers (BOLT 12)", offer), ("keysend", payee.node.id())].iter().enumerate() {
+    println!("{PAYMENTS} payments of {AMOUNT} each, over one channel:");
+    let node = payee.node.id();
+    let kinds = [
+        ("keysend", &node, 1),
+        ("keysend", &node, MAX_IN_FLIGHT),
+        ("offers (BOLT 12)", &offer, 1),
+        ("offers (BOLT 12)", &offer, MAX_OFFERS_IN_FLIGHT),
+    ];
+    for (at, (what, to, window)) in (0..).zip(kinds) {
         let folder = scratch.path().join("payer");
         let (passed, stored) = (wire.load(Ordering::Relaxed), size(&folder)?);
-        let seconds = pay_all(&payer, &payee, &to.parse()?, u32::try_from(at)? * PAYMENTS)?;
+        let came = pay_all((&payer, &payee), &to.parse()?, at * PAYMENTS, window)?;
         let each = |bytes: u64| bytes / u64::from(PAYMENTS);
         println!(
-            "{what}: {:.1} a second, {} bytes each between the nodes, {} bytes each on the payer's disk",
-            f64::from(PAYMENTS) / seconds,
+            "{what}, {window} under way: {:.1} a second, {} bytes each between the nodes, {} on the payer's disk, {} made again",
+            f64::from(PAYMENTS) / came.seconds,
             each(wire.load(Ordering::Relaxed) - passed),
             each(size(&folder)?.saturating_sub(stored)),
+            came.failed,
         );
     }
     Ok(())

@@ -8,6 +8,8 @@ use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use fincrypt_protocol::money::Arrival;
+use fincrypt_wallet::treasury::Arrived;
 use serde_json::{Value, json};
 
 use crate::bitcoind::Bitcoind;
@@ -21,7 +23,7 @@ use crate::tree::{TreePlan, generate};
 use crate::wallets::{ChainWallet, LightningWallet};
 
 pub use table::Table;
-use table::{Node, paid_to};
+use table::{Node, Received, paid_to};
 
 type Outcomes<T> = Result<T, Box<dyn Error>>;
 
@@ -42,6 +44,10 @@ const HONEST_EPOCHS: u64 = 3;
 const PRICE: &str = "10000000000000";
 /// Satoshi that the client pays in.
 const DEPOSIT: u64 = 5_000_000;
+/// Blocks on a payout from which on it has arrived.
+const SETTLED: u32 = 6;
+/// Between looks at something that goes on.
+const LOOK: Duration = Duration::from_millis(200);
 /// How long a step may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -233,25 +239,13 @@ impl Stage {
             let paid = |at: usize| paid_to(&stage.storage(at), "paid_msat") > 0;
             (0..STORAGE).filter(|at| !CHEATERS.contains(at)).all(paid)
         })?;
-        let chain = self.transactions()?;
-        let hex = |id: [u8; 32]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let mut received: BTreeSet<String> =
-            self.operator.node.deposits().into_iter().map(|came| hex(came.id)).collect();
-        let inside = self.storage(OWN_NODE)["lightning"]["received"].take();
-        let inside = inside.as_array().cloned().unwrap_or_default();
-        received.extend(inside.iter().filter_map(|came| came["payment_hash"].as_str().map(str::to_owned)));
-        let mut nodes = Vec::new();
-        for at in 0..STORAGE {
-            let rail = match at {
-                OWN_NODE => "own Lightning node",
-                at if ON_CHAIN.contains(&at) => "address",
-                _ => "offer",
-            };
-            let before = CHEATERS.iter().position(|cheater| *cheater == at).map(|found| cheated[found]);
-            nodes.push(Node::new(Member::Storage(at).to_string(), rail, &self.storage(at), before));
+        // Payments go on meanwhile: until nothing is between a wallet and what its node was told.
+        let mut table = self.look(&cheated)?;
+        let begun = Instant::now();
+        while !table.is_right() && begun.elapsed() < PATIENCE {
+            std::thread::sleep(LOOK);
+            table = self.look(&cheated)?;
         }
-        let mut table = Table { nodes, deposit_msat: DEPOSIT * 1000, ..Table::default() };
-        table.check(&chain, &received);
         // The three amounts are asked for one after the other: until no epoch ends between.
         let mut books = (0, 0, 0);
         let whole = wait_until(PATIENCE, || {
@@ -276,6 +270,48 @@ impl Stage {
         if !audit.ends_with("sound") {
             table.wrong.push(format!("the mediator's books: {audit}"));
         }
+        Ok(table)
+    }
+
+    /// The nodes and their operators' wallets as they stand now.
+    fn look(&self, cheated: &[u64]) -> Outcomes<Table> {
+        let hex = |id: [u8; 32]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let (mut nodes, mut wallets) = (Vec::new(), Vec::new());
+        let mut shared = Vec::new();
+        for at in 0..STORAGE {
+            let storage = self.storage(at);
+            let saver = ON_CHAIN.iter().zip(&self.savers).find(|(on, _)| **on == at);
+            let rail = match saver {
+                _ if at == OWN_NODE => "own Lightning node",
+                Some(_) => "address",
+                None => "offer",
+            };
+            if at == OWN_NODE {
+                let inside = storage["lightning"]["received"].as_array().cloned().unwrap_or_default();
+                let came = inside.iter().filter_map(|came| {
+                    Some((came["payment_hash"].as_str()?.to_owned(), came["msat"].as_u64()?))
+                });
+                wallets.push((vec![at], came.collect::<Received>()));
+            } else if let Some((_, saver)) = saver {
+                saver.received(0)?;
+                let deep = |came: &Arrived| came.confirmations >= SETTLED;
+                let came = saver.treasury.arrivals().into_iter().filter(deep).filter_map(|came| {
+                    match came.arrival {
+                        Arrival::Output(id, _) => Some((id.to_string(), came.amount.get() * 1000)),
+                        Arrival::Payment(_) => None,
+                    }
+                });
+                wallets.push((vec![at], came.collect()));
+            } else {
+                shared.push(at);
+            }
+            let before = CHEATERS.iter().position(|cheater| *cheater == at).map(|found| cheated[found]);
+            nodes.push(Node::new(Member::Storage(at).to_string(), rail, &storage, before));
+        }
+        let deposits = self.operator.node.deposits();
+        wallets.push((shared, deposits.into_iter().map(|came| (hex(came.id), came.amount.get())).collect()));
+        let mut table = Table { nodes, deposit_msat: DEPOSIT * 1000, ..Table::default() };
+        table.check(&self.transactions()?, &mut wallets);
         Ok(table)
     }
 

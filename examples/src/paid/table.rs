@@ -1,12 +1,12 @@
 //! Who earned what, what was paid, and by what.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
 use serde_json::Value;
 
-/// A payout that arrived.
+/// A payout that arrived, as storage was told of it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Paid {
     /// A transaction's id, or a payment's hash.
@@ -16,6 +16,9 @@ pub(crate) struct Paid {
     msat: u64,
     arrived_msat: u64,
 }
+
+/// What came to an operator's wallet as that wallet says: by transaction or payment hash, in msat.
+pub(crate) type Received = BTreeMap<String, u64>;
 
 /// A storage node.
 #[derive(Debug, Serialize)]
@@ -28,6 +31,8 @@ pub(crate) struct Node {
     /// What a cheater had earned when it was found out.
     cheated_at_msat: Option<u64>,
     payouts: Vec<Paid>,
+    /// What of the payouts is in the operator's wallet.
+    received_msat: u64,
 }
 
 /// A sum over all contracts of a storage node.
@@ -56,7 +61,37 @@ impl Node {
             coming_msat: paid_to(storage, "coming_msat"),
             cheated_at_msat: cheated,
             payouts: storage["payouts"].as_array().into_iter().flatten().filter_map(payout).collect(),
+            received_msat: 0,
         }
+    }
+
+    /// Finds its payouts in its operator's wallet and takes them out of there. What is not as it should be.
+    fn find(&mut self, chain: &BTreeSet<String>, wallet: &mut Received) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for paid in &self.payouts {
+            let came = wallet.remove(&paid.by);
+            self.received_msat += came.unwrap_or_default();
+            if came != Some(paid.arrived_msat) {
+                let (name, Paid { by, arrived_msat, .. }) = (&self.name, paid);
+                wrong.push(format!("{name}: of {by}, {came:?} msat came where {arrived_msat} were told"));
+            }
+            if paid.on_chain && !chain.contains(&paid.by) {
+                wrong.push(format!("{}: {} is not in bitcoind's chain", self.name, paid.by));
+            }
+        }
+        let settled: u64 = self.payouts.iter().map(|paid| paid.msat).sum();
+        if settled != self.paid_msat {
+            let (name, paid) = (&self.name, self.paid_msat);
+            wrong.push(format!("{name}: {paid} msat count as paid, its payouts come to {settled}"));
+        }
+        match self.cheated_at_msat {
+            Some(then) if self.earned_msat > then => {
+                wrong.push(format!("{} earned on after it cheated", self.name));
+            }
+            None if self.payouts.is_empty() => wrong.push(format!("{} was not paid", self.name)),
+            _ => {}
+        }
+        wrong
     }
 }
 
@@ -74,26 +109,18 @@ pub struct Table {
 }
 
 impl Table {
-    /// Looks whether each payout is in the chain or was received, and cheaters earned nothing more.
-    pub(crate) fn check(&mut self, chain: &BTreeSet<String>, received: &BTreeSet<String>) {
-        for node in &self.nodes {
-            for paid in &node.payouts {
-                let (there, place) = if paid.on_chain {
-                    (chain.contains(&paid.by), "bitcoind's chain")
-                } else {
-                    (received.contains(&paid.by), "the receiving node's payments")
-                };
-                if !there {
-                    self.wrong.push(format!("{}: {} is not among {place}", node.name, paid.by));
-                }
+    /// Looks whether what each operator's wallet received is what its nodes were told, to the millisatoshi,
+    /// and nothing else came; and whether cheaters earned nothing more. Several nodes may have one wallet.
+    pub(crate) fn check(&mut self, chain: &BTreeSet<String>, wallets: &mut [(Vec<usize>, Received)]) {
+        for (nodes, wallet) in wallets {
+            for at in nodes {
+                let wrong = self.nodes[*at].find(chain, wallet);
+                self.wrong.extend(wrong);
             }
-            match node.cheated_at_msat {
-                Some(then) if node.earned_msat > then => {
-                    self.wrong.push(format!("{} earned on after it cheated", node.name));
-                }
-                None if node.payouts.is_empty() => self.wrong.push(format!("{} was not paid", node.name)),
-                _ => {}
-            }
+            let more = wallet
+                .iter()
+                .map(|(by, msat)| format!("{msat} msat came by {by}, which no node was told of"));
+            self.wrong.extend(more);
         }
     }
 
@@ -112,20 +139,21 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "  {:<11} {:<18} {:>14} {:>14} {:>12} {:>12} {:>8}",
-            "node", "paid to", "accrued", "paid", "fees", "owed", "payouts"
+            "  {:<11} {:<18} {:>14} {:>14} {:>11} {:>14} {:>12} {:>8}",
+            "node", "paid to", "accrued", "paid", "fees", "received", "owed", "payouts"
         )?;
         for node in &self.nodes {
             let fees: u64 = node.payouts.iter().map(|paid| paid.msat.saturating_sub(paid.arrived_msat)).sum();
             let cheated = if node.cheated_at_msat.is_some() { "  cheated: refused since" } else { "" };
             writeln!(
                 f,
-                "  {:<11} {:<18} {:>14} {:>14} {:>12} {:>12} {:>8}{cheated}",
+                "  {:<11} {:<18} {:>14} {:>14} {:>11} {:>14} {:>12} {:>8}{cheated}",
                 node.name,
                 node.rail,
                 sat(node.earned_msat),
                 sat(node.paid_msat),
                 sat(fees),
+                sat(node.received_msat),
                 sat(node.earned_msat.saturating_sub(node.paid_msat)),
                 node.payouts.len(),
             )?;

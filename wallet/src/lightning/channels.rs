@@ -93,7 +93,7 @@ impl Lightning {
         let balances = self.node.list_balances();
         let kept = balances.spendable_onchain_balance_sats + balances.total_anchor_channels_reserve_sats;
         let channels = self.node.list_channels();
-        let quiet = self.in_flight() == 0
+        let quiet = self.in_flight().is_empty()
             && balances.pending_balances_from_channel_closures.is_empty()
             // A reserve that is not there is none that could be spent.
             && balances.total_onchain_balance_sats <= kept

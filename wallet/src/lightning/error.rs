@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use super::pay::MAX_IN_FLIGHT;
+use super::pay::{MAX_IN_FLIGHT, MAX_OFFERS_IN_FLIGHT};
 
 /// Why the Lightning node could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +30,9 @@ pub enum LightningError {
     #[error("the Lightning node does not run: look whether the bitcoind of the configuration answers")]
     NotRunning,
     /// As many payments are under way as may be.
-    #[error("{MAX_IN_FLIGHT} Lightning payments are under way: the next one waits for one of them")]
+    #[error(
+        "{MAX_IN_FLIGHT} Lightning payments are under way, or {MAX_OFFERS_IN_FLIGHT} to offers: the next one waits for one of them"
+    )]
     Busy,
     /// Nothing was sent; the same payment may be tried again.
     #[error("the Lightning payment was not sent: {0}")]

@@ -31,5 +31,5 @@ pub use destination::{Destination, ParseDestinationError};
 pub use error::LightningError;
 pub use events::Event;
 pub use node::{ChainSource, Lightning, Setup};
-pub use pay::{MAX_IN_FLIGHT, Payment, Stands};
+pub use pay::{MAX_IN_FLIGHT, MAX_OFFERS_IN_FLIGHT, Payment, Stands};
 pub use receive::{Deposit, OfferId};

@@ -15,6 +15,9 @@ use super::{Destination, Lightning, LightningError};
 /// Payments under way at once: a channel refuses more than 50 parts of payments, and one may take
 /// several.
 pub const MAX_IN_FLIGHT: usize = 30;
+/// Of these, payments to offers: of more that ask for an invoice at once some are never answered, and stand
+/// still for a minute (`cargo bench -p fincrypt-examples --bench lightning`).
+pub const MAX_OFFERS_IN_FLIGHT: usize = 10;
 
 /// Separates the key of keysend preimages from all else that comes from the seed.
 const KEYSEND: &[u8] = b"fincrypt/1/keysend";
@@ -123,13 +126,21 @@ impl Lightning {
         }
     }
 
-    pub(super) fn in_flight(&self) -> usize {
-        let pending = |known: &&PaymentDetails| {
+    /// Payments that are under way.
+    pub(super) fn in_flight(&self) -> Vec<PaymentDetails> {
+        self.node.list_payments_with_filter(|known| {
             known.direction == PaymentDirection::Outbound
                 && known.status == PaymentStatus::Pending
                 && !matches!(known.kind, PaymentKind::Onchain { .. })
-        };
-        self.node.list_payments_with_filter(pending).len()
+        })
+    }
+
+    /// Whether as much is under way as may be, beside a payment to `to`.
+    fn is_busy(&self, to: &Destination) -> bool {
+        let under_way = self.in_flight();
+        let offers = under_way.iter().filter(|known| matches!(known.kind, PaymentKind::Bolt12Offer { .. }));
+        under_way.len() >= MAX_IN_FLIGHT
+            || matches!(to, Destination::Offer(_)) && offers.count() >= MAX_OFFERS_IN_FLIGHT
     }
 
     /// Sends a payment that the ledger has written down, unless it was sent already; how it stands
@@ -143,7 +154,7 @@ impl Lightning {
             Stands::Unknown | Stands::Failed => {}
             known => return Ok(known),
         }
-        if self.in_flight() >= MAX_IN_FLIGHT {
+        if self.is_busy(&payment.to) {
             return Err(LightningError::Busy);
         }
         let cap = RouteParametersConfig {
