@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 
 use crate::amount::{Msat, Permille, Price, Sat};
 use crate::limits::{
-    MAX_ADOPT_HINTS, MAX_ADOPT_KEEPS, MAX_ADOPT_RELEASES, MAX_CHALLENGE, MAX_DOUBTS, MAX_ENTRIES, MAX_HEADER,
-    MAX_PARTS, MAX_PAYLOAD, MAX_RELEASE_SEGMENTS, MAX_REQUEST_HEADER,
+    MAX_ADOPT_HINTS, MAX_ADOPT_KEEPS, MAX_ADOPT_RELEASES, MAX_BILLS, MAX_CHALLENGE, MAX_DOUBTS, MAX_ENTRIES,
+    MAX_HEADER, MAX_PARTS, MAX_PAYLOAD, MAX_RELEASE_SEGMENTS, MAX_REQUEST_HEADER,
 };
 use crate::money::{
     Arrival, Balance, Change, DepositTo, Entry, Payout, PayoutState, Pending, Sending, Stated, Withdrawal,
@@ -434,8 +434,35 @@ fn money_is_spoken_of_as_the_fixture_says() {
     check("money-messages.txt", &text);
 }
 
+fn bill() -> shard::Bill {
+    let terms = stated().terms;
+    let agreed = stated().statement.verify(NETWORK).expect("verifies");
+    shard::Bill { terms, proposal: agreed.proposal().signed().clone() }
+}
+
+#[test]
+fn bills_and_what_is_said_to_them_are_what_the_fixture_says() {
+    let mut text = String::new();
+    lines("shard-request", vec![shard::Request::Bill { bills: vec![bill()] }], &mut text);
+    let refusal = Refusal::Misstated;
+    let billed = vec![
+        shard::Billed::Agreed(stated().statement),
+        shard::Billed::Refused { refusal, newest: None },
+        shard::Billed::Refused { refusal, newest: Some(Box::new(stated())) },
+    ];
+    lines("shard-response", vec![shard::Response::Billed(billed)], &mut text);
+    check("bill-messages.txt", &text);
+}
+
 #[test]
 fn the_largest_answers_about_money_fit_their_limits() {
+    let bills = shard::Request::Bill { bills: vec![bill(); MAX_BILLS] };
+    let largest = crate::cbor::encode(&bills).expect("encodes");
+    assert!(largest.len() <= MAX_REQUEST_HEADER as usize, "{}", largest.len());
+    let refused = shard::Billed::Refused { refusal: Refusal::Misstated, newest: Some(Box::new(stated())) };
+    let billed = shard::Response::Billed(vec![refused; MAX_BILLS]);
+    let largest = crate::cbor::encode(&billed).expect("encodes");
+    assert!(largest.len() <= MAX_HEADER as usize, "{}", largest.len());
     let parts = vec![(ContractId::from_bytes([3; 32]), Msat::new(u64::MAX)); MAX_PARTS];
     let paid = shard::Request::Paid { payout: Payout { parts, ..payout() } };
     let largest = crate::cbor::encode(&paid).expect("encodes");

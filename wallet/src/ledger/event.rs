@@ -164,7 +164,11 @@ impl Record {
         cbor::encode(self)
     }
 
-    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, CborError> {
+    /// Reads a record of the journal.
+    ///
+    /// # Errors
+    /// If it is none, or longer than a record may be.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, CborError> {
         cbor::decode(bytes, MAX_RECORD as usize)
     }
 }

@@ -16,11 +16,12 @@ mod transactions;
 mod troubles;
 mod withdrawals;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fincrypt_protocol::amount::Msat;
-use fincrypt_protocol::{NodeId, Refusal, UnixTime, cbor};
+use fincrypt_protocol::{NodeId, PayoutId, Refusal, UnixTime, cbor};
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
 use fincrypt_storage::state::State;
 use fincrypt_wallet::ledger::{Books, Ledger, LedgerError, Owed, PayoutBook};
@@ -71,6 +72,8 @@ pub struct Money {
     /// The Lightning node, if there is a chain.
     lightning: Option<Arc<LightningKeeper>>,
     troubles: Troubles,
+    /// Payouts of which all nodes have heard, and at which stage.
+    all_told: Mutex<HashMap<PayoutId, Vec<u8>>>,
     /// Held while an address is given away.
     attributing: Mutex<()>,
     /// How the Lightning node stood to the books at the last look.
@@ -153,6 +156,7 @@ impl Money {
             treasury,
             lightning,
             troubles,
+            all_told: Mutex::default(),
             attributing: Mutex::default(),
             compared: Mutex::default(),
             chain_down: Mutex::default(),

@@ -1,5 +1,7 @@
 //! Deciding on payouts, and what creditors are told of them.
 
+use std::sync::PoisonError;
+
 use fincrypt_protocol::amount::Msat;
 use fincrypt_protocol::money::{Payout, PayoutState};
 use fincrypt_protocol::{AccountId, NodeId, PayoutId, Refusal, UnixTime};
@@ -93,19 +95,28 @@ impl Money {
 
     /// Payouts that some node has not heard of as they stand, and who is to.
     pub(in crate::mediator) fn untold(&self) -> Vec<(NodeId, Payout, Vec<u8>)> {
+        let mut all_told = self.all_told.lock().unwrap_or_else(PoisonError::into_inner);
         self.ledger.books(|books| {
             let mut untold = Vec::new();
             for (id, book) in books.payouts() {
                 let now = stage(book);
+                // Of years of payouts almost all.
+                if all_told.get(&id) == Some(&now) {
+                    continue;
+                }
                 let mut nodes: Vec<NodeId> = super::nodes_of(books, book).collect();
                 nodes.sort_unstable();
                 nodes.dedup();
+                let before = untold.len();
                 for node in nodes {
                     let key = [id.as_bytes().as_slice(), node.as_bytes()].concat();
                     if self.state.get(TOLD, &key).ok().flatten().as_ref() == Some(&now) {
                         continue;
                     }
                     untold.push((node, told(books, id, book, Creditor::Storage(node)), now.clone()));
+                }
+                if untold.len() == before {
+                    all_told.insert(id, now);
                 }
             }
             untold
