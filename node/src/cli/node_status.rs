@@ -55,6 +55,12 @@ pub(super) fn show(home: &Home, json: bool) -> Result<(), String> {
             if let Some(reason) = earned["refused"].as_str() {
                 println!("    the newest statement is refused: {reason}");
             }
+            if earned["uncharged_msat"].as_u64() > Some(0) {
+                println!(
+                    "    it does not charge what {} were due for: epochs that it says were not passed",
+                    msat(&earned["uncharged_msat"])
+                );
+            }
             if let Some(proof) = earned["proof"].as_str() {
                 println!(
                     "    proof that it signed two statements of one epoch, which anybody can check: {proof}"

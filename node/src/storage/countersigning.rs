@@ -5,6 +5,7 @@
 //! would no longer count towards the bound. Whatever is refused is answered with the newest statement
 //! that both have signed, so a mediator that has lost its own finds out where it was.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use fincrypt_protocol::amount::{Msat, Permille};
@@ -48,6 +49,8 @@ impl StorageRole {
         if bills.len() > MAX_BILLS {
             return Err(Refusal::Invalid);
         }
+        // Of two proposals at once, each would find the other's epoch free.
+        let _one = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = |bill: Bill| match self.countersign(from, &bill) {
             Ok(billed) => billed,
             Err(refusal) => Billed::Refused { refusal, newest: None },
@@ -65,7 +68,7 @@ impl StorageRole {
         let mut earning = self.earning(&from, &account)?;
         let known = earning.contract()?;
         let begins = known.as_ref().is_none_or(|known| *known.contract() != contract);
-        if begins && !self.accepts(terms, known.as_ref())? {
+        if begins && !self.accepts(terms, known.as_ref(), earning.seconds)? {
             return Ok(misstated(known.as_ref()));
         }
         let mut holding = match &known {
@@ -82,6 +85,9 @@ impl StorageRole {
                 earning.keep(&holding);
                 earning.fault = None;
                 earning.fresh = 0;
+                if let fincrypt_wallet::statement::Answer::Countersigned { unpaid, .. } = &answer {
+                    earning.unpaid = earning.unpaid.saturating_add(*unpaid);
+                }
                 let step = answer.newest().earned.checked_sub(before).unwrap_or(Msat::ZERO);
                 let whose = (contract.id(), from, account);
                 payouts::note_earned(&self.accounts.state, whose, step, UnixTime::now(), &mut batch)?;
@@ -90,8 +96,8 @@ impl StorageRole {
             Err(fault) => {
                 tracing::warn!(mediator = %from, %account, %fault, "a statement is refused");
                 earning.fault = Some(fault.to_string());
-                // A contract begins with its first statement, and ends none before.
-                if known.is_none() || !begins {
+                // A contract begins with its first statement: nothing follows from terms that were only stated.
+                if !begins {
                     earning.keep(&holding);
                 }
                 misstated(known.as_ref().filter(|_| begins).or(Some(&holding)))
@@ -101,9 +107,11 @@ impl StorageRole {
         Ok(billed)
     }
 
-    /// Whether new terms are what this node offers, and nothing is owed by those before.
-    fn accepts(&self, terms: &Terms, known: Option<&Holding>) -> Result<bool, Refusal> {
-        let good = terms.price >= self.terms.price
+    /// Whether new terms are what this node offers, of epochs as long as those it was audited in, and
+    /// nothing is owed by those before, nor left uncharged.
+    fn accepts(&self, terms: &Terms, known: Option<&Holding>, seconds: u32) -> Result<bool, Refusal> {
+        let good = terms.epoch_seconds.get() == seconds
+            && terms.price >= self.terms.price
             && terms.credit_bound <= self.terms.credit_limit
             && terms.grace_days <= self.terms.grace_days
             && terms.minimum_days >= self.terms.minimum_days;
@@ -111,6 +119,7 @@ impl StorageRole {
         let earned = known.agreed().map_or(Msat::ZERO, |agreed| agreed.earned);
         let paid = payouts::paid_of(&self.accounts.state, &known.contract().id())?.arrived;
         let settled = earned.checked_sub(paid).is_none_or(|owed| owed < SATOSHI);
-        Ok(settled && terms.first > known.contract().terms().first)
+        let left_out = known.uncharged().any(|(epoch, counted)| epoch < terms.first && counted.bytes > 0);
+        Ok(settled && !left_out && terms.first > known.contract().terms().first)
     }
 }

@@ -115,7 +115,12 @@ impl StorageRole {
         }
         match self.credit(mediator, account)? {
             Some(standing) if !standing.takes_shards() => Err(Refusal::CreditBound),
-            _ => Ok(()),
+            Some(_) => Ok(()),
+            // Audited for long, and never billed.
+            None if self.counted_without_contract(&mediator, &account)? >= PATIENCE as usize => {
+                Err(Refusal::CreditBound)
+            }
+            None => Ok(()),
         }
     }
 

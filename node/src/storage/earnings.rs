@@ -14,6 +14,7 @@ use fincrypt_protocol::shard::Audited;
 use fincrypt_protocol::statement::{Contract, Terms};
 use fincrypt_protocol::{AccountId, AnswerDigest, Epoch, NodeId, Refusal, SegmentId, UnixTime, cbor};
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
+use fincrypt_wallet::earned as earned_by;
 use fincrypt_wallet::statement::{Counted, CreditStanding, Holding, SavedHolding};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,8 @@ pub(super) const EARNINGS: Tree = Tree("earnings");
 const MAX_EARNING: usize = 2 << 20;
 /// Counts kept before there is a contract.
 const MAX_COUNTS: usize = 64;
+/// Epochs by which an audit may be late or early by this node's clock.
+const MAX_APART: u64 = 2;
 /// What was stored for so long has been heard of by its mediator.
 const HEARD: Duration = Duration::from_secs(60);
 
@@ -43,6 +46,10 @@ pub(super) struct Earning {
     pub(super) fresh: u64,
     /// Why the newest statement was refused, for the operator.
     pub(super) fault: Option<String>,
+    /// How long the epochs of the counts are.
+    pub(super) seconds: u32,
+    /// Bytes of epochs that were answered for and not charged, added up.
+    pub(super) unpaid: u64,
 }
 
 impl Earning {
@@ -88,6 +95,8 @@ pub struct Earned {
     pub kept_until: Option<u64>,
     /// Why the newest statement was refused, if it was.
     pub refused: Option<String>,
+    /// What epochs would have earned in which it answered and that the mediator does not charge, in msat.
+    pub uncharged_msat: u64,
     /// Two different statements of one epoch that the mediator has signed, if it has, as anybody can
     /// check them: CBOR in hexadecimal.
     pub proof: Option<String>,
@@ -154,6 +163,16 @@ impl StorageRole {
             return Ok(());
         }
         let now = UnixTime::now();
+        let length = Duration::from_secs(audited.seconds.into());
+        let (since, ahead) = {
+            let own = if length.is_zero() { Epoch::new(0) } else { Epoch::at(now, length) };
+            (own.since(audited.epoch), audited.epoch.since(own))
+        };
+        if length.is_zero() || since.max(ahead) > MAX_APART {
+            tracing::warn!(%mediator, epoch = audited.epoch.number(), "an audit of another time is not counted");
+            return Ok(());
+        }
+        let _one = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
         let window = HEARD.min(Duration::from_secs(audited.seconds.into()));
         for account in self.store.accounts() {
             if self.accounts.mandate(&account, &mediator)?.is_none_or(|mandate| !mandate.rights.audit) {
@@ -165,12 +184,17 @@ impl StorageRole {
             let counted = Counted { bytes: held.min(earning.held), answer };
             earning.fresh = fresh.max(earning.fresh.min(earning.held));
             earning.held = held;
+            earning.seconds = audited.seconds;
             match earning.contract()? {
+                Some(holding) if holding.contract().terms().epoch_seconds.get() != audited.seconds => {}
                 Some(mut holding) => {
                     holding.counted(audited.epoch, counted);
                     earning.holding = holding.saved();
                 }
                 None => {
+                    if earning.seconds != audited.seconds {
+                        earning.counts.clear();
+                    }
                     earning.counts.retain(|(epoch, _)| *epoch != audited.epoch);
                     earning.counts.push((audited.epoch, counted));
                     let superfluous = earning.counts.len().saturating_sub(MAX_COUNTS);
@@ -189,6 +213,17 @@ impl StorageRole {
         account: &AccountId,
     ) -> Result<Option<Holding>, Refusal> {
         self.earning(mediator, account)?.contract()
+    }
+
+    /// Epochs that were counted for an account of a mediator that has not made a contract.
+    pub(super) fn counted_without_contract(
+        &self,
+        mediator: &NodeId,
+        account: &AccountId,
+    ) -> Result<usize, Refusal> {
+        let earning = self.earning(mediator, account)?;
+        let paying = |(_, counted): &&(Epoch, Counted)| counted.bytes > 0;
+        Ok(earning.counts.iter().filter(paying).count())
     }
 
     fn put_earning(&self, mediator: &NodeId, account: &AccountId, earning: &Earning) -> Result<(), Refusal> {
@@ -236,6 +271,8 @@ impl StorageRole {
                 standing,
                 kept_until: kept_until.map(UnixTime::secs),
                 refused: earning.fault,
+                uncharged_msat: earned_by(terms.price, earning.unpaid, terms.epoch_seconds.get())
+                    .map_or(u64::MAX, Msat::get),
                 proof: holding.contradiction().and_then(|proof| proof.to_hex().ok()),
             })
         };

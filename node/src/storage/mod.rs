@@ -84,6 +84,8 @@ pub struct StorageRole {
     standings: credit::Standings,
     /// Held while a mediator's word of a payout is taken in.
     told: Mutex<()>,
+    /// Held while counts and statements of any contract change.
+    counting: Mutex<()>,
     /// When the role was put together.
     begun: tokio::time::Instant,
 }
@@ -122,6 +124,7 @@ impl StorageRole {
             lightning: None,
             standings: credit::Standings::default(),
             told: Mutex::default(),
+            counting: Mutex::default(),
             begun: tokio::time::Instant::now(),
         }
     }

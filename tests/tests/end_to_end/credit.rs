@@ -193,3 +193,84 @@ fn a_mediator_that_does_not_pay_reaches_its_bound_and_may_store_again_once_it_do
         assert!(mediator.bill().await > Msat::ZERO);
     });
 }
+
+/// A priced node, and a mediator that has stored one shard there.
+async fn stored() -> Stage {
+    let stage = stage_on(1 << 30, |terms| {
+        terms.price = PRICE;
+        terms.credit_limit = Msat::new(1_000_000);
+        terms.payout = PayoutTo::Destination("lno1".to_owned());
+    })
+    .await;
+    assert_eq!(stage.put(stage.placement(1), payload(1)).await, Ok(()));
+    stage
+}
+
+#[test]
+fn terms_that_were_only_stated_bind_nobody_and_end_no_grace() {
+    run(async {
+        let stage = stored().await;
+        // A contract that would have lapsed long ago, with a statement that cannot be signed; and one of
+        // epochs of another length than the audited ones.
+        let ancient = Mediator::terms(&stage, Epoch::new(0));
+        let hours = Terms {
+            epoch_seconds: NonZeroU32::new(3600).expect("not zero"),
+            ..Mediator::terms(&stage, Epoch::new(0))
+        };
+        let epoch = Mediator::now();
+        let mut mediator =
+            Mediator { stage, billing: Billing::new(Contract::new(ancient).expect("good terms")) };
+        mediator.audit(epoch).await;
+        for terms in [ancient, hours] {
+            mediator.billing = Billing::new(Contract::new(terms).expect("good terms"));
+            let first = Epoch::new(epoch.number().min(8000));
+            mediator.billing.passed(first, payload(1).len() as u64, AnswerDigest::from_bytes([1; 32]));
+            let Billed::Refused { newest: None, .. } = mediator.propose().await else { panic!("taken") };
+            tokio::time::sleep(Duration::from_millis(1100)).await;
+            assert_eq!(mediator.put(2).await, Ok(()), "it neither lapsed nor is at a bound");
+        }
+    });
+}
+
+#[test]
+fn an_audit_of_another_time_earns_nothing() {
+    run(async {
+        let stage = stored().await;
+        let first = Mediator::now();
+        let contract = Contract::new(Mediator::terms(&stage, first)).expect("good terms");
+        let mut mediator = Mediator { stage, billing: Billing::new(contract) };
+        // Two audits of the future: nothing that it counts can be agreed on.
+        for ahead in [1000, 1001] {
+            mediator.audit(first.plus(ahead)).await;
+        }
+        let Billed::Refused { .. } = mediator.propose().await else { panic!("signed for what is to come") };
+    });
+}
+
+#[test]
+fn of_two_statements_of_an_epoch_that_come_at_once_one_is_signed() {
+    run(async {
+        let stage = stored().await;
+        let first = Mediator::now();
+        let contract = Contract::new(Mediator::terms(&stage, first)).expect("good terms");
+        let mut mediator = Mediator { stage, billing: Billing::new(contract) };
+        mediator.audit(first).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        mediator.billing = Billing::new(contract);
+        mediator.audit(first.plus(1)).await;
+        // The same epoch, and another sum: a byte less, which is tolerated.
+        let mut other = Billing::new(contract);
+        let proposal =
+            mediator.billing.propose(&mediator.stage.mediator_key).expect("fits").expect("something");
+        let answer = proposal.verify_proposal(NETWORK).expect("its own").answer;
+        other.passed(first.plus(1), payload(1).len() as u64 - 1, answer);
+        let second = other.propose(&mediator.stage.mediator_key).expect("fits").expect("something");
+        let terms = *contract.terms();
+        let ask = |proposal| mediator.ask(Request::Bill { bills: vec![Bill { terms, proposal }] });
+        let (one, two) = tokio::join!(ask(proposal), ask(second));
+        let agreed = [one, two].into_iter().filter(|answer| {
+            matches!(answer, Ok(Response::Billed(billed)) if matches!(billed[..], [Billed::Agreed(_)]))
+        });
+        assert_eq!(agreed.count(), 1);
+    });
+}

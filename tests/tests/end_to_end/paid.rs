@@ -34,6 +34,18 @@ pub(super) fn wallet(world: &World) -> Value {
     world.swarm.ask(MEDIATOR, "/api/v1/wallet").unwrap_or_default()
 }
 
+/// Waits for something, a block a second meanwhile.
+pub(super) fn until(bitcoind: &Bitcoind, mut done: impl FnMut() -> bool) -> bool {
+    let mut mined = Instant::now();
+    wait_until(DEADLINE, || {
+        if mined.elapsed() > Duration::from_secs(1) {
+            bitcoind.mine(1).expect("mines");
+            mined = Instant::now();
+        }
+        done()
+    })
+}
+
 /// Payments that the storage node's own Lightning node has received.
 fn received(world: &World) -> Vec<Value> {
     let received = world.storage_info(OWN_NODE)["lightning"]["received"].take();
@@ -124,13 +136,7 @@ fn pay() {
     assert!(wait_until(DEADLINE, || balance()["prepaid_msat"] == 2_000_000_000_u64), "{}", balance());
     world.backup();
 
-    let mut mined = Instant::now();
-    let paid = wait_until(DEADLINE, || {
-        // A block a second, so that nobody is far behind.
-        if mined.elapsed() > Duration::from_secs(1) {
-            bitcoind.mine(1).expect("mines");
-            mined = Instant::now();
-        }
+    let paid = until(&bitcoind, || {
         payouts(&world, "lightning", "settled").len() >= 6
             && payouts(&world, "chain", "settled").len() >= 2
             && received(&world).len() >= 2

@@ -88,8 +88,11 @@ fn over_esplora_a_payout_that_waits_is_replaced_at_a_higher_fee_and_arrives_once
     assert!(replaced, "{first:?} {}", wallet(&world));
     assert!(first.iter().all(|id| !in_mempool(&bitcoind, id)), "the first versions can no longer be mined");
 
-    // The mediator dies in between, and goes on.
+    // The mediator is away for a day and more, and loses what its wallet knew: by its books and the chain
+    // nothing is paid again.
     world.swarm.kill9(MEDIATOR).expect("a member");
+    bitcoind.mine(150).expect("mines");
+    std::fs::remove_dir_all(world.swarm.home(MEDIATOR).join("treasury")).expect("removed");
     world.swarm.restart(MEDIATOR).unwrap_or_else(|error| panic!("starts again: {error}"));
     bitcoind.mine(6).expect("mines");
     assert!(

@@ -1,13 +1,11 @@
 //! What may go wrong with money and does: blocks that vanish, a bitcoind that is away, wallets that are,
 //! and destinations that are none. It accrues, says so, and is paid later.
 
-use std::time::{Duration, Instant};
-
 use fincrypt_examples::{Bitcoind, ChainWallet, LightningWallet, Member, Scratch, wait_until};
 use fincrypt_tests::{DEADLINE, Plan, World};
 use serde_json::json;
 
-use crate::paid::{MEDIATOR, endow, wallet};
+use crate::paid::{MEDIATOR, endow, until, wallet};
 
 const DEPOSIT: u64 = 2_000_000;
 /// What the mediator moves to its Lightning node.
@@ -29,18 +27,6 @@ fn plan() -> Plan {
 
 fn prepaid(world: &World) -> u64 {
     world.ok(&world.owner, &["wallet", "balance"])["prepaid_msat"].as_u64().expect("a number")
-}
-
-/// Waits for something, a block a second meanwhile.
-fn until(bitcoind: &Bitcoind, mut done: impl FnMut() -> bool) -> bool {
-    let mut mined = Instant::now();
-    wait_until(DEADLINE, || {
-        if mined.elapsed() > Duration::from_secs(1) {
-            bitcoind.mine(1).expect("mines");
-            mined = Instant::now();
-        }
-        done()
-    })
 }
 
 fn troubles(world: &World) -> String {

@@ -1,13 +1,11 @@
 //! A prepayment that runs out, is topped up in time over Lightning, and whose rest is withdrawn.
 
-use std::time::{Duration, Instant};
-
 use fincrypt_examples::{Bitcoind, ChainWallet, LightningWallet, Scratch, wait_until};
 use fincrypt_protocol::amount::Msat;
 use fincrypt_tests::{DEADLINE, Plan, World};
 use serde_json::{Value, json};
 
-use crate::paid::{MEDIATOR, endow, wallet};
+use crate::paid::{MEDIATOR, endow, until, wallet};
 
 /// Lasts for a few epochs.
 const DEPOSIT: u64 = 30_000;
@@ -42,18 +40,6 @@ fn charged(world: &World) -> u64 {
         .iter()
         .map(|statement| number(&statement["earned_msat"]) + number(&statement["fee_msat"]))
         .sum()
-}
-
-/// Waits for something, a block a second meanwhile.
-fn until(bitcoind: &Bitcoind, mut done: impl FnMut() -> bool) -> bool {
-    let mut mined = Instant::now();
-    wait_until(DEADLINE, || {
-        if mined.elapsed() > Duration::from_secs(1) {
-            bitcoind.mine(1).expect("mines");
-            mined = Instant::now();
-        }
-        done()
-    })
 }
 
 #[test]

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use fincrypt_examples::{Bitcoind, ChainWallet, Esplora, Scratch, WalletError};
-use fincrypt_protocol::PayoutId;
 use fincrypt_protocol::amount::Sat;
+use fincrypt_protocol::{PayoutId, TxId};
 use fincrypt_wallet::treasury::{ChainSource, Output, StandsOnChain, Treasury, TreasuryError};
 use serde_json::json;
 
@@ -168,8 +168,19 @@ fn live(over_esplora: bool) {
     bitcoind.restart().expect("starts again");
     bitcoind.mine(1).expect("mines");
     assert_eq!(confirmations(&payer, 3), 2);
+    // What is deep in the chain is forgotten only once the books need it no more.
+    bitcoind.mine(150).expect("mines");
+    assert!([1, 2, 3].map(|id| confirmations(&payer, id)).iter().all(|blocks| *blocks > 150));
+    let fees = [1, 2, 3].map(|id| payer.versions(payout(id)).last().expect("a version").fee.get());
+    let first = payer.versions(payout(1))[0];
+    payer.bury(|id| id == payout(1)).expect("forgotten");
+    assert_eq!(payer.stands(payout(1)), None);
+    assert!(confirmations(&payer, 2) > 150);
+    let found = payer.sent(first.transaction).expect("the chain has it");
+    assert!(found.0 == first && found.1 > 150, "{found:?}");
+    assert_eq!(payer.sent(TxId::from_bytes([7; 32])), None);
+
     let spent = begun.get() - payer.funds().confirmed.get();
     let paid: u64 = 50_000 + 60_000 + batch.iter().map(|out| out.amount.get()).sum::<u64>() + 70_000;
-    let fees = [1, 2, 3].map(|id| payer.versions(payout(id)).last().expect("a version").fee.get());
     assert_eq!(spent, paid + fees.iter().sum::<u64>(), "not a satoshi more");
 }

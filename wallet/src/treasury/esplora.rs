@@ -31,10 +31,19 @@ pub(super) struct Esplora {
     url: String,
     network: Network,
     client: AsyncClient,
-    /// Of one thread: whichever asks.
-    runtime: Runtime,
+    /// Of one thread: whichever asks. There until this is dropped.
+    runtime: Option<Runtime>,
     /// Whether it was found to be on our network.
     checked: AtomicBool,
+}
+
+impl Drop for Esplora {
+    fn drop(&mut self) {
+        // A runtime must not be waited for where another one runs.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// Leaves out what is in no block.
@@ -53,7 +62,7 @@ impl Esplora {
             Builder::new(url.trim_end_matches('/')).timeout(TIMEOUT).max_retries(AGAIN).build_async();
         let (runtime, client) =
             (runtime.map_err(|error| failed(&error))?, client.map_err(|error| failed(&error))?);
-        Ok(Self { url, network, client, runtime, checked: AtomicBool::new(false) })
+        Ok(Self { url, network, client, runtime: Some(runtime), checked: AtomicBool::new(false) })
     }
 
     fn failed(&self, error: &Error) -> TreasuryError {
@@ -65,8 +74,12 @@ impl Esplora {
         TreasuryError::Esplora { url: self.url.clone(), reason }
     }
 
+    fn wait<T>(&self, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        self.runtime.as_ref().ok_or(Error::InvalidResponse)?.block_on(answer)
+    }
+
     fn ask<T>(&self, answer: impl Future<Output = Result<T, Error>>) -> Result<T, TreasuryError> {
-        self.runtime.block_on(answer).map_err(|error| self.failed(&error))
+        self.wait(answer).map_err(|error| self.failed(&error))
     }
 
     /// Makes sure that it is on our network.
@@ -108,7 +121,7 @@ impl Esplora {
     }
 
     pub(super) fn send(&self, transaction: &Transaction) -> Result<Sent, TreasuryError> {
-        match self.runtime.block_on(self.client.broadcast(transaction)) {
+        match self.wait(self.client.broadcast(transaction)) {
             Ok(()) => Ok(Sent::Known),
             Err(Error::HttpResponse { status: 400, message }) => {
                 // bitcoind's words for an output that is in the chain already.

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bdk_wallet::SignOptions;
 use bdk_wallet::bitcoin::consensus::encode::{deserialize, serialize};
-use bdk_wallet::bitcoin::{Amount, FeeRate, OutPoint, Psbt, ScriptBuf, Transaction};
+use bdk_wallet::bitcoin::hashes::Hash;
+use bdk_wallet::bitcoin::{Amount, FeeRate, OutPoint, Psbt, ScriptBuf, Transaction, Txid};
 use bdk_wallet::error::CreateTxError;
 use fincrypt_protocol::amount::Sat;
 use fincrypt_protocol::{PayoutId, TxId};
@@ -215,12 +216,12 @@ impl Inner {
         Some(StandsOnChain::Waiting { newest: newest.prepared(), blocks })
     }
 
-    /// Forgets payouts that nothing can change any more.
-    pub(super) fn bury_settled(&mut self) -> Result<(), TreasuryError> {
+    /// Forgets payouts that nothing can change any more, of those that are `over` by the books.
+    fn bury_settled(&mut self, over: impl Fn(PayoutId) -> bool) -> Result<(), TreasuryError> {
         let deep =
             |stands| matches!(stands, StandsOnChain::Mined { confirmations, .. } if confirmations >= BURIED);
-        let buried: Vec<PayoutId> =
-            self.payouts.0.keys().copied().filter(|payout| self.stands(*payout).is_some_and(deep)).collect();
+        let buried = self.payouts.0.keys().copied().filter(|payout| self.stands(*payout).is_some_and(deep));
+        let buried: Vec<PayoutId> = buried.filter(|payout| over(*payout)).collect();
         for payout in buried {
             self.record(&Record::Buried(payout))?;
             self.payouts.bury(payout);
@@ -320,6 +321,28 @@ impl Treasury {
             Sent::Known => Ok(txid(transaction.compute_txid())),
             Sent::Refused(reason) => Err(TreasuryError::Rejected { payout, reason }),
         }
+    }
+
+    /// Forgets what is a day deep in the chain. `over` says whether the books need nothing more of a payout:
+    /// one that they wait for is never forgotten, however deep it is.
+    ///
+    /// # Errors
+    /// If the journal fails.
+    pub fn bury(&self, over: impl Fn(PayoutId) -> bool) -> Result<(), TreasuryError> {
+        self.lock().bury_settled(over)
+    }
+
+    /// A transaction that the chain has and that spent coins of ours, whether or not it is known what for:
+    /// it, and how many blocks are on it.
+    #[must_use]
+    pub fn sent(&self, transaction: TxId) -> Option<(Prepared, u32)> {
+        let inner = self.lock();
+        let mut bytes = *transaction.as_bytes();
+        bytes.reverse();
+        let known = inner.wallet.get_tx(Txid::from_byte_array(bytes))?;
+        let fee = inner.wallet.calculate_fee(&known.tx_node.tx).ok()?;
+        let blocks = confirmations(&known.chain_position, inner.wallet.latest_checkpoint().height());
+        Some((Prepared { transaction, fee: Sat::new(fee.to_sat()) }, blocks)).filter(|_| blocks > 0)
     }
 
     /// All payouts that are not buried.

@@ -172,7 +172,6 @@ impl Treasury {
         }
         let mut inner = self.lock();
         inner.save()?;
-        inner.bury_settled()?;
         inner.compact()
     }
 

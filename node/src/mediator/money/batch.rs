@@ -3,7 +3,7 @@
 use fincrypt_protocol::amount::{Msat, Sat};
 use fincrypt_protocol::limits::MAX_PARTS;
 use fincrypt_protocol::{PayoutId, UnixTime};
-use fincrypt_wallet::ledger::{Event, LedgerError, Part, PayTo, Rail};
+use fincrypt_wallet::ledger::{Account, Event, LedgerError, Part, PayTo, Rail};
 use fincrypt_wallet::treasury::{Output, Treasury, TreasuryError};
 
 use super::transactions::TARGET;
@@ -91,6 +91,17 @@ impl Money {
         Ok(())
     }
 
+    /// What the wallet can pay by the books and by its coins.
+    fn spendable(&self, treasury: &Treasury) -> Msat {
+        let books = self.ledger.books(|books| {
+            let there = u128::from(books.balance(Account::OnChain).get());
+            there.saturating_sub(books.committed(Rail::OnChain))
+        });
+        let funds = treasury.funds();
+        let coins = funds.confirmed.checked_sub(funds.committed).and_then(Sat::to_msat).unwrap_or_default();
+        coins.min(Msat::new(u64::try_from(books).unwrap_or(u64::MAX)))
+    }
+
     /// Decides to pay all of these in one transaction, unless that costs too much of it. Blocks.
     pub(in crate::mediator) fn intend_batch(&self, mut due: Vec<(Due, String)>) -> Result<(), LedgerError> {
         let Some(treasury) = self.treasury() else { return Ok(()) };
@@ -104,11 +115,20 @@ impl Money {
             }
             enough
         });
-        due.sort_unstable_by_key(|(due, _)| std::cmp::Reverse(due.total));
-        let mut parts = 0;
+        // The smallest first: of coins that do not suffice for all, most are paid.
+        due.sort_unstable_by_key(|(due, _)| due.total);
+        let (mut parts, mut sum) = (0, Msat::ZERO);
+        let there = self.spendable(treasury);
         due.retain(|(due, _)| {
             parts += due.parts.len();
-            parts <= MAX_PARTS
+            sum = sum.checked_add(due.total).unwrap_or(Msat::new(u64::MAX));
+            if sum > there {
+                self.trouble(
+                    &due.node,
+                    "the wallet's coins do not suffice now: add capital (`wallet address`)",
+                );
+            }
+            parts <= MAX_PARTS && sum <= there
         });
         if due.is_empty() {
             return Ok(());

@@ -2,8 +2,8 @@
 //! Lightning node, and what is.
 //!
 //! Channels are opened, closed and forward payments inside the Lightning library, which keeps no account of
-//! it. So whenever nothing is on its way, books and node are compared, and a difference that two looks in a
-//! row agree on is booked: what is missing as costs, what is there beyond as income. One that is too large
+//! it. So whenever nothing is on its way, books and node are compared, and a difference that looks at two
+//! different blocks agree on is booked: what is missing as costs, what is there beyond as income. One that is too large
 //! for that is not booked but shown, since a wrong folder or coins that somebody else took are no costs.
 
 use std::sync::PoisonError;
@@ -16,9 +16,10 @@ use fincrypt_wallet::treasury::{StandsOnChain, Treasury};
 
 use super::Money;
 
-/// What is booked by itself at most: so many satoshi, and such a share of what there is, in permille.
-const MOST: Msat = Msat::new(100_000_000);
+/// What is booked by itself at most: such a share of what there is, in permille, or what a dear channel
+/// costs, if that is more.
 const MOST_PERMILLE: u64 = 50;
+const CHANNEL: Msat = Msat::new(25_000_000);
 
 /// How the Lightning node stands to the books.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,8 +27,9 @@ pub(super) enum Compared {
     /// As they say, to what is rounded.
     #[default]
     Equal,
-    /// So much is missing, in msat, or there beyond if less than nothing; seen once, or too large.
-    Differs(i128),
+    /// So much is missing, in msat, or there beyond if less than nothing; seen first at this block, or too
+    /// large.
+    Differs { missing: i128, since: u32 },
 }
 
 /// What is to be booked.
@@ -46,13 +48,16 @@ fn compare(books: Msat, there: Holdings, before: Compared) -> (Compared, Booked)
         return (Compared::Equal, Booked::Nothing);
     }
     let share = u128::from(books.get()) * u128::from(MOST_PERMILLE) / 1000;
-    let fits = missing.unsigned_abs() <= share.saturating_add(MOST.get().into());
-    let amount = u64::try_from(missing.unsigned_abs()).map(Msat::new);
-    match amount {
-        Ok(amount) if fits && before == Compared::Differs(missing) => {
+    let fits = missing.unsigned_abs() <= share.max(CHANNEL.get().into()) && !there.total.is_zero();
+    let since = match before {
+        Compared::Differs { missing: known, since } if known == missing => since,
+        _ => there.height,
+    };
+    match u64::try_from(missing.unsigned_abs()).map(Msat::new) {
+        Ok(amount) if fits && since < there.height => {
             (Compared::Equal, if missing > 0 { Booked::Cost(amount) } else { Booked::Income(amount) })
         }
-        _ => (Compared::Differs(missing), Booked::Nothing),
+        _ => (Compared::Differs { missing, since }, Booked::Nothing),
     }
 }
 
@@ -107,7 +112,7 @@ impl Money {
     pub(super) fn lightning_lacks(&self) -> Option<i64> {
         match *self.compared.lock().unwrap_or_else(PoisonError::into_inner) {
             Compared::Equal => None,
-            Compared::Differs(missing) => {
+            Compared::Differs { missing, .. } => {
                 Some(i64::try_from(missing).unwrap_or(if missing > 0 { i64::MAX } else { i64::MIN }))
             }
         }
@@ -118,39 +123,44 @@ impl Money {
 mod tests {
     use super::*;
 
-    fn there(sat: u64, channels: u64) -> Holdings {
-        Holdings { total: Msat::new(sat * 1000), channels, height: 1 }
+    fn there(sat: u64, channels: u64, height: u32) -> Holdings {
+        Holdings { total: Msat::new(sat * 1000), channels, height }
+    }
+
+    fn differs(missing: i128, since: u32) -> Compared {
+        Compared::Differs { missing, since }
     }
 
     #[test]
-    fn a_difference_is_booked_once_two_looks_agree_on_it() {
+    fn a_difference_is_booked_once_two_blocks_agree_on_it() {
         let books = Msat::new(1_000_000_999);
-        let (once, booked) = compare(books, there(999_500, 1), Compared::Equal);
-        assert_eq!((once, booked), (Compared::Differs(500_999), Booked::Nothing));
-        let (other, booked) = compare(books, there(999_400, 1), once);
-        assert_eq!((other, booked), (Compared::Differs(600_999), Booked::Nothing), "something came between");
-        assert_eq!(
-            compare(books, there(999_400, 1), other),
-            (Compared::Equal, Booked::Cost(Msat::new(600_999)))
-        );
-        let more = compare(books, there(1_000_500, 1), Compared::Equal).0;
+        let once = compare(books, there(999_500, 1, 7), Compared::Equal);
+        assert_eq!(once, (differs(500_999, 7), Booked::Nothing));
+        assert_eq!(compare(books, there(999_500, 1, 7), once.0), once, "the same block tells nothing new");
+        let other = compare(books, there(999_400, 1, 8), once.0);
+        assert_eq!(other, (differs(600_999, 8), Booked::Nothing), "something came between");
+        let cost = Booked::Cost(Msat::new(600_999));
+        assert_eq!(compare(books, there(999_400, 1, 9), other.0), (Compared::Equal, cost));
+        let more = compare(books, there(1_000_500, 1, 9), Compared::Equal).0;
         let income = Booked::Income(Msat::new(499_001));
-        assert_eq!(compare(books, there(1_000_500, 1), more), (Compared::Equal, income));
+        assert_eq!(compare(books, there(1_000_500, 1, 10), more), (Compared::Equal, income));
     }
 
     #[test]
     fn parts_of_a_satoshi_in_each_channel_are_nothing() {
         for sat in [999_998, 999_999, 1_000_000, 1_000_001, 1_000_002] {
-            let found = compare(Msat::new(1_000_000_500), there(sat, 2), Compared::Equal);
+            let found = compare(Msat::new(1_000_000_500), there(sat, 2, 1), Compared::Equal);
             assert_eq!(found, (Compared::Equal, Booked::Nothing), "{sat}");
         }
     }
 
     #[test]
     fn what_no_channel_could_have_cost_is_shown_and_not_booked() {
-        let books = Msat::new(1_000_000_000);
-        let gone = compare(books, there(0, 0), Compared::Equal).0;
-        assert_eq!(gone, Compared::Differs(1_000_000_000));
-        assert_eq!(compare(books, there(0, 0), gone), (gone, Booked::Nothing));
+        for (books, left) in [(1_000_000_000, 900_000), (20_000_000, 0)] {
+            let missing = i128::from(books) - i128::from(left) * 1000;
+            let gone = compare(Msat::new(books), there(left, 0, 1), Compared::Equal).0;
+            assert_eq!(gone, differs(missing, 1));
+            assert_eq!(compare(Msat::new(books), there(left, 0, 2), gone), (gone, Booked::Nothing));
+        }
     }
 }

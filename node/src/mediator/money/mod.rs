@@ -211,6 +211,7 @@ impl Money {
                     self.reopen(treasury)?;
                     self.collect_outputs(treasury)?;
                     self.push_transactions(treasury)?;
+                    self.bury(treasury);
                 }
                 Err(error) => self.chain_trouble(&error),
             }

@@ -70,12 +70,11 @@ impl Money {
                     let sending = Sending::Transaction(version.transaction);
                     self.ledger.record(now, &Event::PayoutSent { payout, sending })?;
                     if confirmations >= SETTLED {
-                        let left = left(treasury, payout, &book, version);
-                        let settled = Event::PayoutSettled { payout, round: book.round, sending, left };
-                        self.ledger.record(now, &settled)?;
-                        self.paid(&book, now);
+                        self.settle(payout, &book, version, now)?;
                     }
                 }
+                // What was sent is not sent for anything else, even if the wallet's journal was lost.
+                None if !book.sent.is_empty() => self.find_sent(treasury, payout, &book, now)?,
                 // Never signed, so never sent; or its coins are gone for good.
                 None | Some(StandsOnChain::Dead) => {
                     tracing::warn!(%payout, "a payout on the chain was not made");
@@ -85,6 +84,58 @@ impl Money {
             }
         }
         self.push_moves(treasury)
+    }
+
+    /// Books a payout that one of its transactions has made.
+    fn settle(
+        &self,
+        payout: PayoutId,
+        book: &PayoutBook,
+        version: Prepared,
+        now: UnixTime,
+    ) -> Result<(), LedgerError> {
+        // What is beyond the parts, as of a replacement, is the mediator's.
+        let left = book.arrives().checked_add(msat(version.fee)).unwrap_or_default().max(book.total());
+        let (round, sending) = (book.round, Sending::Transaction(version.transaction));
+        self.ledger.record(now, &Event::PayoutSettled { payout, round, sending, left })?;
+        self.paid(book, now);
+        Ok(())
+    }
+
+    /// Looks in the chain for a payout that was sent and that the wallet knows nothing of.
+    fn find_sent(
+        &self,
+        treasury: &Treasury,
+        payout: PayoutId,
+        book: &PayoutBook,
+        now: UnixTime,
+    ) -> Result<(), LedgerError> {
+        let found = book.sent.iter().find_map(|sending| match sending {
+            Sending::Transaction(id) => treasury.sent(*id),
+            Sending::Payment(_) => None,
+        });
+        match found {
+            Some((version, confirmations)) if confirmations >= SETTLED => {
+                self.settle(payout, book, version, now)
+            }
+            Some(_) => Ok(()),
+            None => {
+                self.not_paid(book, "its transaction was sent, and is neither in the chain nor in the wallet's journal: it may still arrive, so nothing is sent again");
+                Ok(())
+            }
+        }
+    }
+
+    /// Lets the wallet forget what is deep in the chain and over by the books.
+    pub(super) fn bury(&self, treasury: &Treasury) {
+        let over = |payout| {
+            self.ledger.books(|books| {
+                books.payout(payout).is_none_or(|book| matches!(book.stage, PayoutStage::Settled { .. }))
+            })
+        };
+        if let Err(error) = treasury.bury(over) {
+            tracing::warn!(%error, "payouts that are over are not forgotten");
+        }
     }
 
     /// The version to send: another one, if the newest has waited for long and costs too little.
@@ -117,7 +168,10 @@ impl Money {
                 continue;
             }
             let first = move_.versions[0];
-            self.record_move(first.transaction, move_.outputs, first.fee)?;
+            match self.record_move(first.transaction, move_.outputs, first.fee) {
+                Err(LedgerError::Books(refused)) => tracing::error!(%refused, "a move is not booked"),
+                other => other?,
+            }
             if matches!(treasury.stands(move_.payout), Some(StandsOnChain::Waiting { .. })) {
                 send(treasury, move_.payout);
             }
@@ -148,7 +202,7 @@ impl Money {
         }
         let payout = super::payouts::draw().map_err(|_| MoveError::NoWallet)?;
         let prepared = treasury.prepare(payout, &outputs, fee)?;
-        self.record_move(prepared.transaction, amount, fee)?;
+        self.record_move(prepared.transaction, amount, prepared.fee)?;
         send(treasury, payout);
         Ok(prepared.transaction)
     }
@@ -159,14 +213,6 @@ fn send(treasury: &Treasury, payout: PayoutId) {
     if let Err(error) = treasury.send(payout) {
         tracing::warn!(%payout, %error, "a transaction could not be sent; it is sent again");
     }
-}
-
-/// What left the wallet with the version that was mined: the parts were reckoned with the fee of the
-/// first one.
-fn left(treasury: &Treasury, payout: PayoutId, book: &PayoutBook, version: Prepared) -> Msat {
-    let first = treasury.versions(payout).first().map_or(version.fee, |first| first.fee);
-    let more = version.fee.checked_sub(first).unwrap_or(Sat::ZERO);
-    book.total().checked_add(msat(more)).unwrap_or(book.total())
 }
 
 /// Money could not be moved.
