@@ -53,7 +53,7 @@ fn received(world: &World) -> Vec<Value> {
 }
 
 /// Runs an operator's command, which has to work; what it printed.
-fn operate(world: &World, arguments: &[&str]) -> String {
+pub(super) fn operate(world: &World, arguments: &[&str]) -> String {
     let output = world.swarm.operate(MEDIATOR, arguments).expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{arguments:?}: {said}");

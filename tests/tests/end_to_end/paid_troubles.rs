@@ -5,7 +5,7 @@ use fincrypt_examples::{Bitcoind, ChainWallet, LightningWallet, Member, Scratch,
 use fincrypt_tests::{DEADLINE, Plan, World};
 use serde_json::json;
 
-use crate::paid::{MEDIATOR, endow, until, wallet};
+use crate::paid::{MEDIATOR, endow, operate, until, wallet};
 
 const DEPOSIT: u64 = 2_000_000;
 /// What the mediator moves to its Lightning node.
@@ -130,4 +130,28 @@ fn what_cannot_be_paid_now_accrues_says_so_and_is_paid_later() {
     assert!(until(&bitcoind, || operator.received() > before), "{}", wallet(&world));
     let report = world.swarm.ask(MEDIATOR, "/api/v1/wallet/audit").expect("answers");
     assert_eq!(report["sound"], true, "{report}");
+
+    // The operator closes the channel: its money comes back to the node's own coins, and what that cost is
+    // in the books.
+    set_payout(&mut world, "lno1nothing");
+    let idle = || !wallet(&world)["payouts"].to_string().contains("\"open\"");
+    assert!(until(&bitcoind, idle), "{}", wallet(&world));
+    let channels = wallet(&world)["lightning"]["channels"].take();
+    let id = channels[0]["id"].as_str().expect("a channel").to_owned();
+    let costs = || wallet(&world)["network_fees_msat"].as_u64().unwrap_or_default();
+    let before = costs();
+    operate(&world, &["wallet", "close", &id]);
+    let closed = || {
+        let _ = operator.node.sync();
+        let (wallet, node) = (wallet(&world), wallet(&world)["lightning"].take());
+        let on_chain = node["on_chain_sat"].as_u64().unwrap_or_default();
+        node["channels"] == json!([])
+            && on_chain > 0
+            && wallet["lightning_lacks_msat"].is_null()
+            && wallet["lightning_msat"].as_u64().is_some_and(|books| books / 1000 <= on_chain + 1)
+    };
+    assert!(until(&bitcoind, closed), "{}", wallet(&world));
+    assert!(costs() > before, "{}", wallet(&world));
+    let descriptors = operate(&world, &["wallet", "descriptors"]);
+    assert_eq!(descriptors.lines().filter(|line| line.starts_with("wpkh(")).count(), 2, "{descriptors}");
 }
