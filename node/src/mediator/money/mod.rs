@@ -72,7 +72,7 @@ pub struct Money {
     /// The Lightning node, if there is a chain.
     lightning: Option<Arc<LightningKeeper>>,
     troubles: Troubles,
-    /// Payouts of which all nodes have heard, and at which stage.
+    /// Payouts of which all nodes have heard, and at which stage: no more than the books have.
     all_told: Mutex<HashMap<PayoutId, Vec<u8>>>,
     /// Held while an address is given away.
     attributing: Mutex<()>,
