@@ -175,6 +175,9 @@ pub struct Bill {
     pub terms: Terms,
     /// What it has come to, signed by the mediator.
     pub proposal: Signed<Statement>,
+    /// The newest statement that both have signed, for storage that has lost it: it goes on from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<Countersigned>,
 }
 
 /// What a storage node says to a bill.

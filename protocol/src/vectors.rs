@@ -437,13 +437,14 @@ fn money_is_spoken_of_as_the_fixture_says() {
 fn bill() -> shard::Bill {
     let terms = stated().terms;
     let agreed = stated().statement.verify(NETWORK).expect("verifies");
-    shard::Bill { terms, proposal: agreed.proposal().signed().clone() }
+    shard::Bill { terms, proposal: agreed.proposal().signed().clone(), newest: None }
 }
 
 #[test]
 fn bills_and_what_is_said_to_them_are_what_the_fixture_says() {
     let mut text = String::new();
-    lines("shard-request", vec![shard::Request::Bill { bills: vec![bill()] }], &mut text);
+    let reminding = shard::Bill { newest: Some(stated().statement), ..bill() };
+    lines("shard-request", vec![shard::Request::Bill { bills: vec![bill(), reminding] }], &mut text);
     let refusal = Refusal::Misstated;
     let billed = vec![
         shard::Billed::Agreed(stated().statement),
@@ -456,7 +457,8 @@ fn bills_and_what_is_said_to_them_are_what_the_fixture_says() {
 
 #[test]
 fn the_largest_answers_about_money_fit_their_limits() {
-    let bills = shard::Request::Bill { bills: vec![bill(); MAX_BILLS] };
+    let reminding = shard::Bill { newest: Some(stated().statement), ..bill() };
+    let bills = shard::Request::Bill { bills: vec![reminding; MAX_BILLS] };
     let largest = crate::cbor::encode(&bills).expect("encodes");
     assert!(largest.len() <= MAX_REQUEST_HEADER as usize, "{}", largest.len());
     let refused = shard::Billed::Refused { refusal: Refusal::Misstated, newest: Some(Box::new(stated())) };

@@ -48,6 +48,16 @@ struct Account {
     /// The largest sum ever signed: a statement that was refused may be countersigned after all.
     #[serde(default)]
     promised: Msat,
+    /// The node does not know the newest statement that it has signed: the next bill brings it.
+    #[serde(default)]
+    forgotten: bool,
+}
+
+impl Account {
+    fn new(terms: Terms) -> Self {
+        let billing = SavedBilling::default();
+        Self { terms, billing, held: 0, promised: Msat::ZERO, forgotten: false }
+    }
 }
 
 /// What one contract has come to.
@@ -225,8 +235,7 @@ impl MediatorRole {
             }
             let limit = self.price_limit(account)?;
             if let Some(terms) = self.terms_for(node, *account, epoch, limit) {
-                let billing = SavedBilling::default();
-                bills.push((*account, Account { terms, billing, held: 0, promised: Msat::ZERO }));
+                bills.push((*account, Account::new(terms)));
             }
         }
         let mut proposed = Vec::with_capacity(bills.len());
@@ -241,7 +250,9 @@ impl MediatorRole {
             }
             let proposal = self.propose(node, *account, &mut billing, &mut bill.promised)?;
             bill.billing = billing.saved();
-            proposed.extend(proposal.map(|proposal| Bill { terms: bill.terms, proposal }));
+            let newest = billing.agreed().filter(|_| bill.forgotten);
+            let newest = newest.map(|agreed| agreed.countersigned().clone());
+            proposed.extend(proposal.map(|proposal| Bill { terms: bill.terms, proposal, newest }));
         }
         // Before anybody hears of them: two statements of one epoch are proof of fraud.
         self.bills.put(&node, &bills)?;
@@ -280,18 +291,20 @@ impl MediatorRole {
 
     fn take_answers(&self, node: NodeId, answers: Vec<(AccountId, Billed)>) -> Result<(), Refusal> {
         let mut bills = self.bills.of(&node)?;
-        let mut accruals = Vec::new();
+        let (mut accruals, mut remembers) = (Vec::new(), false);
         for (account, answer) in answers {
             let Some((_, bill)) = bills.iter_mut().find(|(known, _)| *known == account) else { continue };
             let contract = Contract::new(bill.terms).map_err(|error| failed(&error))?;
             let mut billing = Billing::restore(contract, &bill.billing).map_err(|error| failed(&error))?;
             match answer {
                 Billed::Agreed(agreed) => {
-                    accruals.extend(booked(node, &billing.absorb(&agreed), billing.contract()))
+                    accruals.extend(booked(node, &billing.absorb(&agreed), billing.contract()));
+                    remembers |= std::mem::take(&mut bill.forgotten);
                 }
                 Billed::Refused { refusal: Refusal::Misstated, newest } => {
                     let epoch = billing.proposed();
                     tracing::warn!(%node, %account, ?epoch, "a storage node refuses a statement");
+                    bill.forgotten = is_behind(&billing, newest.as_deref());
                     if let Some(newest) = newest {
                         accruals.extend(booked(node, &billing.catch_up(&newest), billing.contract()));
                         let terms = *billing.contract().terms();
@@ -317,8 +330,21 @@ impl MediatorRole {
         for refused in posted.iter().filter_map(|posted| posted.as_ref().err()) {
             tracing::error!(%node, %refused, "the ledger refuses a statement");
         }
+        if remembers {
+            // What it was paid it has forgotten with the rest.
+            self.money.tell_again(&node)?;
+        }
         self.bills.put(&node, &bills)
     }
+}
+
+/// Whether what a node shows as its newest statement is older than one of the contract that it has signed.
+fn is_behind(billing: &Billing, theirs: Option<&Stated>) -> bool {
+    let contract = billing.contract();
+    let Some(ours) = billing.agreed() else { return false };
+    let Some(theirs) = theirs else { return true };
+    let theirs = theirs.statement.verify(contract.terms().network);
+    theirs.is_ok_and(|theirs| theirs.is_of(contract) && theirs.epoch < ours.epoch)
 }
 
 /// What a statement with both signatures adds to the books.

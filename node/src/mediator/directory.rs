@@ -11,7 +11,7 @@ use fincrypt_protocol::admission::{AnnouncedRole, admit_offer, role_key};
 use fincrypt_protocol::limits::{MAX_SHARDS, ROLE_BUCKETS};
 use fincrypt_protocol::record::{Condition, StorageOffer};
 use fincrypt_protocol::shard::{Request, Response};
-use fincrypt_protocol::{Frame, NodeId, UnixTime, Verified};
+use fincrypt_protocol::{Frame, NodeId, Refusal, UnixTime, Verified};
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
 use fincrypt_storage::state::State;
 use futures::StreamExt;
@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use super::placement::{Candidate, system_random};
 use super::roster::{Probe, Roster, Usable};
 use crate::accounts::failed;
-use crate::engine::{Net, decode_all, is_useful};
+use crate::engine::{CallError, Net, decode_all, is_useful};
 use crate::serve::blocking;
 
 /// Storage nodes remembered; at about 500 bytes each, 32 MiB.
@@ -97,8 +97,12 @@ impl Directory {
 
     /// Takes in an offer. The node counts once it was reached.
     pub(crate) fn learn(&self, offer: Verified<StorageOffer>) {
+        self.take_in(offer, false);
+    }
+
+    fn take_in(&self, offer: Verified<StorageOffer>, asked: bool) {
         let (node, addresses) = (offer.node, useful(&self.net, &offer));
-        if lock(&self.roster).learn(offer, addresses, &mut system_random) {
+        if lock(&self.roster).learn(offer, addresses, asked, &mut system_random) {
             self.remember(node);
         }
         self.heard.notify_one();
@@ -123,17 +127,25 @@ impl Directory {
         self.tried.notify_waiters();
     }
 
-    /// Asks a storage node for its offer.
+    /// Asks a storage node for its offer. One that is known and gives none is asked again soon: it may
+    /// have started again, with another.
     pub(crate) async fn ask(&self, node: NodeId) {
-        let Ok(answer) = self.net.shard(node, Frame::bare(Request::Quote)).await else { return };
-        let Response::Offer(offer) = answer.header else { return };
-        let Ok(bytes) = offer.to_bytes() else { return };
-        if let Ok(offer) = admit_offer(&bytes, self.net.network(), UnixTime::now())
-            && offer.node == node
-        {
-            self.learn(offer);
-            self.answered(&node);
+        match self.quote(node).await {
+            Ok(offer) => {
+                self.take_in(offer, true);
+                self.answered(&node);
+            }
+            Err(_) => lock(&self.roster).doubt(&node, Instant::now()),
         }
+    }
+
+    async fn quote(&self, node: NodeId) -> Result<Verified<StorageOffer>, CallError> {
+        let invalid = || CallError::Refused { node, refusal: Refusal::Invalid };
+        let answer = self.net.shard(node, Frame::bare(Request::Quote)).await?;
+        let Response::Offer(offer) = answer.header else { return Err(invalid()) };
+        let bytes = offer.to_bytes().map_err(|_| invalid())?;
+        let offer = admit_offer(&bytes, self.net.network(), UnixTime::now()).map_err(|_| invalid())?;
+        if offer.node == node { Ok(offer) } else { Err(invalid()) }
     }
 
     /// Looks for storage nodes in the DHT.
@@ -176,10 +188,19 @@ impl Directory {
         } else {
             self.net.reach(node, addresses).await
         };
-        match reached {
-            Ok(()) => self.answered(&node),
-            Err(_) => self.rest(&node),
+        if reached.is_err() {
+            return self.rest(&node);
         }
+        // A stranger is asked when it is met.
+        if proven {
+            match self.quote(node).await {
+                Ok(offer) => self.take_in(offer, true),
+                // It is there, and busy.
+                Err(CallError::Refused { .. }) => {}
+                Err(_) => return self.rest(&node),
+            }
+        }
+        self.answered(&node);
     }
 
     /// Writes offers of nodes that answered to the state, away from the network's threads, for

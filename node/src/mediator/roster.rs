@@ -23,6 +23,8 @@ const STRANGER_REST: Duration = Duration::from_secs(60);
 const LONGEST_REST: Duration = Duration::from_secs(3600);
 /// Between looks at a node that answers.
 const RECHECK: Duration = Duration::from_secs(300);
+/// How soon a node is looked at that was met and did not say what it offers.
+const SOON: Duration = Duration::from_secs(1);
 /// Placement demands at least so many days of grace.
 const MIN_GRACE_DAYS: u16 = 90;
 
@@ -40,6 +42,8 @@ struct Known {
     addresses: Vec<Multiaddr>,
     standing: Standing,
     failures: u32,
+    /// When it is due again, if it is on one of the lists of those that are.
+    due: Option<Instant>,
     /// Its place among the strangers; none once it answered.
     stranger: Option<usize>,
     /// A try is under way.
@@ -98,16 +102,18 @@ impl Roster {
         }
     }
 
-    /// Takes in an offer; whether it is news of a node that answered, worth remembering.
+    /// Takes in an offer; whether it is news of a node that answered, worth remembering. One that the
+    /// node gave itself when it was `asked` is its newest, even if it started again within a second.
     pub(crate) fn learn(
         &mut self,
         offer: Verified<StorageOffer>,
         addresses: Vec<Multiaddr>,
+        asked: bool,
         random: &mut impl FnMut(u64) -> u64,
     ) -> bool {
         let node = offer.node;
         if let Some(known) = self.known.get_mut(&node) {
-            if known.offer.sequence >= offer.sequence {
+            if known.offer.sequence >= offer.sequence && !asked {
                 return false;
             }
             (known.offer, known.addresses) = (offer, addresses);
@@ -139,7 +145,8 @@ impl Roster {
         self.untried += 1;
         let node = offer.node;
         let standing = Standing::New;
-        self.known.insert(node, Known { offer, addresses, standing, failures: 0, stranger, trying: false });
+        let known = Known { offer, addresses, standing, failures: 0, due: None, stranger, trying: false };
+        self.known.insert(node, known);
     }
 
     fn forget_a_stranger(&mut self, random: &mut impl FnMut(u64) -> u64) -> bool {
@@ -147,10 +154,11 @@ impl Roster {
         let Some(node) = self.strangers.get(at).copied() else { return false };
         self.unlist(at);
         if let Some(known) = self.known.remove(&node) {
-            match known.standing {
-                Standing::New => self.untried -= 1,
-                Standing::Resting(until) => drop(self.due_strangers.remove(&(until, node))),
-                Standing::Reached(_) => {}
+            if known.standing == Standing::New {
+                self.untried -= 1;
+            }
+            if let Some(at) = known.due {
+                self.due_strangers.remove(&(at, node));
             }
         }
         true
@@ -209,13 +217,12 @@ impl Roster {
     fn settle(&mut self, node: &NodeId) -> Option<&mut Known> {
         let known = self.known.get_mut(node)?;
         known.trying = false;
-        match known.standing {
-            Standing::New => self.untried -= 1,
-            Standing::Reached(at) => drop(self.due.remove(&(at + RECHECK, *node))),
-            Standing::Resting(until) if known.stranger.is_some() => {
-                self.due_strangers.remove(&(until, *node));
-            }
-            Standing::Resting(until) => drop(self.due.remove(&(until, *node))),
+        if known.standing == Standing::New {
+            self.untried -= 1;
+        }
+        if let Some(at) = known.due.take() {
+            let due = if known.stranger.is_some() { &mut self.due_strangers } else { &mut self.due };
+            due.remove(&(at, *node));
         }
         self.reached.remove(node);
         Some(known)
@@ -226,6 +233,7 @@ impl Roster {
         let known = self.settle(node)?;
         known.standing = Standing::Reached(now);
         known.failures = 0;
+        known.due = Some(now + RECHECK);
         let stranger = known.stranger.take();
         self.due.insert((now + RECHECK, *node));
         self.reached.insert(*node);
@@ -241,7 +249,20 @@ impl Roster {
         let until = now + (rest * (1 << known.failures.min(10))).min(LONGEST_REST);
         known.failures += 1;
         known.standing = Standing::Resting(until);
+        known.due = Some(until);
         if stranger { &mut self.due_strangers } else { &mut self.due }.insert((until, *node));
+    }
+
+    /// Has a node that answered looked at again soon: what it offers now may not be known.
+    pub(crate) fn doubt(&mut self, node: &NodeId, now: Instant) {
+        let Some(known) = self.known.get_mut(node) else { return };
+        if let (Standing::Reached(_), Some(due)) = (known.standing, known.due)
+            && self.due.remove(&(due, *node))
+        {
+            let soon = due.min(now + SOON);
+            known.due = Some(soon);
+            self.due.insert((soon, *node));
+        }
     }
 
     /// Nodes that answered, do not rest, and have room for `bytes`.

@@ -3,7 +3,8 @@
 //!
 //! A mediator is held to a contract until it has paid for it: were another one accepted before, its debt
 //! would no longer count towards the bound. Whatever is refused is answered with the newest statement
-//! that both have signed, so a mediator that has lost its own finds out where it was.
+//! that both have signed, so a mediator that has lost its own finds out where it was. A mediator does the
+//! same for a node that has lost its own.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -58,7 +59,8 @@ impl StorageRole {
         Ok((Response::Billed(bills.into_iter().map(answer).collect()), bytes::Bytes::new()))
     }
 
-    fn countersign(&self, from: NodeId, Bill { terms, proposal }: &Bill) -> Result<Billed, Refusal> {
+    fn countersign(&self, from: NodeId, bill: &Bill) -> Result<Billed, Refusal> {
+        let Bill { terms, proposal, newest } = bill;
         let account = terms.account;
         let ours = terms.mediator == from && terms.storage == self.net.own() && terms.network == self.network;
         if !ours || self.accounts.registration(&account)?.is_none() {
@@ -67,15 +69,21 @@ impl StorageRole {
         let contract = Contract::new(*terms).map_err(|_| Refusal::Invalid)?;
         let mut earning = self.earning(&from, &account)?;
         let known = earning.contract()?;
-        let begins = known.as_ref().is_none_or(|known| *known.contract() != contract);
-        if begins && !self.accepts(terms, known.as_ref(), earning.seconds)? {
-            return Ok(misstated(known.as_ref()));
-        }
+        let mut begins = known.as_ref().is_none_or(|known| *known.contract() != contract);
         let mut holding = match &known {
             Some(known) if !begins => known.clone(),
             Some(known) => Holding::with_counts(contract, known.uncharged()),
             None => Holding::with_counts(contract, earning.counts.iter().copied()),
         };
+        if let Some(newest) = newest.as_ref().filter(|_| known.is_none() || !begins)
+            && let Ok(true) = holding.recall(newest)
+        {
+            tracing::warn!(mediator = %from, %account, "a statement was forgotten here; the mediator shows it");
+            begins = false;
+        }
+        if begins && !self.accepts(terms, known.as_ref(), earning.seconds)? {
+            return Ok(misstated(known.as_ref()));
+        }
         let now = Epoch::at(UnixTime::now(), Duration::from_secs(terms.epoch_seconds.get().into()));
         let before = holding.agreed().map_or(Msat::ZERO, |agreed| agreed.earned);
         let answer = holding.countersign(proposal, tolerance(&earning)?, now, &self.key);

@@ -292,12 +292,13 @@ impl StorageRole {
         if mandate.mediator != from && self.sessions.account(&from) != Some(account) {
             return Err(Refusal::NotMandated);
         }
-        // Whoever holds nothing for an account need not know its mediator.
-        let known = self.accounts.registration(&account)?.ok_or(Refusal::NotHeld)?;
-        if *known != *registration {
-            return Err(Refusal::OtherRegistration);
+        // Whoever holds nothing for an account need not know its mediator. A node that holds something
+        // and does not know the account has lost its state, not its shards.
+        if self.accounts.registration(&account)?.is_none() && self.store.shard_bytes_of(&account) == 0 {
+            return Err(Refusal::NotHeld);
         }
         let mut batch = Batch::default();
+        self.accounts.admit_registration(&registration, &mut batch)?;
         match self.accounts.admit_mandate(&mandate, &mut batch) {
             Ok(()) => {
                 self.accounts.commit(&batch)?;

@@ -63,7 +63,7 @@ impl Mediator {
     /// What storage says to the newest proposal.
     async fn propose(&mut self) -> Billed {
         let proposal = self.billing.propose(&self.stage.mediator_key).expect("proposes").expect("something");
-        let bills = vec![Bill { terms: *self.billing.contract().terms(), proposal }];
+        let bills = vec![Bill { terms: *self.billing.contract().terms(), proposal, newest: None }];
         let Ok(Response::Billed(mut answers)) = self.ask(Request::Bill { bills }).await else {
             panic!("no answer to a bill")
         };
@@ -266,7 +266,8 @@ fn of_two_statements_of_an_epoch_that_come_at_once_one_is_signed() {
         other.passed(first.plus(1), payload(1).len() as u64 - 1, answer);
         let second = other.propose(&mediator.stage.mediator_key).expect("fits").expect("something");
         let terms = *contract.terms();
-        let ask = |proposal| mediator.ask(Request::Bill { bills: vec![Bill { terms, proposal }] });
+        let ask =
+            |proposal| mediator.ask(Request::Bill { bills: vec![Bill { terms, proposal, newest: None }] });
         let (one, two) = tokio::join!(ask(proposal), ask(second));
         let agreed = [one, two].into_iter().filter(|answer| {
             matches!(answer, Ok(Response::Billed(billed)) if matches!(billed[..], [Billed::Agreed(_)]))

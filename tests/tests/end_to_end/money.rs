@@ -75,6 +75,41 @@ fn storage_and_mediator_agree_to_the_millisatoshi_on_what_every_epoch_earned() {
 }
 
 #[test]
+fn storage_that_came_back_with_an_older_state_or_none_goes_on_from_what_its_mediator_shows() {
+    let mut world = world("older-earnings", plan());
+    world.backup();
+    let [older, none] = [Member::Storage(1), Member::Storage(2)];
+    let sum = |world: &World, node| earned(world, node).map_or(0, |(_, msat, _)| msat);
+    for node in [older, none] {
+        assert!(wait_until(DEADLINE, || sum(&world, node) > 0), "{node}");
+        world.swarm.kill9(node).expect("a member");
+    }
+    let (home, kept) = (world.swarm.home(older), world.path("older"));
+    copy(&home.join("state"), &kept);
+    world.swarm.restart(older).unwrap_or_else(|error| panic!("starts again: {error}"));
+    let least = sum(&world, older);
+    assert!(wait_until(DEADLINE, || sum(&world, older) > least * 2), "{:?}", earned(&world, older));
+    world.swarm.kill9(older).expect("a member");
+    std::fs::remove_dir_all(home.join("state")).expect("removed");
+    copy(&kept, &home.join("state"));
+    std::fs::remove_dir_all(world.swarm.home(none).join("state")).expect("removed");
+    let before = owed(&world);
+    for node in [older, none] {
+        world.swarm.restart(node).unwrap_or_else(|error| panic!("starts again: {error}"));
+    }
+    for node in [older, none] {
+        let peer = world.swarm.ready(node).expect("it runs").peer.clone();
+        let (_, was) = before[&peer];
+        let goes_on = wait_until(DEADLINE, || {
+            let (theirs, ours) = (earned(&world, node), owed(&world).remove(&peer));
+            let both = theirs.zip(ours);
+            both.is_some_and(|((epoch, msat, _), owed)| (epoch, msat) == owed && msat > was)
+        });
+        assert!(goes_on, "{node}: {was}, {:?}, {:?}", earned(&world, node), owed(&world));
+    }
+}
+
+#[test]
 fn a_mediator_that_came_back_with_older_bills_goes_on_from_what_storage_has_signed() {
     let mut world = world("older-bills", plan());
     let mediator = Member::Mediator(0);

@@ -129,6 +129,22 @@ impl Holding {
         self.contradiction.as_deref()
     }
 
+    /// Takes the newest statement that its mediator shows, as far as it has lost it itself: nobody else
+    /// can have signed it. What was counted after it is still to be charged. Whether it was news.
+    ///
+    /// # Errors
+    /// [`Fault`] if a signature in it does not verify or it is of another contract.
+    pub fn recall(&mut self, newest: &Countersigned) -> Result<bool, Fault> {
+        let agreed = newest.verify(self.contract.terms().network)?;
+        check_sum(&self.contract, &agreed)?;
+        if self.agreed.as_ref().is_some_and(|known| known.epoch >= agreed.epoch) {
+            return Ok(false);
+        }
+        self.counted = self.counted.split_off(&agreed.epoch.plus(1));
+        self.agreed = Some(agreed);
+        Ok(true)
+    }
+
     /// Notes its own count of an epoch whose challenge it answered. The oldest counts give way when
     /// there are more than one statement can cover.
     pub fn counted(&mut self, epoch: Epoch, counted: Counted) {

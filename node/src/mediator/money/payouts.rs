@@ -135,6 +135,21 @@ impl Money {
         self.state.commit(&batch).map_err(|error| failed(&error))
     }
 
+    /// Has a node told of all payouts once more: it has lost what it knew of them.
+    pub(in crate::mediator) fn tell_again(&self, node: &NodeId) -> Result<(), Refusal> {
+        // The lock first: what is being told meanwhile is not taken for told to all.
+        let mut all_told = self.all_told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut batch = Batch::default();
+        self.ledger.books(|books| {
+            let theirs = |book: &PayoutBook| super::nodes_of(books, book).any(|of| of == *node);
+            for (id, _) in books.payouts().filter(|(_, book)| theirs(book)) {
+                batch.remove(TOLD, [id.as_bytes().as_slice(), node.as_bytes()].concat());
+                all_told.remove(&id);
+            }
+        });
+        if batch.is_empty() { Ok(()) } else { self.state.commit(&batch).map_err(|error| failed(&error)) }
+    }
+
     /// Where a node wants to be paid, as it said last.
     pub(in crate::mediator) fn known_destination(&self, node: &NodeId) -> Option<String> {
         self.read(PAY_TO, node.as_bytes()).ok().flatten()

@@ -52,7 +52,7 @@ impl World {
     fn hear(&mut self, number: u32) -> NodeId {
         let offer = offer(number, 1);
         let node = offer.node;
-        self.roster.learn(offer, vec![], &mut self.random);
+        self.roster.learn(offer, vec![], false, &mut self.random);
         node
     }
 
@@ -183,10 +183,45 @@ fn nodes_of_an_earlier_start_are_tried_before_strangers() {
 fn an_older_offer_changes_nothing_and_news_are_remembered_only_of_nodes_that_answered() {
     let mut world = World::new(100, 1);
     let node = world.hear(1);
-    assert!(!world.roster.learn(offer(1, 2), vec![], &mut world.random), "a stranger's");
+    assert!(!world.roster.learn(offer(1, 2), vec![], false, &mut world.random), "a stranger's");
     assert!(world.roster.answered(&node, world.now).is_some(), "the first time");
     assert!(world.roster.answered(&node, world.now).is_none(), "not again");
-    assert!(world.roster.learn(offer(1, 3), vec![], &mut world.random));
-    assert!(!world.roster.learn(offer(1, 2), vec![], &mut world.random), "older");
+    assert!(world.roster.learn(offer(1, 3), vec![], false, &mut world.random));
+    assert!(!world.roster.learn(offer(1, 2), vec![], false, &mut world.random), "older");
     assert_eq!(world.roster.offer(&node).expect("known").sequence, 3);
+}
+
+#[test]
+fn what_a_node_says_itself_counts_even_if_it_started_again_within_a_second() {
+    let mut world = World::new(100, 1);
+    let node = world.hear(1);
+    world.roster.answered(&node, world.now);
+    for (sequence, asked) in [(1, true), (0, true)] {
+        assert!(world.roster.learn(offer(1, sequence), vec![], asked, &mut world.random));
+        assert_eq!(world.roster.offer(&node).expect("known").sequence, sequence);
+    }
+}
+
+#[test]
+fn a_node_of_which_the_offer_may_be_old_is_looked_at_soon_and_once() {
+    let mut world = World::new(100, 1);
+    let (node, stranger) = (world.hear(1), world.hear(2));
+    world.honest.insert(node);
+    world.probe(2);
+    world.roster.doubt(&node, world.now);
+    world.roster.doubt(&stranger, world.now);
+    assert_eq!(world.probe(10), 0);
+    world.now += SOON;
+    let probe = world.roster.next(world.now, &mut world.random).expect("due");
+    assert_eq!(probe.node, node);
+    // While it is being tried it is not tried twice.
+    world.roster.doubt(&node, world.now);
+    world.now += SOON;
+    assert_eq!(world.probe(10), 0);
+    world.roster.answered(&node, world.now);
+    world.now += RECHECK - SOON;
+    world.roster.doubt(&node, world.now);
+    world.now += SOON;
+    assert_eq!(world.probe(10), 2, "its own time, and the stranger's");
+    assert_eq!(world.roster.due.len() + world.roster.due_strangers.len(), 2);
 }

@@ -302,6 +302,33 @@ fn a_mediator_that_lost_its_records_goes_on_from_what_storage_shows_it() {
 }
 
 #[test]
+fn storage_that_lost_its_records_goes_on_from_what_its_mediator_shows_it() {
+    let newest = both_sign(&proposal(FIRST + 3, GIB, 4 * GIB, |_| {}));
+    let next = proposal(FIRST + 5, GIB, 5 * GIB, |_| {});
+    // It has counted since it came back, and knows nothing of before, or only the beginning.
+    for mut lost in [Holding::new(contract()), holding()] {
+        count(&mut lost, FIRST + 3, GIB);
+        count(&mut lost, FIRST + 5, GIB);
+        let more = proposal(FIRST + 5, GIB, 8 * GIB, |_| {});
+        countersign(&mut lost, &more).expect_err("more than it has counted");
+        assert!(lost.recall(&newest).expect("its own"));
+        assert!(!lost.recall(&newest).expect("known"));
+        assert!(!lost.recall(&both_sign(&proposal(FIRST, 2 * GIB, 2 * GIB, |_| {}))).expect("older"));
+        assert_eq!(lost.agreed().map(|agreed| agreed.epoch), Some(Epoch::new(FIRST + 3)));
+        let answer = countersign(&mut lost, &next).expect("the step is what it counted");
+        assert!(matches!(answer, Answer::Countersigned { unpaid: 0, .. }));
+    }
+    // Nothing is taken that it has not signed itself, nor another contract's.
+    let stated = proposal(FIRST + 3, GIB, 4 * GIB, |_| {}).verify_proposal(Network::Local).expect("verifies");
+    for forged in [Countersigned::seal(&stated, &mediator()), Countersigned::seal(&stated, &key(8))] {
+        assert!(matches!(Holding::new(contract()).recall(&forged), Err(Fault::Record(_))));
+    }
+    let later = Terms { first: Epoch::new(FIRST + 1), ..*contract().terms() };
+    let mut other = Holding::new(Contract::new(later).expect("good terms"));
+    assert!(matches!(other.recall(&newest), Err(Fault::OtherContract)));
+}
+
+#[test]
 fn a_restarted_mediator_proposes_the_same_to_the_byte() {
     let mut billing = Billing::new(contract());
     billing.passed(Epoch::new(FIRST), GIB, answer(FIRST));
