@@ -20,6 +20,8 @@ use crate::releases::Holdings;
 const REACHED: Tree = Tree("credit_reached");
 /// Epochs for which a statement may be missing: a mediator may be down for two days.
 const PATIENCE: u32 = 48;
+/// Whoever has never made a contract is waited for no longer than in epochs of this length.
+const LONGEST_EPOCH: Duration = Duration::from_secs(3600);
 /// How long a standing is remembered: shards come by the hundred.
 const REMEMBERED: Duration = Duration::from_secs(1);
 
@@ -33,6 +35,11 @@ impl Standings {
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a mediator has audited for too long in epochs of so many `seconds` without ever billing.
+fn is_too_long(unbilled: Duration, seconds: u32) -> bool {
+    unbilled > Duration::from_secs(seconds.into()).min(LONGEST_EPOCH) * PATIENCE
 }
 
 /// How a contract stands, for a storage node that holds something of it or nothing. Nothing is
@@ -113,15 +120,15 @@ impl StorageRole {
         if !self.gives_credit() {
             return Ok(());
         }
-        match self.credit(mediator, account)? {
-            Some(standing) if !standing.takes_shards() => Err(Refusal::CreditBound),
-            Some(_) => Ok(()),
-            // Audited for long, and never billed.
-            None if self.counted_without_contract(&mediator, &account)? >= PATIENCE as usize => {
-                Err(Refusal::CreditBound)
+        let takes = match self.credit(mediator, account)? {
+            Some(standing) => standing.takes_shards(),
+            None => {
+                let earning = self.earning(&mediator, &account)?;
+                let unbilled = earning.unbilled.map(|since| UnixTime::now().since(since));
+                unbilled.is_none_or(|unbilled| !is_too_long(unbilled, earning.seconds))
             }
-            None => Ok(()),
-        }
+        };
+        if takes { Ok(()) } else { Err(Refusal::CreditBound) }
     }
 
     /// Deletes what was unpaid for longer than the promised grace: of accounts whose mediator of now
@@ -152,5 +159,19 @@ impl StorageRole {
             }
         }
         self.settle()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_never_bills_is_waited_for_two_days_at_most() {
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        assert!(!is_too_long(hours(48), 3600) && is_too_long(hours(48) + Duration::from_secs(1), 3600));
+        assert!(is_too_long(Duration::from_secs(97), 2) && !is_too_long(Duration::from_secs(96), 2));
+        // A mediator that says that its epochs are long is not waited for any longer.
+        assert!(is_too_long(hours(49), u32::MAX));
     }
 }

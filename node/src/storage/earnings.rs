@@ -50,6 +50,9 @@ pub(super) struct Earning {
     pub(super) seconds: u32,
     /// Bytes of epochs that were answered for and not charged, added up.
     pub(super) unpaid: u64,
+    /// When something was first counted without a contract.
+    #[serde(default)]
+    pub(super) unbilled: Option<UnixTime>,
 }
 
 impl Earning {
@@ -65,6 +68,7 @@ impl Earning {
         self.terms = Some(*holding.contract().terms());
         self.holding = holding.saved();
         self.counts.clear();
+        self.unbilled = None;
     }
 }
 
@@ -184,6 +188,7 @@ impl StorageRole {
             let counted = Counted { bytes: held.min(earning.held), answer };
             earning.fresh = fresh.max(earning.fresh.min(earning.held));
             earning.held = held;
+            let as_before = earning.seconds == audited.seconds;
             earning.seconds = audited.seconds;
             match earning.contract()? {
                 Some(holding) if holding.contract().terms().epoch_seconds.get() != audited.seconds => {}
@@ -192,8 +197,11 @@ impl StorageRole {
                     earning.holding = holding.saved();
                 }
                 None => {
-                    if earning.seconds != audited.seconds {
+                    if !as_before {
                         earning.counts.clear();
+                    }
+                    if counted.bytes > 0 {
+                        earning.unbilled.get_or_insert(now);
                     }
                     earning.counts.retain(|(epoch, _)| *epoch != audited.epoch);
                     earning.counts.push((audited.epoch, counted));
@@ -213,17 +221,6 @@ impl StorageRole {
         account: &AccountId,
     ) -> Result<Option<Holding>, Refusal> {
         self.earning(mediator, account)?.contract()
-    }
-
-    /// Epochs that were counted for an account of a mediator that has not made a contract.
-    pub(super) fn counted_without_contract(
-        &self,
-        mediator: &NodeId,
-        account: &AccountId,
-    ) -> Result<usize, Refusal> {
-        let earning = self.earning(mediator, account)?;
-        let paying = |(_, counted): &&(Epoch, Counted)| counted.bytes > 0;
-        Ok(earning.counts.iter().filter(paying).count())
     }
 
     fn put_earning(&self, mediator: &NodeId, account: &AccountId, earning: &Earning) -> Result<(), Refusal> {

@@ -15,7 +15,7 @@ use fincrypt_protocol::{
 use fincrypt_storage::proof::answer_digest;
 use fincrypt_wallet::statement::{Absorbed, Billing};
 
-use crate::hostile::{NETWORK, Stage, payload, run, stage_on};
+use crate::hostile::{NETWORK, Stage, payload, run, run_for, stage_on};
 
 /// Four KiB earn some thousand satoshi in a second.
 const PRICE: Price = Price::new(3_000_000_000_000_000_000);
@@ -273,5 +273,37 @@ fn of_two_statements_of_an_epoch_that_come_at_once_one_is_signed() {
             matches!(answer, Ok(Response::Billed(billed)) if matches!(billed[..], [Billed::Agreed(_)]))
         });
         assert_eq!(agreed.count(), 1);
+    });
+}
+
+#[test]
+#[ignore = "waits for 48 epochs: cargo test --workspace --test end_to_end -- --ignored credit::"]
+fn whoever_audits_and_never_bills_may_store_nothing_after_48_epochs() {
+    run_for(Duration::from_secs(100), async {
+        let stage = stored().await;
+        let contract = Contract::new(Mediator::terms(&stage, Mediator::now())).expect("good terms");
+        let mut mediator = Mediator { stage, billing: Billing::new(contract) };
+        for _ in 0..50 {
+            assert_eq!(mediator.put(2).await, Ok(()));
+            mediator.audit(Mediator::now()).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(mediator.put(3).await, Err(Refusal::CreditBound));
+        // What is there is served, and one statement opens it again.
+        let get = Frame::bare(mediator.stage.reads().remove(0));
+        assert!(mediator.stage.mediator.shard(mediator.stage.node, get).await.is_ok());
+        mediator.audit(Mediator::now()).await;
+        assert!(mediator.bill().await > Msat::ZERO);
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        assert_eq!(
+            mediator.put(3).await,
+            Err(Refusal::CreditBound),
+            "that statement alone reaches the bound"
+        );
+        let (id, all) = (contract.id(), Msat::new(u64::MAX >> 1));
+        let own = &mediator.stage.mediator;
+        assert_eq!(mediator.say_paid(own, id, (all, PayoutState::Arrived)).await, Ok(Response::Done));
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        assert_eq!(mediator.put(3).await, Ok(()));
     });
 }

@@ -217,8 +217,12 @@ impl Stage {
 }
 
 pub(super) fn run(test: impl Future<Output = ()>) {
+    run_for(Duration::from_secs(50), test);
+}
+
+pub(super) fn run_for(limit: Duration, test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let limited = async { tokio::time::timeout(Duration::from_secs(50), test).await.expect("in time") };
+    let limited = async { tokio::time::timeout(limit, test).await.expect("in time") };
     runtime.expect("a runtime").block_on(limited);
 }
 

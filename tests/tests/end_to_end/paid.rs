@@ -1,6 +1,6 @@
 //! Storage is paid, with a real bitcoind and real wallets of its operators.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -158,6 +158,22 @@ fn pay() {
             "{payment} is not in {told}"
         );
     }
+    // A node that lost all it knew hears of every payout again, and of what it has earned.
+    let lost = Member::Storage(0);
+    let arrived = |world: &World| -> BTreeSet<String> {
+        let told = world.storage_info(lost)["payouts"].take();
+        let told = told.as_array().into_iter().flatten().filter(|payout| payout["state"] == "arrived");
+        told.map(|payout| payout["id"].to_string()).collect()
+    };
+    let before = arrived(&world);
+    world.swarm.kill9(lost).expect("a member");
+    std::fs::remove_dir_all(world.swarm.home(lost).join("state")).expect("removed");
+    world.swarm.restart(lost).unwrap_or_else(|error| panic!("starts again: {error}"));
+    let retold = until(&bitcoind, || {
+        let info = world.storage_info(lost);
+        arrived(&world).is_superset(&before) && info["earned"][0]["paid_msat"].as_u64() > Some(0)
+    });
+    assert!(retold, "{before:?} {}", world.storage_info(lost));
     // Nobody named a destination for the last: it accrues, and the operator is told.
     let troubles = wallet(&world)["troubles"].to_string();
     assert!(troubles.contains("--payout"), "{troubles}");

@@ -2,7 +2,7 @@
 
 use fincrypt_protocol::amount::{Msat, Sat};
 use fincrypt_protocol::limits::MAX_PARTS;
-use fincrypt_protocol::{PayoutId, UnixTime};
+use fincrypt_protocol::{NodeId, PayoutId, UnixTime};
 use fincrypt_wallet::ledger::{Account, Event, LedgerError, Part, PayTo, Rail};
 use fincrypt_wallet::treasury::{Output, Treasury, TreasuryError};
 
@@ -37,6 +37,41 @@ fn less_fee(outputs: &[Output], fee: Sat) -> Option<Vec<Output>> {
         Some(Output { address: output.address.clone(), amount })
     });
     less.collect()
+}
+
+/// Who is not paid now, and why.
+type Waits = (NodeId, String);
+
+/// Whom one transaction pays of all that are due, with the coins that are `there`; and who waits, and why.
+fn choose(mut due: Vec<(Due, String)>, there: impl FnOnce() -> Msat) -> (Vec<(Due, String)>, Vec<Waits>) {
+    let mut waiting = Vec::new();
+    // One that is too small would hold all others up.
+    due.retain(|(due, _)| {
+        let enough = due.total >= LEAST_OUTPUT;
+        if !enough {
+            let reason =
+                format!("on the chain no less than {LEAST_OUTPUT} are paid: it waits until more is owed");
+            waiting.push((due.node, reason));
+        }
+        enough
+    });
+    if due.is_empty() {
+        return (due, waiting);
+    }
+    // The smallest first: of coins that do not suffice for all, most are paid.
+    due.sort_unstable_by_key(|(due, _)| due.total);
+    let (mut parts, mut sum, there) = (0, Msat::ZERO, there());
+    due.retain(|(due, _)| {
+        parts += due.parts.len();
+        sum = sum.checked_add(due.total).unwrap_or(Msat::new(u64::MAX));
+        if sum > there {
+            let reason = "the wallet's coins do not suffice now: add capital (`wallet address`)";
+            waiting.push((due.node, reason.to_owned()));
+        }
+        // Whoever finds no room is next.
+        parts <= MAX_PARTS && sum <= there
+    });
+    (due, waiting)
 }
 
 /// Why a payout on the chain was not decided on.
@@ -103,33 +138,10 @@ impl Money {
     }
 
     /// Decides to pay all of these in one transaction, unless that costs too much of it. Blocks.
-    pub(in crate::mediator) fn intend_batch(&self, mut due: Vec<(Due, String)>) -> Result<(), LedgerError> {
+    pub(in crate::mediator) fn intend_batch(&self, due: Vec<(Due, String)>) -> Result<(), LedgerError> {
         let Some(treasury) = self.treasury() else { return Ok(()) };
-        // One that is too small would hold all others up.
-        due.retain(|(due, _)| {
-            let enough = due.total >= LEAST_OUTPUT;
-            if !enough {
-                let reason =
-                    format!("on the chain no less than {LEAST_OUTPUT} are paid: it waits until more is owed");
-                self.trouble(&due.node, &reason);
-            }
-            enough
-        });
-        // The smallest first: of coins that do not suffice for all, most are paid.
-        due.sort_unstable_by_key(|(due, _)| due.total);
-        let (mut parts, mut sum) = (0, Msat::ZERO);
-        let there = self.spendable(treasury);
-        due.retain(|(due, _)| {
-            parts += due.parts.len();
-            sum = sum.checked_add(due.total).unwrap_or(Msat::new(u64::MAX));
-            if sum > there {
-                self.trouble(
-                    &due.node,
-                    "the wallet's coins do not suffice now: add capital (`wallet address`)",
-                );
-            }
-            parts <= MAX_PARTS && sum <= there
-        });
+        let (due, waiting) = choose(due, || self.spendable(treasury));
+        waiting.iter().for_each(|(node, reason)| self.trouble(node, reason));
         if due.is_empty() {
             return Ok(());
         }
@@ -158,7 +170,41 @@ impl Money {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fincrypt_protocol::ContractId;
+    use fincrypt_wallet::ledger::Owed;
     use proptest::prelude::*;
+
+    /// Node `id` is owed so many satoshi, in so many parts.
+    fn due(id: u8, sat: u64, parts: usize) -> (Due, String) {
+        let total = Msat::new(sat * 1000);
+        let owed = Owed::Contract(ContractId::from_bytes([id; 32]));
+        let parts = vec![Part { owed, amount: total }; parts];
+        (Due { node: NodeId::from_bytes([id; 32]), parts, total }, format!("address {id}"))
+    }
+
+    fn ids<'a>(nodes: impl IntoIterator<Item = &'a NodeId>) -> Vec<u8> {
+        nodes.into_iter().map(|node| node.as_bytes()[0]).collect()
+    }
+
+    #[test]
+    fn of_coins_that_do_not_suffice_the_smallest_are_paid_and_nobody_who_gets_too_little() {
+        let all = vec![due(1, 5000, 1), due(2, 999, 1), due(3, 1000, 1), due(4, 2000, 1)];
+        let chosen = |there: u64| {
+            let (paid, waiting) = choose(all.clone(), || Msat::new(there * 1000));
+            (ids(paid.iter().map(|(due, _)| &due.node)), waiting)
+        };
+        let (paid, waiting) = chosen(8000);
+        assert_eq!((paid, ids(waiting.iter().map(|(node, _)| node))), (vec![3, 4, 1], vec![2]));
+        assert!(waiting[0].1.contains("no less than 1000.000 sat"), "{waiting:?}");
+        let (paid, waiting) = chosen(7999);
+        assert_eq!((paid, ids(waiting.iter().map(|(node, _)| node))), (vec![3, 4], vec![2, 1]));
+        assert!(waiting[1].1.contains("wallet address"), "{waiting:?}");
+        assert_eq!(chosen(999).0, Vec::<u8>::new());
+        // More than fit into one transaction are paid by the next, and nothing is wrong with them.
+        let many = vec![due(1, 9000, MAX_PARTS), due(2, 8000, 1)];
+        let (paid, waiting) = choose(many, || Msat::new(u64::MAX));
+        assert_eq!((ids(paid.iter().map(|(due, _)| &due.node)), waiting.len()), (vec![2], 0));
+    }
 
     proptest! {
         #[test]

@@ -304,12 +304,11 @@ fn a_mediator_that_lost_its_records_goes_on_from_what_storage_shows_it() {
 #[test]
 fn storage_that_lost_its_records_goes_on_from_what_its_mediator_shows_it() {
     let newest = both_sign(&proposal(FIRST + 3, GIB, 4 * GIB, |_| {}));
-    let next = proposal(FIRST + 5, GIB, 5 * GIB, |_| {});
+    let next = proposal(FIRST + 5, GIB, 6 * GIB, |_| {});
     // It has counted since it came back, and knows nothing of before, or only the beginning.
     for mut lost in [Holding::new(contract()), holding()] {
-        count(&mut lost, FIRST + 3, GIB);
-        count(&mut lost, FIRST + 5, GIB);
-        let more = proposal(FIRST + 5, GIB, 8 * GIB, |_| {});
+        (3..=5).for_each(|epoch| count(&mut lost, FIRST + epoch, GIB));
+        let more = proposal(FIRST + 4, GIB, 9 * GIB, |_| {});
         countersign(&mut lost, &more).expect_err("more than it has counted");
         assert!(lost.recall(&newest).expect("its own"));
         assert!(!lost.recall(&newest).expect("known"));
