@@ -61,7 +61,8 @@ fn change(record: &Record, account: AccountId) -> Option<Change> {
         | Event::Attributed { .. }
         | Event::ChannelCosts { .. }
         | Event::ForwardingIncome { .. }
-        | Event::Moved { .. } => return None,
+        | Event::Moved { .. }
+        | Event::MoveReplaced { .. } => return None,
     })
 }
 

@@ -7,7 +7,7 @@ use fincrypt_tests::{DEADLINE, Plan, World};
 use fincrypt_wallet::ledger::{Account, Ledger, PayoutStage};
 use serde_json::{Value, json};
 
-use crate::paid::{MEDIATOR, wallet};
+use crate::paid::{MEDIATOR, operate, wallet};
 
 const DEPOSIT: u64 = 3_000_000;
 
@@ -40,6 +40,15 @@ fn in_mempool(bitcoind: &Bitcoind, transaction: &str) -> bool {
     waiting.as_array().is_some_and(|all| all.contains(&Value::from(transaction)))
 }
 
+/// What the transaction that waits and is none of these costs, in millisatoshi.
+fn fee_of_the_other(bitcoind: &Bitcoind, payouts: &[String]) -> u64 {
+    let waiting = bitcoind.call("getrawmempool", &json!([])).expect("answers");
+    let mut others = waiting.as_array().expect("a list").iter().filter_map(Value::as_str);
+    let other = others.find(|id| !payouts.iter().any(|payout| payout == id)).expect("another");
+    let entry = bitcoind.call("getmempoolentry", &json!([other])).expect("answers");
+    (entry["fees"]["base"].as_f64().expect("a number") * 1e11).round() as u64
+}
+
 #[test]
 fn over_esplora_a_payout_that_waits_is_replaced_at_a_higher_fee_and_arrives_once() {
     let scratch = Scratch::new("paid-esplora").expect("a folder");
@@ -60,6 +69,10 @@ fn over_esplora_a_payout_that_waits_is_replaced_at_a_higher_fee_and_arrives_once
         }
     });
     world.wait_eligible(2);
+    // Of three coins, so that what is under way leaves some.
+    let capital = operate(&world, &["wallet", "address"]);
+    bitcoind.mine_to(2, &capital).expect("mines");
+    bitcoind.fund(&capital).expect("funded");
     let to = world.ok(&world.owner, &["wallet", "deposit", &DEPOSIT.to_string()]);
     client.pay(to["address"].as_str().expect("an address"), DEPOSIT).expect("paid");
     bitcoind.mine(6).expect("mines");
@@ -75,6 +88,10 @@ fn over_esplora_a_payout_that_waits_is_replaced_at_a_higher_fee_and_arrives_once
     }
     let first = open(&world);
     assert!(wait_until(DEADLINE, || first.iter().all(|id| in_mempool(&bitcoind, id))), "{first:?}");
+    // So does money on its way to the Lightning node.
+    let moved = operate(&world, &["wallet", "fund", "400000"]);
+    let moved = moved.rsplit(' ').next().expect("a transaction").to_owned();
+    assert!(wait_until(DEADLINE, || in_mempool(&bitcoind, &moved)), "{moved}");
     esplora.ask_fee(20);
     let nobody = client.treasury.address(9).expect("an address");
     for _ in 0..7 {
@@ -87,6 +104,8 @@ fn over_esplora_a_payout_that_waits_is_replaced_at_a_higher_fee_and_arrives_once
     });
     assert!(replaced, "{first:?} {}", wallet(&world));
     assert!(first.iter().all(|id| !in_mempool(&bitcoind, id)), "the first versions can no longer be mined");
+    assert!(wait_until(DEADLINE, || !in_mempool(&bitcoind, &moved)), "{moved} was not replaced");
+    let move_fee = fee_of_the_other(&bitcoind, &open(&world));
 
     // The mediator is away for a day and more, and loses what its wallet knew: by its books and the chain
     // nothing is paid again.
@@ -116,7 +135,8 @@ fn over_esplora_a_payout_that_waits_is_replaced_at_a_higher_fee_and_arrives_once
             sums = (sums.0 + payout.arrives().get(), sums.1 + left.get(), sums.2 + payout.total().get());
         }
         assert!(sums.1 > sums.2, "a replacement costs more: {sums:?}");
-        assert!(books.balance(Account::NetworkFees).get() == sums.1 - sums.2, "and the mediator bears that");
+        let fees = books.balance(Account::NetworkFees).get();
+        assert_eq!(fees, sums.1 - sums.2 + move_fee, "and the mediator bears that, and what the move costs");
         sums
     });
     let came: u64 = savers.iter().map(|saver| saver.received(6).expect("syncs")).sum();

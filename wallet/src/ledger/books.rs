@@ -94,6 +94,8 @@ pub(super) struct MoveBook {
     pub(super) to: Rail,
     pub(super) amount: Msat,
     pub(super) fee: Msat,
+    /// What replacements cost beyond that.
+    pub(super) more: Msat,
 }
 
 /// What does not hold together.
@@ -339,7 +341,8 @@ impl Books {
             }
         }
         for book in self.moves.values() {
-            let (amount, fee) = (u128::from(book.amount.get()), u128::from(book.fee.get()));
+            let amount = u128::from(book.amount.get());
+            let fee = u128::from(book.fee.get()) + u128::from(book.more.get());
             if book.to == rail {
                 came += amount;
             } else {

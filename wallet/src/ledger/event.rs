@@ -143,6 +143,14 @@ pub enum Event {
         /// What it cost.
         fee: Msat,
     },
+    /// A move waits, and was replaced by a transaction with a higher fee that shares an input. The books
+    /// keep the highest: if an older one is mined after all, the difference is more than they say.
+    MoveReplaced {
+        /// The transaction that was recorded as the move.
+        first: TxId,
+        /// What it costs now.
+        fee: Msat,
+    },
 }
 
 /// An entry of the journal.

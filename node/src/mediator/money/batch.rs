@@ -3,7 +3,7 @@
 use fincrypt_protocol::amount::{Msat, Sat};
 use fincrypt_protocol::limits::MAX_PARTS;
 use fincrypt_protocol::{NodeId, PayoutId, UnixTime};
-use fincrypt_wallet::ledger::{Account, Event, LedgerError, Part, PayTo, Rail};
+use fincrypt_wallet::ledger::{Event, LedgerError, Part, PayTo, Rail};
 use fincrypt_wallet::treasury::{Output, Treasury, TreasuryError};
 
 use super::transactions::TARGET;
@@ -128,13 +128,9 @@ impl Money {
 
     /// What the wallet can pay by the books and by its coins.
     fn spendable(&self, treasury: &Treasury) -> Msat {
-        let books = self.ledger.books(|books| {
-            let there = u128::from(books.balance(Account::OnChain).get());
-            there.saturating_sub(books.committed(Rail::OnChain))
-        });
         let funds = treasury.funds();
         let coins = funds.confirmed.checked_sub(funds.committed).and_then(Sat::to_msat).unwrap_or_default();
-        coins.min(Msat::new(u64::try_from(books).unwrap_or(u64::MAX)))
+        coins.min(self.unpromised())
     }
 
     /// Decides to pay all of these in one transaction, unless that costs too much of it. Blocks.

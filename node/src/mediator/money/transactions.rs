@@ -7,12 +7,12 @@
 //!      └ a crash before anything was signed: the intent fails, what it was for is owed again
 //! ```
 //!
-//! It is settled at six confirmations, and reopened if the chain is reorganised after that.
+//! A move waits and is replaced likewise. A payout is settled at six confirmations, and reopened if the chain is reorganised after that.
 
 use fincrypt_protocol::amount::{Msat, Sat};
 use fincrypt_protocol::money::Sending;
 use fincrypt_protocol::{PayoutId, TxId, UnixTime};
-use fincrypt_wallet::ledger::{Event, LedgerError, PayoutBook, PayoutStage, Rail};
+use fincrypt_wallet::ledger::{Account, Event, LedgerError, PayoutBook, PayoutStage, Rail};
 use fincrypt_wallet::treasury::{Prepared, StandsOnChain, Treasury, TreasuryError};
 
 use super::Money;
@@ -61,7 +61,7 @@ impl Money {
             let now = UnixTime::now();
             match treasury.stands(payout) {
                 Some(StandsOnChain::Waiting { newest, blocks }) => {
-                    let newest = self.replaced(treasury, payout, &book, newest, blocks);
+                    let newest = replaced(treasury, payout, book.total().whole_sat(), newest, blocks);
                     let sending = Sending::Transaction(newest.transaction);
                     self.ledger.record(now, &Event::PayoutSent { payout, sending })?;
                     send(treasury, payout);
@@ -138,28 +138,6 @@ impl Money {
         }
     }
 
-    /// The version to send: another one, if the newest has waited for long and costs too little.
-    fn replaced(
-        &self,
-        treasury: &Treasury,
-        payout: PayoutId,
-        book: &PayoutBook,
-        newest: Prepared,
-        blocks: u32,
-    ) -> Prepared {
-        if blocks < REPLACE_AFTER {
-            return newest;
-        }
-        let most = Sat::new(book.total().whole_sat().get() / 1000 * REPLACE_PERMILLE);
-        match treasury.better_fee(payout, SOON) {
-            Ok(Some(fee)) if fee <= most => treasury.replace(payout, fee).unwrap_or_else(|error| {
-                tracing::warn!(%payout, %error, "a payout that waits could not be replaced");
-                newest
-            }),
-            _ => newest,
-        }
-    }
-
     /// What the wallet sends that is no payout moves its money to the Lightning node.
     fn push_moves(&self, treasury: &Treasury) -> Result<(), LedgerError> {
         for move_ in treasury.pending() {
@@ -172,8 +150,20 @@ impl Money {
                 Err(LedgerError::Books(refused)) => tracing::error!(%refused, "a move is not booked"),
                 other => other?,
             }
-            if matches!(treasury.stands(move_.payout), Some(StandsOnChain::Waiting { .. })) {
-                send(treasury, move_.payout);
+            let newest = match treasury.stands(move_.payout) {
+                Some(StandsOnChain::Waiting { newest, blocks }) => {
+                    let most = self.unpromised().min(msat(move_.outputs)).whole_sat();
+                    let newest = replaced(treasury, move_.payout, most, newest, blocks);
+                    send(treasury, move_.payout);
+                    newest
+                }
+                Some(StandsOnChain::Mined { version, .. }) => version,
+                Some(StandsOnChain::Dead) | None => continue,
+            };
+            let event = Event::MoveReplaced { first: first.transaction, fee: msat(newest.fee) };
+            match self.ledger.record(UnixTime::now(), &event) {
+                Err(LedgerError::Books(refused)) => tracing::error!(%refused, "a move's fee is not booked"),
+                other => drop(other?),
             }
         }
         Ok(())
@@ -185,26 +175,46 @@ impl Money {
         self.ledger.record(UnixTime::now(), &event).map(drop)
     }
 
+    /// What of the wallet's money is not promised to payouts.
+    pub(super) fn unpromised(&self) -> Msat {
+        let free = self.ledger.books(|books| {
+            u128::from(books.balance(Account::OnChain).get()).saturating_sub(books.committed(Rail::OnChain))
+        });
+        Msat::new(u64::try_from(free).unwrap_or(u64::MAX))
+    }
+
     /// Moves the wallet's money to the Lightning node's own coins, from which it opens channels. Blocks.
     pub(crate) fn fund_lightning(&self, amount: Sat) -> Result<TxId, MoveError> {
         let treasury = self.treasury().ok_or(MoveError::NoWallet)?;
         let lightning = self.lightning().ok_or(MoveError::NoWallet)?;
-        let free = self.ledger.books(|books| {
-            let committed = books.committed(Rail::OnChain);
-            u128::from(books.balance(fincrypt_wallet::ledger::Account::OnChain).get())
-                .saturating_sub(committed)
-        });
+        let free = self.unpromised();
         let address = lightning.funding_address().map_err(|error| MoveError::Lightning(error.to_string()))?;
         let outputs = [fincrypt_wallet::treasury::Output { address, amount }];
         let fee = treasury.quote(&outputs, TARGET)?;
-        if u128::from(msat(amount).get()) + u128::from(msat(fee).get()) > free {
-            return Err(MoveError::Promised { free: Msat::new(u64::try_from(free).unwrap_or(u64::MAX)) });
+        if msat(amount).checked_add(msat(fee)).is_none_or(|needed| needed > free) {
+            return Err(MoveError::Promised { free });
         }
         let payout = super::payouts::draw().map_err(|_| MoveError::NoWallet)?;
         let prepared = treasury.prepare(payout, &outputs, fee)?;
         self.record_move(prepared.transaction, amount, prepared.fee)?;
         send(treasury, payout);
         Ok(prepared.transaction)
+    }
+}
+
+/// The version of what pays `worth` that is to be sent: another one, if the newest has waited for long and
+/// costs too little.
+fn replaced(treasury: &Treasury, payout: PayoutId, worth: Sat, newest: Prepared, blocks: u32) -> Prepared {
+    if blocks < REPLACE_AFTER {
+        return newest;
+    }
+    let most = Sat::new(worth.get() / 1000 * REPLACE_PERMILLE);
+    match treasury.better_fee(payout, SOON) {
+        Ok(Some(fee)) if fee <= most => treasury.replace(payout, fee).unwrap_or_else(|error| {
+            tracing::warn!(%payout, %error, "what waits on the chain could not be replaced");
+            newest
+        }),
+        _ => newest,
     }
 }
 

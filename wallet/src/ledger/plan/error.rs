@@ -1,7 +1,7 @@
 //! Why the books refuse an event.
 
 use fincrypt_protocol::amount::Msat;
-use fincrypt_protocol::{ContractId, Epoch, PayoutId};
+use fincrypt_protocol::{ContractId, Epoch, PayoutId, TxId};
 
 use crate::ledger::account::{Account, Rail};
 use crate::ledger::event::MAX_PARTS;
@@ -63,6 +63,9 @@ pub enum BooksError {
     /// A payout without intent.
     #[error("payout {0} was not announced")]
     UnknownPayout(PayoutId),
+    /// A move that was never recorded.
+    #[error("no money was moved by {0}")]
+    UnknownMove(TxId),
     /// A contract that has earned nothing.
     #[error("contract {0} has earned nothing")]
     UnknownContract(ContractId),

@@ -149,8 +149,9 @@ impl Books {
             Event::PayoutReopened { payout, round } => self.reopened(*payout, *round),
             Event::PayoutFailed { payout } => self.failed(*payout),
             Event::Moved { transaction, to, amount, fee } => {
-                self.moved(*transaction, MoveBook { to: *to, amount: *amount, fee: *fee })
+                self.moved(*transaction, MoveBook { to: *to, amount: *amount, fee: *fee, more: Msat::ZERO })
             }
+            Event::MoveReplaced { first, fee } => self.move_replaced(*first, *fee),
         }
     }
 
@@ -293,7 +294,8 @@ impl Books {
 
     fn moved(&self, transaction: TxId, book: MoveBook) -> Planned {
         if let Some(known) = self.moves.get(&transaction) {
-            return if *known == book { Ok(None) } else { Err(BooksError::Differs) };
+            let same = MoveBook { more: Msat::ZERO, ..*known } == book;
+            return if same { Ok(None) } else { Err(BooksError::Differs) };
         }
         if book.amount.is_zero() {
             return Err(BooksError::Nothing);
@@ -303,6 +305,18 @@ impl Books {
         draft.debit(book.to.account(), book.amount)?;
         draft.debit(Account::NetworkFees, book.fee)?;
         draft.effects.push(Effect::Move(transaction, book));
+        draft.finish()
+    }
+
+    fn move_replaced(&self, first: TxId, fee: Msat) -> Planned {
+        let known = self.moves.get(&first).copied().ok_or(BooksError::UnknownMove(first))?;
+        let paid = plus(known.fee, known.more)?;
+        let Some(step) = fee.checked_sub(paid).filter(|step| !step.is_zero()) else { return Ok(None) };
+        let mut draft = Draft::new(self);
+        draft.credit(known.to.other().account(), step)?;
+        draft.debit(Account::NetworkFees, step)?;
+        let book = MoveBook { more: plus(known.more, step)?, ..known };
+        draft.effects.push(Effect::Move(first, book));
         draft.finish()
     }
 }

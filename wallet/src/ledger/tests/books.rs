@@ -190,3 +190,21 @@ fn a_client_withdraws_what_is_left_and_no_more() {
     assert_eq!(books.post(&moved(1, Rail::OnChain, 990, 10)), Ok(false));
     assert_eq!(books.post(&moved(1, Rail::OnChain, 991, 9)), Err(BooksError::Differs));
 }
+
+#[test]
+fn a_move_that_is_replaced_costs_what_its_dearest_transaction_does() {
+    let mut books = books();
+    let first = TxId::from_bytes([1; 32]);
+    let replaced = |fee: u64| replaced(1, sat(fee));
+    assert_eq!(books.post(&replaced(20)), Err(BooksError::UnknownMove(first)));
+    books.post(&moved(1, Rail::Lightning, 500, 10)).expect("there is as much");
+    let before = books.balance(Account::OnChain);
+    for (fee, new) in [(10, false), (20, true), (20, false), (15, false), (31, true)] {
+        assert_eq!(books.post(&replaced(fee)), Ok(new), "{fee}");
+    }
+    assert_eq!(books.balance(Account::NetworkFees), sat(31));
+    assert_eq!(before.checked_sub(books.balance(Account::OnChain)), Some(sat(21)));
+    // The move itself is what it was, however often it is recorded.
+    assert_eq!(books.post(&moved(1, Rail::Lightning, 500, 10)), Ok(false));
+    assert!(matches!(books.post(&replaced(1 << 40)), Err(BooksError::Insufficient { .. })));
+}

@@ -81,6 +81,10 @@ pub(super) fn moved(id: u8, to: Rail, amount: u64, fee: u64) -> Event {
     Event::Moved { transaction: TxId::from_bytes([id; 32]), to, amount: sat(amount), fee: sat(fee) }
 }
 
+pub(super) fn replaced(id: u8, fee: Msat) -> Event {
+    Event::MoveReplaced { first: TxId::from_bytes([id; 32]), fee }
+}
+
 impl Books {
     /// Records an event in memory; whether it was new. The books hold together afterwards.
     pub(super) fn post(&mut self, event: &Event) -> Result<bool, BooksError> {

@@ -43,6 +43,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (source, owner).prop_map(|(source, owner)| Event::Attributed { source, owner }),
         1 => (0u64..100_000).prop_map(|total| Event::ChannelCosts { total: Msat::new(total) }),
         1 => (0u64..100_000).prop_map(|total| Event::ForwardingIncome { total: Msat::new(total) }),
+        1 => (id.clone(), 0u64..60).prop_map(|(id, fee)| replaced(id, sat(fee))),
         1 => (id, rail, 1u64..500, 0u64..20).prop_map(|(id, to, amount, fee)| moved(id, to, amount, fee)),
     ]
 }

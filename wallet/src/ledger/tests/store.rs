@@ -43,6 +43,7 @@ fn life() -> Vec<Event> {
         Event::Attributed { source: Source::Offer([9; 32]), owner: Owner::Operator },
         Event::ChannelCosts { total: sat(3) },
         Event::ForwardingIncome { total: sat(2) },
+        replaced(5, sat(4)),
     ]
 }
 
@@ -170,10 +171,10 @@ fn an_audit_reads_like_a_balance_and_tells_what_the_disk_says_otherwise() {
     let ledger = lived(dir.path());
     let audit = ledger.audit().expect("audits");
     let text = audit.to_string();
-    for part in ["18 entries", "payable to storage", "epoch 5: earned 300.000 sat", "sound"] {
+    for part in ["19 entries", "payable to storage", "epoch 5: earned 300.000 sat", "sound"] {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
-    assert_eq!(audit.equity(), 195_500);
+    assert_eq!(audit.equity(), 193_500);
     assert!(!text.contains("WARNING"));
     let mut file = std::fs::OpenOptions::new().append(true).open(dir.path().join("journal")).expect("opens");
     file.write_all(b"more").expect("writes");
