@@ -97,6 +97,21 @@ impl Accounts {
         }
     }
 
+    /// Keeps the registration of an account of which these runs are held: the state was lost, and with it
+    /// what was kept of them, so that all of them count as kept.
+    pub(crate) fn regain(
+        &self,
+        new: &Verified<Registration>,
+        runs: impl IntoIterator<Item = RunId>,
+        now: UnixTime,
+        batch: &mut Batch,
+    ) -> Result<(), Refusal> {
+        for run in runs {
+            batch.put(KEPT, key(&new.account, run.as_bytes()), now.secs().to_le_bytes());
+        }
+        self.admit_registration(new, batch)
+    }
+
     /// Keeps a registration, unless another of the same account came first.
     pub(crate) fn register(&self, new: &Verified<Registration>) -> Result<(), Refusal> {
         let _one = self.registering.lock().unwrap_or_else(PoisonError::into_inner);

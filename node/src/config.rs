@@ -636,6 +636,42 @@ mod tests {
     }
 
     #[test]
+    fn the_money_of_the_main_network_is_real_only_if_bitcoin_is_said() {
+        let settings = |flags: &[(&'static str, &str)]| {
+            let all = flags.iter().fold(Settings::defaults(), |all, (key, value)| {
+                all.with_flag(key, vec![(*value).to_owned()])
+            });
+            all.resolve().map(|config| config.chain)
+        };
+        let chain = [("esplora_url", "https://esplora.example/api")];
+        assert!(matches!(settings(&[]), Ok(None)), "no chain, no money");
+        let unsaid = settings(&chain).expect_err("which network?").to_string();
+        assert!(
+            unsaid.contains("bitcoin_network") && unsaid.contains("only if `bitcoin` is said"),
+            "{unsaid}"
+        );
+        let defaults = [("local", BitcoinNetwork::Regtest), ("test", BitcoinNetwork::Signet)];
+        for (network, money) in defaults {
+            let found = settings(&[("network", network), chain[0]]).expect("a default").expect("a chain");
+            assert_eq!(found.network, money, "{network}");
+        }
+        for name in ["regtest", "signet", "testnet4", "bitcoin"] {
+            let found = settings(&[("bitcoin_network", name), chain[0]]).expect("said").expect("a chain");
+            assert_eq!(Some(found.network), name.parse().ok());
+        }
+        let bitcoind = [("bitcoind_url", "http://127.0.0.1:8332"), ("bitcoind_cookie", "/x/.cookie")];
+        let said = ("bitcoin_network", "bitcoin");
+        assert!(settings(&[said, bitcoind[0], bitcoind[1]]).is_ok());
+        for wrong in [
+            &[said, bitcoind[0]][..],
+            &[said, bitcoind[0], bitcoind[1], chain[0]],
+            &[("bitcoin_network", "mainnet")],
+        ] {
+            assert!(settings(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
     fn an_unknown_key_is_named_with_the_known_ones() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("config.toml");

@@ -97,6 +97,9 @@ pub enum Refusal {
     /// There is less than that.
     #[error("there is less than that, or too little to be worth a payment")]
     Insufficient,
+    /// The invoice was used before, whatever came of it.
+    #[error("the invoice was used before, and counts once: ask the payee for another, or for an offer")]
+    Used,
     /// A record of a higher sequence is known already.
     #[error("a newer record is known already")]
     Stale,

@@ -420,6 +420,7 @@ fn money_is_spoken_of_as_the_fixture_says() {
         mediate::Response::Refused(Refusal::NoWallet),
         mediate::Response::Refused(Refusal::Destination),
         mediate::Response::Refused(Refusal::Insufficient),
+        mediate::Response::Refused(Refusal::Used),
     ];
     lines("mediate-response", answered, &mut text);
     let lightning = Some("02".repeat(33));

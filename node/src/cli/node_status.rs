@@ -47,10 +47,8 @@ pub(super) fn show(home: &Home, json: bool) -> Result<(), String> {
         for earned in storage["earned"].as_array().into_iter().flatten() {
             println!("{}", money("earned from", "mediator", earned));
             println!("    {}", paid(earned));
-            if earned["standing"] != "open" {
-                let until = earned["kept_until"].as_u64().map_or_else(String::new, date);
-                let standing = text(&earned["standing"]);
-                println!("    {standing}: no new shards are taken; what is there is kept until {until}");
+            if let Some(standing) = standing(earned) {
+                println!("    {standing}");
             }
             if let Some(reason) = earned["refused"].as_str() {
                 println!("    the newest statement is refused: {reason}");
@@ -117,6 +115,22 @@ fn paid(contract: &Value) -> String {
     )
 }
 
+/// Why no shards are taken for a contract, if none are.
+fn standing(contract: &Value) -> Option<String> {
+    let (epoch, until) = (&contract["epoch"], contract["kept_until"].as_u64().map_or_else(String::new, date));
+    let why = match text(&contract["standing"]).as_str() {
+        "open" => return None,
+        "bound" => format!("what is owed up to epoch {epoch} has reached the bound"),
+        "uncharged" => format!("nothing was charged since epoch {epoch}"),
+        _ => {
+            return Some(format!(
+                "unpaid or uncharged since epoch {epoch}: its grace ended on {until}, and its shards may go"
+            ));
+        }
+    };
+    Some(format!("{why}: no new shards are taken; what is there is kept until {until}"))
+}
+
 /// What was paid, and what was earned day by day.
 fn payouts(storage: &Value) {
     let list = |key: &str| storage[key].as_array().cloned().unwrap_or_default();
@@ -165,6 +179,28 @@ fn money(what: &str, party: &str, contract: &Value) -> String {
 mod tests {
     use super::*;
     use crate::upkeep::{Came, Epoch, Noted, Tally};
+    use serde_json::json;
+
+    #[test]
+    fn an_operator_is_told_how_near_the_bound_is_and_by_which_epoch_it_was_reached() {
+        let mut contract = json!({
+            "owed_msat": 750_000, "credit_bound_msat": 1_000_000, "paid_msat": 1_234_567, "coming_msat": 1000,
+            "standing": "open", "epoch": 4711, "kept_until": null,
+        });
+        let said = "paid 1234.567 sat, on the way 1.000 sat, owed 750.000 sat: 75 % of the 1000.000 sat that it may owe";
+        assert_eq!((paid(&contract).as_str(), standing(&contract)), (said, None));
+        contract["kept_until"] = json!(86_400);
+        for (standing_of, says) in
+            [("bound", "reached the bound"), ("uncharged", "nothing was charged"), ("lapsed", "grace ended")]
+        {
+            contract["standing"] = json!(standing_of);
+            let said = standing(&contract).expect("no shards are taken");
+            assert!(
+                said.contains("epoch 4711") && said.contains(says) && said.contains("1970-01-02"),
+                "{said}"
+            );
+        }
+    }
 
     #[test]
     fn each_outcome_of_an_audit_is_told_apart() {

@@ -284,7 +284,11 @@ pub(crate) fn explain(error: CallError) -> ClientError {
             ClientError::TooFewPeers { eligible, needed, missing: needed.saturating_sub(eligible) }
         }
         Some(
-            refusal @ (Refusal::Unpaid | Refusal::NoWallet | Refusal::Destination | Refusal::Insufficient),
+            refusal @ (Refusal::Unpaid
+            | Refusal::NoWallet
+            | Refusal::Destination
+            | Refusal::Insufficient
+            | Refusal::Used),
         ) => ClientError::Money(refusal),
         _ => ClientError::Call(error),
     }

@@ -304,7 +304,8 @@ impl MediatorRole {
                 Billed::Refused { refusal: Refusal::Misstated, newest } => {
                     let epoch = billing.proposed();
                     tracing::warn!(%node, %account, ?epoch, "a storage node refuses a statement");
-                    bill.forgotten = is_behind(&billing, newest.as_deref());
+                    // Until it has signed the next one: it may have recalled this one, and hear of no payouts yet.
+                    bill.forgotten |= is_behind(&billing, newest.as_deref());
                     if let Some(newest) = newest {
                         accruals.extend(booked(node, &billing.catch_up(&newest), billing.contract()));
                         let terms = *billing.contract().terms();

@@ -33,6 +33,8 @@ const DIALS: usize = 32;
 const REACH: Duration = Duration::from_secs(3);
 /// How long a quote waits for nodes that were never tried: a young swarm is found in that time.
 const SETTLE: Duration = Duration::from_secs(1);
+/// How long a node may take to say what it offers.
+const QUOTE: Duration = Duration::from_secs(5);
 /// With so many connected nodes to choose from, nobody waits for others to be reached again.
 const ENOUGH: usize = 2 * MAX_SHARDS;
 /// A node that answered so recently is believed without a connection.
@@ -141,7 +143,10 @@ impl Directory {
 
     async fn quote(&self, node: NodeId) -> Result<Verified<StorageOffer>, CallError> {
         let invalid = || CallError::Refused { node, refusal: Refusal::Invalid };
-        let answer = self.net.shard(node, Frame::bare(Request::Quote)).await?;
+        let asked = self.net.shard(node, Frame::bare(Request::Quote));
+        // One that is busy with shards answers late; nobody waits for it.
+        let busy = |_| CallError::Refused { node, refusal: Refusal::Busy };
+        let answer = tokio::time::timeout(QUOTE, asked).await.map_err(busy)??;
         let Response::Offer(offer) = answer.header else { return Err(invalid()) };
         let bytes = offer.to_bytes().map_err(|_| invalid())?;
         let offer = admit_offer(&bytes, self.net.network(), UnixTime::now()).map_err(|_| invalid())?;

@@ -23,6 +23,8 @@ const STRANGER_REST: Duration = Duration::from_secs(60);
 const LONGEST_REST: Duration = Duration::from_secs(3600);
 /// Between looks at a node that answers.
 const RECHECK: Duration = Duration::from_secs(300);
+/// An offer that says the same is remembered anew when it lasts so much longer than the one remembered.
+const RESAVE: Duration = Duration::from_secs(6 * 3600);
 /// How soon a node is looked at that was met and did not say what it offers.
 const SOON: Duration = Duration::from_secs(1);
 /// Placement demands at least so many days of grace.
@@ -40,6 +42,8 @@ enum Standing {
 struct Known {
     offer: Verified<StorageOffer>,
     addresses: Vec<Multiaddr>,
+    /// When the offer ends that was last worth remembering.
+    saved: UnixTime,
     standing: Standing,
     failures: u32,
     /// When it is due again, if it is on one of the lists of those that are.
@@ -116,8 +120,14 @@ impl Roster {
             if known.offer.sequence >= offer.sequence && !asked {
                 return false;
             }
+            let news = is_news(&known.offer, &offer) || !asked;
+            let old = offer.expiry.since(known.saved) > RESAVE;
             (known.offer, known.addresses) = (offer, addresses);
-            return known.stranger.is_none();
+            let save = known.stranger.is_none() && (news || old);
+            if save {
+                known.saved = known.offer.expiry;
+            }
+            return save;
         }
         if self.known.len() >= self.most && !self.forget_a_stranger(random) {
             return false;
@@ -145,7 +155,9 @@ impl Roster {
         self.untried += 1;
         let node = offer.node;
         let standing = Standing::New;
-        let known = Known { offer, addresses, standing, failures: 0, due: None, stranger, trying: false };
+        let saved = offer.expiry;
+        let known =
+            Known { offer, addresses, saved, standing, failures: 0, due: None, stranger, trying: false };
         self.known.insert(node, known);
     }
 
@@ -307,6 +319,12 @@ impl Roster {
     pub(crate) fn addresses(&self, node: &NodeId) -> Vec<Multiaddr> {
         self.known.get(node).map(|known| known.addresses.clone()).unwrap_or_default()
     }
+}
+
+/// Whether an offer says something else than the one before, and not only at another time.
+fn is_news(before: &StorageOffer, after: &StorageOffer) -> bool {
+    let StorageOffer { sequence, expiry, free_bytes, .. } = *before;
+    *before != StorageOffer { sequence, expiry, free_bytes, ..after.clone() }
 }
 
 fn pop_due(due: &mut BTreeSet<(Instant, NodeId)>, now: Instant) -> Option<NodeId> {

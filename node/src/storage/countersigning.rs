@@ -26,6 +26,9 @@ use crate::serve::Answer;
 /// Of what was counted, so much may be missing from a statement, in permille: shards whose receipts were
 /// lost.
 const TOLERANCE: u64 = 10;
+/// The longest epochs in which anything is billed, in seconds: a day. Of longer ones no statement would be
+/// missed for years.
+const LONGEST_EPOCH: u32 = 24 * 3600;
 /// Less than this is never paid.
 const SATOSHI: Msat = Msat::new(1000);
 
@@ -75,11 +78,15 @@ impl StorageRole {
             Some(known) => Holding::with_counts(contract, known.uncharged()),
             None => Holding::with_counts(contract, earning.counts.iter().copied()),
         };
+        let mut batch = Batch::default();
+        // What is told of payouts meanwhile waits, as it may be forgotten.
+        let _told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(newest) = newest.as_ref().filter(|_| known.is_none() || !begins)
             && let Ok(true) = holding.recall(newest)
         {
             tracing::warn!(mediator = %from, %account, "a statement was forgotten here; the mediator shows it");
             begins = false;
+            payouts::forget(&self.accounts.state, &from, &mut batch)?;
         }
         if begins && !self.accepts(terms, known.as_ref(), earning.seconds)? {
             return Ok(misstated(known.as_ref()));
@@ -87,7 +94,6 @@ impl StorageRole {
         let now = Epoch::at(UnixTime::now(), Duration::from_secs(terms.epoch_seconds.get().into()));
         let before = holding.agreed().map_or(Msat::ZERO, |agreed| agreed.earned);
         let answer = holding.countersign(proposal, tolerance(&earning)?, now, &self.key);
-        let mut batch = Batch::default();
         let billed = match answer {
             Ok(answer) => {
                 earning.keep(&holding);
@@ -119,6 +125,7 @@ impl StorageRole {
     /// nothing is owed by those before, nor left uncharged.
     fn accepts(&self, terms: &Terms, known: Option<&Holding>, seconds: u32) -> Result<bool, Refusal> {
         let good = terms.epoch_seconds.get() == seconds
+            && seconds <= LONGEST_EPOCH
             && terms.price >= self.terms.price
             && terms.credit_bound <= self.terms.credit_limit
             && terms.grace_days <= self.terms.grace_days

@@ -37,9 +37,11 @@ impl Standings {
     }
 }
 
-/// Whether a mediator has audited for too long in epochs of so many `seconds` without ever billing.
+/// Whether a mediator has stored for too long without ever billing. Its epochs are so many `seconds`; 0 if it
+/// has not audited either.
 fn is_too_long(unbilled: Duration, seconds: u32) -> bool {
-    unbilled > Duration::from_secs(seconds.into()).min(LONGEST_EPOCH) * PATIENCE
+    let length = Some(Duration::from_secs(seconds.into())).filter(|length| !length.is_zero());
+    unbilled > length.unwrap_or(LONGEST_EPOCH).min(LONGEST_EPOCH) * PATIENCE
 }
 
 /// How a contract stands, for a storage node that holds something of it or nothing. Nothing is
@@ -115,20 +117,34 @@ impl StorageRole {
         Ok(Some(standing))
     }
 
-    /// Refuses a new shard of an account whose mediator owes too much for it.
-    pub(super) fn admit_credit(&self, mediator: NodeId, account: AccountId) -> Result<(), Refusal> {
+    /// Refuses a new shard of an account whose mediator owes too much for it. Whether there is no contract
+    /// and the time begins in which the first statement has to come: see [`Self::wait_for_bill`].
+    pub(super) fn admit_credit(&self, mediator: NodeId, account: AccountId) -> Result<bool, Refusal> {
         if !self.gives_credit() {
-            return Ok(());
+            return Ok(false);
         }
         let takes = match self.credit(mediator, account)? {
             Some(standing) => standing.takes_shards(),
             None => {
                 let earning = self.earning(&mediator, &account)?;
-                let unbilled = earning.unbilled.map(|since| UnixTime::now().since(since));
-                unbilled.is_none_or(|unbilled| !is_too_long(unbilled, earning.seconds))
+                // Nothing is owed for what is not there.
+                let since = earning.unbilled.filter(|_| self.store.shard_bytes_of(&account) > 0);
+                let Some(since) = since else { return Ok(true) };
+                !is_too_long(UnixTime::now().since(since), earning.seconds)
             }
         };
-        if takes { Ok(()) } else { Err(Refusal::CreditBound) }
+        if takes { Ok(false) } else { Err(Refusal::CreditBound) }
+    }
+
+    /// Notes since when a mediator without a contract has stored something.
+    pub(super) fn wait_for_bill(&self, mediator: NodeId, account: AccountId) -> Result<(), Refusal> {
+        let _one = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut earning = self.earning(&mediator, &account)?;
+        if earning.terms.is_none() {
+            earning.unbilled = Some(UnixTime::now());
+            self.put_earning_with(&mediator, &account, &earning, Batch::default())?;
+        }
+        Ok(())
     }
 
     /// Deletes what was unpaid for longer than the promised grace: of accounts whose mediator of now
@@ -173,5 +189,7 @@ mod tests {
         assert!(is_too_long(Duration::from_secs(97), 2) && !is_too_long(Duration::from_secs(96), 2));
         // A mediator that says that its epochs are long is not waited for any longer.
         assert!(is_too_long(hours(49), u32::MAX));
+        // And one that does not audit at all has as long.
+        assert!(is_too_long(hours(49), 0) && !is_too_long(hours(48), 0));
     }
 }

@@ -167,16 +167,17 @@ impl StorageRole {
         if self.condition() != Condition::Serving && !known.contains(&index) {
             return Err(Refusal::Full);
         }
-        if !known.contains(&index) {
-            self.admit_credit(from, account)?;
-        }
+        let unbilled = !known.contains(&index) && self.admit_credit(from, account)?;
         // Nobody is remembered for a shard that finds no room.
         if !known.contains(&index) && self.store.free() < length.into() {
             return Err(Refusal::Full);
         }
+        if unbilled {
+            self.wait_for_bill(from, account)?;
+        }
         if is_new {
             let mut batch = Batch::default();
-            self.accounts.admit_registration(&registration, &mut batch)?;
+            self.admit_registration(&registration, &mut batch)?;
             self.accounts.admit_mandate(&mandate, &mut batch)?;
             self.accounts.commit(&batch)?;
             self.admitted.remember(registration, mandate.clone());
@@ -294,11 +295,11 @@ impl StorageRole {
         }
         // Whoever holds nothing for an account need not know its mediator. A node that holds something
         // and does not know the account has lost its state, not its shards.
-        if self.accounts.registration(&account)?.is_none() && self.store.shard_bytes_of(&account) == 0 {
-            return Err(Refusal::NotHeld);
-        }
         let mut batch = Batch::default();
-        self.accounts.admit_registration(&registration, &mut batch)?;
+        match self.accounts.registration(&account)? {
+            None if self.store.shard_bytes_of(&account) == 0 => return Err(Refusal::NotHeld),
+            _ => self.admit_registration(&registration, &mut batch)?,
+        }
         match self.accounts.admit_mandate(&mandate, &mut batch) {
             Ok(()) => {
                 self.accounts.commit(&batch)?;
@@ -309,6 +310,20 @@ impl StorageRole {
         }
         let newest = self.accounts.newest_mandate(&account)?;
         bare(Response::Mandated(newest.unwrap_or_else(|| mandate.signed().clone())))
+    }
+
+    /// Keeps a registration. An account of which something is held already, and that is not known, was lost
+    /// with the state.
+    fn admit_registration(
+        &self,
+        registration: &Verified<Registration>,
+        batch: &mut Batch,
+    ) -> Result<(), Refusal> {
+        let account = registration.account;
+        if self.accounts.registration(&account)?.is_none() && self.store.bytes_of(&account) > 0 {
+            return self.accounts.regain(registration, self.runs(&account)?, UnixTime::now(), batch);
+        }
+        self.accounts.admit_registration(registration, batch)
     }
 
     /// The owner's signature suffices, whoever brings it.

@@ -125,6 +125,20 @@ pub(super) fn note_earned(
     Ok(())
 }
 
+/// Forgets what a mediator told of payouts, which it tells again: what is left of it after a loss would be
+/// counted twice.
+pub(super) fn forget(state: &impl KeyValue, mediator: &NodeId, batch: &mut Batch) -> Result<(), Refusal> {
+    let scan =
+        |tree, prefix: &[u8]| state.scan(tree, prefix, None, usize::MAX).map_err(|error| failed(&error));
+    for (key, _) in scan(PAYOUTS, mediator.as_bytes())? {
+        batch.remove(PAYOUTS, key);
+    }
+    let theirs =
+        scan(CONTRACTS, &[])?.into_iter().filter(|(_, whose)| whose.starts_with(mediator.as_bytes()));
+    theirs.for_each(|(contract, _)| batch.remove(PAID, contract));
+    Ok(())
+}
+
 /// What was earned of each mediator on each of the last days, the newest first.
 pub(crate) fn days(state: &impl KeyValue, now: UnixTime, days: u64) -> Vec<(NodeId, u64, Msat)> {
     let oldest = (now.secs() / DAY).saturating_sub(days.saturating_sub(1));
@@ -199,7 +213,9 @@ impl StorageRole {
     }
 
     /// Takes in what a mediator says of a payout, durably. Its newest word replaces those before.
-    pub(super) fn paid(&self, from: NodeId, payout: Payout) -> Answer<Response> {
+    ///
+    /// Of contracts that this node does not know, or not any more, nothing is counted.
+    pub(super) fn paid(&self, from: NodeId, mut payout: Payout) -> Answer<Response> {
         if payout.parts.is_empty() || payout.parts.len() > MAX_PARTS {
             return Err(Refusal::Invalid);
         }
@@ -209,11 +225,16 @@ impl StorageRole {
         if contracts.len() < payout.parts.len() {
             return Err(Refusal::Invalid);
         }
-        for (contract, _) in &payout.parts {
-            if !self.is_contract_with(contract, &from)? {
-                return Err(Refusal::Invalid);
+        let mut known = Vec::with_capacity(payout.parts.len());
+        for part in payout.parts {
+            if self.is_contract_with(&part.0, &from)? {
+                known.push(part);
             }
         }
+        if known.is_empty() {
+            return Err(Refusal::Invalid);
+        }
+        payout.parts = known;
         let _one = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let state = &self.accounts.state;
         let key = payout_key(&from, &payout.id);

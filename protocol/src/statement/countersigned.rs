@@ -109,6 +109,12 @@ impl Countersigned {
         Ok(Agreed { statement, countersigned: self.clone() })
     }
 
+    /// The mediator's half, unchecked.
+    #[must_use]
+    pub fn proposal(&self) -> &Signed<Statement> {
+        &self.proposal
+    }
+
     /// The statement as bytes, for a place that holds one and nothing else.
     ///
     /// # Errors

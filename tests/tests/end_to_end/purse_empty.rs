@@ -70,7 +70,12 @@ fn a_prepayment_that_runs_out_loses_nothing_if_it_is_topped_up_and_the_rest_come
 
     let to = world.ok(&world.owner, &["wallet", "deposit", &DEPOSIT.to_string()]);
     payer.pay(to["address"].as_str().expect("an address"), DEPOSIT).expect("paid");
-    bitcoind.mine(3).expect("mines");
+    // Credited with the third block, and not before.
+    bitcoind.mine(2).expect("mines");
+    let pending = || number(&balance(&world)["pending_msat"]);
+    assert!(wait_until(DEADLINE, || pending() == DEPOSIT * 1000), "{}", balance(&world));
+    assert_eq!(number(&balance(&world)["prepaid_msat"]), 0);
+    bitcoind.mine(1).expect("mines");
     let prepaid = || number(&balance(&world)["prepaid_msat"]);
     assert!(wait_until(DEADLINE, || prepaid() == DEPOSIT * 1000), "{}", balance(&world));
     world.backup();
@@ -107,6 +112,27 @@ fn a_prepayment_that_runs_out_loses_nothing_if_it_is_topped_up_and_the_rest_come
     for node in world.storage_nodes() {
         world.swarm.kill9(node).expect("a member");
     }
+
+    // An invoice is paid once, whatever is asked for again.
+    let came = || {
+        let _ = friend.node.sync();
+        let sum = friend.node.deposits().iter().filter(|came| came.amount == Msat::new(10_000_000)).count();
+        (sum, number(&balance(&world)["prepaid_msat"]))
+    };
+    let (none, had) = came();
+    let invoice = friend.node.invoice(Msat::new(10_000_000), "some of it").expect("an invoice");
+    let withdraw = ["wallet", "withdraw", "--to", &invoice, "11000"];
+    world.ok(&world.owner, &withdraw);
+    assert!(until(&bitcoind, || came() == (none + 1, had - 10_000_000)), "{:?} {}", came(), wallet(&world));
+    let again = world.ok(&world.owner, &withdraw);
+    assert_eq!(
+        (again["repeated"].as_bool(), again["state"].as_str()),
+        (Some(true), Some("arrived")),
+        "{again}"
+    );
+    let refused = world.code(&world.owner, &[&withdraw[..], &["--new"]].concat(), 1);
+    assert!(refused.stderr.contains("the invoice was used before"), "{}", refused.stderr);
+    assert_eq!(came(), (none + 1, had - 10_000_000), "nothing was paid or charged again");
 
     // The rest comes back, to the satoshi that was told.
     let home = ChainWallet::open(&bitcoind, scratch.path(), 5).expect("opens");

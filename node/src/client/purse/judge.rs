@@ -27,6 +27,14 @@ pub(crate) enum Wrong {
     /// The rules of statements are broken.
     #[error(transparent)]
     Fault(#[from] Fault),
+    /// One of the two has not signed it. The epoch is what it says, as far as its mediator has signed it.
+    #[error("epoch {}: it is not signed by both its mediator and its storage node ({error})", epoch.number())]
+    Unsigned {
+        /// The epoch.
+        epoch: Epoch,
+        /// What is wrong with it.
+        error: fincrypt_protocol::RecordError,
+    },
     /// Nobody may agree on such terms.
     #[error("its terms are not allowed: {0}")]
     Terms(#[from] TermsError),

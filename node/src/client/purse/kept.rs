@@ -139,7 +139,11 @@ impl Statements {
         // Others' statements are not worth their room.
         let ours =
             epoch.is_ok() && (stated.terms.account, stated.terms.mediator) == (own.account, own.mediator);
-        let at = epoch.unwrap_or(Epoch::at(own.now, length_of(&stated.terms)));
+        // What storage has not signed, its mediator may have.
+        let stated_epoch =
+            || stated.statement.proposal().verify_proposal(own.network).map(|known| known.epoch);
+        let at = epoch.or_else(|_| stated_epoch());
+        let at = at.unwrap_or(Epoch::at(own.now, length_of(&stated.terms)));
         let known: Option<Kept> = self.read(CONTRACTS, contract.as_bytes())?;
         let newest = known.and_then(|known| known.newest);
         let same: Option<Countersigned> = self.read(STATEMENTS, &by_contract(&contract, at))?;
@@ -154,6 +158,10 @@ impl Statements {
                 Some(judged)
             }
             Err(wrong) => {
+                let wrong = match wrong {
+                    Wrong::Fault(Fault::Record(error)) => Wrong::Unsigned { epoch: at, error },
+                    other => other,
+                };
                 if let Wrong::Fault(Fault::Contradiction(proof)) = &wrong {
                     Self::put(&mut batch, PROOFS, by_epoch(at, Some(&contract)), proof.signers())?;
                 }

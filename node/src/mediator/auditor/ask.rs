@@ -83,7 +83,11 @@ impl MediatorRole {
             if !refused.is_empty() && !again {
                 again = true;
                 for account in refused {
-                    self.is_dismissed(&account, node).await;
+                    if !self.is_dismissed(&account, node).await {
+                        // Whoever lost the mandate has lost with it that the vault is guarded, or was rewound.
+                        let role = Arc::clone(self);
+                        blocking(move || role.introduce(&account, &[node])).await?;
+                    }
                 }
                 continue;
             }

@@ -39,6 +39,11 @@ fn less_fee(outputs: &[Output], fee: Sat) -> Option<Vec<Output>> {
     less.collect()
 }
 
+/// Whether a fee is more than so many permille of what is paid.
+fn is_dear(fee: Sat, sum: Sat, most_permille: u64) -> bool {
+    u128::from(fee.get()) * 1000 > u128::from(sum.get()) * u128::from(most_permille)
+}
+
 /// Who is not paid now, and why.
 type Waits = (NodeId, String);
 
@@ -105,9 +110,10 @@ impl Money {
         outputs: &[Output],
         most_permille: u64,
     ) -> Result<(), NotDecided> {
+        let _deciding = self.decide();
         let fee = treasury.quote(outputs, TARGET)?;
         let sum: u64 = outputs.iter().map(|output| output.amount.get()).sum();
-        if u128::from(fee.get()) * 1000 > u128::from(sum) * u128::from(most_permille) {
+        if is_dear(fee, Sat::new(sum), most_permille) {
             return Err(NotDecided::Dear(fee.get().saturating_mul(1000) / sum.max(1)));
         }
         let outputs = less_fee(outputs, fee).ok_or(NotDecided::Dear(1000))?;
@@ -180,6 +186,13 @@ mod tests {
 
     fn ids<'a>(nodes: impl IntoIterator<Item = &'a NodeId>) -> Vec<u8> {
         nodes.into_iter().map(|node| node.as_bytes()[0]).collect()
+    }
+
+    #[test]
+    fn a_batch_costs_2_5_percent_of_it_at_most() {
+        let dear = |fee: u64, sum: u64| is_dear(Sat::new(fee), Sat::new(sum), MOST_FEE_PERMILLE);
+        assert!(!dear(25, 1000) && dear(26, 1000) && dear(25, 999));
+        assert!(!dear(0, 0) && dear(1, 0) && dear(u64::MAX, u64::MAX));
     }
 
     #[test]

@@ -140,3 +140,14 @@ impl Money {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_a_million_satoshi_wait_for_six_confirmations() {
+        let needed = |sat: u64| needed(Sat::new(sat));
+        assert_eq!((needed(1), needed(1_000_000), needed(1_000_001), needed(u64::MAX)), (3, 3, 6, 6));
+    }
+}

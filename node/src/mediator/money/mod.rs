@@ -17,15 +17,15 @@ mod troubles;
 mod withdrawals;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fincrypt_protocol::amount::Msat;
 use fincrypt_protocol::{NodeId, PayoutId, Refusal, UnixTime, cbor};
 use fincrypt_storage::kv::{Batch, KeyValue, Tree};
 use fincrypt_storage::state::State;
-use fincrypt_wallet::ledger::{Books, Ledger, LedgerError, Owed, PayoutBook};
-use fincrypt_wallet::lightning::Lightning;
+use fincrypt_wallet::ledger::{Books, Ledger, LedgerError, Owed, PayTo, PayoutBook, Rail};
+use fincrypt_wallet::lightning::{Destination, Lightning};
 use fincrypt_wallet::treasury::{Bitcoind, ChainSource as Source, Treasury, TreasuryError, TreasurySetup};
 use fincrypt_wallet::{BitcoinNetwork, lightning_seed};
 use tokio::sync::{Notify, watch};
@@ -74,6 +74,9 @@ pub struct Money {
     troubles: Troubles,
     /// Payouts of which all nodes have heard, and at which stage: no more than the books have.
     all_told: Mutex<HashMap<PayoutId, Vec<u8>>>,
+    /// Held from a payout's intent until it is signed, and while what is open is sent: an intent of which
+    /// nothing was signed was left by a crash, and fails.
+    deciding: Mutex<()>,
     /// Held while an address is given away.
     attributing: Mutex<()>,
     /// How the Lightning node stood to the books at the last look.
@@ -157,6 +160,7 @@ impl Money {
             lightning,
             troubles,
             all_told: Mutex::default(),
+            deciding: Mutex::default(),
             attributing: Mutex::default(),
             compared: Mutex::default(),
             chain_down: Mutex::default(),
@@ -229,6 +233,25 @@ impl Money {
             tracing::warn!(reason, "the chain cannot be read; deposits and payouts on it wait");
         }
         *down = Some(reason);
+    }
+
+    fn decide(&self) -> MutexGuard<'_, ()> {
+        self.deciding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether an invoice was named before, whatever came of it: it is one payment, and no second one. To be
+    /// asked while deciding.
+    fn is_used(&self, to: &Destination) -> bool {
+        let Destination::Invoice(invoice) = to else { return false };
+        let same = |to: &PayTo| {
+            // Offers are many, and none of them is an invoice.
+            let known = Some(&to.destination).filter(|text| !text.starts_with("lno"));
+            let known = known.and_then(|text| text.parse().ok());
+            matches!(known, Some(Destination::Invoice(known)) if known.payment_hash() == invoice.payment_hash())
+        };
+        self.ledger.books(|books| {
+            books.payouts().any(|(_, book)| book.rail == Rail::Lightning && book.to.iter().any(same))
+        })
     }
 
     /// Who is to be paid now, and is not to be left alone for a while.

@@ -170,6 +170,14 @@ impl Money {
         to: &Destination,
         direct: bool,
     ) -> Result<(), LedgerError> {
+        let _deciding = self.decide();
+        if self.is_used(to) {
+            self.trouble(
+                &due.node,
+                "its operator names an invoice that was used: name an offer, or another invoice",
+            );
+            return Ok(());
+        }
         let arriving = due::arrives(due.total, self.terms.routing_permille, direct);
         let Some(amount) = arriving else { return Ok(()) };
         let Ok(payout) = draw() else { return Ok(()) };

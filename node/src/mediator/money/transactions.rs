@@ -53,6 +53,7 @@ impl Money {
 
     /// Sends what is to be sent on the chain, and books what has arrived or failed.
     pub(super) fn push_transactions(&self, treasury: &Treasury) -> Result<(), LedgerError> {
+        let _deciding = self.decide();
         let open: Vec<(PayoutId, PayoutBook)> = self.ledger.books(|books| {
             let open = books.open_payouts().filter(|(_, book)| book.rail == Rail::OnChain);
             open.map(|(id, book)| (id, book.clone())).collect()

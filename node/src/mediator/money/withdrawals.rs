@@ -99,6 +99,10 @@ impl Money {
         if arriving > most {
             return Err(Refusal::Insufficient);
         }
+        let _deciding = self.decide();
+        if self.is_used(to) {
+            return Err(Refusal::Used);
+        }
         let to = vec![PayTo { destination: to.to_string(), amount: arriving }];
         let parts = vec![Part { owed: Owed::Client(account), amount }];
         let event = Event::PayoutIntent { payout: id, rail: Rail::Lightning, parts, to };

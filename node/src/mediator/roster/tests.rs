@@ -15,10 +15,14 @@ fn seeded(mut seed: u64) -> impl FnMut(u64) -> u64 {
 }
 
 fn offer(number: u32, sequence: u64) -> Verified<StorageOffer> {
+    seal(number, |offer| offer.sequence = sequence)
+}
+
+fn seal(number: u32, change: impl FnOnce(&mut StorageOffer)) -> Verified<StorageOffer> {
     let mut seed = [7; 32];
     seed[..4].copy_from_slice(&number.to_le_bytes());
     let key = SigningKey::from_seed(&Zeroizing::new(seed));
-    let body = StorageOffer {
+    let mut body = StorageOffer {
         network: Network::Local,
         node: key.node(),
         price: Price::new(5),
@@ -29,9 +33,10 @@ fn offer(number: u32, sequence: u64) -> Verified<StorageOffer> {
         minimum_days: 30,
         payout: vec![],
         addresses: vec![],
-        sequence,
+        sequence: 1,
         expiry: UnixTime::from_secs(1_003_600),
     };
+    change(&mut body);
     Signed::seal(&body, &key).expect("seals").verify(Network::Local, NOW).expect("valid")
 }
 
@@ -196,10 +201,21 @@ fn what_a_node_says_itself_counts_even_if_it_started_again_within_a_second() {
     let mut world = World::new(100, 1);
     let node = world.hear(1);
     world.roster.answered(&node, world.now);
-    for (sequence, asked) in [(1, true), (0, true)] {
-        assert!(world.roster.learn(offer(1, sequence), vec![], asked, &mut world.random));
+    for sequence in [1, 0] {
+        // It says the same, which is not worth writing down again.
+        assert!(!world.roster.learn(offer(1, sequence), vec![], true, &mut world.random));
         assert_eq!(world.roster.offer(&node).expect("known").sequence, sequence);
     }
+    let dearer = seal(1, |offer| offer.price = Price::new(6));
+    assert!(world.roster.learn(dearer, vec![], true, &mut world.random));
+    assert_eq!(world.roster.offer(&node).expect("known").price, Price::new(6));
+    let later = |hours: u64| {
+        seal(1, |offer| {
+            (offer.price, offer.expiry) = (Price::new(6), UnixTime::from_secs(1_003_600 + hours * 3600));
+        })
+    };
+    assert!(!world.roster.learn(later(6), vec![], true, &mut world.random));
+    assert!(world.roster.learn(later(7), vec![], true, &mut world.random), "the remembered one ends soon");
 }
 
 #[test]

@@ -158,3 +158,22 @@ fn a_contracts_statements_are_bounded_and_the_newest_stay() {
     let at = |epoch| kept.shown(Some(Epoch::new(epoch))).expect("reads").len();
     assert_eq!((at(990), at(993), at(994), at(last)), (0, 0, 1, 1));
 }
+
+#[test]
+fn a_statement_that_storage_did_not_sign_is_refused_by_its_epoch() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let kept = Statements::new(State::open(dir.path()).expect("opens").0);
+    let good = stated(10, 990, MIB, MIB);
+    let proposal = good.statement.proposal().verify_proposal(Network::Local).expect("the mediator's");
+    let forged = Stated { statement: Countersigned::seal(&proposal, &key(2)), ..good };
+    taken(&kept, &[forged]);
+    assert!(kept.shown(None).expect("reads").is_empty(), "nothing is paid for it");
+    let faults = kept.faults().expect("reads");
+    assert_eq!(faults.len(), 1);
+    assert_eq!(faults[0].epoch.number(), 990);
+    assert!(
+        faults[0].found.reason.starts_with("epoch 990: it is not signed by both"),
+        "{}",
+        faults[0].found.reason
+    );
+}
