@@ -315,6 +315,16 @@ mod tests {
         signed.verify(Network::Local, NOW).expect("valid")
     }
 
+    fn registration(seed: u8) -> Verified<Registration> {
+        let body = Registration {
+            network: Network::Local,
+            account: owner().account(),
+            head_key: HeadKey::from_bytes([1; 32]),
+            guard_key: GuardKey::from_bytes([seed; 32]),
+        };
+        Signed::seal(&body, &owner()).expect("seals").verify(Network::Local, NOW).expect("valid")
+    }
+
     fn kept(accounts: &Accounts) -> usize {
         let account = owner().account();
         accounts.state.scan(KEPT, account.as_bytes(), None, usize::MAX).expect("reads").len()
@@ -361,18 +371,20 @@ mod tests {
     }
 
     #[test]
+    fn all_that_is_held_of_an_account_that_was_lost_counts_as_kept() {
+        let (_dir, accounts) = accounts();
+        let registration = registration(1);
+        let (account, mut batch) = (registration.account, Batch::default());
+        accounts.regain(&registration, (0..3).map(run), NOW, &mut batch).expect("no failure");
+        accounts.commit(&batch).expect("written");
+        assert!(accounts.registration(&account).expect("reads").is_some());
+        assert!((0..3).all(|number| accounts.is_kept(&account, &run(number))));
+        assert!(!accounts.is_kept(&account, &run(3)));
+    }
+
+    #[test]
     fn of_two_registrations_the_first_stays() {
         let (_dir, accounts) = accounts();
-        let registration = |seed: u8| {
-            let body = Registration {
-                network: Network::Local,
-                account: owner().account(),
-                head_key: HeadKey::from_bytes([1; 32]),
-                guard_key: GuardKey::from_bytes([seed; 32]),
-            };
-            let signed = Signed::seal(&body, &owner()).expect("seals");
-            signed.verify(Network::Local, NOW).expect("valid")
-        };
         assert_eq!(accounts.register(&registration(1)), Ok(()));
         assert_eq!(accounts.register(&registration(2)), Err(Refusal::OtherRegistration));
         assert_eq!(accounts.register(&registration(1)), Ok(()));

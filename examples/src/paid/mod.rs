@@ -96,9 +96,18 @@ pub fn play_paid(programs: &Programs) -> Outcomes<Table> {
     let begun = stage.epoch()?;
     say(&format!("backed up in epoch {begun}; {HONEST_EPOCHS} epochs of {EPOCH_SECONDS} s pass"));
     stage.wait_for(begun + HONEST_EPOCHS)?;
-    let before = stage.cheat()?;
+    let (last, before) = stage.cheat()?;
     stage.wait_for(begun + EPOCHS)?;
-    stage.close(before)
+    let mut table = stage.close(before)?;
+    for at in CHEATERS {
+        let earned = stage.storage(at)["earned"].take();
+        let newest = earned.as_array().into_iter().flatten().filter_map(|one| one["epoch"].as_u64()).max();
+        if newest.is_none_or(|newest| newest > last) {
+            let name = Member::Storage(at);
+            table.wrong.push(format!("{name} had nothing after epoch {last}, and was paid up to {newest:?}"));
+        }
+    }
+    Ok(table)
 }
 
 fn plan(programs: &Programs, folder: &Path, bitcoind: &Bitcoind) -> SwarmPlan {
@@ -218,18 +227,19 @@ impl Stage {
         self.run(&["backup"]).map(drop)
     }
 
-    /// Two nodes throw away what they store. What each had earned by then, and until which epoch.
-    fn cheat(&mut self) -> Outcomes<Vec<u64>> {
+    /// Two nodes throw away what they store. The last epoch in which they may have passed an audit, and what
+    /// each had earned by then.
+    fn cheat(&mut self) -> Outcomes<(u64, Vec<u64>)> {
         let name = |at: usize| Member::Storage(at).to_string();
         say(&format!("{} and {} throw away what they store", name(CHEATERS[0]), name(CHEATERS[1])));
         for at in CHEATERS {
             let shards = self.swarm.home(Member::Storage(at)).join("shards");
             remove_files(&shards)?;
         }
-        // An audit under way may still be passed.
+        // Of this epoch an audit may have been passed, and be billed yet.
         let now = self.epoch()?;
         self.wait_for(now + 2)?;
-        Ok(CHEATERS.iter().map(|at| paid_to(&self.storage(*at), "earned_msat")).collect())
+        Ok((now, CHEATERS.iter().map(|at| paid_to(&self.storage(*at), "earned_msat")).collect()))
     }
 
     /// The closing table.

@@ -169,6 +169,18 @@ fn a_mediator_that_does_not_pay_reaches_its_bound_and_may_store_again_once_it_do
         let own = &mediator.stage.mediator;
         assert_eq!(mediator.say_paid(own, foreign, arrived).await, Err(Refusal::Invalid));
 
+        // Of a payout that pays that, too, only the part of this one counts.
+        let parts = vec![(id, earned), (foreign, earned)];
+        let arrives = earned.checked_add(earned).expect("fits");
+        let both = Payout {
+            id: PayoutId::from_bytes([1; 16]),
+            state: PayoutState::OnTheWay,
+            sending: None,
+            parts,
+            arrives,
+        };
+        assert_eq!(mediator.stage.ask(own, Request::Paid { payout: both }).await, Ok(Response::Done));
+
         // What is on the way is not there yet; what failed never will be; what arrived counts once.
         for state in [PayoutState::OnTheWay, PayoutState::Failed] {
             assert_eq!(mediator.say_paid(own, id, (earned, state)).await, Ok(Response::Done));

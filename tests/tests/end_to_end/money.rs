@@ -59,6 +59,18 @@ fn storage_and_mediator_agree_to_the_millisatoshi_on_what_every_epoch_earned() {
         assert!(seen.windows(2).all(|two| two[0] < two[1]), "{node}: {seen:?}");
     }
 
+    // Day by day it comes to the same.
+    for node in world.storage_nodes() {
+        let same = wait_until(DEADLINE, || {
+            let info = world.storage_info(node);
+            let sum = |list: &str, key: &str| -> u64 {
+                info[list].as_array().into_iter().flatten().filter_map(|one| one[key].as_u64()).sum()
+            };
+            sum("earned_days", "msat") > 0 && sum("earned_days", "msat") == sum("earned", "earned_msat")
+        });
+        assert!(same, "{}", world.storage_info(node));
+    }
+
     // The books say the same, contract by contract, after another kill of the mediator, too.
     world.swarm.kill9(Member::Mediator(0)).expect("a member");
     world.swarm.restart(Member::Mediator(0)).unwrap_or_else(|error| panic!("starts again: {error}"));

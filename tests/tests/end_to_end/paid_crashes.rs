@@ -34,19 +34,26 @@ fn plan() -> Plan {
     Plan { storage: 3, settings, ..Plan::small() }
 }
 
-/// A step, and what its record has in it.
-type Step = (&'static str, [&'static [u8]; 2]);
+/// A step, the journal that it is written to, and what its record has in it.
+type Step = (&'static str, &'static str, [&'static [u8]; 2]);
 
-const STEPS: [Step; 8] = [
-    ("deposit", [b"deposit", b"arrival"]),
-    ("accrual", [b"accrual", b"earned"]),
-    ("intent on the chain", [b"payout_intent", b"on_chain"]),
-    ("intent over Lightning", [b"payout_intent", b"lightning"]),
-    ("sent on the chain", [b"payout_sent", b"transaction"]),
-    ("sent over Lightning", [b"payout_sent", b"payment"]),
-    ("settled on the chain", [b"payout_settled", b"transaction"]),
-    ("settled over Lightning", [b"payout_settled", b"payment"]),
+const LEDGER: &str = "ledger/journal";
+const TREASURY: &str = "treasury/journal";
+const STEPS: [Step; 9] = [
+    ("deposit", LEDGER, [b"deposit", b"arrival"]),
+    ("accrual", LEDGER, [b"accrual", b"earned"]),
+    ("intent on the chain", LEDGER, [b"payout_intent", b"on_chain"]),
+    ("signed for the chain", TREASURY, [b"version", b"outputs"]),
+    ("intent over Lightning", LEDGER, [b"payout_intent", b"lightning"]),
+    ("sent on the chain", LEDGER, [b"payout_sent", b"transaction"]),
+    ("sent over Lightning", LEDGER, [b"payout_sent", b"payment"]),
+    ("settled on the chain", LEDGER, [b"payout_settled", b"transaction"]),
+    ("settled over Lightning", LEDGER, [b"payout_settled", b"payment"]),
 ];
+
+fn has(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|found| found == part)
+}
 
 /// The step that was the last to be durable when the mediator was killed.
 fn last_step(home: &Path) -> &'static str {
@@ -57,7 +64,10 @@ fn last_step(home: &Path) -> &'static str {
     match record.event {
         Event::Deposit { .. } => "deposit",
         Event::Accrual { .. } => "accrual",
-        Event::PayoutIntent { rail: Rail::OnChain, .. } => "intent on the chain",
+        Event::PayoutIntent { rail: Rail::OnChain, payout, .. } => {
+            let signed = std::fs::read(home.join(TREASURY)).expect("there");
+            if has(&signed, payout.as_bytes()) { "signed for the chain" } else { "intent on the chain" }
+        }
         Event::PayoutIntent { rail: Rail::Lightning, .. } => "intent over Lightning",
         Event::PayoutSent { sending: Sending::Transaction(_), .. } => "sent on the chain",
         Event::PayoutSent { sending: Sending::Payment(_), .. } => "sent over Lightning",
@@ -67,18 +77,17 @@ fn last_step(home: &Path) -> &'static str {
     }
 }
 
-/// Kills the mediator as soon as its ledger's journal has the record of a step, or some moments later.
+/// Kills the mediator as soon as the step's journal has the record of a step, or some moments later.
 fn kill_after(world: &mut World, step: &Step, moments: Duration) {
-    let journal = world.swarm.home(MEDIATOR).join("ledger").join("journal");
+    let journal = world.swarm.home(MEDIATOR).join(step.1);
     let mut journal = File::open(journal).expect("there");
     let begun = Instant::now();
     journal.seek(SeekFrom::End(0)).expect("seeks");
     let mut written = Vec::new();
-    let has = |written: &[u8], word: &[u8]| written.windows(word.len()).any(|found| found == word);
     while begun.elapsed() < Duration::from_secs(4) {
         written.clear();
         journal.read_to_end(&mut written).expect("reads");
-        if step.1.iter().all(|word| has(&written, word)) {
+        if step.2.iter().all(|word| has(&written, word)) {
             break;
         }
         std::thread::yield_now();

@@ -78,15 +78,23 @@ fn over_esplora_a_payout_that_waits_is_replaced_at_a_higher_fee_and_arrives_once
     bitcoind.mine(6).expect("mines");
     let balance = || world.ok(&world.owner, &["wallet", "balance"]);
     assert!(wait_until(DEADLINE, || balance()["prepaid_msat"] == DEPOSIT * 1000), "{}", balance());
+    esplora.ask_fee(1000);
     world.backup();
 
-    // A payout waits, while blocks have become dear.
+    // While blocks are that dear nobody is paid, and the operator is told.
+    let dear = || wallet(&world)["troubles"].to_string().matches("a transaction would cost").count() == 2;
+    assert!(wait_until(DEADLINE, dear), "{}", wallet(&world));
+    assert!(open(&world).is_empty(), "{}", wallet(&world));
+    esplora.ask_fee(1);
+    world.swarm.restart(MEDIATOR).unwrap_or_else(|error| panic!("starts again: {error}"));
+    // Then both are by one transaction, which waits, while blocks have become dear again.
     assert!(wait_until(DEADLINE, || !open(&world).is_empty()), "{}", wallet(&world));
     // Nothing more accrues, so this one stays the last.
     for node in world.storage_nodes() {
         world.swarm.kill9(node).expect("a member");
     }
     let first = open(&world);
+    assert_eq!(first.len(), 1, "{}", wallet(&world));
     assert!(wait_until(DEADLINE, || first.iter().all(|id| in_mempool(&bitcoind, id))), "{first:?}");
     // So does money on its way to the Lightning node.
     let moved = operate(&world, &["wallet", "fund", "400000"]);
@@ -132,6 +140,9 @@ fn over_esplora_a_payout_that_waits_is_replaced_at_a_higher_fee_and_arrives_once
                 continue;
             };
             assert!(payout.sent.len() >= 2, "it was sent once: {payout:?}");
+            assert_eq!(payout.to.len(), 2, "both operators are paid by it");
+            let fee = (payout.total().get() - payout.arrives().get()) * 1000;
+            assert!(fee <= payout.total().get() * 25, "more than 2.5 %: {payout:?}");
             sums = (sums.0 + payout.arrives().get(), sums.1 + left.get(), sums.2 + payout.total().get());
         }
         assert!(sums.1 > sums.2, "a replacement costs more: {sums:?}");
