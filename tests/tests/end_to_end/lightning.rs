@@ -5,6 +5,11 @@ use fincrypt_protocol::PayoutId;
 use fincrypt_protocol::amount::Msat;
 use fincrypt_tests::DEADLINE;
 use fincrypt_wallet::lightning::{Destination, Lightning, LightningError, MAX_IN_FLIGHT, Payment, Stands};
+use ldk_node::bitcoin::hashes::{Hash, sha256};
+use ldk_node::bitcoin::secp256k1::{Secp256k1, SecretKey};
+use ldk_node::lightning_invoice::{
+    Currency, InvoiceBuilder, PaymentSecret, RouteHint, RouteHintHop, RoutingFees,
+};
 
 fn sat(sat: u64) -> Msat {
     Msat::new(sat * 1000)
@@ -32,6 +37,30 @@ fn wait_paid(node: &Lightning, payment: &Payment) {
         matches!(stands, Stands::Paid { .. })
     });
     assert!(paid, "{stands:?}");
+}
+
+/// An invoice over 20 sat of somebody whom nobody knows, and who says that whoever pays it comes by a channel
+/// of `node`, which takes `fee` for it.
+fn beyond(node: &str, seed: u8, fee: Msat) -> String {
+    let payee = SecretKey::from_slice(&[seed; 32]).expect("a key");
+    let hop = RouteHintHop {
+        src_node_id: node.parse().expect("a key"),
+        short_channel_id: 42,
+        fees: RoutingFees { base_msat: fee.get() as u32, proportional_millionths: 0 },
+        cltv_expiry_delta: 40,
+        htlc_minimum_msat: None,
+        htlc_maximum_msat: None,
+    };
+    let invoice = InvoiceBuilder::new(Currency::Regtest)
+        .description("far away".to_owned())
+        .payment_hash(sha256::Hash::hash(&[seed]))
+        .payment_secret(PaymentSecret([seed; 32]))
+        .current_timestamp()
+        .min_final_cltv_expiry_delta(144)
+        .amount_milli_satoshis(20_000)
+        .private_route(RouteHint(vec![hop]))
+        .build_signed(|hash| Secp256k1::new().sign_ecdsa_recoverable(hash, &payee));
+    invoice.expect("an invoice").to_string()
 }
 
 fn pay_each_destination(scratch: &Scratch) {
@@ -99,6 +128,16 @@ fn pay_each_destination(scratch: &Scratch) {
     assert!(busy > 0 || many.len() <= MAX_IN_FLIGHT, "all of them were under way at once");
     many.iter().for_each(|payment| wait_paid(&mediator.node, payment));
     assert!(wait_until(DEADLINE, || storage.received() == 49), "{}", storage.received());
+
+    // The only route to a payee beyond storage costs 5 sat: it is taken if as much may be paid, and not else.
+    for (id, cap, sent) in [(70, 4_999, false), (71, 5_000, true)] {
+        let invoice = beyond(&storage.node.id(), id, Msat::new(5_000));
+        let payment = Payment { fee_cap: Msat::new(cap), ..payment(id, &invoice, sat(20)) };
+        let outcome = mediator.node.pay(&payment);
+        let as_capped =
+            if sent { outcome.is_ok() } else { matches!(outcome, Err(LightningError::NotSent(_))) };
+        assert!(as_capped, "at {cap} msat: {outcome:?}");
+    }
 
     // Nobody is there: nothing is paid, and the same payment may be tried again.
     storage.node.close().expect("stops");
