@@ -85,7 +85,7 @@ impl StorageRole {
         {
             return Ok(*standing);
         }
-        let found = self.look_up_credit(&mediator, &account)?;
+        let found = self.look_up_credit(&mediator, &account, UnixTime::now())?;
         let mut standings = self.standings.lock();
         standings.retain(|_, (at, _)| at.elapsed() < REMEMBERED);
         standings.insert(key, (Instant::now(), found));
@@ -96,10 +96,11 @@ impl StorageRole {
         &self,
         mediator: &NodeId,
         account: &AccountId,
+        now: UnixTime,
     ) -> Result<Option<CreditStanding>, Refusal> {
         let Some(holding) = self.contract_with(mediator, account)? else { return Ok(None) };
         let contract = holding.contract();
-        let (state, now) = (&self.accounts.state, UnixTime::now());
+        let state = &self.accounts.state;
         let holds = self.store.shard_bytes_of(account) > 0;
         let (standing, reached) = standing(state, &holding, holds, now)?;
         // When the bound was reached outlives a restart.
@@ -149,14 +150,16 @@ impl StorageRole {
 
     /// Deletes what was unpaid for longer than the promised grace: of accounts whose mediator of now
     /// has a contract that lapsed.
-    pub(super) fn end_unpaid(&self) -> Result<(), Refusal> {
+    pub(super) fn end_unpaid(&self, now: UnixTime) -> Result<(), Refusal> {
         if !self.gives_credit() {
             return Ok(());
         }
         for account in self.store.accounts() {
             let Some(mandate) = self.accounts.newest_mandate(&account)? else { continue };
-            let Ok(mandate) = mandate.verify(self.network, UnixTime::now()) else { continue };
-            if let Some(CreditStanding::Lapsed { since, .. }) = self.credit(mandate.mediator, account)? {
+            // It was checked when it was kept; that it has expired since makes nothing paid.
+            let Ok(mandate) = mandate.verify(self.network, UnixTime::from_secs(0)) else { continue };
+            let standing = self.look_up_credit(&mandate.mediator, &account, now)?;
+            if let Some(CreditStanding::Lapsed { since, .. }) = standing {
                 tracing::warn!(%account, since = since.secs(), "unpaid shards are deleted: their grace is over");
                 self.delete_all(&account)?;
             }
@@ -180,7 +183,117 @@ impl StorageRole {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use fincrypt_protocol::amount::Permille;
+    use fincrypt_protocol::net::{Role, Roles, Setup};
+    use fincrypt_protocol::record::{Mandate, Rights};
+    use fincrypt_protocol::shard::Placement;
+    use fincrypt_protocol::statement::{Contract, Terms};
+    use fincrypt_protocol::{
+        Code, Manifest, Network, RunId, ShardId, ShardIndex, ShardLen, Signed, SigningKey, Tag,
+    };
+    use fincrypt_storage::proof::shard_id;
+    use fincrypt_storage::shards::ShardStore;
+    use fincrypt_storage::state::State;
+    use fincrypt_storage::words::Words;
+    use zeroize::Zeroizing;
+
     use super::*;
+    use crate::engine::{Engine, EngineSetup, Inboxes};
+    use crate::identity::Identity;
+    use crate::storage::{Disk, Leaving, StorageTerms};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const GRACE: Duration = Duration::from_secs(90 * 24 * 3600);
+    const PRICE: Price = Price::new(1_000_000);
+
+    async fn role(dir: &std::path::Path) -> StorageRole {
+        let (state, _) = State::open(&dir.join("state")).expect("opens");
+        let (store, _) = ShardStore::open(&dir.join("shards"), state.clone(), 1 << 30).expect("opens");
+        let Identity { keypair, signing, .. } = Identity::fresh().expect("an identity");
+        let roles = Roles::new([Role::Storage]);
+        let behaviour = Setup { network: Network::Local, roles, intake: 8 << 20, mdns: false, upnp: false };
+        let setup = EngineSetup { behaviour, keypair, listen: Vec::new(), inboxes: Inboxes::default() };
+        let (_, net, sessions, _) = Engine::start(setup).await.expect("starts");
+        let terms = StorageTerms {
+            price: PRICE,
+            egress_price: Price::FREE,
+            payout: PayoutTo::Destination("lno1".to_owned()),
+            grace_days: 90,
+            minimum_days: 30,
+            credit_limit: Msat::new(1_000_000),
+            release_delay: HOUR,
+            scrub_period: HOUR,
+        };
+        let condition = (Arc::new(Disk::open(state.clone())), Arc::new(Leaving::open(dir)));
+        StorageRole::new(net, sessions, store, state, signing, condition, terms)
+    }
+
+    /// Has a mediator store a shard; whose it is.
+    fn store(role: &StorageRole, mediator: NodeId) -> AccountId {
+        let keys = Words::generate().expect("words").vault_keys();
+        let key = keys.root.account(0);
+        let (account, payload) = (key.account(), Bytes::from(vec![7; 4096]));
+        let mandate = Mandate {
+            network: Network::Local,
+            account,
+            mediator,
+            rights: Rights { put: true, audit: true, get: true },
+            byte_cap: 1 << 40,
+            sequence: 1,
+            expiry: UnixTime::now().plus(HOUR),
+            max_price: None,
+        };
+        let ids = vec![shard_id(&payload), ShardId::from_bytes([1; 32])];
+        let manifest =
+            Manifest::new(Code::new(1, 1).expect("valid"), ShardLen::new(4096).expect("valid"), ids);
+        let placement = Placement {
+            registration: keys.registration(Network::Local, 0).expect("seals"),
+            mandate: Signed::seal(&mandate, &key).expect("seals"),
+            run: RunId::from_bytes([1; 16]),
+            tag: Tag::from_bytes([2; 32]),
+            index: ShardIndex::new(0).expect("valid"),
+            manifest: manifest.expect("valid"),
+        };
+        role.store_shard(mediator, placement, payload).expect("stored");
+        account
+    }
+
+    #[tokio::test]
+    async fn what_is_unpaid_for_longer_than_the_grace_is_deleted_and_not_a_day_before() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (role, mediator) = (role(dir.path()).await, SigningKey::from_seed(&Zeroizing::new([5; 32])));
+        let now = UnixTime::now();
+        let [owed, paid] = [(); 2].map(|()| store(&role, mediator.node()));
+        let terms = |account| Terms {
+            network: Network::Local,
+            storage: role.net.own(),
+            mediator: mediator.node(),
+            account,
+            price: PRICE,
+            fee: Permille::NONE,
+            first: Epoch::at(now, HOUR),
+            epoch_seconds: NonZeroU32::new(3600).expect("not zero"),
+            credit_bound: Msat::new(1_000_000),
+            payout_threshold: Msat::new(100_000),
+            grace_days: 90,
+            minimum_days: 30,
+        };
+        // Nothing is ever charged of the one; the other has no contract, and nothing to lapse.
+        let mut earning = role.earning(&mediator.node(), &owed).expect("reads");
+        earning.keep(&Holding::new(Contract::new(terms(owed)).expect("good terms")));
+        role.put_earning_with(&mediator.node(), &owed, &earning, Batch::default()).expect("written");
+        let held = |account| role.store.shard_bytes_of(&account);
+        for early in [now, now.plus(HOUR * 50), now.plus(GRACE)] {
+            role.end_unpaid(early).expect("swept");
+            assert_eq!((held(owed), held(paid)), (4096, 4096));
+        }
+        role.end_unpaid(now.plus(GRACE + HOUR)).expect("swept");
+        assert_eq!((held(owed), held(paid)), (0, 4096));
+    }
 
     #[test]
     fn whoever_never_bills_is_waited_for_two_days_at_most() {

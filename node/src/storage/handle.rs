@@ -129,7 +129,7 @@ impl StorageRole {
         bare(Response::Receipt(receipt))
     }
 
-    fn store_shard(
+    pub(super) fn store_shard(
         &self,
         from: NodeId,
         placement: Placement,

@@ -73,7 +73,7 @@ impl StorageRole {
     fn sweep_once(&self) -> Option<Duration> {
         if self.begun.elapsed() >= SWEEP {
             self.lapse();
-            if let Err(refusal) = self.end_unpaid() {
+            if let Err(refusal) = self.end_unpaid(UnixTime::now()) {
                 tracing::error!(%refusal, "unpaid shards could not be looked after; tried again");
             }
         }
