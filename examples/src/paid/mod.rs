@@ -3,7 +3,7 @@
 
 mod table;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -44,6 +44,10 @@ const HONEST_EPOCHS: u64 = 3;
 const PRICE: &str = "10000000000000";
 /// Satoshi that the client pays in.
 const DEPOSIT: u64 = 5_000_000;
+/// Less than this is not paid, in msat: the threshold, and on the chain, where a transaction costs 141 sat,
+/// what 2.5 % of comes to that.
+const LEAST_MSAT: u64 = 1_000_000;
+const LEAST_ON_CHAIN_MSAT: u64 = 6_000_000;
 /// Blocks on a payout from which on it has arrived.
 const SETTLED: u32 = 6;
 /// Between looks at something that goes on.
@@ -242,14 +246,45 @@ impl Stage {
         Ok((now, CHEATERS.iter().map(|at| paid_to(&self.storage(*at), "earned_msat")).collect()))
     }
 
+    /// The client withdraws all that is not spoken for: how much, in msat.
+    fn take_out(&mut self) -> Outcomes<u64> {
+        let to = self.payer.treasury.address(1)?;
+        self.until("the rest is withdrawn", |stage| stage.run(&["wallet", "withdraw", "--to", &to]).is_ok())?;
+        let history = self.run(&["wallet", "history"])?;
+        let entries = history["entries"].as_array().into_iter().flatten();
+        let withdrawn = entries.filter(|entry| entry["what"] == "withdrawn");
+        Ok(withdrawn.filter_map(|entry| entry["amount_msat"].as_u64()).sum())
+    }
+
+    /// Epochs of which each storage node did not prove what it was asked for, by its name in the swarm.
+    fn refused(&self) -> BTreeMap<String, usize> {
+        let node = self.swarm.ask(MEDIATOR, "/api/v1/node").unwrap_or_default();
+        let nodes = node["mediator"]["nodes"].as_array().cloned().unwrap_or_default();
+        let proved = |audit: &&Value| {
+            let came = &audit["came"]["answered"];
+            ["missing", "wrong", "reported"].iter().all(|what| came[what] == 0)
+        };
+        let refused = |node: &Value| {
+            let audits = node["audits"].as_array().into_iter().flatten();
+            Some((node["peer"].as_str()?.to_owned(), audits.filter(|audit| !proved(audit)).count()))
+        };
+        nodes.iter().filter_map(refused).collect()
+    }
+
     /// The closing table.
     fn close(&mut self, cheated: Vec<u64>) -> Outcomes<Table> {
-        say("waiting until all honest operators are paid");
+        say("the client takes the rest of its money out, so nothing more is charged");
+        let withdrawn = self.take_out()?;
+        say("waiting until all honest operators are paid what they have earned");
         self.until("everyone is paid", |stage| {
-            let paid = |at: usize| paid_to(&stage.storage(at), "paid_msat") > 0;
+            let paid = |at: usize| {
+                let storage = stage.storage(at);
+                let least = if ON_CHAIN.contains(&at) { LEAST_ON_CHAIN_MSAT } else { LEAST_MSAT };
+                paid_to(&storage, "owed_msat") < least && paid_to(&storage, "paid_msat") > 0
+            };
             (0..STORAGE).filter(|at| !CHEATERS.contains(at)).all(paid)
         })?;
-        // Payments go on meanwhile: until nothing is between a wallet and what its node was told.
+        // A wallet may hear of a payment later than the node that it is for.
         let mut table = self.look(&cheated)?;
         let begun = Instant::now();
         while !table.is_right() && begun.elapsed() < PATIENCE {
@@ -268,8 +303,9 @@ impl Stage {
             let earned = owed.iter().filter_map(|owed| owed["earned_msat"].as_u64()).sum::<u64>();
             let fees = self.wallet()["fees_earned_msat"].as_u64().unwrap_or_default();
             books = (balance["prepaid_msat"].as_u64().unwrap_or_default(), earned, fees);
-            books.0 + books.1 + books.2 == DEPOSIT * 1000
+            books.0 + books.1 + books.2 + withdrawn == DEPOSIT * 1000
         });
+        table.withdrawn_msat = withdrawn;
         (table.prepaid_msat, table.earned_msat, table.fees_msat) = books;
         if !whole {
             table
@@ -287,7 +323,7 @@ impl Stage {
     fn look(&self, cheated: &[u64]) -> Outcomes<Table> {
         let hex = |id: [u8; 32]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let (mut nodes, mut wallets) = (Vec::new(), Vec::new());
-        let mut shared = Vec::new();
+        let (mut shared, refused) = (Vec::new(), self.refused());
         for at in 0..STORAGE {
             let storage = self.storage(at);
             let saver = ON_CHAIN.iter().zip(&self.savers).find(|(on, _)| **on == at);
@@ -316,7 +352,9 @@ impl Stage {
                 shared.push(at);
             }
             let before = CHEATERS.iter().position(|cheater| *cheater == at).map(|found| cheated[found]);
-            nodes.push(Node::new(Member::Storage(at).to_string(), rail, &storage, before));
+            let peer = &self.swarm.ready(Member::Storage(at)).ok_or("a storage node is gone")?.peer;
+            let refused = refused.get(peer).copied().unwrap_or_default();
+            nodes.push(Node::new(Member::Storage(at).to_string(), rail, &storage, refused, before));
         }
         let deposits = self.operator.node.deposits();
         wallets.push((shared, deposits.into_iter().map(|came| (hex(came.id), came.amount.get())).collect()));

@@ -28,6 +28,8 @@ pub(crate) struct Node {
     earned_msat: u64,
     paid_msat: u64,
     coming_msat: u64,
+    /// Epochs that it is not paid for, as it did not prove what it was asked for.
+    refused_epochs: usize,
     /// What a cheater had earned when it was found out.
     cheated_at_msat: Option<u64>,
     payouts: Vec<Paid>,
@@ -42,7 +44,13 @@ pub(crate) fn paid_to(storage: &Value, key: &str) -> u64 {
 }
 
 impl Node {
-    pub(crate) fn new(name: String, rail: &'static str, storage: &Value, cheated: Option<u64>) -> Self {
+    pub(crate) fn new(
+        name: String,
+        rail: &'static str,
+        storage: &Value,
+        refused: usize,
+        cheated: Option<u64>,
+    ) -> Self {
         let payout = |payout: &Value| {
             let (id, hash) = (payout["transaction"].as_str(), payout["payment_hash"].as_str());
             let by = id.or(hash).filter(|_| payout["state"] == "arrived")?;
@@ -59,6 +67,7 @@ impl Node {
             earned_msat: paid_to(storage, "earned_msat"),
             paid_msat: paid_to(storage, "paid_msat"),
             coming_msat: paid_to(storage, "coming_msat"),
+            refused_epochs: refused,
             cheated_at_msat: cheated,
             payouts: storage["payouts"].as_array().into_iter().flatten().filter_map(payout).collect(),
             received_msat: 0,
@@ -88,6 +97,8 @@ impl Node {
             Some(then) if self.earned_msat > then => {
                 wrong.push(format!("{} earned on after it cheated", self.name));
             }
+            Some(_) if self.refused_epochs == 0 => wrong.push(format!("{} was not found out", self.name)),
+            None if self.refused_epochs > 0 => wrong.push(format!("{} is refused epochs", self.name)),
             None if self.payouts.is_empty() => wrong.push(format!("{} was not paid", self.name)),
             _ => {}
         }
@@ -102,6 +113,8 @@ pub struct Table {
     pub(crate) deposit_msat: u64,
     /// What of the deposit is left, what storage has earned, and the mediator by it.
     pub(crate) prepaid_msat: u64,
+    /// What the client has taken out again.
+    pub(crate) withdrawn_msat: u64,
     pub(crate) earned_msat: u64,
     pub(crate) fees_msat: u64,
     /// What is not as it should be; empty is the aim.
@@ -139,15 +152,15 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "  {:<11} {:<18} {:>14} {:>14} {:>11} {:>14} {:>12} {:>8}",
-            "node", "paid to", "accrued", "paid", "fees", "received", "owed", "payouts"
+            "  {:<11} {:<18} {:>14} {:>14} {:>11} {:>14} {:>12} {:>8} {:>14}",
+            "node", "paid to", "accrued", "paid", "fees", "received", "owed", "payouts", "epochs refused"
         )?;
         for node in &self.nodes {
             let fees: u64 = node.payouts.iter().map(|paid| paid.msat.saturating_sub(paid.arrived_msat)).sum();
-            let cheated = if node.cheated_at_msat.is_some() { "  cheated: refused since" } else { "" };
+            let cheated = if node.cheated_at_msat.is_some() { "  cheated" } else { "" };
             writeln!(
                 f,
-                "  {:<11} {:<18} {:>14} {:>14} {:>11} {:>14} {:>12} {:>8}{cheated}",
+                "  {:<11} {:<18} {:>14} {:>14} {:>11} {:>14} {:>12} {:>8} {:>14}{cheated}",
                 node.name,
                 node.rail,
                 sat(node.earned_msat),
@@ -156,11 +169,12 @@ impl fmt::Display for Table {
                 sat(node.received_msat),
                 sat(node.earned_msat.saturating_sub(node.paid_msat)),
                 node.payouts.len(),
+                node.refused_epochs,
             )?;
         }
-        writeln!(f, "\n  newest payouts, as bitcoind and the receiving nodes know them")?;
+        writeln!(f, "\n  payouts, as bitcoind and the receiving nodes know them")?;
         for node in &self.nodes {
-            if let Some(paid) = node.payouts.first() {
+            for paid in &node.payouts {
                 let what = if paid.on_chain { "txid" } else { "payment" };
                 writeln!(
                     f,
@@ -174,7 +188,8 @@ impl fmt::Display for Table {
         writeln!(f, "\n  client      paid in {} sat", sat(self.deposit_msat))?;
         writeln!(
             f,
-            "              = {} left + {} to storage + {} fee of the mediator",
+            "              = {} taken out + {} left + {} to storage + {} fee of the mediator",
+            sat(self.withdrawn_msat),
             sat(self.prepaid_msat),
             sat(self.earned_msat),
             sat(self.fees_msat)

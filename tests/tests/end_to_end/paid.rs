@@ -246,6 +246,7 @@ fn check(world: &World, operator: &LightningWallet, saver: &ChainWallet, inside:
 fn ten_nodes_are_paid_to_the_satoshi_and_those_that_cheat_get_nothing_from_then_on() {
     let programs = Programs::multi_call(Path::new(env!("CARGO_BIN_EXE_under-test")));
     let table = play_paid(&programs).unwrap_or_else(|error| panic!("{error}"));
+    eprintln!("{table}");
     assert!(table.is_right(), "{table}");
 }
 
