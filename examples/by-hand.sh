@@ -15,7 +15,7 @@ say() { printf '\n== %s\n' "$*"; }
 if [[ -z ${FINCRYPT_BIN_DIR:-} ]]; then
     say "building fincrypt-node and fincrypt"
     target=${CARGO_TARGET_DIR:-$repository/target}
-    (cd "$repository" && cargo build --release -p fincrypt-node --bins --target-dir "$target")
+    (cd "$repository" && cargo build --release -p fincrypt --bins --target-dir "$target")
     FINCRYPT_BIN_DIR=$target/release
 fi
 PATH=$(cd "$FINCRYPT_BIN_DIR" && pwd):$PATH

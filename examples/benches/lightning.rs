@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use fincrypt_examples::{Bitcoind, LightningWallet, Scratch, wait_until};
 use fincrypt_protocol::PayoutId;
 use fincrypt_protocol::amount::Msat;
-use fincrypt_wallet::lightning::{
+use fincrypt_testkit::{Bitcoind, LightningWallet, Scratch, wait_until};
+use fincrypt_treasury::lightning::{
     Destination, LightningError, MAX_IN_FLIGHT, MAX_OFFERS_IN_FLIGHT, Payment, Stands,
 };
 

@@ -2,8 +2,8 @@
 
 #![no_main]
 
-use fincrypt_storage::lists::{decode_list, encode_lists};
-use fincrypt_storage::marks::{decode_marks, encode_marks};
+use fincrypt_vault::lists::{decode_list, encode_lists};
+use fincrypt_vault::marks::{decode_marks, encode_marks};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Some(refs) = decode_list(bytes) {

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use fincrypt_storage::compress::Unpacker;
+use fincrypt_vault::compress::Unpacker;
 
 libfuzzer_sys::fuzz_target!(|input: (u32, Vec<u8>)| {
     let (raw_len, stored) = input;

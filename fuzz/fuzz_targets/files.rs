@@ -2,8 +2,8 @@
 
 #![no_main]
 
-use fincrypt_storage::journal::Journal;
-use fincrypt_storage::keyfile;
+use fincrypt_state::journal::Journal;
+use fincrypt_vault::keyfile;
 use zeroize::Zeroizing;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

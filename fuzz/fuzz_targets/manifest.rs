@@ -3,7 +3,7 @@
 #![no_main]
 
 use fincrypt_protocol::{Manifest, ShardId, ShardLen, cbor};
-use fincrypt_storage::proof::LeafProof;
+use fincrypt_shards::proof::LeafProof;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Ok(manifest) = cbor::decode::<Manifest>(bytes, 2048) {

@@ -2,10 +2,10 @@
 
 #![no_main]
 
-use fincrypt_wallet::BitcoinNetwork;
-use fincrypt_wallet::ledger::Record;
-use fincrypt_wallet::lightning::{Destination, Peer};
-use fincrypt_wallet::treasury::is_address;
+use fincrypt_treasury::BitcoinNetwork;
+use fincrypt_ledger::Record;
+use fincrypt_treasury::lightning::{Destination, Peer};
+use fincrypt_treasury::onchain::is_address;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let _ = Record::from_bytes(bytes);

@@ -2,9 +2,9 @@
 
 #![no_main]
 
-use fincrypt_storage::Root;
-use fincrypt_storage::index::IndexPiece;
-use fincrypt_storage::segment::{Directory, OpenSegment};
+use fincrypt_vault::Root;
+use fincrypt_vault::index::IndexPiece;
+use fincrypt_vault::segment::{Directory, OpenSegment};
 use zeroize::Zeroizing;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

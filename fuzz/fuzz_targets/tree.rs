@@ -2,8 +2,8 @@
 
 #![no_main]
 
-use fincrypt_storage::snapshot::Snapshot;
-use fincrypt_storage::tree::{decode_list, decode_tree};
+use fincrypt_vault::snapshot::Snapshot;
+use fincrypt_vault::tree::{decode_list, decode_tree};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let _ = decode_tree(bytes);

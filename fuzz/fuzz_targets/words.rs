@@ -3,7 +3,7 @@
 #![no_main]
 
 use fincrypt_protocol::Bytes;
-use fincrypt_storage::words::Words;
+use fincrypt_vault::words::Words;
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
     let _ = Words::parse(text);

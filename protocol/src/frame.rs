@@ -56,7 +56,7 @@ pub enum FrameError {
 ///
 /// # Errors
 /// [`FrameError::Header`] over [`MAX_HEADER`].
-pub(crate) fn header_len(stated: [u8; 4]) -> Result<usize, FrameError> {
+pub fn header_len(stated: [u8; 4]) -> Result<usize, FrameError> {
     match u32::from_le_bytes(stated) {
         len if len <= MAX_HEADER => Ok(len as usize),
         len => Err(FrameError::Header(len)),
@@ -67,7 +67,7 @@ pub(crate) fn header_len(stated: [u8; 4]) -> Result<usize, FrameError> {
 ///
 /// # Errors
 /// [`FrameError::Payload`] over what the header allows.
-pub(crate) fn payload_len<H: Header>(header: &H, stated: [u8; 4]) -> Result<usize, FrameError> {
+pub fn payload_len<H: Header>(header: &H, stated: [u8; 4]) -> Result<usize, FrameError> {
     match u32::from_le_bytes(stated) {
         len if len <= header.payload_limit() => Ok(len as usize),
         len => Err(FrameError::Payload(len)),

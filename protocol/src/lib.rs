@@ -1,8 +1,7 @@
 //! What two Fincrypt machines must agree on.
 //!
 //! Ids, keys, amounts, limits, the erasure geometry, signed records and the messages of the wire
-//! protocols. Everything here is data and rules: no disk, no clock but [`UnixTime::now`], and no
-//! network unless the feature `net` adds the libp2p codecs.
+//! protocols. Everything here is data and rules: no disk, no clock but [`UnixTime::now`], no network.
 //!
 //! ```
 //! use fincrypt_protocol::{Code, Redundancy};
@@ -11,12 +10,13 @@
 //! # Ok::<(), fincrypt_protocol::GeometryError>(())
 //! ```
 
+mod address_group;
 pub mod admission;
 pub mod amount;
 pub mod cbor;
 pub mod domain;
 mod epoch;
-mod frame;
+pub mod frame;
 mod geometry;
 mod id;
 mod key;
@@ -24,8 +24,6 @@ pub mod limits;
 mod manifest;
 pub mod mediate;
 pub mod money;
-#[cfg(feature = "net")]
-pub mod net;
 mod network;
 pub mod record;
 mod refusal;
@@ -38,6 +36,7 @@ mod time;
 #[cfg(test)]
 mod vectors;
 
+pub use address_group::AddressGroup;
 pub use epoch::Epoch;
 pub use frame::{Frame, FrameError, Header};
 pub use geometry::{Code, GeometryError, Redundancy, ShardIndex, ShardLen};

@@ -72,3 +72,5 @@ pub const MAX_ADOPT_RELEASES: usize = 4;
 pub const ROLE_BUCKETS: u8 = 16;
 /// Segments that one `Keep` may follow: the owner's statement covers a whole run.
 pub const MAX_HOLDER_LISTS: usize = 64;
+/// Bytes of a rewind and the head that it goes back to, two signed records.
+pub const MAX_REWOUND: usize = 8 << 10;

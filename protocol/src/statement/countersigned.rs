@@ -227,7 +227,7 @@ mod tests {
             hex(proposal.to_bytes().expect("encodes")),
             hex(countersigned(2, 1).to_bytes().expect("encodes")),
         );
-        crate::vectors::check("statement.txt", &text);
+        fincrypt_vectors::check("statement.txt", &text);
     }
 
     #[test]

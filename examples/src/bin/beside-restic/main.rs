@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use fincrypt_examples::{Programs, end_all_on_signal};
+use fincrypt_testkit::{Programs, end_all_on_signal};
 
 /// Prints a table: the swarm of ten processes and restic, on the same set in the same run.
 #[derive(Parser)]

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use fincrypt_examples::{Client, Programs, Swarm, SwarmPlan, measure};
+use fincrypt_testkit::{Client, Programs, Swarm, SwarmPlan, measure};
 
 type Outcomes<T> = Result<T, Box<dyn Error>>;
 

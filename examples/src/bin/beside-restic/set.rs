@@ -5,7 +5,7 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fincrypt_examples::SeededRandom;
+use fincrypt_testkit::SeededRandom;
 
 /// Endings of files that are text.
 const TEXT: [&str; 10] = ["rs", "md", "toml", "c", "h", "txt", "py", "html", "js", "json"];

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use fincrypt_examples::{Programs, spawn};
+use fincrypt_testkit::{Programs, spawn};
 
 /// Builds them in release mode into the target folder that this program comes from.
 pub(crate) fn build() -> Result<Programs, Box<dyn Error>> {
@@ -16,7 +16,7 @@ pub(crate) fn build() -> Result<Programs, Box<dyn Error>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     eprintln!("building fincrypt-node and fincrypt");
     let mut command = Command::new(&cargo);
-    command.args(["build", "--release", "-p", "fincrypt-node", "--bins"]);
+    command.args(["build", "--release", "-p", "fincrypt", "--bins"]);
     command.arg("--manifest-path").arg(workspace().join("Cargo.toml")).arg("--target-dir").arg(target);
     let mut child =
         spawn(&mut command).map_err(|error| format!("cannot run {}: {error}", cargo.display()))?;

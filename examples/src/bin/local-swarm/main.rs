@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use fincrypt_examples::{Programs, end_all_on_signal, exit_code_on_signal, play_paid};
+use fincrypt_testkit::{Programs, end_all_on_signal, exit_code_on_signal, play_paid};
 
 /// Backs a folder up into a swarm of ten processes and restores it from its 24 words, twice.
 #[derive(Parser)]

@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use fincrypt_examples::{
+use fincrypt_testkit::{
     Client, Comparison, Member, Outcome, Programs, Scratch, SeededRandom, Swarm, SwarmPlan, TreePlan,
     compare, generate, measure,
 };

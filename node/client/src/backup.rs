@@ -1,0 +1,490 @@
+//! A backup: scan, upload, index, head, keep.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fincrypt_protocol::{Code, Manifest, Refusal, SegmentId, UnixTime};
+use fincrypt_vault::head::{CatalogRef, HeadBody};
+use fincrypt_vault::index::BlobIndex;
+use fincrypt_vault::marks::Mark;
+use fincrypt_vault::scan::Scanner;
+use fincrypt_vault::segment::SealedSegment;
+use futures::StreamExt;
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use super::error::ClientError;
+use super::fetch::Fetcher;
+use super::head::{Followed, OpenHead, Pieces};
+use super::index_maker::{IndexMaker, Listed, without_other_snapshots};
+use super::link::Link;
+use super::lost::lost;
+use super::pipeline::{Counts, LeftOut, Pipeline, PipelineError, workers};
+use super::progress::Progress;
+use super::prune;
+use super::purse::PurseReport;
+use super::run_journal::RunJournal;
+use super::self_check::{CheckReport, SelfCheck};
+use super::upload::Upload;
+use super::vault::{Swarm, Vault};
+
+/// Something that was left out.
+#[derive(Debug, Serialize)]
+pub struct Skipped {
+    /// Its path.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+    /// Whether it should have been stored.
+    #[serde(skip)]
+    pub missing: bool,
+}
+
+/// What a backup did.
+#[derive(Debug, Serialize)]
+pub struct BackupReport {
+    /// The snapshot's id.
+    pub snapshot: String,
+    /// Files in it.
+    pub files: u64,
+    /// Bytes of these files.
+    pub bytes_in: u64,
+    /// Bytes that were not stored before.
+    pub bytes_new: u64,
+    /// The same after compression.
+    pub bytes_packed: u64,
+    /// Payload bytes sent.
+    pub bytes_uploaded: u64,
+    /// Bytes that the new segments take in the swarm.
+    pub bytes_stored: u64,
+    /// New segments.
+    pub segments: usize,
+    /// Small segments that were packed together, beside them.
+    pub merged: usize,
+    /// How long it took.
+    pub seconds: f64,
+    /// What was left out.
+    pub skipped: Vec<Skipped>,
+    /// What the client's own look at its storage found; none if nothing new was stored and none was
+    /// due.
+    pub self_check: Option<CheckReport>,
+    /// How the prepayment stands, and what to tell about the money.
+    pub purse: PurseReport,
+}
+
+impl BackupReport {
+    /// Whether something that should have been stored is missing.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        self.skipped.iter().any(|skipped| skipped.missing)
+    }
+}
+
+/// Segments uploaded at once: what a mediator keeps open for a client.
+const SEGMENTS_AT_ONCE: usize = fincrypt_protocol::limits::MAX_OPEN_SEGMENTS;
+/// A long run says so often that it is to be kept: its first segments would lapse after seven days.
+const KEEP_AGAIN: Duration = Duration::from_secs(24 * 3600);
+/// Times a head is rebased on another device's before giving up.
+const REBASES: usize = 8;
+
+/// Takes a snapshot of `folders`.
+///
+/// # Errors
+/// [`ClientError`] if no new head could be committed; what was stored so far is gone on with by
+/// the next backup.
+pub async fn backup(vault: &Vault, folders: &[PathBuf], show: bool) -> Result<BackupReport, ClientError> {
+    for folder in folders {
+        if !folder.is_dir() {
+            return Err(ClientError::Folder { path: folder.clone(), reason: "not a folder".to_owned() });
+        }
+    }
+    let swarm = Swarm::join(&vault.options).await?;
+    let progress = Progress::new("backed up", show);
+    let result = backup_in(&swarm, vault, folders, &progress).await;
+    progress.done();
+    swarm.leave().await;
+    vault.state.close();
+    result
+}
+
+/// Bytes of a run so far.
+#[derive(Default)]
+pub(super) struct Traffic {
+    pub(super) uploaded: u64,
+    stored: u64,
+    segments: usize,
+}
+
+impl Traffic {
+    fn add(&mut self, manifest: &Manifest, sent: u64) {
+        self.uploaded += sent;
+        self.stored += u64::from(manifest.code().total()) * u64::from(manifest.shard_len().get());
+        self.segments += 1;
+    }
+}
+
+/// What stores segments and their catalog.
+pub(super) struct Run<'a> {
+    pub(super) vault: &'a Vault,
+    pub(super) link: Link,
+    pub(super) upload: Upload,
+    pub(super) fetcher: Arc<Fetcher>,
+    pub(super) code: Code,
+    pub(super) traffic: Traffic,
+    /// When the run last said that it is to be kept, or began.
+    pub(super) kept: UnixTime,
+    /// Segments of index pieces that this run made.
+    pub(super) pieces: Vec<Manifest>,
+    /// Catalog segments that a head of this run does not refer to any more.
+    pub(super) marks: Vec<Mark>,
+    /// Catalog segments that a list of this run refers to.
+    pub(super) listed: Vec<SegmentId>,
+}
+
+async fn backup_in(
+    swarm: &Swarm,
+    vault: &Vault,
+    folders: &[PathBuf],
+    progress: &Progress,
+) -> Result<BackupReport, ClientError> {
+    let begun = Instant::now();
+    let time = UnixTime::now_with_nanos();
+    let mut followed = false;
+    for _ in 0..REBASES {
+        match backup_once(swarm, vault, folders, progress, time).await {
+            // Another device has given a newer mandate, with another limit of the price.
+            Err(ClientError::Call(error)) if error.refusal() == Some(Refusal::NotMandated) && !followed => {
+                followed = true;
+                if !vault.follow_mandate(&swarm.net).await? {
+                    return Err(error.into());
+                }
+            }
+            // Another device has let go of what nothing used, which this run may have counted on.
+            // Stored is what it has stored itself; the next try finds what else there is to store.
+            Err(ClientError::Rewritten) => progress.done(),
+            Err(error) => return Err(error),
+            Ok(mut report) => {
+                // The snapshot is stored; what fails here the next run does.
+                match prune::merge_small(swarm, vault).await {
+                    Ok(merged) => report.merged = merged,
+                    Err(error) => tracing::warn!(%error, "small segments were not merged"),
+                }
+                report.purse = match vault.link(&swarm.net).await {
+                    Ok(link) => vault.look_at_purse(Some(&link)).await,
+                    Err(_) => vault.look_at_purse(None).await,
+                };
+                report.seconds = begun.elapsed().as_secs_f64();
+                return Ok(report);
+            }
+        }
+    }
+    Err(ClientError::Contended)
+}
+
+async fn backup_once(
+    swarm: &Swarm,
+    vault: &Vault,
+    folders: &[PathBuf],
+    progress: &Progress,
+    (started, nanos): (UnixTime, u32),
+) -> Result<BackupReport, ClientError> {
+    let link = vault.link(&swarm.net).await?;
+    let fetcher = vault.fetcher(&swarm.net, Some(link.clone()))?;
+    let head = vault.current_head(&link).await?;
+    if let Some(head) = &head {
+        vault.follow(&fetcher, head).await?;
+    }
+    vault.settle(&link).await?;
+    let quote = link.quote(vault.options.redundancy, vault.max_price()?).await?;
+    let account = vault.keys.root.account(vault.slot()?).account();
+    let path = vault.home.run_journal();
+    let pending = BlobIndex::pending(vault.state.clone());
+    let mut journal = RunJournal::open(&path, &account, started, &pending)?;
+    if let Some((run, stored)) = journal.abandoned.take() {
+        // It was committed, but perhaps never said that it is to be kept.
+        let mut committed = false;
+        for segment in &stored {
+            committed |= vault.index.manifest(segment)?.is_some();
+        }
+        if committed {
+            link.keep(vault.keep(run)?).await?;
+        }
+    }
+    let lost = lost(vault, &link, &journal.segments()).await?;
+    if !lost.is_empty() {
+        journal.forget(&lost)?;
+        drop(journal);
+        journal = RunJournal::open(&path, &account, started, &pending)?;
+    }
+    if vault.is_doubted()? {
+        vault.set_doubted(false)?;
+    }
+    let upload = Upload {
+        link: link.clone(),
+        network: vault.network(),
+        run: journal.run,
+        mandate: vault.mandate(link.node())?,
+    };
+    let mut run = Run {
+        vault,
+        link,
+        upload,
+        fetcher,
+        code: quote.code,
+        traffic: Traffic::default(),
+        kept: journal.started,
+        pieces: Vec::new(),
+        marks: Vec::new(),
+        listed: Vec::new(),
+    };
+    let (snapshot, counts) = run.store_files(folders, &mut journal, (started, nanos), progress).await?;
+    let rebuilt = vault.is_rebuilt()?;
+    let stored = journal.segments();
+    let listed = Listed::run(vault, stored.clone(), snapshot, rebuilt);
+    let (news, check) = SelfCheck::before_head(vault, &swarm.net, &run.link, stored.clone()).await?;
+    let early = async {
+        match &check {
+            Some(check) => check.look(&news).await.map(Some),
+            None => Ok(None),
+        }
+    };
+    let (pieces, found) = tokio::join!(run.store_index(listed, 0), early);
+    let (pieces, found) = (pieces?, found?);
+    let self_check = match check.zip(found) {
+        Some((check, found)) => Some(check.finish(&run.pieces, found, &mut journal).await?),
+        None => None,
+    };
+    let head = run.commit(head, pieces, started, rebuilt).await?;
+
+    // The head is committed: what follows only makes it known.
+    let index = vault.index.clone();
+    let insert = move || {
+        stored.read(|manifest, directory| {
+            let directory = without_other_snapshots(directory, &snapshot);
+            Ok::<(), PipelineError>(index.insert(manifest, &directory)?)
+        })
+    };
+    tokio::task::spawn_blocking(insert).await.map_err(|_| ClientError::Inner)?.map_err(explain)?;
+    let marks = std::mem::take(&mut run.marks);
+    vault.take_in(&Pieces { marks, ..Pieces::default() })?;
+    let refs = head.body.refs.iter().map(|reference| reference.segment);
+    vault.mark_loaded(&refs.chain(std::mem::take(&mut run.listed)).collect::<Vec<_>>())?;
+    vault.set_head(head.head.signed())?;
+    vault.set_rebuilt(false)?;
+    journal.finish(&path)?;
+    vault.set_committing(None)?;
+
+    let skipped = counts.left_out.into_iter().map(|LeftOut { path, reason, missing }| Skipped {
+        path,
+        reason,
+        missing,
+    });
+    Ok(BackupReport {
+        snapshot: snapshot.to_string(),
+        files: counts.files,
+        bytes_in: counts.bytes_in,
+        bytes_new: counts.bytes_new,
+        bytes_packed: counts.bytes_packed,
+        bytes_uploaded: run.traffic.uploaded,
+        bytes_stored: run.traffic.stored,
+        segments: run.traffic.segments,
+        merged: 0,
+        seconds: 0.0,
+        skipped: skipped.collect(),
+        self_check,
+        purse: PurseReport::default(),
+    })
+}
+
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .or_else(|_| std::fs::read_to_string("/etc/hostname"));
+    name.map(|name| name.trim().chars().take(64).collect()).unwrap_or_default()
+}
+
+impl Run<'_> {
+    /// Scans and uploads at the same time.
+    async fn store_files(
+        &mut self,
+        folders: &[PathBuf],
+        journal: &mut RunJournal,
+        (started, nanos): (UnixTime, u32),
+        progress: &Progress,
+    ) -> Result<(fincrypt_vault::blob::BlobId, Counts), ClientError> {
+        let scanner = Scanner::new(folders.to_vec(), &self.vault.options.exclude)
+            .map_err(|error| ClientError::Damaged(error.to_string()))?;
+        let pipeline = Pipeline {
+            root: self.vault.keys.root.clone(),
+            state: self.vault.state.clone(),
+            code: self.code,
+            redundancy: self.vault.options.redundancy,
+            started: (started, nanos),
+            host: host(),
+            workers: workers(),
+            progress: progress.clone(),
+        };
+        self.produce(
+            move |sink| pipeline.run(&scanner, sink),
+            |sealed| journal.stored(sealed.manifest, sealed.directory),
+        )
+        .await
+    }
+
+    /// Uploads the segments that `make`, on a thread of its own, gives to its sink, and calls
+    /// `stored` with each that is stored.
+    pub(super) async fn produce<T: Send + 'static>(
+        &mut self,
+        make: impl FnOnce(&(dyn Fn(SealedSegment) -> bool + Sync)) -> Result<T, PipelineError> + Send + 'static,
+        mut stored: impl FnMut(SealedSegment) -> Result<(), ClientError>,
+    ) -> Result<T, ClientError> {
+        let (sink, mut segments) = mpsc::channel::<SealedSegment>(1);
+        let producer =
+            tokio::task::spawn_blocking(move || make(&|sealed| sink.blocking_send(sealed).is_ok()));
+        let upload = self.upload.clone();
+        let uploaded = {
+            let mut uploads = futures::stream::poll_fn(|cx| segments.poll_recv(cx))
+                .map(|sealed| {
+                    let upload = upload.clone();
+                    async move { upload.store(&sealed).await.map(|sent| (sealed, sent)) }
+                })
+                .buffer_unordered(SEGMENTS_AT_ONCE);
+            loop {
+                match uploads.next().await {
+                    None => break Ok(()),
+                    Some(Err(error)) => break Err(error),
+                    Some(Ok((sealed, sent))) => {
+                        self.traffic.add(&sealed.manifest, sent);
+                        if let Err(error) = stored(sealed) {
+                            break Err(error);
+                        }
+                        if UnixTime::now().since(self.kept) > KEEP_AGAIN
+                            && let Err(error) = self.keep().await
+                        {
+                            break Err(error);
+                        }
+                    }
+                }
+            }
+        };
+        // Ends a producer whose segments nobody takes any more.
+        segments.close();
+        while segments.try_recv().is_ok() {}
+        let produced = producer.await.map_err(|_| ClientError::Inner)?;
+        uploaded?;
+        produced.map_err(explain)
+    }
+
+    /// Says that what the run has stored is to be kept.
+    async fn keep(&mut self) -> Result<(), ClientError> {
+        self.link.keep(self.vault.keep(self.upload.run)?).await?;
+        self.kept = UnixTime::now();
+        Ok(())
+    }
+
+    /// Says the same of runs whose segments a rebuilt index has found: perhaps their own heads never
+    /// came to be.
+    async fn keep_found(&self) -> Result<(), ClientError> {
+        loop {
+            let runs = self.vault.unkept()?;
+            if runs.is_empty() {
+                return Ok(());
+            }
+            for run in &runs {
+                self.link.keep(self.vault.keep(*run)?).await?;
+            }
+            self.vault.remove_unkept(&runs)?;
+        }
+    }
+
+    /// Stores index pieces that list these segments; references to where they lie.
+    pub(super) async fn store_index(
+        &mut self,
+        listed: Listed,
+        level: u8,
+    ) -> Result<Vec<CatalogRef>, ClientError> {
+        let (root, code) = (self.vault.keys.root.clone(), self.code);
+        let redundancy = self.vault.options.redundancy;
+        let (mut refs, mut pieces) = (Vec::new(), Vec::new());
+        self.produce(
+            move |sink| IndexMaker::new(&root, code, redundancy, sink)?.make(listed),
+            |sealed| {
+                let (code, shard_len) = (sealed.manifest.code(), sealed.manifest.shard_len());
+                refs.push(CatalogRef { segment: sealed.manifest.id(), code, shard_len, level });
+                pieces.push(sealed.manifest);
+                Ok(())
+            },
+        )
+        .await?;
+        self.pieces.append(&mut pieces);
+        Ok(refs)
+    }
+
+    /// Commits a new head over `base`, or over whatever another device made of it meanwhile.
+    async fn commit(
+        &mut self,
+        mut base: Option<OpenHead>,
+        new: Vec<CatalogRef>,
+        started: UnixTime,
+        rebuilt: bool,
+    ) -> Result<OpenHead, ClientError> {
+        let slot = self.vault.slot()?;
+        for attempt in 0..REBASES {
+            // New pieces of a rebuilt index list all that is in it: they take the place of what it was
+            // loaded from, unless another device has written to it meanwhile. What could not be read
+            // stays: perhaps it can be another time.
+            let replaced = rebuilt && attempt == 0;
+            let before = base.as_ref().map(|head| &head.body);
+            let mut old = before.map(|body| body.refs.clone()).unwrap_or_default();
+            if replaced {
+                let unread = |r: &CatalogRef| self.vault.is_loaded(&r.segment).map(|loaded| !loaded);
+                let unread: Vec<bool> = old.iter().map(unread).collect::<Result<_, _>>()?;
+                let mut unread = unread.into_iter();
+                old.retain(|_| unread.next().unwrap_or(true));
+            }
+            let (slots, releases) =
+                before.map(|body| (body.slots, body.releases.clone())).unwrap_or_default();
+            self.marks.clear();
+            self.listed.clear();
+            let (full, small): (Vec<CatalogRef>, _) = new.iter().partition(|r| self.listable(r).is_fixed());
+            let mut refs = self.list([old, full].concat()).await?;
+            if !replaced {
+                refs = self.merge(refs, small.len()).await?;
+            }
+            let refs = self.list([refs, small].concat()).await?;
+            let body = HeadBody {
+                refs,
+                slots: slots | 1_u32.checked_shl(slot).unwrap_or(0),
+                time: started,
+                releases,
+            };
+            let head = self.vault.next_head(base.as_ref(), &body)?;
+            // Before the head: what it refers to must not lapse if this is cut off right after it.
+            self.keep().await?;
+            self.keep_found().await?;
+            self.vault.set_committing(Some(self.upload.run))?;
+            if self.link.swap_head(base.as_ref().map(OpenHead::hash), head.clone()).await? {
+                return self.vault.open_head(slot, &head);
+            }
+            self.vault.set_committing(None)?;
+            base = self.vault.current_head(&self.link).await?;
+            if let Some(base) = &base {
+                match self.vault.follow(&self.fetcher, base).await? {
+                    Followed::Grew => {}
+                    Followed::Rewritten => return Err(ClientError::Rewritten),
+                    // Another device has released what this run stored, too.
+                    Followed::Released => return Err(ClientError::Contended),
+                }
+            }
+        }
+        Err(ClientError::Contended)
+    }
+}
+
+/// What a failed stage means for a person.
+pub(super) fn explain(error: PipelineError) -> ClientError {
+    match error {
+        PipelineError::State(error) => error.into(),
+        other => ClientError::Damaged(other.to_string()),
+    }
+}

@@ -1,0 +1,198 @@
+//! The client's side of `/shard/1`: straight to the holders of an account's shards.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fincrypt_net::Multiaddr;
+use fincrypt_protocol::admission::holders_key;
+use fincrypt_protocol::limits::MAX_LOCATE;
+use fincrypt_protocol::record::{Head, Mandate, Registration, Undo};
+use fincrypt_protocol::shard::{HeldSegment, Request, Response};
+use fincrypt_protocol::{
+    AccountId, Frame, NodeId, Rewound, SegmentId, ShardIndex, Signed, SigningKey, Verified,
+};
+use futures::StreamExt;
+
+use super::link::login_proof;
+use super::mediators::newest_of;
+use fincrypt_net::{CallError, Net};
+
+/// Holders asked at once.
+const AT_ONCE: usize = 16;
+/// How long one holder may take for what is not a shard.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// A shard's place in the order of a holder's list.
+pub(crate) type Place = (SegmentId, ShardIndex);
+
+/// The storage nodes that hold shards of one account and answered.
+pub(crate) struct Holders {
+    net: Net,
+    account: AccountId,
+    nodes: Vec<NodeId>,
+    /// The mandates they hold shards under, which name the account's mediator.
+    mandates: Vec<Signed<Mandate>>,
+}
+
+impl Holders {
+    /// Looks an account's holders up in the DHT and logs in with each.
+    pub(crate) async fn find(net: &Net, account: &SigningKey, registration: &Signed<Registration>) -> Self {
+        let id = account.account();
+        let found = net.providers(holders_key(&id)).await;
+        let logins = found.into_iter().map(|node| async move {
+            match login(net, account, registration, node, Vec::new()).await {
+                Ok(mandate) => Some((node, mandate)),
+                Err(error) => {
+                    tracing::debug!(%error, "a holder did not let us in");
+                    None
+                }
+            }
+        });
+        let reached: Vec<_> = futures::stream::iter(logins)
+            .buffer_unordered(AT_ONCE)
+            .filter_map(std::future::ready)
+            .collect()
+            .await;
+        let nodes = reached.iter().map(|(node, _)| *node).collect();
+        let mandates = reached.into_iter().filter_map(|(_, mandate)| mandate).collect();
+        Self { net: net.clone(), account: id, nodes, mandates }
+    }
+
+    /// The newest mandate, which names the account's mediator.
+    pub(crate) fn newest_mandate(&self) -> Option<Verified<Mandate>> {
+        newest_of(&self.mandates, self.net.network(), self.account)
+    }
+
+    /// The account's mediator, by its newest mandate.
+    pub(crate) fn mediator(&self) -> Option<NodeId> {
+        self.newest_mandate().map(|mandate| mandate.mediator)
+    }
+
+    pub(crate) fn nodes(&self) -> &[NodeId] {
+        &self.nodes
+    }
+
+    async fn ask_all<T>(&self, request: &Request, read: impl Fn(Response) -> Option<T>) -> Vec<(NodeId, T)> {
+        let asking = self.nodes.iter().copied().map(|node| {
+            let (frame, read) = (Frame::bare(request.clone()), &read);
+            async move {
+                let answer = tokio::time::timeout(ANSWER, self.net.shard(node, frame)).await.ok()?.ok()?;
+                read(answer.header).map(|value| (node, value))
+            }
+        });
+        futures::stream::iter(asking).buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await
+    }
+
+    /// Brings an undo to every holder; for each that took it, whether a release was pending there.
+    pub(crate) async fn undo(&self, undo: &Signed<Undo>) -> Vec<bool> {
+        let request = Request::Undo { undo: undo.clone() };
+        let answers = self.ask_all(&request, |answer| match answer {
+            Response::Undone { pending } => Some(pending),
+            _ => None,
+        });
+        answers.await.into_iter().map(|(_, pending)| pending).collect()
+    }
+
+    /// Brings a rewind to every holder; how many took it.
+    pub(crate) async fn rewind(&self, rewound: &Rewound) -> usize {
+        let request = Request::Rewind(Box::new(rewound.clone()));
+        let answers = self.ask_all(&request, |answer| matches!(answer, Response::Done).then_some(()));
+        answers.await.len()
+    }
+
+    /// All valid heads of the account that the holders have, as often as they have each; and the
+    /// rewinds that they show, unchecked.
+    pub(crate) async fn heads(&self) -> (Vec<Verified<Head>>, Vec<Rewound>) {
+        let request = Request::Heads { account: self.account };
+        let answers = self.ask_all(&request, |answer| match answer {
+            Response::Heads { heads, rewound } => Some((heads, rewound)),
+            _ => None,
+        });
+        let (network, now) = (self.net.network(), fincrypt_protocol::UnixTime::now());
+        let (mut valid, mut rewounds) = (Vec::new(), Vec::new());
+        for (_, (heads, rewound)) in answers.await {
+            let heads = heads.into_iter().filter_map(|head| head.verify(network, now).ok());
+            valid.extend(heads.filter(|head| head.account == self.account));
+            rewounds.extend(rewound.map(|rewound| *rewound));
+        }
+        (valid, rewounds)
+    }
+
+    /// What the holders know about some segments.
+    pub(crate) async fn locate(
+        &self,
+        segments: &[SegmentId],
+    ) -> HashMap<SegmentId, Vec<(NodeId, HeldSegment)>> {
+        let mut located: HashMap<SegmentId, Vec<(NodeId, HeldSegment)>> = HashMap::new();
+        for page in segments.chunks(MAX_LOCATE) {
+            let request = Request::Locate { account: self.account, segments: page.to_vec() };
+            let answers = self.ask_all(&request, |answer| match answer {
+                Response::Located(held) => Some(held),
+                _ => None,
+            });
+            for (node, held) in
+                answers.await.into_iter().flat_map(|(node, held)| held.into_iter().map(move |h| (node, h)))
+            {
+                located.entry(held.manifest.id()).or_default().push((node, held));
+            }
+        }
+        located
+    }
+
+    /// A page of what one holder says it has, and whether it says that more follow; `None` if it did
+    /// not answer in time.
+    pub(crate) async fn list(&self, node: NodeId, after: Option<Place>) -> Option<(Vec<Place>, bool)> {
+        let request = Frame::bare(Request::List { account: self.account, after });
+        match tokio::time::timeout(ANSWER, self.net.shard(node, request)).await.ok()?.ok()?.header {
+            Response::Listed { shards, more } => {
+                Some((shards.into_iter().map(|(segment, index, _)| (segment, index)).collect(), more))
+            }
+            _ => None,
+        }
+    }
+
+    /// What one holder knows about some segments, at most [`MAX_LOCATE`]; `None` if it did not answer
+    /// in time.
+    pub(crate) async fn locate_at(&self, node: NodeId, segments: &[SegmentId]) -> Option<Vec<HeldSegment>> {
+        let request = Frame::bare(Request::Locate { account: self.account, segments: segments.to_vec() });
+        match tokio::time::timeout(ANSWER, self.net.shard(node, request)).await.ok()?.ok()?.header {
+            Response::Located(held) => Some(held),
+            _ => None,
+        }
+    }
+
+    /// Fetches a shard, unchecked.
+    pub(crate) async fn get(
+        &self,
+        node: NodeId,
+        segment: SegmentId,
+        index: ShardIndex,
+    ) -> Result<Bytes, CallError> {
+        let request = Request::Get { account: self.account, segment, index };
+        match self.net.shard(node, Frame::bare(request)).await? {
+            Frame { header: Response::Shard, payload } => Ok(payload),
+            _ => Err(CallError::Unexpected { node }),
+        }
+    }
+}
+
+/// Logs an account in with a node that listens at `addresses`, or wherever it is found.
+pub(crate) async fn login(
+    net: &Net,
+    account: &SigningKey,
+    registration: &Signed<Registration>,
+    node: NodeId,
+    addresses: Vec<Multiaddr>,
+) -> Result<Option<Signed<Mandate>>, CallError> {
+    net.connect(node, addresses).await?;
+    let Response::Nonce(nonce) = net.shard(node, Frame::bare(Request::Hello)).await?.header else {
+        return Err(CallError::Unexpected { node });
+    };
+    let proof = login_proof(net, account, &node, &nonce);
+    let request = Request::Login { registration: registration.clone(), proof };
+    match net.shard(node, Frame::bare(request)).await?.header {
+        Response::Welcome { mandate } => Ok(mandate),
+        _ => Err(CallError::Unexpected { node }),
+    }
+}

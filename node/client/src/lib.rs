@@ -1,0 +1,64 @@
+//! The client: backs folders up into the swarm and brings them back.
+//!
+//! The use cases of a vault: [`backup()`], [`restore()`], [`recover()`], [`prune()`] and others, each a
+//! function over an open [`Vault`]. No command line, no configuration file: options come as
+//! [`ClientOptions`], paths as [`VaultHome`].
+
+mod backup;
+mod catalog;
+mod error;
+mod fetch;
+mod forget;
+mod head;
+mod health;
+mod history;
+mod holders;
+mod home;
+mod index_maker;
+mod link;
+mod lost;
+mod mediators;
+mod needs;
+mod options;
+mod pace;
+pub mod pipeline;
+pub mod progress;
+mod prune;
+mod purse;
+mod reader;
+mod rebuild;
+mod recover;
+mod release;
+mod restore;
+mod run_journal;
+mod self_check;
+mod snapshots;
+mod statements;
+mod status;
+mod test_restore;
+mod upload;
+mod vault;
+mod verify;
+mod window;
+
+pub use backup::{BackupReport, Skipped, backup};
+pub use error::ClientError;
+pub use forget::{ForgetOptions, ForgetReport, Judged, Rules, forget, parse_duration};
+pub use health::Standing;
+pub use home::VaultHome;
+pub use mediators::{MediatorInfo, MoveReport, list_mediators, use_mediator};
+pub use options::ClientOptions;
+pub use prune::{PruneOptions, PruneReport, prune};
+pub use purse::{
+    BalanceReport, DepositReport, EntryReport, FaultReport, HistoryReport, PurseReport, StatementReport,
+    StatementsReport, WithdrawOptions, WithdrawReport, balance, deposit, history, statements, withdraw,
+};
+pub use recover::{HeadInfo, RecoverReport, list_heads, recover};
+pub use release::{ReleaseReport, UndoReport, release_everything, undo_release};
+pub use restore::{RestoreOptions, RestoreReport, restore};
+pub use self_check::{BadShard, CheckReport, self_check};
+pub use snapshots::{EntryInfo, SnapshotInfo, list_entries, list_snapshots, utc};
+pub use status::{SnapshotStatus, StatusReport, status};
+pub use test_restore::test_restore;
+pub use vault::{Swarm, Vault};
+pub use verify::{VerifyOptions, verify};

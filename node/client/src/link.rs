@@ -1,0 +1,338 @@
+//! The client's side of `/mediate/1`: finding a mediator, logging in, asking.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fincrypt_protocol::admission::{AnnouncedRole, role_key};
+use fincrypt_protocol::amount::Price;
+use fincrypt_protocol::limits::ROLE_BUCKETS;
+use fincrypt_protocol::mediate::{Adoption, Located, NodeAddresses, Quote, Request, Response};
+use fincrypt_protocol::record::{
+    Head, Keep, Mandate, MediatorRecord, Receipt, Registration, Release, login_message,
+};
+use fincrypt_protocol::{
+    Frame, HeadHash, Manifest, NodeId, Nonce, Redundancy, Refusal, Rewound, RunId, SegmentId, ShardIndex,
+    Signature, Signed, SigningKey, Tag, UnixTime, domain,
+};
+use futures::StreamExt;
+use tokio::sync::Mutex;
+
+use super::error::{ClientError, explain};
+use super::mediators::Progress;
+use fincrypt_net::{CallError, Net};
+
+/// How long to look for a mediator: a DHT that just formed needs a moment.
+const SEARCH: Duration = Duration::from_secs(20);
+/// Between rounds of the search.
+const SEARCH_PAUSE: Duration = Duration::from_millis(300);
+/// After the first try of a request that was refused for now; up to ten times as much later.
+const BUSY_PAUSE: Duration = Duration::from_millis(200);
+/// Tries of a request that was refused for now, in little more than a minute: when many store at
+/// once, a mediator takes segments in turn.
+const BUSY_TRIES: u32 = 40;
+/// Between tries to reach a mediator whose connection broke.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
+/// Such tries: a mediator that starts again is back within 10 s.
+const RECONNECTS: usize = 20;
+
+/// Signs a login for the connection between `listener` and this node.
+pub(crate) fn login_proof(net: &Net, account: &SigningKey, listener: &NodeId, nonce: &Nonce) -> Signature {
+    account.sign(domain::LOGIN, &login_message(net.network(), nonce, listener, &net.own()))
+}
+
+/// Mediators that announce themselves, with their records, cheapest first.
+pub(crate) async fn announced_records(net: &Net) -> Vec<MediatorRecord> {
+    let queries = (0..ROLE_BUCKETS).map(|bucket| net.providers(role_key(AnnouncedRole::Mediator, bucket)));
+    let found: Vec<Vec<NodeId>> = futures::stream::iter(queries).buffer_unordered(8).collect().await;
+    let mut nodes: Vec<NodeId> = found.into_iter().flatten().collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    let asking = nodes.into_iter().map(|node| record(net, node));
+    let mut mediators: Vec<_> =
+        futures::stream::iter(asking).buffer_unordered(8).filter_map(std::future::ready).collect().await;
+    mediators.sort_unstable_by_key(|record| (record.fee_permille, record.node));
+    mediators
+}
+
+/// What a mediator would do for a run now, without a login.
+pub(crate) async fn ask_quote(net: &Net, node: NodeId, redundancy: Redundancy) -> Option<Quote> {
+    match net.mediate(node, Frame::bare(Request::Quote { redundancy, max_price: None })).await.ok()?.header {
+        Response::Quote(quote) => Some(quote),
+        _ => None,
+    }
+}
+
+async fn record(net: &Net, node: NodeId) -> Option<MediatorRecord> {
+    net.connect(node, Vec::new()).await.ok()?;
+    let answer = net.mediate(node, Frame::bare(Request::Record)).await.ok()?;
+    let Response::Record(record) = answer.header else { return None };
+    let record = record.verify(net.network(), UnixTime::now()).ok()?;
+    (record.node == node).then(|| record.into_body())
+}
+
+/// Finds the cheapest mediator.
+///
+/// # Errors
+/// [`ClientError::NoMediator`] if none answers in time.
+pub(crate) async fn find_mediator(net: &Net) -> Result<NodeId, ClientError> {
+    let search = async {
+        loop {
+            if let Some(record) = announced_records(net).await.first() {
+                return record.node;
+            }
+            tokio::time::sleep(SEARCH_PAUSE).await;
+        }
+    };
+    tokio::time::timeout(SEARCH, search).await.map_err(|_| ClientError::NoMediator(net.network()))
+}
+
+/// A mediator with which an account is logged in.
+#[derive(Clone)]
+pub(crate) struct Link {
+    net: Net,
+    node: NodeId,
+    account: SigningKey,
+    registration: Signed<Registration>,
+    /// How often this client has logged in. Held meanwhile, as a second login would end the first.
+    logins: Arc<Mutex<u64>>,
+}
+
+impl Link {
+    /// Connects to a mediator and logs in.
+    pub(crate) async fn open(
+        net: Net,
+        node: NodeId,
+        account: SigningKey,
+        registration: Signed<Registration>,
+    ) -> Result<Self, ClientError> {
+        let link = Self { net, node, account, registration, logins: Arc::default() };
+        link.login().await?;
+        Ok(link)
+    }
+
+    async fn login(&self) -> Result<(), ClientError> {
+        self.net.connect(self.node, Vec::new()).await?;
+        let Response::Nonce(nonce) = self.net.mediate(self.node, Frame::bare(Request::Hello)).await?.header
+        else {
+            return Err(self.unexpected());
+        };
+        let proof = login_proof(&self.net, &self.account, &self.node, &nonce);
+        let login = Request::Login { registration: self.registration.clone(), proof };
+        match self.net.mediate(self.node, Frame::bare(login)).await?.header {
+            Response::Welcome { .. } => Ok(()),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// Logs in again, waiting for a mediator that is starting again; once for all requests that
+    /// failed since login `seen`.
+    async fn log_in_again(&self, seen: u64) -> Result<(), ClientError> {
+        let mut logins = self.logins.lock().await;
+        if *logins != seen {
+            return Ok(());
+        }
+        for _ in 1..RECONNECTS {
+            match self.login().await {
+                Ok(()) => {
+                    *logins += 1;
+                    return Ok(());
+                }
+                Err(ClientError::Call(error)) if error.refusal().is_some() => return Err(explain(error)),
+                Err(_) => tokio::time::sleep(RECONNECT_PAUSE).await,
+            }
+        }
+        self.login().await
+    }
+
+    fn gone(&self, error: &dyn std::fmt::Display) -> ClientError {
+        ClientError::MediatorGone { node: self.node, reason: error.to_string() }
+    }
+
+    pub(crate) fn node(&self) -> NodeId {
+        self.node
+    }
+
+    pub(super) fn unexpected(&self) -> ClientError {
+        CallError::Unexpected { node: self.node }.into()
+    }
+
+    /// Asks, logging in again where the connection was lost and waiting where the mediator is busy.
+    pub(super) async fn ask(&self, header: Request, payload: Bytes) -> Result<Frame<Response>, ClientError> {
+        let mut tries = 0;
+        loop {
+            let seen = *self.logins.lock().await;
+            let frame = Frame { header: header.clone(), payload: payload.clone() };
+            let error = match self.net.mediate(self.node, frame).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            tries += 1;
+            match error.refusal() {
+                Some(Refusal::NotLoggedIn) if tries < 3 => self.log_in_again(seen).await?,
+                Some(Refusal::Busy | Refusal::TooManyOpen) if tries < BUSY_TRIES => {
+                    tokio::time::sleep(BUSY_PAUSE * tries.min(10)).await
+                }
+                None if tries < 3 => self.log_in_again(seen).await.map_err(|_| self.gone(&error))?,
+                None => return Err(self.gone(&error)),
+                Some(_) => return Err(explain(error)),
+            }
+        }
+    }
+
+    /// What a run would get now, of storage that takes no more than `max_price`.
+    pub(crate) async fn quote(
+        &self,
+        redundancy: Redundancy,
+        max_price: Option<Price>,
+    ) -> Result<Quote, ClientError> {
+        match self.quote_of(redundancy, max_price).await {
+            Err(few @ ClientError::TooFewPeers { .. }) => {
+                let Some(most) = max_price else { return Err(few) };
+                // Are there too few, or are they too dear?
+                match self.quote_of(redundancy, None).await {
+                    Ok(quote) if quote.price > most => Err(ClientError::TooDear { price: quote.price, most }),
+                    _ => Err(few),
+                }
+            }
+            other => other,
+        }
+    }
+
+    async fn quote_of(&self, redundancy: Redundancy, max_price: Option<Price>) -> Result<Quote, ClientError> {
+        match self.ask(Request::Quote { redundancy, max_price }, Bytes::new()).await?.header {
+            Response::Quote(quote) => match max_price {
+                // A mediator that knows no limits.
+                Some(most) if quote.price > most => Err(ClientError::TooDear { price: quote.price, most }),
+                _ if quote.code.keeps(redundancy) => Ok(quote),
+                _ => Err(ClientError::LowRedundancy { data: quote.code.data(), total: quote.code.total() }),
+            },
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// Announces a segment; which data shards are missing, as bits.
+    pub(crate) async fn open_segment(
+        &self,
+        run: RunId,
+        mandate: Signed<Mandate>,
+        manifest: Manifest,
+        tag: Tag,
+    ) -> Result<u32, ClientError> {
+        match self.ask(Request::Open { run, mandate, manifest, tag }, Bytes::new()).await?.header {
+            Response::Opened { missing } => Ok(missing),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    pub(crate) async fn put(
+        &self,
+        segment: SegmentId,
+        index: ShardIndex,
+        payload: Bytes,
+    ) -> Result<(), ClientError> {
+        match self.ask(Request::Put { segment, index }, payload).await?.header {
+            Response::Taken => Ok(()),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    pub(crate) async fn commit(&self, segment: SegmentId) -> Result<Vec<Signed<Receipt>>, ClientError> {
+        match self.ask(Request::Commit { segment }, Bytes::new()).await?.header {
+            Response::Receipts(receipts) => Ok(receipts),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    pub(crate) async fn keep(&self, keep: Signed<Keep>) -> Result<(), ClientError> {
+        match self.ask(Request::Keep { keep }, Bytes::new()).await?.header {
+            Response::Kept => Ok(()),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// Brings a release: how many nodes hold something, how many have heard it, and when the first
+    /// of them deletes.
+    pub(crate) async fn release(
+        &self,
+        release: Signed<Release>,
+    ) -> Result<(u32, u32, Option<UnixTime>), ClientError> {
+        match self.ask(Request::Release { release }, Bytes::new()).await?.header {
+            Response::Released { holders, heard, due } => Ok((holders, heard, due)),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// Fetches a shard through the mediator, unchecked.
+    pub(crate) async fn get(&self, segment: SegmentId, index: ShardIndex) -> Result<Bytes, CallError> {
+        let frame = Frame::bare(Request::Get { segment, index });
+        match self.net.mediate(self.node, frame).await {
+            Ok(Frame { header: Response::Shard, payload }) => Ok(payload),
+            Ok(_) => Err(CallError::Unexpected { node: self.node }),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) async fn locate(&self, segments: Vec<SegmentId>) -> Result<Vec<Located>, ClientError> {
+        Ok(self.locate_with_addresses(segments).await?.0)
+    }
+
+    /// Who holds some segments, as the mediator says, and where these nodes listen.
+    pub(crate) async fn locate_with_addresses(
+        &self,
+        segments: Vec<SegmentId>,
+    ) -> Result<(Vec<Located>, Vec<NodeAddresses>), ClientError> {
+        match self.ask(Request::Locate { segments }, Bytes::new()).await?.header {
+            Response::Located { segments, nodes } => Ok((segments, nodes)),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// Says which shards are not where they should be, so that the mediator looks itself. Once: one
+    /// that is busy looking hears the rest another time.
+    pub(crate) async fn doubt(&self, shards: Vec<(SegmentId, ShardIndex)>) -> Result<(), CallError> {
+        match self.net.mediate(self.node, Frame::bare(Request::Doubt { shards })).await?.header {
+            Response::Doubted => Ok(()),
+            _ => Err(CallError::Unexpected { node: self.node }),
+        }
+    }
+
+    /// Makes the mediator take the vault over, or asks how far that is.
+    pub(crate) async fn adopt(&self, adoption: Adoption) -> Result<Progress, ClientError> {
+        match self.ask(Request::Adopt(Box::new(adoption)), Bytes::new()).await?.header {
+            Response::Adopted { segments, found, heard, complete } => {
+                Ok(Progress { segments, found, heard, complete })
+            }
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    pub(crate) async fn head(&self) -> Result<Option<Signed<Head>>, ClientError> {
+        match self.ask(Request::HeadGet, Bytes::new()).await?.header {
+            Response::Head(head) => Ok(head),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// Tells the mediator of a rewind; it may know of it.
+    pub(crate) async fn rewind(&self, rewound: Rewound) -> Result<(), ClientError> {
+        match self.ask(Request::Rewind(Box::new(rewound)), Bytes::new()).await?.header {
+            Response::Rewound => Ok(()),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// Swaps the head; false if it has moved meanwhile.
+    pub(crate) async fn swap_head(
+        &self,
+        expected: Option<HeadHash>,
+        head: Signed<Head>,
+    ) -> Result<bool, ClientError> {
+        match self.ask(Request::HeadSwap { expected, head }, Bytes::new()).await {
+            Ok(Frame { header: Response::Swapped, .. }) => Ok(true),
+            Ok(_) => Err(self.unexpected()),
+            Err(ClientError::Call(error)) if error.refusal() == Some(Refusal::HeadMoved) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The vault's mediator: which there are, and moving to another one. No data moves.
+
+use std::time::Duration;
+
+use fincrypt_net::node_of;
+use fincrypt_net::{Multiaddr, PeerId};
+use fincrypt_protocol::limits::MAX_ADOPT_HINTS;
+use fincrypt_protocol::mediate::{Adoption, NodeAddresses, Request, Response};
+use fincrypt_protocol::record::{Adopt, Mandate};
+use fincrypt_protocol::{Frame, Network, NodeId, Redundancy, RunId, Signed, UnixTime, Verified};
+use serde::Serialize;
+
+use super::error::ClientError;
+use super::link::{Link, announced_records, ask_quote};
+use super::vault::{Swarm, Vault};
+use fincrypt_net::shown;
+use fincrypt_net::{Net, encode_all};
+
+/// How long a move is watched. It goes on at the mediator afterwards.
+const WATCHED: Duration = Duration::from_secs(60);
+/// Between looks at it.
+const LOOK: Duration = Duration::from_millis(300);
+/// A move that gets no further for so long is no longer watched: the other holders do not answer.
+const STUCK: Duration = Duration::from_secs(15);
+/// How long the old mediator may take to hear that it is dismissed; storage tells it, too.
+const TELL: Duration = Duration::from_secs(8);
+
+/// One mediator that announces itself.
+#[derive(Debug, Serialize)]
+pub struct MediatorInfo {
+    /// Its peer id.
+    pub peer: String,
+    /// Its fee on what storage earns, in permille.
+    pub fee_permille: u16,
+    /// The redundancy it never goes under, in permille.
+    pub floor_permille: u32,
+    /// Storage nodes it would choose from now; none if it does not say.
+    pub eligible: Option<u16>,
+    /// Whether it is the vault's.
+    pub ours: bool,
+}
+
+/// What a move came to.
+#[derive(Debug, Serialize)]
+pub struct MoveReport {
+    /// The vault's mediator from now on, as a peer id.
+    pub mediator: String,
+    /// The one before.
+    pub old: Option<String>,
+    /// Whether the old one was told; storage ends its mandate in any case.
+    pub old_told: bool,
+    /// Segments taken over by now.
+    pub segments: u64,
+    /// Holders found by now.
+    pub found: u32,
+    /// How many of them have told what they hold.
+    pub heard: u32,
+    /// Whether all is taken over; else it goes on by itself.
+    pub complete: bool,
+}
+
+/// Mediators that announce themselves, cheapest first.
+///
+/// # Errors
+/// [`ClientError`] if the swarm cannot be joined.
+pub async fn list_mediators(vault: &Vault) -> Result<Vec<MediatorInfo>, ClientError> {
+    let swarm = Swarm::join(&vault.options).await?;
+    let ours = vault.mediator()?;
+    let mut list = Vec::new();
+    for record in announced_records(&swarm.net).await {
+        let quote = ask_quote(&swarm.net, record.node, Redundancy::MIN).await;
+        list.push(MediatorInfo {
+            peer: shown(&record.node),
+            fee_permille: record.fee_permille,
+            floor_permille: record.floor.permille().into(),
+            eligible: quote.map(|quote| quote.eligible),
+            ours: ours == Some(record.node),
+        });
+    }
+    swarm.leave().await;
+    Ok(list)
+}
+
+/// Moves the vault to a mediator, given as a peer id or an address; the same one looks anew at what
+/// storage holds.
+///
+/// # Errors
+/// [`ClientError`] if it does not answer or refuses.
+pub async fn use_mediator(vault: &Vault, mediator: &str) -> Result<MoveReport, ClientError> {
+    let swarm = Swarm::join(&vault.options).await?;
+    let result = async {
+        let node = find(&swarm.net, mediator).await?;
+        vault.move_to(&swarm.net, node).await
+    };
+    let result = result.await;
+    swarm.leave().await;
+    vault.state.close();
+    result
+}
+
+async fn find(net: &Net, mediator: &str) -> Result<NodeId, ClientError> {
+    let wrong = || ClientError::NotAMediator(mediator.to_owned());
+    if let Ok(peer) = mediator.parse::<PeerId>() {
+        return node_of(&peer).map_err(|_| wrong());
+    }
+    let address: Multiaddr = mediator.parse().map_err(|_| wrong())?;
+    Ok(net.join(address).await?)
+}
+
+impl Vault {
+    /// Moves the vault to the mediator `node`.
+    pub(crate) async fn move_to(&self, net: &Net, node: NodeId) -> Result<MoveReport, ClientError> {
+        let account = self.keys.root.account(self.slot()?);
+        // Reached before anything is signed.
+        let link = Link::open(net.clone(), node, account.clone(), self.registration()?).await?;
+        let fetcher = self.fetcher(net, None)?;
+        if let Some(head) = self.newest_head_at(fetcher.holders().await).await? {
+            self.follow(&fetcher, &head).await?;
+            self.set_head(head.head.signed())?;
+        }
+        let holders = fetcher.holders().await;
+        let newest = holders.newest_mandate();
+        let old = newest.as_ref().map(|mandate| mandate.mediator).or(self.mediator()?);
+        let known = newest.map_or(0, |mandate| mandate.sequence).max(self.mandate_base()?);
+        let sequence = UnixTime::now().secs().max(known.saturating_add(1));
+        let adopt = Adopt { network: self.network(), account: account.account(), old, new: node, sequence };
+        let adopt = Signed::seal(&adopt, &account)?;
+        let hints: Vec<NodeId> = holders.nodes().iter().copied().take(MAX_ADOPT_HINTS).collect();
+        let addresses = net.addresses(&hints).await;
+        let (keeps, releases) = self.statements()?;
+        let adoption = Adoption {
+            adopt: adopt.clone(),
+            mandate: self.mandate_of(node, sequence)?,
+            keep: self.sign_keep(RunId::from_bytes(fresh()?))?,
+            head: self.head()?,
+            rewound: self.rewound()?,
+            holders: hints
+                .into_iter()
+                .zip(addresses)
+                .map(|(node, addresses)| NodeAddresses { node, addresses: encode_all(&addresses) })
+                .collect(),
+            keeps,
+            releases,
+        };
+        let progress = link.adopt(adoption.clone()).await?;
+        self.set_mediator(node)?;
+        self.set_mandate_base(sequence)?;
+        self.notes().saw_mediator()?;
+        let old_told = match old.filter(|old| *old != node) {
+            Some(old) => tell_old(net, old, adopt).await,
+            None => false,
+        };
+        let progress = watch(&link, adoption, progress).await;
+        Ok(MoveReport {
+            mediator: shown(&node),
+            old: old.filter(|old| *old != node).map(|old| shown(&old)),
+            old_told,
+            segments: progress.segments,
+            found: progress.found,
+            heard: progress.heard,
+            complete: progress.complete,
+        })
+    }
+
+    /// The mediator that storage knows to be the vault's, if another device has moved it there.
+    pub(crate) async fn follow_move(&self, net: &Net) -> Result<Option<NodeId>, ClientError> {
+        let fetcher = self.fetcher(net, None)?;
+        let Some(newest) = fetcher.holders().await.newest_mandate() else { return Ok(None) };
+        if newest.sequence <= self.mandate_base()? || self.mediator()? == Some(newest.mediator) {
+            return Ok(None);
+        }
+        self.go_by(&newest)?;
+        Ok(Some(newest.mediator))
+    }
+
+    /// Goes by a mandate that storage has.
+    pub(crate) fn go_by(&self, mandate: &Verified<Mandate>) -> Result<(), ClientError> {
+        self.take_mandate(mandate)
+    }
+
+    /// Follows a newer mandate for the vault's mediator, which another device has given: it ended this
+    /// one's. Whether there is one.
+    pub(crate) async fn follow_mandate(&self, net: &Net) -> Result<bool, ClientError> {
+        let fetcher = self.fetcher(net, None)?;
+        let Some(newest) = fetcher.holders().await.newest_mandate() else { return Ok(false) };
+        if newest.sequence <= self.mandate_sequence()? || self.mediator()? != Some(newest.mediator) {
+            return Ok(false);
+        }
+        self.go_by(&newest)?;
+        Ok(true)
+    }
+}
+
+/// How far a takeover is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) segments: u64,
+    pub(crate) found: u32,
+    pub(crate) heard: u32,
+    pub(crate) complete: bool,
+}
+
+async fn watch(link: &Link, adoption: Adoption, first: Progress) -> Progress {
+    // It was taken before it was answered: what is left is to ask.
+    let adoption = Adoption { keeps: Vec::new(), releases: Vec::new(), ..adoption };
+    let (mut progress, mut moved) = (first, tokio::time::Instant::now());
+    let end = moved + WATCHED;
+    while !progress.complete && tokio::time::Instant::now() < end && moved.elapsed() < STUCK {
+        tokio::time::sleep(LOOK).await;
+        // What fails here fails at the mediator's end: it goes on when it is back.
+        if let Ok(next) = link.adopt(adoption.clone()).await
+            && next != progress
+        {
+            (progress, moved) = (next, tokio::time::Instant::now());
+        }
+    }
+    progress
+}
+
+async fn tell_old(net: &Net, old: NodeId, adopt: Signed<Adopt>) -> bool {
+    let told = async {
+        net.connect(old, Vec::new()).await.ok()?;
+        let answer = net.mediate(old, Frame::bare(Request::Dismiss { adopt })).await.ok()?;
+        matches!(answer.header, Response::Dismissed).then_some(())
+    };
+    matches!(tokio::time::timeout(TELL, told).await, Ok(Some(())))
+}
+
+fn fresh() -> Result<[u8; 16], ClientError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|_| ClientError::Inner)?;
+    Ok(bytes)
+}
+
+/// Whether a mandate is one of `account` that holds now.
+pub(crate) fn newest_of(
+    mandates: &[Signed<Mandate>],
+    network: Network,
+    account: fincrypt_protocol::AccountId,
+) -> Option<Verified<Mandate>> {
+    let now = UnixTime::now();
+    let valid = mandates.iter().filter_map(|mandate| mandate.verify(network, now).ok());
+    // A holder could show somebody else's mandate, to lead us to a mediator of its choice.
+    valid.filter(|mandate| mandate.account == account).max_by_key(|mandate| mandate.sequence)
+}

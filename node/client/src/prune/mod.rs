@@ -1,0 +1,418 @@
+//! Giving back room: two phases, and no lock.
+//!
+//! The first writes the catalog anew without what no snapshot uses, packs what is left of little-used
+//! segments together, and marks the segments of which nothing counts any more. The head that names
+//! the new catalog is compared and swapped: a device that writes at the same time finds that the
+//! catalog was rewritten, makes its index anew and stores again what it missed. So nothing can begin
+//! to count on a marked segment. The second, in a later run, releases segments that were marked long
+//! enough ago; storage delays that once more, and the words undo it.
+//!
+//! The releases are signed after a head that says which: a crash in between leaves them marked, and
+//! the next prune signs them. Once no holder has a segment, its mark goes.
+
+mod orphans;
+mod plan;
+mod repack;
+mod used;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fincrypt_protocol::limits::MAX_RELEASE_SEGMENTS;
+use fincrypt_protocol::record::{Release, Released};
+use fincrypt_protocol::{Manifest, Refusal, SegmentId, Signed, UnixTime};
+use fincrypt_vault::blob::BlobId;
+use fincrypt_vault::head::{CatalogRef, HeadBody, rewriting};
+use fincrypt_vault::index::BlobIndex;
+use fincrypt_vault::lists::LIST;
+use fincrypt_vault::marks::Mark;
+use serde::Serialize;
+
+use super::backup::{Run, Traffic};
+use super::error::ClientError;
+use super::fetch::Fetcher;
+use super::head::{OpenHead, Pieces};
+use super::index_maker::Listed;
+use super::link::Link;
+use super::run_journal::RunJournal;
+use super::upload::Upload;
+use super::vault::{Swarm, Vault};
+use orphans::{Fate, Found};
+use plan::{Limits, Plan, Segment, stored_bytes};
+
+/// How long a segment is marked before it is released: a restore that goes by an older catalog has
+/// ended by then.
+const MARKED_AT_LEAST: Duration = Duration::from_secs(24 * 3600);
+/// Times the catalog is written anew over another device's head before giving up.
+const TRIES: usize = 8;
+
+/// How a prune goes about it.
+#[derive(Debug, Clone, Copy)]
+pub struct PruneOptions {
+    /// Only say what would be done.
+    pub dry_run: bool,
+    /// Unused bytes that may stay, in permille of the used ones.
+    pub max_unused: u64,
+    /// Used bytes that are packed anew at most.
+    pub max_repack: u64,
+    /// Release what is marked at once, however short ago that was.
+    pub now: bool,
+}
+
+impl Default for PruneOptions {
+    fn default() -> Self {
+        Self { dry_run: false, max_unused: 50, max_repack: u64::MAX, now: false }
+    }
+}
+
+/// What a prune did, or would do.
+#[derive(Debug, Default, Serialize)]
+pub struct PruneReport {
+    /// Segments that stay.
+    pub kept: usize,
+    /// Blobs packed anew.
+    pub repacked: usize,
+    /// Their stored bytes.
+    pub bytes_repacked: u64,
+    /// Segments marked, to be released by a later run.
+    pub marked: usize,
+    /// Bytes that their shards take.
+    pub bytes_marked: u64,
+    /// Segments marked before, and not long enough ago.
+    pub waiting: usize,
+    /// Bytes that their shards take.
+    pub bytes_waiting: u64,
+    /// Segments released, to be deleted by storage after its delay.
+    pub released: usize,
+    /// Bytes that their shards take.
+    pub bytes_released: u64,
+    /// Segments found at the holders that nothing names. They are marked with the others, unless
+    /// that is not worth a new catalog.
+    pub orphans: usize,
+    /// Bytes that their shards take.
+    pub bytes_orphans: u64,
+    /// Whether releases are refused, because an undo forbids them.
+    pub guarded: bool,
+}
+
+/// What the catalog is written anew for.
+pub(super) struct Task {
+    /// Snapshots to leave out.
+    pub(super) forget: HashSet<BlobId>,
+    /// Whether what no snapshot uses goes, too; how.
+    pub(super) prune: Option<PruneOptions>,
+}
+
+/// Gives back the room of what no snapshot uses.
+///
+/// # Errors
+/// [`ClientError`] if the trees of all snapshots cannot be read, or the mediator refuses.
+pub async fn prune(vault: &Vault, options: PruneOptions) -> Result<PruneReport, ClientError> {
+    let swarm = Swarm::join(&vault.options).await?;
+    let task = Task { forget: HashSet::new(), prune: Some(options) };
+    let result = rewrite(&swarm, vault, &task).await;
+    swarm.leave().await;
+    vault.state.close();
+    result
+}
+
+/// Packs small segments together if there are many; how many.
+pub(super) async fn merge_small(swarm: &Swarm, vault: &Vault) -> Result<usize, ClientError> {
+    if !plan::merge_is_due(vault.index.manifests()?.iter()) {
+        return Ok(0);
+    }
+    let report = rewrite(swarm, vault, &Task { forget: HashSet::new(), prune: None }).await?;
+    Ok(report.marked)
+}
+
+/// The mark of a catalog segment that is not referred to any more.
+pub(super) fn mark_of(reference: &CatalogRef) -> Mark {
+    let bytes = u64::from(reference.code.total()) * u64::from(reference.shard_len.get());
+    Mark { segment: reference.segment, time: UnixTime::now(), bytes }
+}
+
+fn mark(manifest: &Manifest) -> Mark {
+    Mark { segment: manifest.id(), time: UnixTime::now(), bytes: stored_bytes(manifest) }
+}
+
+fn sum(marks: &[Mark]) -> u64 {
+    marks.iter().map(|mark| mark.bytes).sum()
+}
+
+/// Whether releasing these is worth a new catalog, of which the old one is marked in turn.
+fn is_worth_it(due: &[Mark], catalog: &[CatalogRef]) -> bool {
+    sum(due) > 2 * catalog.iter().map(|reference| mark_of(reference).bytes).sum::<u64>()
+}
+
+/// Writes the catalog anew, over whatever other devices make of it meanwhile.
+pub(super) async fn rewrite(swarm: &Swarm, vault: &Vault, task: &Task) -> Result<PruneReport, ClientError> {
+    let link = vault.link(&swarm.net).await?;
+    for _ in 0..TRIES {
+        let fetcher = vault.fetcher(&swarm.net, Some(link.clone()))?;
+        let Some(head) = vault.current_head(&link).await? else { return Ok(PruneReport::default()) };
+        vault.follow(&fetcher, &head).await?;
+        vault.settle(&link).await?;
+        let report = Rewriting { vault, link: &link, fetcher, head, task }.run().await?;
+        if let Some(report) = report {
+            return Ok(report);
+        }
+    }
+    Err(ClientError::Contended)
+}
+
+/// One try.
+struct Rewriting<'a> {
+    vault: &'a Vault,
+    link: &'a Link,
+    fetcher: Arc<Fetcher>,
+    head: OpenHead,
+    task: &'a Task,
+}
+
+/// Marked segments by what is to become of them.
+#[derive(Default)]
+struct Marked {
+    /// To be released now.
+    due: Vec<Mark>,
+    /// To be released later.
+    waiting: Vec<Mark>,
+    /// Released, and not deleted everywhere.
+    released: Vec<Mark>,
+}
+
+impl Rewriting<'_> {
+    /// None if another device's head came first.
+    async fn run(self) -> Result<Option<PruneReport>, ClientError> {
+        let vault = self.vault;
+        let code = self.link.quote(vault.options.redundancy, vault.max_price()?).await?.code;
+        let dry_run = self.task.prune.is_some_and(|options| options.dry_run);
+        let interrupted = self.interrupted()?;
+        let mut journal = if dry_run { None } else { Some(self.journal()?) };
+        let segments = self.segments(journal.as_ref())?;
+        let used = match self.task.prune {
+            Some(_) => used::used_blobs(vault, &self.fetcher, &self.task.forget).await?,
+            None => plan::everything(&segments, &self.task.forget),
+        };
+        let limits = Limits {
+            max_unused: self.task.prune.map(|options| options.max_unused),
+            max_repack: self.task.prune.map_or(0, |options| options.max_repack),
+            code,
+            redundancy: vault.options.redundancy,
+        };
+        let plan =
+            plan::plan(&segments, &used, &limits).map_err(|error| ClientError::Damaged(error.to_string()))?;
+        let catalog = vault.whole_catalog(&self.fetcher, &self.head.body.refs).await?;
+        let listed = segments.iter().map(|segment| segment.manifest.id());
+        let listed = listed.chain(catalog.iter().map(|reference| reference.segment)).collect();
+        let (marked, orphans) = self.marked(&listed, &interrupted).await?;
+        let mut report = PruneReport {
+            kept: plan.keep.len(),
+            repacked: plan.repack.len(),
+            bytes_repacked: plan.moved,
+            marked: plan.release.len(),
+            bytes_marked: plan.release.iter().map(stored_bytes).sum(),
+            waiting: marked.waiting.len(),
+            bytes_waiting: sum(&marked.waiting),
+            orphans: orphans.len(),
+            bytes_orphans: sum(&orphans),
+            ..PruneReport::default()
+        };
+        if plan.is_empty() && !is_worth_it(&[&*marked.due, &orphans].concat(), &catalog) {
+            // What was stored before and is not needed after all lapses by itself.
+            (report.waiting, report.bytes_waiting) =
+                (report.waiting + marked.due.len(), report.bytes_waiting + sum(&marked.due));
+            if let Some(journal) = journal {
+                journal.finish(&vault.home.prune_journal())?;
+            }
+            return Ok(Some(report));
+        }
+        (report.released, report.bytes_released) = (marked.due.len(), sum(&marked.due));
+        let Some(mut journal) = journal.take() else { return Ok(Some(report)) };
+        let mut marks = [marked.waiting, marked.released, orphans].concat();
+        marks.extend(marked.due.iter().map(|mark| mark.doomed()));
+        if !self.write(plan, marks, &catalog, code, &mut journal).await? {
+            return Ok(None);
+        }
+        journal.finish(&vault.home.prune_journal())?;
+        if !self.release(&marked.due).await? {
+            (report.released, report.bytes_released, report.guarded) = (0, 0, true);
+        }
+        Ok(Some(report))
+    }
+
+    /// Segments that interrupted runs of this machine stored: the next ones go on from them.
+    fn interrupted(&self) -> Result<HashSet<SegmentId>, ClientError> {
+        let (home, now) = (&self.vault.home, UnixTime::now());
+        let account = self.vault.keys.root.account(self.vault.slot()?).account();
+        let mut segments = HashSet::new();
+        for path in [home.run_journal(), home.prune_journal()] {
+            segments.extend(RunJournal::noted(&path, &account, now)?);
+        }
+        Ok(segments)
+    }
+
+    fn journal(&self) -> Result<RunJournal, ClientError> {
+        let account = self.vault.keys.root.account(self.vault.slot()?).account();
+        let pending = BlobIndex::pending(self.vault.state.clone());
+        RunJournal::open(&self.vault.home.prune_journal(), &account, UnixTime::now(), &pending)
+    }
+
+    /// All segments: those of the index, and those that this prune stored before it was interrupted.
+    fn segments(&self, journal: Option<&RunJournal>) -> Result<Vec<Segment>, ClientError> {
+        let mut known = HashSet::new();
+        let mut segments = Vec::new();
+        for (manifest, directory) in self.vault.index.segments()? {
+            known.insert(manifest.id());
+            segments.push(Segment { manifest, directory, fresh: false });
+        }
+        // Of these, nothing is left.
+        for manifest in self.vault.index.manifests()? {
+            if known.insert(manifest.id()) {
+                segments.push(Segment { manifest, directory: Default::default(), fresh: false });
+            }
+        }
+        if let Some(journal) = journal {
+            let read = journal.segments().read(|manifest, directory| {
+                if known.insert(manifest.id()) {
+                    let (manifest, directory) = (manifest.clone(), directory.clone());
+                    segments.push(Segment { manifest, directory, fresh: true });
+                }
+                Ok::<(), fincrypt_state::journal::JournalError>(())
+            });
+            read.map_err(|error| ClientError::Damaged(error.to_string()))?;
+        }
+        Ok(segments)
+    }
+
+    /// The marked segments, and the orphans. One that is listed again, as after a recovery from an
+    /// older head, is not among them any more.
+    async fn marked(
+        &self,
+        listed: &HashSet<SegmentId>,
+        interrupted: &HashSet<SegmentId>,
+    ) -> Result<(Marked, Vec<Mark>), ClientError> {
+        let mut marks = self.vault.marks()?;
+        marks.retain(|mark| !listed.contains(&mark.segment));
+        let mut marked = Marked::default();
+        let Some(options) = self.task.prune else {
+            (marked.released, marked.waiting) = marks.into_iter().partition(Mark::is_doomed);
+            return Ok((marked, Vec::new()));
+        };
+        let (least, now) = (if options.now { Duration::ZERO } else { MARKED_AT_LEAST }, UnixTime::now());
+        let found = Found::at_holders(&self.fetcher, listed).await;
+        let mut orphans = found.orphans(&marks, now);
+        orphans.retain(|orphan| !interrupted.contains(&orphan.segment));
+        if self.vault.is_rebuilt()? {
+            // A part of the catalog cannot be read, perhaps: who knows what it lists.
+            orphans.clear();
+        }
+        for mark in marks {
+            match (mark.is_doomed(), found.fate(&mark.segment)) {
+                (true, Fate::Gone) => {}
+                (true, Fate::Pending) => marked.released.push(mark),
+                (false, _) if now.since(mark.time) < least => marked.waiting.push(mark),
+                _ => marked.due.push(mark),
+            }
+        }
+        Ok((marked, orphans))
+    }
+
+    /// Signs releases of these segments; false if the vault's guard does not allow any.
+    async fn release(&self, marks: &[Mark]) -> Result<bool, ClientError> {
+        for page in marks.chunks(MAX_RELEASE_SEGMENTS) {
+            let mut tries = 0;
+            loop {
+                let slot = self.vault.slot()?;
+                let key = self.vault.keys.head_key(slot);
+                let release = Release {
+                    network: self.vault.network(),
+                    account: self.vault.keys.root.account(slot).account(),
+                    head_key: key.head_key(),
+                    what: Released::Segments(page.iter().map(|mark| mark.segment).collect()),
+                    sequence: self.vault.next_release_sequence()?,
+                };
+                tries += 1;
+                let signed = Signed::seal(&release, &key)?;
+                match self.link.release(signed.clone()).await {
+                    Ok(_) => {
+                        self.vault.remember_release(release.sequence, &signed)?;
+                        break;
+                    }
+                    Err(ClientError::Call(error)) if error.refusal() == Some(Refusal::Guarded) => {
+                        self.vault.forget_releases()?;
+                        return Ok(false);
+                    }
+                    // Another device has released something in the same second.
+                    Err(ClientError::Call(error)) if error.refusal() == Some(Refusal::Stale) && tries < 3 => {
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Packs anew what is to be, writes the catalog, and commits both; false if another device's head
+    /// came first.
+    async fn write(
+        &self,
+        plan: Plan,
+        mut marks: Vec<Mark>,
+        catalog: &[CatalogRef],
+        code: fincrypt_protocol::Code,
+        journal: &mut RunJournal,
+    ) -> Result<bool, ClientError> {
+        let (vault, link) = (self.vault, self.link.clone());
+        let mandate = vault.mandate(link.node())?;
+        let upload = Upload { link: link.clone(), network: vault.network(), run: journal.run, mandate };
+        let fetcher = Arc::clone(&self.fetcher);
+        let mut run = Run {
+            vault,
+            link,
+            upload,
+            fetcher,
+            code,
+            traffic: Traffic::default(),
+            kept: journal.started,
+            pieces: Vec::new(),
+            marks: Vec::new(),
+            listed: Vec::new(),
+        };
+        let mut segments = plan.keep;
+        segments.extend(repack::repack(&mut run, plan.repack, journal).await?);
+        marks.extend(plan.release.iter().map(mark));
+        marks.extend(catalog.iter().map(mark_of));
+        if let Some((_, stored)) = journal.abandoned.take() {
+            // A prune of long ago, which was never committed: its segments may be there for good.
+            let known: HashSet<_> = segments.iter().map(|(manifest, _)| manifest.id()).collect();
+            let known: HashSet<_> = known.into_iter().chain(marks.iter().map(|mark| mark.segment)).collect();
+            let lost = stored.into_iter().filter(|segment| !known.contains(segment));
+            marks.extend(lost.map(|segment| Mark { segment, time: UnixTime::now(), bytes: 0 }));
+        }
+        let pieces = Pieces { segments, marks, lists: Vec::new() };
+        // Not the lowest level: the next runs' pieces merge among themselves first.
+        let levels = catalog.iter().map(|reference| reference.level).filter(|level| *level != LIST);
+        let level = levels.max().unwrap_or(0).max(1);
+        let refs = run.store_index(Listed::Pieces(pieces.clone()), level).await?;
+        let refs = run.list(refs).await?;
+        // Before the head: what it refers to must not lapse, whatever happens here.
+        self.link.keep(vault.keep(journal.run)?).await?;
+        let HeadBody { slots, releases, .. } = self.head.body.clone();
+        let mut body = HeadBody { refs, slots, time: UnixTime::now(), releases };
+        body.name_release(rewriting()?);
+        let head = vault.next_head(Some(&self.head), &body)?;
+        if !self.link.swap_head(Some(self.head.hash()), head.clone()).await? {
+            return Ok(false);
+        }
+        // The head is committed: what follows only makes it known. An index that is cut off half-made
+        // is filled from the new catalog.
+        vault.forget_index(&body.releases)?;
+        vault.take_in(&pieces)?;
+        let loaded = body.refs.iter().map(|reference| reference.segment).chain(run.listed);
+        vault.mark_loaded(&loaded.collect::<Vec<_>>())?;
+        vault.set_rebuilt(false)?;
+        vault.set_head(&head)?;
+        Ok(true)
+    }
+}

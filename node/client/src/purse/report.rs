@@ -1,0 +1,249 @@
+//! What a person is told of the vault's money.
+
+use fincrypt_protocol::money::Balance;
+use fincrypt_protocol::{Epoch, UnixTime};
+use serde::Serialize;
+
+use super::judge::Own;
+use super::kept::{Shown, Statements};
+use super::warning::{days, kept_until, warning};
+use crate::error::ClientError;
+use crate::link::Link;
+use crate::vault::{Swarm, Vault};
+use fincrypt_net::shown;
+
+/// Faults are told with every backup for so many seconds: 30 days. They stay among the statements.
+const NEWS: u64 = 30 * 24 * 3600;
+
+/// How the prepayment stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct BalanceReport {
+    /// What is there, in msat.
+    pub prepaid_msat: u64,
+    /// What an epoch costs at most.
+    pub epoch_msat: u64,
+    /// What a day costs.
+    pub day_msat: u64,
+    /// What is on its way in and does not count yet.
+    pub pending_msat: u64,
+    /// What is on its way out.
+    pub leaving_msat: u64,
+    /// Whole days that it lasts; none where nothing costs anything.
+    pub days: Option<u64>,
+    /// Since when it is used up, in seconds since 1970.
+    pub empty_since: Option<u64>,
+    /// Until when what is stored is kept then.
+    pub kept_until: Option<u64>,
+    /// What to do, if anything is to be done.
+    pub warning: Option<String>,
+}
+
+impl BalanceReport {
+    fn of(balance: &Balance, now: UnixTime) -> Self {
+        let pending = balance.pending.iter().map(|pending| pending.amount.get());
+        Self {
+            prepaid_msat: balance.prepaid.get(),
+            epoch_msat: balance.epoch.get(),
+            day_msat: balance.day.get(),
+            pending_msat: pending.fold(0, u64::saturating_add),
+            leaving_msat: balance.leaving.get(),
+            days: days(balance),
+            empty_since: balance.empty.map(UnixTime::secs),
+            kept_until: kept_until(balance).map(UnixTime::secs),
+            warning: warning(balance, now),
+        }
+    }
+}
+
+/// Something wrong with a statement.
+#[derive(Debug, Clone, Serialize)]
+pub struct FaultReport {
+    /// The statement's epoch.
+    pub epoch: u64,
+    /// Its contract; none if all together are wrong.
+    pub contract: Option<String>,
+    /// What is wrong.
+    pub reason: String,
+    /// When it was found, in seconds since 1970.
+    pub found: u64,
+    /// Whether two signed statements prove it.
+    pub proved: bool,
+}
+
+/// A statement with both signatures.
+#[derive(Debug, Serialize)]
+pub struct StatementReport {
+    /// The contract.
+    pub contract: String,
+    /// The storage node, as a peer id.
+    pub storage: String,
+    /// The mediator, as a peer id.
+    pub mediator: String,
+    /// The epoch.
+    pub epoch: u64,
+    /// Bytes held in that epoch.
+    pub bytes: u64,
+    /// Those of all epochs so far, added up.
+    pub byte_epochs: u64,
+    /// The price, in msat per GiB-month.
+    pub price_msat: u64,
+    /// All that storage has earned, in msat.
+    pub earned_msat: u64,
+    /// All that the mediator has earned by it.
+    pub fee_msat: u64,
+    /// What is wrong with it by what this machine knows, if anything.
+    pub fault: Option<String>,
+}
+
+impl StatementReport {
+    fn of(kept: Shown, own: &Own) -> Option<Self> {
+        let agreed = kept.statement.verify(own.network).ok()?;
+        Some(Self {
+            contract: kept.contract.to_string(),
+            storage: shown(&kept.terms.storage),
+            mediator: shown(&kept.terms.mediator),
+            epoch: agreed.epoch.number(),
+            bytes: agreed.bytes,
+            byte_epochs: agreed.byte_epochs,
+            price_msat: kept.terms.price.get(),
+            earned_msat: agreed.earned.get(),
+            fee_msat: kept.terms.fee.of(agreed.earned).get(),
+            fault: kept.fault.map(|found| found.reason),
+        })
+    }
+}
+
+/// Statements, and what was ever found wrong.
+#[derive(Debug, Serialize)]
+pub struct StatementsReport {
+    /// One of each contract.
+    pub statements: Vec<StatementReport>,
+    /// Faults, the newest first.
+    pub faults: Vec<FaultReport>,
+    /// Pairs of signed statements that contradict each other, as anybody can check them: CBOR in hex.
+    pub proofs: Vec<String>,
+    /// Why no news could be had.
+    pub problem: Option<String>,
+}
+
+/// What to tell of the money beside something else.
+#[derive(Debug, Default, Serialize)]
+pub struct PurseReport {
+    /// How the prepayment stands; none where nobody can pay in.
+    pub balance: Option<BalanceReport>,
+    /// What to tell a person.
+    pub warnings: Vec<String>,
+}
+
+impl Vault {
+    fn purse(&self) -> Statements {
+        Statements::new(self.state.clone())
+    }
+
+    fn own(&self, mediator: fincrypt_protocol::NodeId) -> Result<Own, ClientError> {
+        Ok(Own {
+            network: self.network(),
+            account: self.keys.root.account(self.slot()?).account(),
+            mediator,
+            max_price: self.max_price()?,
+            now: UnixTime::now(),
+        })
+    }
+
+    /// Fetches the newest statements, judges them and keeps what was found.
+    async fn check_statements(&self, link: &Link) -> Result<(), ClientError> {
+        // What is stored now may be released before anything is stated of it.
+        let looks = self.look_at_stored()?;
+        let round = link.statements().await?;
+        Ok(self.purse().take(&self.own(link.node())?, &round, &looks)?)
+    }
+
+    fn faults(&self) -> Result<Vec<FaultReport>, ClientError> {
+        let faults = self.purse().faults()?.into_iter();
+        let told = faults.map(|fault| FaultReport {
+            epoch: fault.epoch.number(),
+            contract: fault.contract.map(|contract| contract.to_string()),
+            reason: fault.found.reason,
+            found: fault.found.time.secs(),
+            proved: fault.proved,
+        });
+        Ok(told.collect())
+    }
+
+    /// What to tell about the money, with news from the mediator where `link` is there. What cannot be
+    /// had is told as well, as nothing else fails for it.
+    pub(crate) async fn look_at_purse(&self, link: Option<&Link>) -> PurseReport {
+        let mut report = PurseReport::default();
+        if let Some(link) = link {
+            match link.balance_if_any().await {
+                Ok(balance) => report.balance = balance.map(|b| BalanceReport::of(&b, UnixTime::now())),
+                Err(error) => report.warnings.push(format!("the prepayment could not be looked at: {error}")),
+            }
+            if let Err(error) = self.check_statements(link).await {
+                report.warnings.push(format!("the statements could not be checked: {error}"));
+            }
+        }
+        report.warnings.extend(report.balance.as_ref().and_then(|balance| balance.warning.clone()));
+        let now = UnixTime::now().secs();
+        match self.faults() {
+            Ok(faults) => {
+                let mut news = faults.into_iter().filter(|fault| now.saturating_sub(fault.found) < NEWS);
+                if let Some(newest) = news.next() {
+                    report.warnings.push(format!(
+                        "{} of the mediator's statements are wrong, the newest: {}; `fincrypt wallet statement` shows them, `fincrypt mediator use PEER` moves to another mediator",
+                        news.count() + 1, newest.reason
+                    ));
+                }
+            }
+            Err(error) => report.warnings.push(format!("the statements could not be read: {error}")),
+        }
+        report
+    }
+}
+
+/// How the prepayment stands.
+///
+/// # Errors
+/// [`ClientError`] if the mediator does not answer or takes no money.
+pub async fn balance(vault: &Vault) -> Result<BalanceReport, ClientError> {
+    let swarm = Swarm::join(&vault.options).await?;
+    let result = async {
+        let balance = vault.link(&swarm.net).await?.balance().await?;
+        Ok(BalanceReport::of(&balance, UnixTime::now()))
+    };
+    let result = result.await;
+    swarm.leave().await;
+    vault.state.close();
+    result
+}
+
+/// The newest statements, or those of one epoch: fetched and judged where the mediator answers, and
+/// those kept where it does not.
+///
+/// # Errors
+/// [`ClientError`] if local state fails.
+pub async fn statements(vault: &Vault, epoch: Option<u64>) -> Result<StatementsReport, ClientError> {
+    let fetched = async {
+        let swarm = Swarm::join(&vault.options).await?;
+        let checked = async {
+            let link = vault.link(&swarm.net).await?;
+            vault.check_statements(&link).await
+        };
+        let checked = checked.await;
+        swarm.leave().await;
+        checked
+    };
+    let problem = fetched.await.err().map(|error| error.to_string());
+    let own = vault.own(vault.mediator()?.unwrap_or(fincrypt_protocol::NodeId::from_bytes([0; 32])))?;
+    let shown = vault.purse().shown(epoch.map(Epoch::new))?;
+    let mut faults = vault.faults()?;
+    faults.retain(|fault| epoch.is_none_or(|epoch| fault.epoch == epoch));
+    let report = StatementsReport {
+        statements: shown.into_iter().filter_map(|kept| StatementReport::of(kept, &own)).collect(),
+        faults,
+        proofs: vault.purse().proofs(&own)?,
+        problem,
+    };
+    vault.state.close();
+    Ok(report)
+}

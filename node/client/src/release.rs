@@ -1,0 +1,223 @@
+//! Deleting what a vault stored, and undoing it with the words.
+
+use std::time::Duration;
+
+use fincrypt_protocol::record::{Release, Released, Undo};
+use fincrypt_protocol::{Frame, Network, NodeId, Refusal, Signed, UnixTime, mediate};
+use fincrypt_vault::head::HeadBody;
+use fincrypt_vault::words::Words;
+use serde::Serialize;
+
+use super::error::ClientError;
+use super::head::OpenHead;
+use super::history::{History, rewind};
+use super::link::Link;
+use super::recover::find_accounts;
+use super::snapshots::utc;
+use super::vault::{Swarm, Vault};
+use fincrypt_net::Net;
+
+/// Times a head is put over another device's before giving up.
+const TRIES: usize = 8;
+/// How long a mediator may take to hear an undo; the holders hear it without it.
+const MEDIATOR: Duration = Duration::from_secs(15);
+
+/// What a release came to.
+#[derive(Debug, Serialize)]
+pub struct ReleaseReport {
+    /// Nodes that hold something for the vault.
+    pub holders: u32,
+    /// How many of them have heard it by now; the mediator tells the others.
+    pub heard: u32,
+    /// Until when it can surely be undone, in seconds since 1970; none if nobody has heard it.
+    pub until: Option<u64>,
+    /// The same for people, in UTC.
+    #[serde(skip)]
+    pub when: String,
+}
+
+/// What an undo came to.
+#[derive(Debug, Default, Serialize)]
+pub struct UndoReport {
+    /// Accounts of the vault that were found.
+    pub accounts: usize,
+    /// Holders that answered.
+    pub holders: usize,
+    /// Holders that took the undo.
+    pub heard: usize,
+    /// Holders where a release was pending, which is cancelled now.
+    pub cancelled: usize,
+    /// Mediators that took the undo; they tell holders that did not answer.
+    pub mediators: usize,
+    /// Whether further releases are refused from now on.
+    pub guarded: bool,
+    /// Holders that took the rewind, if one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rewound: Option<usize>,
+}
+
+/// Releases everything that the vault stored, and puts an empty head in the place of the old one.
+///
+/// # Errors
+/// [`ClientError`] if the mediator does not answer or refuses; [`ClientError::Call`] with
+/// `Guarded` if an undo forbids it.
+pub async fn release_everything(vault: &Vault) -> Result<ReleaseReport, ClientError> {
+    let swarm = Swarm::join(&vault.options).await?;
+    let result = release_in(&swarm, vault).await;
+    swarm.leave().await;
+    vault.state.close();
+    result
+}
+
+async fn release_in(swarm: &Swarm, vault: &Vault) -> Result<ReleaseReport, ClientError> {
+    let link = vault.link(&swarm.net).await?;
+    match release_once(vault, &link).await {
+        // An undo of the same second, or a release of another device: the next number is higher.
+        Err(ClientError::Call(error)) if error.refusal() == Some(Refusal::Stale) => {
+            release_once(vault, &link).await
+        }
+        other => other,
+    }
+}
+
+async fn release_once(vault: &Vault, link: &Link) -> Result<ReleaseReport, ClientError> {
+    let slot = vault.slot()?;
+    let key = vault.keys.head_key(slot);
+    let sequence = vault.next_release_sequence()?;
+    let release = Release {
+        network: vault.network(),
+        account: vault.keys.root.account(slot).account(),
+        head_key: key.head_key(),
+        what: Released::Everything,
+        sequence,
+    };
+    let release = Signed::seal(&release, &key)?;
+    let hash = release.hash();
+    // The head first: no device may go on from a catalog that is about to be deleted.
+    let old = replace_head(vault, link, |base| emptied(base, hash)).await?;
+    let (holders, heard, due) = match link.release(release.clone()).await {
+        Err(ClientError::Call(error))
+            if matches!(error.refusal(), Some(Refusal::Guarded | Refusal::Stale)) =>
+        {
+            if error.refusal() == Some(Refusal::Guarded) {
+                vault.forget_releases()?;
+            }
+            // Nothing is deleted, so the catalog is put back.
+            if let Some(old) = old {
+                replace_head(vault, link, |_| old.clone()).await?;
+            }
+            return Err(ClientError::Call(error));
+        }
+        other => other?,
+    };
+    vault.remember_release(sequence, &release)?;
+    let until = due.map(UnixTime::secs);
+    Ok(ReleaseReport { holders, heard, until, when: until.map(utc).unwrap_or_default() })
+}
+
+/// Puts a head in the place of whatever the mediator has, and goes by it from now on; the contents
+/// of the one replaced.
+async fn replace_head(
+    vault: &Vault,
+    link: &Link,
+    body: impl Fn(Option<&HeadBody>) -> HeadBody,
+) -> Result<Option<HeadBody>, ClientError> {
+    for _ in 0..TRIES {
+        let base = vault.current_head(link).await?;
+        let body = body(base.as_ref().map(|base| &base.body));
+        let head = vault.next_head(base.as_ref(), &body)?;
+        if link.swap_head(base.as_ref().map(OpenHead::hash), head.clone()).await? {
+            let known = vault.releases()?;
+            if body.releases.iter().all(|release| known.contains(release)) {
+                vault.set_releases(&body.releases)?;
+            } else {
+                vault.forget_stored(&body.releases)?;
+            }
+            let head = vault.open_head(vault.slot()?, &head)?;
+            vault.set_head(head.head.signed())?;
+            return Ok(base.map(|base| base.body));
+        }
+    }
+    Err(ClientError::Contended)
+}
+
+/// A head without a catalog that names a release beside those named before, as many as fit.
+fn emptied(base: Option<&HeadBody>, release: [u8; 32]) -> HeadBody {
+    let releases = base.map(|body| body.releases.clone()).unwrap_or_default();
+    let slots = base.map_or(0, |body| body.slots);
+    let mut body = HeadBody { refs: Vec::new(), slots, time: UnixTime::now(), releases };
+    body.name_release(release);
+    body
+}
+
+/// Cancels all pending releases of the vault of `words`, at every holder that answers and at its
+/// mediators. Further releases are refused afterwards, unless the guard is to be `lifted`. If `head`
+/// names one, by its sequence or at least eight digits of its hash, the vault goes back to it, and
+/// every machine of it has to be recovered.
+///
+/// # Errors
+/// [`ClientError`] if no holder is found, or no such head.
+pub async fn undo_release(
+    options: &crate::options::ClientOptions,
+    words: &Words,
+    lifted: bool,
+    head: Option<&str>,
+) -> Result<UndoReport, ClientError> {
+    let swarm = Swarm::join(options).await?;
+    let result = undo_in(&swarm, options.network, words, lifted, head).await;
+    swarm.leave().await;
+    result
+}
+
+async fn undo_in(
+    swarm: &Swarm,
+    network: Network,
+    words: &Words,
+    lifted: bool,
+    wanted: Option<&str>,
+) -> Result<UndoReport, ClientError> {
+    let keys = words.vault_keys();
+    let mut report = UndoReport { guarded: !lifted, ..UndoReport::default() };
+    for (slot, holders) in find_accounts(swarm, network, &keys).await? {
+        let guard = words.guard(slot);
+        let undo = Undo {
+            network,
+            account: keys.root.account(slot).account(),
+            guard_key: guard.guard_key(),
+            sequence: UnixTime::now().secs(),
+            guarded: !lifted,
+        };
+        let undo = Signed::seal(&undo, &guard)?;
+        let heard = holders.undo(&undo).await;
+        report.accounts += 1;
+        report.holders += holders.nodes().len();
+        report.heard += heard.len();
+        report.cancelled += heard.into_iter().filter(|pending| *pending).count();
+        if let Some(mediator) = holders.mediator()
+            && tell_mediator(&swarm.net, mediator, mediate::Request::Undo { undo }).await
+        {
+            report.mediators += 1;
+        }
+        if let Some(wanted) = wanted {
+            let history = History::at(&keys, network, slot, &holders, None).await;
+            let known = history.rewound.clone();
+            if let Some(base) = history.named(wanted)? {
+                let made = rewind(&swarm.net, words, slot, &holders, known.as_ref(), &base).await?;
+                *report.rewound.get_or_insert(0) += made.heard;
+            }
+        }
+    }
+    if let Some(wanted) = wanted.filter(|_| report.rewound.is_none()) {
+        return Err(ClientError::NoHead(wanted.to_owned()));
+    }
+    Ok(report)
+}
+
+/// Tells a mediator what the guard says; whether it took it.
+pub(super) async fn tell_mediator(net: &Net, mediator: NodeId, request: mediate::Request) -> bool {
+    let told = async {
+        net.connect(mediator, Vec::new()).await.ok()?;
+        net.mediate(mediator, Frame::bare(request)).await.ok()
+    };
+    matches!(tokio::time::timeout(MEDIATOR, told).await, Ok(Some(_)))
+}

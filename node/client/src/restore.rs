@@ -1,0 +1,199 @@
+//! Restoring: a plan from the trees, then segments in the order in which files need them, then the next
+//! plan, so that memory does not grow with the number of files.
+
+mod dirs;
+mod plan;
+mod write;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use fincrypt_protocol::Manifest;
+use fincrypt_vault::target::{Overwrite, Target, TargetError};
+use futures::StreamExt;
+use serde::Serialize;
+
+use super::error::ClientError;
+use super::fetch::Fetcher;
+use super::pipeline::workers;
+use super::progress::Progress;
+use super::reader::BlobReader;
+use super::vault::{Swarm, Vault};
+
+use plan::Planner;
+use write::Writer;
+
+/// Bytes of segments fetched at once, and as many are written at the same time.
+const BYTES_AT_ONCE: usize = 32 << 20;
+/// Segments fetched at once, however short they are; and written.
+const MAX_AT_ONCE: usize = 6;
+const MAX_WRITERS: usize = 3;
+
+/// What to restore, and where.
+#[derive(Debug, Clone)]
+pub struct RestoreOptions {
+    /// `latest`, or the beginning of a snapshot's id.
+    pub snapshot: String,
+    /// The folder to restore into.
+    pub target: PathBuf,
+    /// Paths inside the snapshot; all if there is none.
+    pub paths: Vec<PathBuf>,
+    /// Replace existing files that differ.
+    pub overwrite: bool,
+    /// Fetch straight from storage.
+    pub direct: bool,
+}
+
+/// A file that did not come back.
+#[derive(Debug, Clone, Serialize)]
+pub struct Failed {
+    /// Its path inside the snapshot.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What a restore did.
+#[derive(Debug, Serialize)]
+pub struct RestoreReport {
+    /// The snapshot's id.
+    pub snapshot: String,
+    /// Files restored, or found as they should be.
+    pub files: u64,
+    /// Bytes of these files.
+    pub bytes: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// Files that did not come back.
+    pub failed: Vec<Failed>,
+    /// Smaller things, such as attributes that could not be set.
+    pub warnings: Vec<String>,
+}
+
+/// Restores a snapshot.
+///
+/// # Errors
+/// [`ClientError`] if there is no such snapshot or the target cannot be used; single files that do
+/// not come back are in the report.
+pub async fn restore(
+    vault: &Vault,
+    options: &RestoreOptions,
+    show: bool,
+) -> Result<RestoreReport, ClientError> {
+    raise_file_limit();
+    let swarm = Swarm::join(&vault.options).await?;
+    let progress = Progress::new("restored", show);
+    let result = restore_in(&swarm, vault, options, &progress).await;
+    progress.done();
+    swarm.leave().await;
+    result
+}
+
+/// Files whose chunks are spread over many segments stay open until the last one comes.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
+fn cause(error: &TargetError) -> String {
+    use std::error::Error;
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+async fn restore_in(
+    swarm: &Swarm,
+    vault: &Vault,
+    options: &RestoreOptions,
+    progress: &Progress,
+) -> Result<RestoreReport, ClientError> {
+    let begun = Instant::now();
+    let fetcher = vault.read_from(swarm, options.direct).await?;
+    let reader = BlobReader::new(vault, Arc::clone(&fetcher))?;
+    let (id, snapshot) = reader.snapshot(&options.snapshot).await?;
+    let target = Target::open(&options.target)
+        .map_err(|error| ClientError::Target { path: options.target.clone(), reason: cause(&error) })?;
+    let mut planner = Planner::new(&reader, &snapshot, &options.paths).await?;
+    let overwrite = if options.overwrite { Overwrite::Different } else { Overwrite::Never };
+    let mut writer = Writer::new(target, vault.keys.root.clone(), overwrite, progress.clone());
+    while let Some(plan) = planner.next().await {
+        writer = aside(writer, |writer| writer.begin(plan)).await?;
+        writer = restore_plan(vault, &reader, &fetcher, writer).await?;
+        writer = aside(writer, Writer::end).await?;
+    }
+    let finished = tokio::task::spawn_blocking(move || writer.finish()).await;
+    let outcome = finished
+        .map_err(|_| ClientError::Inner)?
+        .map_err(|error| ClientError::NotOnDisk { path: options.target.clone(), reason: cause(&error) })?;
+    if outcome.failed.is_empty() && options.paths.is_empty() {
+        vault.notes().note_restore(&id)?;
+    }
+    Ok(RestoreReport {
+        snapshot: id.to_string(),
+        files: outcome.files,
+        bytes: outcome.bytes,
+        seconds: begun.elapsed().as_secs_f64(),
+        failed: outcome.failed,
+        warnings: outcome.warnings,
+    })
+}
+
+/// Does something with the writer where it may wait for the disk.
+async fn aside(
+    mut writer: Writer,
+    work: impl FnOnce(&mut Writer) + Send + 'static,
+) -> Result<Writer, ClientError> {
+    let done = tokio::task::spawn_blocking(move || {
+        work(&mut writer);
+        writer
+    });
+    done.await.map_err(|_| ClientError::Inner)
+}
+
+/// Fetches and writes the data of the plan that the writer has begun.
+async fn restore_plan(
+    vault: &Vault,
+    reader: &BlobReader,
+    fetcher: &Fetcher,
+    writer: Writer,
+) -> Result<Writer, ClientError> {
+    let mut wanted = Vec::new();
+    for (segment, entries) in writer.locate(reader) {
+        match vault.index.manifest(&segment)? {
+            Some(manifest) => wanted.push((manifest, entries)),
+            None => writer.lose(&entries, "its segment is unknown"),
+        }
+    }
+    fetcher.expect(wanted.iter().map(|(manifest, _)| manifest.id())).await;
+    let writer = Arc::new(writer);
+    let longest = wanted.iter().map(|(manifest, _)| manifest.data_len()).max().unwrap_or(1);
+    let at_once = (BYTES_AT_ONCE / longest).clamp(1, MAX_AT_ONCE);
+    let fetches = wanted
+        .into_iter()
+        .map(|(manifest, entries): (Manifest, _)| async move { (fetcher.segment(&manifest).await, entries) });
+    let fetched = futures::stream::iter(fetches).buffer_unordered(at_once);
+    let mut written = fetched
+        .map(|(ciphertext, entries)| {
+            let writer = Arc::clone(&writer);
+            tokio::task::spawn_blocking(move || match ciphertext {
+                Ok(ciphertext) => writer.take(ciphertext, &entries),
+                Err(error) => writer.lose(&entries, &error.to_string()),
+            })
+        })
+        .buffer_unordered(workers().min(MAX_WRITERS).min(at_once));
+    while let Some(done) = written.next().await {
+        done.map_err(|_| ClientError::Inner)?;
+    }
+    drop(written);
+    for blob in writer.put_off() {
+        match reader.blob(&blob).await {
+            Ok(plain) => tokio::task::block_in_place(|| writer.write(&blob, &plain)),
+            Err(error) => writer.lose_blob(&blob, &error.to_string()),
+        }
+    }
+    Arc::into_inner(writer).ok_or(ClientError::Inner)
+}

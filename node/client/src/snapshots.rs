@@ -1,0 +1,244 @@
+//! Looking into snapshots without restoring them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use fincrypt_vault::snapshot::Snapshot;
+use fincrypt_vault::tree::{Name, NodeKind};
+use serde::Serialize;
+
+use super::error::ClientError;
+use super::fetch::Fetcher;
+use super::reader::BlobReader;
+use super::vault::{Swarm, Vault};
+
+/// One snapshot.
+#[derive(Debug, Serialize)]
+pub struct SnapshotInfo {
+    /// Its id.
+    pub id: String,
+    /// When it was taken, in seconds since 1970.
+    pub time: u64,
+    /// The same for people, in UTC.
+    #[serde(skip)]
+    pub when: String,
+    /// The machine it was taken on.
+    pub host: String,
+    /// Its folders.
+    pub paths: Vec<String>,
+    /// Files in it.
+    pub files: u64,
+    /// Bytes of these files.
+    pub bytes: u64,
+}
+
+/// One entry of a snapshot.
+#[derive(Debug, Serialize)]
+pub struct EntryInfo {
+    /// Its path inside the snapshot.
+    pub path: String,
+    /// file, folder or symlink.
+    pub kind: &'static str,
+    /// Length in bytes.
+    pub size: u64,
+    /// Permission bits.
+    pub mode: u32,
+    /// Seconds since 1970 of the last change.
+    pub mtime: i64,
+}
+
+/// Year, month and day of a day counted from 1970, by Howard Hinnant's civil-from-days.
+pub(crate) fn civil(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+/// `YYYY-MM-DD hh:mm:ss` in UTC.
+#[must_use]
+pub fn utc(secs: u64) -> String {
+    let rest = secs % 86_400;
+    let (year, month, day) = civil(secs / 86_400);
+    format!("{year}-{month:02}-{day:02} {:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+/// The name under which each folder of a snapshot appears in it: the folder's own name, numbered
+/// where two are equal.
+pub(crate) fn root_names(snapshot: &Snapshot) -> Result<Vec<Name>, ClientError> {
+    let damaged = |_| ClientError::Damaged("a snapshot names an impossible folder".to_owned());
+    let mut names: Vec<Name> = Vec::new();
+    for root in &snapshot.roots {
+        let last = root.names().map_err(damaged)?.pop();
+        let base = last.map_or_else(|| b"root".to_vec(), |name| name.as_bytes().to_vec());
+        let mut name = Name::new(base.clone()).map_err(damaged)?;
+        let mut number = 2;
+        while names.contains(&name) {
+            let suffix = format!("-{number}");
+            let room = base.len().min(255 - suffix.len());
+            name = Name::new([&base[..room], suffix.as_bytes()].concat()).map_err(damaged)?;
+            number += 1;
+        }
+        names.push(name);
+    }
+    Ok(names)
+}
+
+impl Vault {
+    /// Joins the swarm for reading: through the mediator if it answers, else straight from the
+    /// holders; and brings the index up to the newest head that can be had.
+    pub(crate) async fn read_from(&self, swarm: &Swarm, direct: bool) -> Result<Arc<Fetcher>, ClientError> {
+        let link = if direct || self.mediator()?.is_none() { None } else { self.link(&swarm.net).await.ok() };
+        let fetcher = self.fetcher(&swarm.net, link.clone())?;
+        match link {
+            Some(link) => {
+                if let Some(head) = self.current_head(&link).await? {
+                    self.follow(&fetcher, &head).await?;
+                    self.set_head(head.head.signed())?;
+                }
+            }
+            None => {
+                if let Some(head) = self.newest_head_at(fetcher.holders().await).await? {
+                    self.follow(&fetcher, &head).await?;
+                    self.set_head(head.head.signed())?;
+                }
+            }
+        }
+        Ok(fetcher)
+    }
+}
+
+/// Lists the snapshots of a vault, oldest first.
+///
+/// # Errors
+/// [`ClientError`] if they cannot be fetched.
+pub async fn list_snapshots(vault: &Vault) -> Result<Vec<SnapshotInfo>, ClientError> {
+    let swarm = Swarm::join(&vault.options).await?;
+    let result = async {
+        let fetcher = vault.read_from(&swarm, false).await?;
+        BlobReader::new(vault, fetcher)?.snapshots().await
+    };
+    let result = result.await;
+    swarm.leave().await;
+    let info = |(id, snapshot): (fincrypt_vault::snapshot::SnapshotId, Snapshot)| SnapshotInfo {
+        id: id.to_string(),
+        time: snapshot.time.secs(),
+        when: utc(snapshot.time.secs()),
+        host: snapshot.host,
+        paths: snapshot.roots.iter().map(|root| String::from_utf8_lossy(&root.path).into_owned()).collect(),
+        files: snapshot.files,
+        bytes: snapshot.bytes,
+    };
+    Ok(result?.into_iter().map(info).collect())
+}
+
+/// Lists what a snapshot holds at `path`, or its folders.
+///
+/// # Errors
+/// [`ClientError`] if there is no such snapshot or path.
+pub async fn list_entries(
+    vault: &Vault,
+    name: &str,
+    path: Option<&Path>,
+) -> Result<Vec<EntryInfo>, ClientError> {
+    let swarm = Swarm::join(&vault.options).await?;
+    let result = async {
+        let fetcher = vault.read_from(&swarm, false).await?;
+        entries(&BlobReader::new(vault, fetcher)?, name, path).await
+    };
+    let result = result.await;
+    swarm.leave().await;
+    result
+}
+
+async fn entries(
+    reader: &BlobReader,
+    name: &str,
+    path: Option<&Path>,
+) -> Result<Vec<EntryInfo>, ClientError> {
+    use std::os::unix::ffi::OsStrExt;
+    let (_, snapshot) = reader.snapshot(name).await?;
+    let names = root_names(&snapshot)?;
+    let shown = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+    let parts: Vec<&[u8]> = path
+        .map(|path| {
+            path.as_os_str().as_bytes().split(|byte| *byte == b'/').filter(|part| !part.is_empty()).collect()
+        })
+        .unwrap_or_default();
+    let Some((first, rest)) = parts.split_first() else {
+        let folders = names.iter().zip(&snapshot.roots).map(|(name, root)| EntryInfo {
+            path: shown(name.as_bytes()),
+            kind: "folder",
+            size: 0,
+            mode: root.mode,
+            mtime: root.mtime.secs,
+        });
+        return Ok(folders.collect());
+    };
+    let missing = || ClientError::NoPath(path.map(|path| path.display().to_string()).unwrap_or_default());
+    let at = names.iter().position(|name| name.as_bytes() == *first).ok_or_else(missing)?;
+    let mut nodes = reader.folder(&snapshot.roots[at].tree).await?;
+    let mut prefix = first.to_vec();
+    for (depth, part) in rest.iter().enumerate() {
+        let node = nodes.into_iter().find(|node| node.name.as_bytes() == *part).ok_or_else(missing)?;
+        match &node.kind {
+            NodeKind::Dir { tree } => {
+                nodes = reader.folder(tree).await?;
+                prefix.push(b'/');
+                prefix.extend_from_slice(part);
+            }
+            _ if depth + 1 == rest.len() => nodes = vec![node],
+            _ => return Err(missing()),
+        }
+        if depth + 1 == rest.len() && nodes.len() == 1 && nodes[0].name.as_bytes() == *part {
+            break;
+        }
+    }
+    let info = |node: fincrypt_vault::tree::Node| {
+        let (kind, size) = match &node.kind {
+            NodeKind::File { size, .. } => ("file", *size),
+            NodeKind::Dir { .. } => ("folder", 0),
+            NodeKind::Symlink { target } => ("symlink", target.len() as u64),
+        };
+        let path = [prefix.as_slice(), b"/", node.name.as_bytes()].concat();
+        EntryInfo { path: shown(&path), kind, size, mode: node.mode, mtime: node.mtime.secs }
+    };
+    Ok(nodes.into_iter().map(info).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fincrypt_protocol::UnixTime;
+    use fincrypt_vault::snapshot::Root;
+    use fincrypt_vault::tree::Mtime;
+
+    #[test]
+    fn times_are_shown_in_utc() {
+        assert_eq!(utc(0), "1970-01-01 00:00:00");
+        assert_eq!(utc(951_782_400), "2000-02-29 00:00:00");
+        assert_eq!(utc(1_795_391_999), "2026-11-22 23:59:59");
+    }
+
+    #[test]
+    fn folders_of_one_name_are_numbered() {
+        let root = |path: &str| Root {
+            path: path.as_bytes().to_vec(),
+            tree: vec![],
+            mode: 0o755,
+            mtime: Mtime { secs: 0, nanos: 0 },
+        };
+        let roots = vec![root("/a/docs"), root("/b/docs"), root("/")];
+        let (host, program) = (String::new(), String::new());
+        let snapshot =
+            Snapshot { time: UnixTime::from_secs(0), nanos: 0, host, roots, files: 0, bytes: 0, program };
+        let names: Vec<_> =
+            root_names(&snapshot).expect("named").iter().map(|name| name.as_bytes().to_vec()).collect();
+        assert_eq!(names, [b"docs".to_vec(), b"docs-2".to_vec(), b"root".to_vec()]);
+    }
+}

@@ -1,0 +1,293 @@
+//! The local interface: JSON and metrics for this machine's user.
+//!
+//! It listens on loopback only. Every request needs the token in `api.token` (mode 0600, new at
+//! every start) as `Authorization: Bearer …`, and a `Host` that names loopback, so that a web page
+//! cannot reach it under a name of its own.
+//!
+//! * `GET /api/v1/node`: version, peer, network, roles, addresses, connections, storage.
+//! * `/api/v1/wallet…`: a mediator's money ([`wallet`]).
+//! * `GET /metrics`: the same numbers in OpenMetrics text.
+
+mod wallet;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use fincrypt_net::Multiaddr;
+use fincrypt_net::{Roles, peer_of};
+use fincrypt_protocol::UnixTime;
+use fincrypt_shards::ShardStore;
+use fincrypt_state::state::State as LocalState;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use crate::daemon::NodeError;
+use crate::home::Home;
+use fincrypt_client::ClientError;
+use fincrypt_mediator::{LightningView, MediatorFacts, MediatorInfo};
+use fincrypt_net::Net;
+use fincrypt_storage_node::{Disk, Earned, Leaving, PaidView, StorageRole, days, told};
+use fincrypt_treasury::lightning::LightningKeeper;
+use fincrypt_upkeep::State as Stands;
+
+/// What the interface tells about.
+pub(crate) struct Facts {
+    pub(crate) net: Net,
+    pub(crate) roles: Roles,
+    pub(crate) listen: Vec<Multiaddr>,
+    pub(crate) store: Option<(ShardStore, Arc<Disk>, Arc<Leaving>)>,
+    /// The storage operator's own Lightning node.
+    pub(crate) own_lightning: Option<Arc<LightningKeeper>>,
+    pub(crate) mediated: Option<MediatorFacts>,
+    pub(crate) state: LocalState,
+    /// Whether a destination for earnings was named.
+    pub(crate) payable: bool,
+}
+
+/// Days and payouts shown to a storage operator.
+const DAYS: u64 = 30;
+const PAYOUTS: usize = 50;
+
+#[derive(Serialize)]
+struct StorageInfo {
+    used_bytes: u64,
+    capacity_bytes: u64,
+    free_bytes: u64,
+    accounts: usize,
+    /// Whether it is to be switched off.
+    leaving: bool,
+    /// Shards that have no other keeper yet, of a node that is leaving.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shards_left: Option<u64>,
+    /// Whether the disk fails: no shards are taken then.
+    disk_failing: bool,
+    /// Shards found rotten since the start.
+    rotten_shards: u64,
+    /// What mediators owe.
+    earned: Vec<Earned>,
+    /// What was earned of each mediator on each of the last 30 days.
+    earned_days: Vec<EarnedDay>,
+    /// The newest payouts that mediators told of.
+    payouts: Vec<PaidView>,
+    /// Where the operator is paid: false if nothing was named, and nothing can be paid.
+    payable: bool,
+    /// The operator's own Lightning node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lightning: Option<LightningView>,
+    /// Why it does not run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lightning_down: Option<String>,
+}
+
+/// What was earned of a mediator on a day.
+#[derive(Serialize)]
+struct EarnedDay {
+    mediator: String,
+    /// Days since 1970 (UTC).
+    day: u64,
+    msat: u64,
+}
+
+#[derive(Serialize)]
+struct NodeInfo {
+    version: &'static str,
+    peer: String,
+    network: String,
+    roles: Vec<&'static str>,
+    listen: Vec<String>,
+    connected_peers: usize,
+    dht_peers: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    storage: Option<StorageInfo>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mediator: Option<MediatorInfo>,
+}
+
+impl Facts {
+    async fn info(&self) -> NodeInfo {
+        let storage = self.store.as_ref().map(|(store, disk, leaving)| StorageInfo {
+            used_bytes: store.used(),
+            capacity_bytes: store.capacity(),
+            free_bytes: if disk.is_failing() || leaving.is_wished() { 0 } else { store.free() },
+            leaving: leaving.is_wished(),
+            shards_left: leaving.left(),
+            disk_failing: disk.is_failing(),
+            rotten_shards: disk.rotten(),
+            earned: StorageRole::earned(&self.state),
+            earned_days: days(&self.state, UnixTime::now(), DAYS)
+                .into_iter()
+                .map(|(mediator, day, msat)| EarnedDay {
+                    mediator: fincrypt_net::shown(&mediator),
+                    day,
+                    msat: msat.get(),
+                })
+                .collect(),
+            payouts: told(&self.state, PAYOUTS),
+            payable: self.payable,
+            lightning: self
+                .own_lightning
+                .as_ref()
+                .and_then(|keeper| keeper.get())
+                .map(|node| LightningView::of(&node)),
+            lightning_down: self.own_lightning.as_ref().and_then(|keeper| keeper.reason()),
+            accounts: store.accounts().len(),
+        });
+        NodeInfo {
+            version: env!("CARGO_PKG_VERSION"),
+            peer: peer_of(&self.net.own()).map(|peer| peer.to_string()).unwrap_or_default(),
+            network: self.net.network().to_string(),
+            roles: self.roles.iter().map(fincrypt_net::Role::name).collect(),
+            listen: self.listen.iter().map(ToString::to_string).collect(),
+            connected_peers: self.net.connected().await.len(),
+            dht_peers: self.net.dht_peers().await,
+            storage,
+            mediator: self.mediated.as_ref().map(MediatorFacts::info),
+        }
+    }
+}
+
+struct Access {
+    /// Hash of the token: comparing hashes takes the same time whatever is sent.
+    token: blake3::Hash,
+    port: u16,
+}
+
+fn names_loopback(headers: &HeaderMap, port: u16) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let allowed = ["127.0.0.1", "localhost", "[::1]"].map(|name| format!("{name}:{port}"));
+    host.is_some_and(|host| allowed.iter().any(|name| name == host))
+}
+
+async fn admit(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+    if !names_loopback(request.headers(), access.port) {
+        return (StatusCode::MISDIRECTED_REQUEST, "this interface answers on loopback only").into_response();
+    }
+    let sent = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let sent = sent.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+    if blake3::hash(sent.as_bytes()) != access.token {
+        return (StatusCode::UNAUTHORIZED, "send the token in the home's api.token").into_response();
+    }
+    next.run(request).await
+}
+
+async fn node(State(facts): State<Arc<Facts>>) -> Json<NodeInfo> {
+    Json(facts.info().await)
+}
+
+async fn metrics(State(facts): State<Arc<Facts>>) -> impl IntoResponse {
+    let info = facts.info().await;
+    let mut text = String::new();
+    let mut gauge = |name: &str, help: &str, value: u64| {
+        text.push_str(&format!(
+            "# HELP fincrypt_{name} {help}\n# TYPE fincrypt_{name} gauge\nfincrypt_{name} {value}\n"
+        ));
+    };
+    gauge("connected_peers", "Peers with a connection.", info.connected_peers as u64);
+    gauge("dht_peers", "Peers in the routing table.", info.dht_peers as u64);
+    if let Some(storage) = info.storage {
+        gauge("storage_used_bytes", "Bytes that shard files take.", storage.used_bytes);
+        gauge("storage_capacity_bytes", "Bytes that shard files may take.", storage.capacity_bytes);
+        gauge("storage_free_bytes", "Bytes that still fit.", storage.free_bytes);
+        gauge("storage_disk_failing", "Whether the disk fails.", storage.disk_failing.into());
+        for (name, help, sum) in [
+            (
+                "storage_earned_msat",
+                "Countersigned earnings.",
+                storage.earned.iter().map(|of| of.earned_msat).sum(),
+            ),
+            (
+                "storage_paid_msat",
+                "Earnings that arrived.",
+                storage.earned.iter().map(|of| of.paid_msat).sum(),
+            ),
+            (
+                "storage_owed_msat",
+                "Earnings that are owed.",
+                storage.earned.iter().map(|of| of.owed_msat).sum(),
+            ),
+        ] {
+            gauge(name, help, sum);
+        }
+        gauge("storage_rotten_shards", "Shards found rotten since the start.", storage.rotten_shards);
+    }
+    if let Some(mediator) = info.mediator {
+        gauge("mediator_degraded_segments", "Segments that lack a good keeper.", mediator.health.degraded);
+        let in_state = |state| mediator.nodes.iter().filter(|node| node.state == state).count() as u64;
+        for (name, state) in [
+            ("sound", Stands::Sound),
+            ("suspect", Stands::Suspect),
+            ("absent", Stands::Absent),
+            ("lost", Stands::Lost),
+        ] {
+            gauge(&format!("mediator_nodes_{name}"), "Storage nodes in this state.", in_state(state));
+        }
+    }
+    text.push_str("# EOF\n");
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+}
+
+fn new_token(home: &Home) -> Result<Zeroizing<String>, ClientError> {
+    let mut random = Zeroizing::new([0; 32]);
+    getrandom::fill(random.as_mut_slice()).map_err(|_| ClientError::Inner)?;
+    let token: Zeroizing<String> = Zeroizing::new(random.iter().map(|byte| format!("{byte:02x}")).collect());
+    let path = home.api_token();
+    fincrypt_state::durable::write_file(&path, token.as_bytes(), 0o600).map_err(ClientError::io(&path))?;
+    Ok(token)
+}
+
+/// Listens; the interface's URL, and the server to run until told to stop.
+pub(crate) async fn start(
+    address: SocketAddr,
+    home: &Home,
+    facts: Facts,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(String, impl Future<Output = ()> + Send + 'static), NodeError> {
+    let refused = |source| NodeError::Api { address, source };
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let bound = listener.local_addr().map_err(refused)?;
+    let token = new_token(home)?;
+    // Where `fincrypt-node status` finds it.
+    let path = home.api_address();
+    let written = fincrypt_state::durable::write_file(&path, bound.to_string().as_bytes(), 0o600);
+    written.map_err(ClientError::io(&path))?;
+    let access = Arc::new(Access { token: blake3::hash(token.as_bytes()), port: bound.port() });
+    let router = Router::new()
+        .route("/api/v1/node", get(node))
+        .merge(wallet::routes())
+        .route("/metrics", get(metrics))
+        .layer(middleware::from_fn_with_state(access, admit))
+        .with_state(Arc::new(facts));
+    let stopped = async move { drop(stop.changed().await) };
+    let server = async move {
+        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped).await {
+            tracing::error!(%error, "the local interface has stopped");
+        }
+    };
+    Ok((format!("http://{bound}"), server))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_names_with_the_right_port_are_answered() {
+        let host = |host: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().expect("a header"));
+            names_loopback(&headers, 7070)
+        };
+        assert!(host("127.0.0.1:7070") && host("localhost:7070") && host("[::1]:7070"));
+        assert!(!host("evil.example:7070") && !host("127.0.0.1:80") && !host("127.0.0.1"));
+        assert!(!names_loopback(&HeaderMap::new(), 7070));
+    }
+}

@@ -1,0 +1,182 @@
+//! `fincrypt forget` and `prune`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use fincrypt_protocol::Bytes;
+
+use super::client::{Failure, Session};
+use super::output::Exit;
+use fincrypt_client as client;
+use fincrypt_client::{ForgetOptions, PruneOptions, PruneReport, Rules, parse_duration};
+
+/// Which snapshots go.
+#[derive(Args)]
+pub(super) struct ForgetArgs {
+    /// Snapshots to forget: ids, at least four digits of each, or latest.
+    snapshots: Vec<String>,
+    /// Keep so many of the newest.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    keep_last: u32,
+    /// Keep the last one of so many hours that have one.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    keep_hourly: u32,
+    /// Keep the last one of so many days that have one, by UTC.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    keep_daily: u32,
+    /// Keep the last one of so many weeks that have one.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    keep_weekly: u32,
+    /// Keep the last one of so many months that have one.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    keep_monthly: u32,
+    /// Keep the last one of so many years that have one.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    keep_yearly: u32,
+    /// Keep all that are at most so much older than the newest, such as 36h, 14d, 6m or 1y6m.
+    #[arg(long, value_name = "DURATION")]
+    keep_within: Option<String>,
+    /// Let the rules be about snapshots of this folder only.
+    #[arg(long)]
+    path: Option<PathBuf>,
+    /// Only say what would be forgotten.
+    #[arg(long)]
+    dry_run: bool,
+    /// Prune as well.
+    #[arg(long)]
+    prune: bool,
+}
+
+/// How to prune.
+#[derive(Args)]
+pub(super) struct PruneArgs {
+    /// Only say what would be done.
+    #[arg(long)]
+    dry_run: bool,
+    /// Unused bytes that may stay, in percent of the used ones.
+    #[arg(long, value_name = "PERCENT", default_value_t = 5)]
+    max_unused: u64,
+    /// Pack at most so many bytes anew, such as 10GB [default: all that is worth it].
+    #[arg(long, value_name = "SIZE")]
+    max_repack: Option<String>,
+    /// Release at once what is marked, rather than a day later: if no other device writes.
+    #[arg(long)]
+    now: bool,
+}
+
+impl ForgetArgs {
+    fn options(self) -> Result<ForgetOptions, Failure> {
+        let within = self.keep_within.map(|text| {
+            parse_duration(&text).ok_or_else(|| {
+                Failure::Usage(format!(
+                    "{text:?} is no length of time: give one such as 36h, 14d, 6m or 1y6m"
+                ))
+            })
+        });
+        let rules = Rules {
+            last: self.keep_last,
+            hourly: self.keep_hourly,
+            daily: self.keep_daily,
+            weekly: self.keep_weekly,
+            monthly: self.keep_monthly,
+            yearly: self.keep_yearly,
+            within: within.transpose()?,
+        };
+        if self.snapshots.is_empty() && rules.is_empty() {
+            return Err(Failure::Usage(
+                "nothing to forget: name snapshots, or say what to keep with --keep-last N and the like"
+                    .to_owned(),
+            ));
+        }
+        Ok(ForgetOptions {
+            names: self.snapshots,
+            rules,
+            path: self.path,
+            dry_run: self.dry_run,
+            prune: self.prune.then(PruneOptions::default),
+        })
+    }
+}
+
+impl PruneArgs {
+    fn options(self) -> Result<PruneOptions, Failure> {
+        let max_repack = match self.max_repack {
+            None => u64::MAX,
+            Some(text) => {
+                let size: Result<Bytes, _> = text.parse();
+                size.map_err(|_| Failure::Usage(format!("{text:?} is no size: give one such as 10GB")))?.0
+            }
+        };
+        let max_unused = self.max_unused.saturating_mul(10);
+        Ok(PruneOptions { dry_run: self.dry_run, max_unused, max_repack, now: self.now })
+    }
+}
+
+impl Session {
+    pub(super) async fn forget(&self, args: ForgetArgs) -> Result<Exit, Failure> {
+        let options = args.options()?;
+        let vault = self.open()?;
+        let report = client::forget(&vault, &options).await?;
+        self.print(&report, || {
+            for judged in &report.kept {
+                println!(
+                    "keep    {}  {}  {}  {}",
+                    &judged.id[..12],
+                    judged.when,
+                    judged.paths.join(" "),
+                    judged.reasons.join(", ")
+                );
+            }
+            let verb = if options.dry_run { "would go" } else { "forgot" };
+            for judged in &report.forgotten {
+                println!("{verb}  {}  {}  {}", &judged.id[..12], judged.when, judged.paths.join(" "));
+            }
+            match &report.prune {
+                Some(prune) => show_prune(prune, options.dry_run),
+                None if report.forgotten.is_empty() || options.dry_run => {}
+                None => println!("`fincrypt prune` gives the room back that only they took."),
+            }
+        });
+        Ok(Exit::Done)
+    }
+
+    pub(super) async fn prune(&self, args: PruneArgs) -> Result<Exit, Failure> {
+        let options = args.options()?;
+        let vault = self.open()?;
+        let report = client::prune(&vault, options).await?;
+        self.print(&report, || show_prune(&report, options.dry_run));
+        Ok(if report.guarded { Exit::Partly } else { Exit::Done })
+    }
+}
+
+fn show_prune(report: &PruneReport, dry_run: bool) {
+    let would = if dry_run { "would be " } else { "" };
+    println!(
+        "{} segments stay; {} blobs, {}, {would}packed anew.",
+        report.kept,
+        report.repacked,
+        Bytes(report.bytes_repacked)
+    );
+    println!(
+        "{} segments, {}, {would}released: storage deletes them after its delay, within which the words undo it.",
+        report.released,
+        Bytes(report.bytes_released)
+    );
+    println!(
+        "{} segments, {}, {would}marked, beside {}, {}, from before: a later prune releases them.",
+        report.marked,
+        Bytes(report.bytes_marked),
+        report.waiting,
+        Bytes(report.bytes_waiting)
+    );
+    if report.orphans > 0 {
+        println!(
+            "{} segments, {}, lie at the holders without a use: a run that was never finished left them, or is under way.",
+            report.orphans,
+            Bytes(report.bytes_orphans)
+        );
+    }
+    if report.guarded {
+        println!("Nothing is released: an undo forbids it, until `fincrypt undo-release --lift`.");
+    }
+}

@@ -1,0 +1,41 @@
+//! `fincrypt restore`, for good or as a test.
+
+use fincrypt_protocol::Bytes;
+
+use super::client::{Failure, NAME, Session};
+use super::output::Exit;
+use fincrypt_client as client;
+use fincrypt_client::{RestoreOptions, RestoreReport};
+
+impl Session {
+    pub(super) async fn restore(&self, options: RestoreOptions) -> Result<Exit, Failure> {
+        let vault = self.open()?;
+        let report = client::restore(&vault, &options, self.shows_progress()).await?;
+        Ok(self.show_restore(&report, "Restored", "not restored"))
+    }
+
+    pub(super) async fn test_restore(&self, snapshot: &str, direct: bool) -> Result<Exit, Failure> {
+        let vault = self.open()?;
+        let report = client::test_restore(&vault, snapshot, direct).await?;
+        Ok(self.show_restore(&report, "Could restore", "cannot be restored"))
+    }
+
+    fn show_restore(&self, report: &RestoreReport, done: &str, not_done: &str) -> Exit {
+        self.print(report, || {
+            println!(
+                "{done} {} files, {}, in {:.1} s from snapshot {}.",
+                report.files,
+                Bytes(report.bytes),
+                report.seconds,
+                &report.snapshot[..12]
+            );
+        });
+        for warning in &report.warnings {
+            eprintln!("{NAME}: {warning}");
+        }
+        for failed in &report.failed {
+            eprintln!("{NAME}: {not_done}: {}: {}", failed.path, failed.reason);
+        }
+        if report.failed.is_empty() { Exit::Done } else { Exit::Partly }
+    }
+}

@@ -1,0 +1,177 @@
+//! Asking for proofs, and checking them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fincrypt_protocol::shard::{Audited, Challenged, Request, Response, Verdict};
+use fincrypt_protocol::{
+    AccountId, AnswerDigest, Frame, NodeId, Nonce, Refusal, ShardId, ShardLen, UnixTime,
+};
+use fincrypt_shards::proof::{answer_digest, shard_id};
+
+use super::nonce;
+use crate::MediatorRole;
+use fincrypt_net::CallError;
+use fincrypt_net::blocking;
+use fincrypt_shards::answer::{Shown, judge};
+use fincrypt_upkeep::placement::system_random;
+use fincrypt_upkeep::{Came, Epoch, Tally};
+
+/// How long a node may take for all its proofs: 300 groups from a slow disk, and 400 KB at 64 KiB/s.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// What became of a challenge.
+pub(super) enum Asked {
+    /// There was nothing to ask for.
+    Nothing,
+    /// Nobody answered.
+    Unanswered(Came),
+    /// The node answered.
+    Answered {
+        tally: Tally,
+        /// Shards that it does not have, whatever it says.
+        lost: Vec<Challenged>,
+        /// The digest of its answer.
+        answer: AnswerDigest,
+    },
+}
+
+/// A shard as the records know it.
+struct Known {
+    asked: Challenged,
+    id: ShardId,
+    length: ShardLen,
+}
+
+impl MediatorRole {
+    /// Challenges a node; what came of it, and the shards that were asked for. One that knows no mandate
+    /// is brought it and asked once more: after that, what it refuses counts as missing.
+    pub(super) async fn ask_for_proofs(
+        self: &Arc<Self>,
+        node: NodeId,
+        shards: Vec<Challenged>,
+        epoch: Epoch,
+    ) -> Result<(Asked, Vec<Challenged>), Refusal> {
+        let seconds = u32::try_from(self.standings.terms().epoch.as_secs()).unwrap_or(u32::MAX);
+        let audited = Audited { epoch, seconds };
+        let mut again = false;
+        loop {
+            let (role, wanted) = (Arc::clone(self), shards.clone());
+            let known = blocking(move || role.still_asked(node, &wanted)).await?;
+            if known.is_empty() {
+                return Ok((Asked::Nothing, Vec::new()));
+            }
+            let nonce = nonce().ok_or(Refusal::Failed)?;
+            let asked: Vec<Challenged> = known.iter().map(|known| known.asked).collect();
+            let request =
+                Frame::bare(Request::Challenge { nonce, shards: asked.clone(), audited: Some(audited) });
+            if self.net.connect(node, self.directory.addresses(&node)).await.is_err() {
+                return Ok((Asked::Unanswered(Came::Offline), asked));
+            }
+            let answer = tokio::time::timeout(PATIENCE, self.net.shard(node, request)).await;
+            let refused: BTreeSet<AccountId> = match &answer {
+                Ok(Ok(Frame { header: Response::Proofs { verdicts }, .. })) => {
+                    let refused = asked.iter().zip(verdicts).filter(|(_, said)| **said == Verdict::Refused);
+                    refused.map(|(shard, _)| shard.account).collect()
+                }
+                Ok(Err(CallError::Refused { refusal: Refusal::NotMandated, .. })) => {
+                    asked.iter().map(|shard| shard.account).collect()
+                }
+                _ => BTreeSet::new(),
+            };
+            if !refused.is_empty() && !again {
+                again = true;
+                for account in refused {
+                    if !self.is_dismissed(&account, node).await {
+                        // Whoever lost the mandate has lost with it that the vault is guarded, or was rewound.
+                        let role = Arc::clone(self);
+                        blocking(move || role.introduce(&account, &[node])).await?;
+                    }
+                }
+                continue;
+            }
+            let came = match answer {
+                Ok(Ok(Frame { header: Response::Proofs { verdicts }, payload })) => {
+                    blocking(move || Ok(count(&nonce, &known, &verdicts, &payload))).await?
+                }
+                Ok(Err(CallError::Connect(_))) => Asked::Unanswered(Came::Offline),
+                Ok(Err(CallError::Stopped)) => Asked::Nothing,
+                Ok(_) | Err(_) => Asked::Unanswered(Came::Timeout),
+            };
+            return Ok((came, asked));
+        }
+    }
+
+    /// Of some shards those that the node still is to hold and that may be asked for: their owner's
+    /// mandate has the right to audit, and has not ended.
+    fn still_asked(&self, node: NodeId, shards: &[Challenged]) -> Result<Vec<Known>, Refusal> {
+        let mut allowed: HashMap<AccountId, bool> = HashMap::new();
+        let mut known = Vec::with_capacity(shards.len());
+        for asked in shards {
+            let Challenged { account, segment, index } = *asked;
+            let may = match allowed.get(&account) {
+                Some(may) => *may,
+                None => {
+                    let mandate = self.records.mandate(&account)?;
+                    let valid =
+                        mandate.and_then(|mandate| mandate.verify(self.network, UnixTime::now()).ok());
+                    let may = valid.is_some_and(|mandate| mandate.rights.audit);
+                    allowed.insert(account, may);
+                    may
+                }
+            };
+            // What is to be deleted may be gone.
+            if !may || self.releases.due(&account, &segment)?.is_some() {
+                continue;
+            }
+            let record = self.records.known(&account, &segment)?;
+            let record = record.filter(|record| record.holders().any(|holder| holder == (index, node)));
+            let Some(manifest) = record.map(|record| record.manifest) else { continue };
+            if let Some(id) = manifest.shard(index) {
+                known.push(Known { asked: *asked, id, length: manifest.shard_len() });
+            }
+        }
+        Ok(known)
+    }
+
+    /// Fetches one of the shards and compares all of it, as leaves alone could be kept without the
+    /// rest; the shard if it is not what it should be.
+    pub(super) async fn fetch_whole(
+        self: &Arc<Self>,
+        node: NodeId,
+        shards: &[Challenged],
+    ) -> Result<Option<Challenged>, Refusal> {
+        let at = system_random(shards.len().max(1) as u64) as usize;
+        let Some(asked) = shards.get(at).copied() else { return Ok(None) };
+        let Challenged { account, segment, index } = asked;
+        let get = Frame::bare(Request::Get { account, segment, index });
+        let answer = tokio::time::timeout(PATIENCE, self.net.shard(node, get)).await;
+        let Ok(Ok(Frame { header: Response::Shard, payload })) = answer else { return Ok(None) };
+        let role = Arc::clone(self);
+        blocking(move || {
+            let record = role.records.known(&account, &segment)?;
+            let expected = record.and_then(|record| record.manifest.shard(index));
+            Ok(expected.is_some_and(|expected| shard_id(&payload) != expected).then_some(asked))
+        })
+        .await
+    }
+}
+
+/// Counts what an answer shows.
+fn count(nonce: &Nonce, known: &[Known], verdicts: &[Verdict], payload: &[u8]) -> Asked {
+    let named: Vec<_> = known.iter().map(|known| (known.id, known.length)).collect();
+    let shown = judge(nonce, &named, verdicts, payload);
+    let mut tally = Tally::default();
+    for one in &shown {
+        *match one {
+            Shown::Proved => &mut tally.passed,
+            Shown::Wrong => &mut tally.wrong,
+            Shown::Missing => &mut tally.missing,
+            Shown::Damaged => &mut tally.reported,
+        } += 1;
+    }
+    let lost = known.iter().zip(&shown).filter(|(_, shown)| **shown != Shown::Proved);
+    let answer = AnswerDigest::from_bytes(answer_digest(nonce, payload));
+    Asked::Answered { tally, lost: lost.map(|(known, _)| known.asked).collect(), answer }
+}

@@ -1,0 +1,65 @@
+//! Who may get new shards, and what may not come together: what the network, the audits and the
+//! records say of each storage node, for the rule of placement.
+
+use std::collections::HashMap;
+use std::sync::PoisonError;
+
+use fincrypt_protocol::amount::Price;
+use fincrypt_protocol::{Code, Network, NodeId};
+
+use super::MediatorRole;
+use fincrypt_protocol::AddressGroup;
+use fincrypt_upkeep::State;
+use fincrypt_upkeep::newcomers::{most_shards, proven};
+use fincrypt_upkeep::placement::{Candidate, Caps};
+
+/// Where nodes were last met. As many as the roster knows, at the most.
+pub(super) type Met = HashMap<NodeId, AddressGroup>;
+
+impl MediatorRole {
+    /// Storage nodes that may get new shards of `bytes`: they answer, have room, are sound and have
+    /// not as many as they may have yet, and take no more than `max_price`. Outside of a local
+    /// network, they also were met directly.
+    pub(super) async fn candidates(&self, bytes: u64, max_price: Option<Price>) -> Vec<Candidate> {
+        let mut candidates = self.directory.eligible(bytes).await;
+        candidates.retain(|candidate| self.standings.state(&candidate.node) == State::Sound);
+        candidates.retain(|candidate| max_price.is_none_or(|most| candidate.price <= most));
+        if self.network == Network::Local {
+            return candidates;
+        }
+        let nodes: Vec<NodeId> = candidates.iter().map(|candidate| candidate.node).collect();
+        let groups = self.net.groups(&nodes).await;
+        let loads = self.records.loads();
+        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        met.extend(nodes.iter().zip(groups).filter_map(|(node, group)| group.map(|group| (*node, group))));
+        let known = candidates.into_iter().filter_map(|candidate| {
+            let group = met.get(&candidate.node).copied()?;
+            let held = loads.get(&candidate.node).map_or(0, |load| load.shards);
+            let (most, score, proven) = self.credit(&candidate.node);
+            // Among equals, the better score draws more.
+            let free_bytes = candidate.free_bytes / 1000 * u64::from(score);
+            (held < most).then_some(Candidate { group: Some(group), proven, free_bytes, ..candidate })
+        });
+        known.collect()
+    }
+
+    /// How many shards a node may have, its score in permille, and whether it is proven.
+    fn credit(&self, node: &NodeId) -> (u64, u16, bool) {
+        let epoch = self.standings.terms().epoch;
+        let new = || fincrypt_upkeep::Standing::new(self.standings.now());
+        let standing = self.standings.of(node).unwrap_or_else(new);
+        (most_shards(&standing, epoch), standing.score(), proven(&standing, epoch))
+    }
+
+    /// The caps for a segment of `code` of which these nodes hold shards already.
+    pub(super) fn caps(&self, code: Code, holders: &[NodeId], candidates: &[Candidate]) -> Caps {
+        if self.network == Network::Local {
+            return Caps::off();
+        }
+        let met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        let holder = |node: &NodeId| (met.get(node).copied(), self.credit(node).2);
+        let holders: Vec<_> = holders.iter().map(holder).collect();
+        let proven = candidates.iter().filter(|candidate| candidate.proven).count();
+        Caps::of(code, &holders, proven + holders.iter().filter(|(_, proven)| *proven).count())
+    }
+}

@@ -1,0 +1,299 @@
+//! The storage nodes a mediator knows, from offers over gossip and from asking them.
+//!
+//! Nodes are tried in the background, so that whoever asks for a quote never waits for those that
+//! do not exist. Who answered is remembered over restarts.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use fincrypt_net::Multiaddr;
+use fincrypt_protocol::admission::{AnnouncedRole, admit_offer, role_key};
+use fincrypt_protocol::limits::{MAX_SHARDS, ROLE_BUCKETS};
+use fincrypt_protocol::record::{Condition, StorageOffer};
+use fincrypt_protocol::shard::{Request, Response};
+use fincrypt_protocol::{Frame, NodeId, Refusal, UnixTime, Verified};
+use fincrypt_state::kv::{Batch, KeyValue, Tree};
+use fincrypt_state::state::State;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::sync::Notify;
+
+use super::roster::{Probe, Roster, Usable};
+use fincrypt_accounts::failed;
+use fincrypt_net::blocking;
+use fincrypt_net::{CallError, Net, decode_all, is_useful};
+use fincrypt_upkeep::placement::{Candidate, system_random};
+
+/// Storage nodes remembered; at about 500 bytes each, 32 MiB.
+const MAX_KNOWN: usize = 65_536;
+/// Dials at once: few enough that half-open ones leave room for those of others.
+const DIALS: usize = 32;
+/// How long a node that answered before may take to be reached again while somebody waits.
+const REACH: Duration = Duration::from_secs(3);
+/// How long a quote waits for nodes that were never tried: a young swarm is found in that time.
+const SETTLE: Duration = Duration::from_secs(1);
+/// How long a node may take to say what it offers.
+const QUOTE: Duration = Duration::from_secs(5);
+/// With so many connected nodes to choose from, nobody waits for others to be reached again.
+const ENOUGH: usize = 2 * MAX_SHARDS;
+/// A node that answered so recently is believed without a connection.
+const RECENT: Duration = Duration::from_secs(600);
+/// Between looks for nodes whose rest is over.
+const TICK: Duration = Duration::from_secs(1);
+/// Offers that are to be remembered are gathered for so long.
+const GATHER: Duration = Duration::from_millis(200);
+/// Nodes asked at once, and how long all of them may take.
+const ASKED: usize = 16;
+const DISCOVERY: Duration = Duration::from_secs(120);
+
+/// `node` → its newest offer, of nodes that answered: so that a mediator that starts again knows
+/// whom to dial.
+const OFFERS: Tree = Tree("offers");
+
+/// What is known about storage nodes.
+pub(crate) struct Directory {
+    net: Net,
+    state: State,
+    roster: Mutex<Roster>,
+    /// Nodes whose offer is to be remembered.
+    unsaved: Mutex<HashSet<NodeId>>,
+    /// An offer came.
+    heard: Notify,
+    /// A node was tried.
+    tried: Notify,
+    /// An offer is to be remembered.
+    save: Notify,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Directory {
+    /// The nodes whose offers were remembered and still hold.
+    pub(crate) fn open(net: Net, state: State) -> Self {
+        let mut roster = Roster::new(MAX_KNOWN);
+        let mut stale = Batch::default();
+        for (key, bytes) in state.scan(OFFERS, &[], None, MAX_KNOWN).unwrap_or_default() {
+            match admit_offer(&bytes, net.network(), UnixTime::now()) {
+                Ok(offer) => {
+                    let addresses = useful(&net, &offer);
+                    roster.recall(offer, addresses);
+                }
+                Err(_) => stale.remove(OFFERS, key),
+            }
+        }
+        // Offers come again: one that could not be forgotten is no harm.
+        let _ = state.apply(&stale);
+        Self {
+            net,
+            state,
+            roster: Mutex::new(roster),
+            unsaved: Mutex::default(),
+            heard: Notify::new(),
+            tried: Notify::new(),
+            save: Notify::new(),
+        }
+    }
+
+    /// Takes in an offer. The node counts once it was reached.
+    pub(crate) fn learn(&self, offer: Verified<StorageOffer>) {
+        self.take_in(offer, false);
+    }
+
+    fn take_in(&self, offer: Verified<StorageOffer>, asked: bool) {
+        let (node, addresses) = (offer.node, useful(&self.net, &offer));
+        if lock(&self.roster).learn(offer, addresses, asked, &mut system_random) {
+            self.remember(node);
+        }
+        self.heard.notify_one();
+    }
+
+    fn remember(&self, node: NodeId) {
+        lock(&self.unsaved).insert(node);
+        self.save.notify_one();
+    }
+
+    fn answered(&self, node: &NodeId) {
+        let first = lock(&self.roster).answered(node, Instant::now()).is_some();
+        if first {
+            self.remember(*node);
+        }
+        self.tried.notify_waiters();
+    }
+
+    /// Leaves a node alone for a while.
+    pub(crate) fn rest(&self, node: &NodeId) {
+        lock(&self.roster).failed(node, Instant::now());
+        self.tried.notify_waiters();
+    }
+
+    /// Asks a storage node for its offer. One that is known and gives none is asked again soon: it may
+    /// have started again, with another.
+    pub(crate) async fn ask(&self, node: NodeId) {
+        match self.quote(node).await {
+            Ok(offer) => {
+                self.take_in(offer, true);
+                self.answered(&node);
+            }
+            Err(_) => lock(&self.roster).doubt(&node, Instant::now()),
+        }
+    }
+
+    async fn quote(&self, node: NodeId) -> Result<Verified<StorageOffer>, CallError> {
+        let invalid = || CallError::Refused { node, refusal: Refusal::Invalid };
+        let asked = self.net.shard(node, Frame::bare(Request::Quote));
+        // One that is busy with shards answers late; nobody waits for it.
+        let busy = |_| CallError::Refused { node, refusal: Refusal::Busy };
+        let answer = tokio::time::timeout(QUOTE, asked).await.map_err(busy)??;
+        let Response::Offer(offer) = answer.header else { return Err(invalid()) };
+        let bytes = offer.to_bytes().map_err(|_| invalid())?;
+        let offer = admit_offer(&bytes, self.net.network(), UnixTime::now()).map_err(|_| invalid())?;
+        if offer.node == node { Ok(offer) } else { Err(invalid()) }
+    }
+
+    /// Looks for storage nodes in the DHT.
+    pub(crate) async fn discover(&self) {
+        let queries =
+            (0..ROLE_BUCKETS).map(|bucket| self.net.providers(role_key(AnnouncedRole::Storage, bucket)));
+        let nodes = futures::stream::iter(queries).buffer_unordered(ASKED).flat_map(futures::stream::iter);
+        let asking = nodes.for_each_concurrent(ASKED, |node| async move {
+            if !lock(&self.roster).knows(&node) && self.net.connect(node, Vec::new()).await.is_ok() {
+                self.ask(node).await;
+            }
+        });
+        // Whoever makes it take longer does not exist; the others are asked in the next round.
+        let _ = tokio::time::timeout(DISCOVERY, asking).await;
+    }
+
+    /// Tries nodes in the background, for ever.
+    pub(crate) async fn keep_probing(&self) {
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            while under_way.len() < DIALS
+                && let Some(probe) = lock(&self.roster).next(Instant::now(), &mut system_random)
+            {
+                under_way.push(self.probe(probe));
+            }
+            tokio::select! {
+                Some(()) = under_way.next() => {}
+                () = self.heard.notified() => {}
+                () = tokio::time::sleep(TICK) => {}
+            }
+        }
+    }
+
+    /// Tries a node until the dial ends: dials that were given up would pile up in the swarm.
+    async fn probe(&self, probe: Probe) {
+        let Probe { node, addresses, proven } = probe;
+        // Nobody is looked for in the DHT for the sake of a stranger's word.
+        let reached = if proven {
+            self.net.connect(node, addresses).await
+        } else {
+            self.net.reach(node, addresses).await
+        };
+        if reached.is_err() {
+            return self.rest(&node);
+        }
+        // A stranger is asked when it is met.
+        if proven {
+            match self.quote(node).await {
+                Ok(offer) => self.take_in(offer, true),
+                // It is there, and busy.
+                Err(CallError::Refused { .. }) => {}
+                Err(_) => return self.rest(&node),
+            }
+        }
+        self.answered(&node);
+    }
+
+    /// Writes offers of nodes that answered to the state, away from the network's threads, for
+    /// ever. Offers come again: one that could not be remembered is no loss.
+    pub(crate) async fn keep_saving(&self) {
+        loop {
+            self.save.notified().await;
+            tokio::time::sleep(GATHER).await;
+            let nodes = std::mem::take(&mut *lock(&self.unsaved));
+            let mut batch = Batch::default();
+            for node in nodes {
+                let offer = lock(&self.roster).offer(&node).map(|offer| offer.signed().to_bytes());
+                if let Some(Ok(bytes)) = offer {
+                    batch.put(OFFERS, *node.as_bytes(), bytes);
+                }
+            }
+            let state = self.state.clone();
+            let _ = blocking(move || state.apply(&batch).map_err(|error| failed(&error))).await;
+        }
+    }
+
+    /// Waits a moment if nodes are known that were never tried.
+    pub(crate) async fn settle(&self) {
+        let settled = async {
+            loop {
+                let tried = self.tried.notified();
+                let (untried, reached) = {
+                    let roster = lock(&self.roster);
+                    (roster.untried(), roster.reached())
+                };
+                if untried == 0 || reached >= MAX_SHARDS {
+                    return;
+                }
+                tried.await;
+            }
+        };
+        let _ = tokio::time::timeout(SETTLE, settled).await;
+    }
+
+    /// Storage nodes that have room for `bytes` and answer.
+    pub(crate) async fn eligible(&self, bytes: u64) -> Vec<Candidate> {
+        let usable = lock(&self.roster).usable(bytes, UnixTime::now());
+        let connected: HashSet<NodeId> = self.net.connected().await.into_iter().collect();
+        let (there, away): (Vec<_>, Vec<_>) =
+            usable.into_iter().partition(|node| connected.contains(&node.candidate.node));
+        let enough = there.len() >= ENOUGH;
+        let there = there.into_iter().map(|node| node.candidate);
+        if enough {
+            let recent = away.into_iter().filter(|node| node.answered.elapsed() < RECENT);
+            return there.chain(recent.map(|node| node.candidate)).collect();
+        }
+        let again = away.into_iter().map(|node| self.again(node));
+        let again = futures::stream::iter(again).buffer_unordered(DIALS).filter_map(std::future::ready);
+        let again: Vec<Candidate> = again.collect().await;
+        there.chain(again).collect()
+    }
+
+    /// Connects a node that answered before and has no connection now.
+    async fn again(&self, node: Usable) -> Option<Candidate> {
+        let id = node.candidate.node;
+        let reached = tokio::time::timeout(REACH, self.net.connect(id, node.addresses)).await;
+        if let Ok(Ok(())) = reached {
+            self.answered(&id);
+            return Some(node.candidate);
+        }
+        self.rest(&id);
+        None
+    }
+
+    /// How a node is, by its newest offer.
+    pub(crate) fn condition(&self, node: &NodeId) -> Condition {
+        lock(&self.roster).offer(node).map_or(Condition::Serving, |offer| offer.condition)
+    }
+
+    /// A node's newest offer.
+    pub(crate) fn offer(&self, node: &NodeId) -> Option<StorageOffer> {
+        lock(&self.roster).offer(node).map(|offer| StorageOffer::clone(offer))
+    }
+
+    /// Where a node listens, as far as it said.
+    pub(crate) fn addresses(&self, node: &NodeId) -> Vec<Multiaddr> {
+        lock(&self.roster).addresses(node)
+    }
+}
+
+/// The addresses in an offer that can be expected to lead anywhere.
+fn useful(net: &Net, offer: &StorageOffer) -> Vec<Multiaddr> {
+    let mut addresses = decode_all(&offer.addresses);
+    addresses.retain(|address| is_useful(address, net.network()));
+    addresses
+}

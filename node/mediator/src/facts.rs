@@ -1,0 +1,94 @@
+//! What a mediator's operator is shown: how each storage node stands and why, and how the segments
+//! are.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fincrypt_net::peer_of;
+use serde::Serialize;
+
+use super::billing::{Bills, Owed};
+use super::money::Money;
+use super::records::{Load, Records};
+use super::repair::Health;
+use super::standings::Standings;
+use fincrypt_upkeep::{Noted, State};
+
+/// Where the facts are while the mediator runs.
+#[derive(Clone)]
+pub struct MediatorFacts {
+    pub(super) standings: Arc<Standings>,
+    pub(super) records: Records,
+    pub(super) health: Arc<Mutex<Health>>,
+    pub(super) bills: Bills,
+    pub(super) money: Arc<Money>,
+}
+
+/// A storage node as its mediator sees it.
+#[derive(Debug, Serialize)]
+pub struct NodeFacts {
+    /// Its peer id.
+    pub peer: String,
+    /// Whether its proofs are in time.
+    pub state: State,
+    /// Decaying share of shards that it proved, in permille.
+    pub score: u16,
+    /// Epochs in which it proved all that it was asked for.
+    pub passed_epochs: u64,
+    /// Shards that it holds by the records.
+    pub shards: u64,
+    /// Bytes of these shards.
+    pub bytes: u64,
+    /// The audits that counted, the oldest first.
+    pub audits: Vec<Noted>,
+}
+
+/// All of it.
+#[derive(Debug, Serialize)]
+pub struct MediatorInfo {
+    /// The epoch it is now.
+    pub epoch: u64,
+    #[serde(flatten)]
+    /// Segments that lack a good holder.
+    pub health: Health,
+    /// The storage nodes with shards.
+    pub nodes: Vec<NodeFacts>,
+    /// What each contract has come to.
+    pub owed: Vec<Owed>,
+}
+
+impl MediatorFacts {
+    /// The money.
+    #[must_use]
+    pub fn money(&self) -> &Arc<Money> {
+        &self.money
+    }
+
+    /// A snapshot of what the mediator knows now.
+    #[must_use]
+    pub fn info(&self) -> MediatorInfo {
+        let loads = self.records.loads();
+        let mut ids = self.standings.known_nodes();
+        ids.extend(loads.keys().copied().filter(|node| self.standings.of(node).is_none()));
+        ids.sort_unstable();
+        let facts = |node| {
+            let standing = self.standings.of(&node);
+            let Load { shards, bytes } = loads.get(&node).copied().unwrap_or_default();
+            NodeFacts {
+                peer: peer_of(&node).map(|peer| peer.to_string()).unwrap_or_default(),
+                state: self.standings.state(&node),
+                score: standing.as_ref().map_or(1000, |standing| standing.score()),
+                passed_epochs: standing.as_ref().map_or(0, |standing| standing.passed()),
+                shards,
+                bytes,
+                audits: standing.iter().flat_map(|standing| standing.history().copied()).collect(),
+            }
+        };
+        let health = *self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        MediatorInfo {
+            epoch: self.standings.now().number(),
+            health,
+            nodes: ids.into_iter().map(facts).collect(),
+            owed: self.bills.owed(),
+        }
+    }
+}

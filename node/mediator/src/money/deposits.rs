@@ -1,0 +1,153 @@
+//! What comes in, and whose it is.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
+
+use fincrypt_ledger::{Event, LedgerError, Owner, Source};
+use fincrypt_protocol::amount::Sat;
+use fincrypt_protocol::money::{Arrival, Pending};
+use fincrypt_protocol::{AccountId, PaymentHash, Refusal, UnixTime};
+use fincrypt_state::kv::Tree;
+
+use fincrypt_treasury::onchain::{Arrived, Treasury};
+
+use super::Money;
+use fincrypt_accounts::failed;
+use fincrypt_net::blocking;
+
+/// `account` → its offer.
+const OFFERS: Tree = Tree("deposit_offers");
+
+/// Confirmations from which on a deposit counts, and those of one above [`LARGE`].
+const CREDITED: u32 = 3;
+const CREDITED_LARGE: u32 = 6;
+const LARGE: Sat = Sat::new(1_000_000);
+
+/// Confirmations that a deposit needs.
+fn needed(amount: Sat) -> u32 {
+    if amount > LARGE { CREDITED_LARGE } else { CREDITED }
+}
+
+impl Money {
+    /// An address and an offer that are the account's alone, durably.
+    pub(crate) async fn deposit_to(
+        self: &Arc<Self>,
+        account: AccountId,
+    ) -> Result<(Option<String>, Option<String>), Refusal> {
+        let money = Arc::clone(self);
+        blocking(move || {
+            let address = money.address_for(Owner::Client(account))?;
+            let offer = money.offer_for(account)?;
+            if address.is_none() && offer.is_none() { Err(Refusal::NoWallet) } else { Ok((address, offer)) }
+        })
+        .await
+    }
+
+    /// Somebody's address: another one once something has come to it.
+    pub(super) fn address_for(&self, owner: Owner) -> Result<Option<String>, Refusal> {
+        let Some(treasury) = self.treasury() else { return Ok(None) };
+        let used: BTreeSet<u32> = treasury.arrivals().into_iter().map(|came| came.index).collect();
+        let _one = self.attributing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, next) = self.ledger.books(|books| {
+            let index = |source| match source {
+                Source::Address(index) => Some(index),
+                Source::Offer(_) => None,
+            };
+            (books.sources_of(owner).filter_map(index).max(), books.next_address())
+        });
+        let index = match known.filter(|index| !used.contains(index)) {
+            Some(index) => index,
+            None => {
+                let event = Event::Attributed { source: Source::Address(next), owner };
+                self.ledger.record(UnixTime::now(), &event).map_err(|error| failed(&error))?;
+                next
+            }
+        };
+        treasury.address(index).map(Some).map_err(|error| failed(&error))
+    }
+
+    /// The account's offer: always the same. None while the Lightning node has no peer that could
+    /// pass a payment on.
+    fn offer_for(&self, account: AccountId) -> Result<Option<String>, Refusal> {
+        if let Some(known) = self.read(OFFERS, account.as_bytes())? {
+            return Ok(Some(known));
+        }
+        let Some(lightning) = self.lightning() else { return Ok(None) };
+        let Ok((id, offer)) = lightning.offer("Fincrypt storage, prepaid") else { return Ok(None) };
+        // Whose it is comes first: nobody has seen it yet.
+        let event = Event::Attributed { source: Source::Offer(id.0), owner: Owner::Client(account) };
+        self.ledger.record(UnixTime::now(), &event).map_err(|error| failed(&error))?;
+        self.write(OFFERS, account.as_bytes(), &offer)?;
+        Ok(Some(offer))
+    }
+
+    fn owner(&self, index: u32) -> Owner {
+        self.ledger.books(|books| books.owner(Source::Address(index))).unwrap_or(Owner::Operator)
+    }
+
+    /// What is on its way in for an account and does not count yet.
+    pub(crate) fn pending(&self, account: &AccountId) -> Vec<Pending> {
+        let Some(treasury) = self.treasury() else { return Vec::new() };
+        let arrivals =
+            treasury.arrivals().into_iter().filter(|came| came.confirmations < needed(came.amount));
+        let ours = arrivals.filter(|came| self.owner(came.index) == Owner::Client(*account));
+        ours.filter_map(|came| {
+            let Arrived { arrival, amount, confirmations, .. } = came;
+            Some(Pending { arrival, amount: amount.to_msat()?, confirmations, needed: needed(amount) })
+        })
+        .collect()
+    }
+
+    /// Books what has come deep enough into the chain, and takes back what is no longer in it.
+    pub(super) fn collect_outputs(&self, treasury: &Treasury) -> Result<(), LedgerError> {
+        let arrivals = treasury.arrivals();
+        let there: BTreeSet<Arrival> = arrivals.iter().map(|came| came.arrival).collect();
+        let credited: Vec<(Arrival, u32)> = self.ledger.books(|books| {
+            let outputs = books.credited().filter(|(arrival, ..)| matches!(arrival, Arrival::Output(..)));
+            outputs.map(|(arrival, round, _)| (arrival, round)).collect()
+        });
+        for (arrival, round) in credited.into_iter().filter(|(arrival, _)| !there.contains(arrival)) {
+            tracing::warn!(?arrival, "a deposit is no longer in the chain");
+            self.ledger.record(UnixTime::now(), &Event::DepositReorged { arrival, round })?;
+        }
+        for came in arrivals.into_iter().filter(|came| came.confirmations >= needed(came.amount)) {
+            let arrival = came.arrival;
+            let (round, known) = self.ledger.books(|books| books.deposit(arrival));
+            if let (false, Some(amount)) = (known, came.amount.to_msat()) {
+                let event = Event::Deposit { arrival, round, owner: self.owner(came.index), amount };
+                self.ledger.record(UnixTime::now(), &event)?;
+                tracing::info!(%amount, "a deposit has come in on the chain");
+            }
+        }
+        Ok(())
+    }
+
+    /// Books whatever came in over Lightning and is not booked.
+    pub(super) fn collect_payments(&self) -> Result<(), LedgerError> {
+        let Some(lightning) = self.lightning() else { return Ok(()) };
+        for deposit in lightning.deposits() {
+            let arrival = Arrival::Payment(PaymentHash::from_bytes(deposit.id));
+            let (known, owner) = self.ledger.books(|books| {
+                let owner = deposit.offer.and_then(|offer| books.owner(Source::Offer(offer.0)));
+                (books.deposit(arrival).1, owner.unwrap_or(Owner::Operator))
+            });
+            if !known {
+                let event = Event::Deposit { arrival, round: 0, owner, amount: deposit.amount };
+                self.ledger.record(UnixTime::now(), &event)?;
+                tracing::info!(amount = %deposit.amount, "a Lightning deposit came in");
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_a_million_satoshi_wait_for_six_confirmations() {
+        let needed = |sat: u64| needed(Sat::new(sat));
+        assert_eq!((needed(1), needed(1_000_000), needed(1_000_001), needed(u64::MAX)), (3, 3, 6, 6));
+    }
+}

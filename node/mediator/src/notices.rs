@@ -1,0 +1,344 @@
+//! What an account's holders must hear from its owner or guard: keeps, releases, undos, rewinds. Durable
+//! here first, then told to every holder, now and until it has heard.
+
+mod keeps;
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use fincrypt_protocol::record::{Release, Undo};
+use fincrypt_protocol::shard::{Request, Response};
+use fincrypt_protocol::{AccountId, Body, Frame, NodeId, Refusal, Signed, UnixTime, VerifiedRewound, cbor};
+use fincrypt_state::kv::{Batch, KeyValue, Tree};
+use fincrypt_state::state::State;
+use futures::StreamExt;
+
+use super::MediatorRole;
+use fincrypt_accounts::failed;
+use fincrypt_protocol::limits::MAX_REWOUND;
+
+/// `account ‖ node ‖ kind ‖ number` → the record, until the node has heard it. Told in this order:
+/// releases by sequence, as a node refuses one that is older than the last.
+const PENDING: Tree = Tree("pending_notices");
+/// `account` → its guard's newest undo, for nodes that become holders later.
+const UNDOS: Tree = Tree("mediated_undos");
+
+const KEEP: u8 = 0;
+const UNDO: u8 = 1;
+/// Before releases, which the new head key signs.
+const REWIND: u8 = 2;
+const RELEASE: u8 = 3;
+
+/// How long one holder may take.
+const TELL: Duration = Duration::from_secs(8);
+/// Notices told in one round.
+const ROUND: usize = 256;
+/// Notices of one account told at once, when one of them is new.
+const ACCOUNT_ROUND: usize = 4096;
+/// Holders told at once.
+const AT_ONCE: usize = 16;
+
+/// A record as it waits to be told.
+struct Pending {
+    key: Vec<u8>,
+    node: NodeId,
+    request: Request,
+}
+
+/// What a holder made of a request.
+pub(super) enum Told {
+    /// It heard.
+    Heard(Response),
+    /// It refuses, and will again.
+    Refused(Refusal),
+    /// It did not answer, or not yet.
+    Unheard,
+}
+
+fn key(account: &AccountId, node: &NodeId, kind: u8, number: &[u8]) -> Vec<u8> {
+    [account.as_bytes().as_slice(), node.as_bytes(), &[kind], number].concat()
+}
+
+fn parse(key: Vec<u8>, value: &[u8]) -> Option<Pending> {
+    let node = NodeId::from_bytes(key.get(32..64)?.try_into().ok()?);
+    let request = match *key.get(64)? {
+        KEEP => Request::Keep { keep: Signed::from_bytes(value).ok()? },
+        UNDO => Request::Undo { undo: Signed::from_bytes(value).ok()? },
+        REWIND => Request::Rewind(cbor::decode(value, MAX_REWOUND).ok()?),
+        RELEASE => Request::Release { release: Signed::from_bytes(value).ok()? },
+        _ => return None,
+    };
+    Some(Pending { key, node, request })
+}
+
+/// Notices in durable state.
+#[derive(Clone)]
+pub(super) struct Notices(State);
+
+impl Notices {
+    pub(super) fn new(state: State) -> Self {
+        Self(state)
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), Refusal> {
+        if batch.is_empty() { Ok(()) } else { self.0.commit(batch).map_err(|error| failed(&error)) }
+    }
+
+    /// Remembers that all these nodes must hear of a record.
+    fn put<T: Body>(
+        &self,
+        account: &AccountId,
+        nodes: &[NodeId],
+        (kind, number): (u8, &[u8]),
+        record: &Signed<T>,
+        batch: Batch,
+    ) -> Result<(), Refusal> {
+        let bytes = record.to_bytes().map_err(|error| failed(&error))?;
+        self.put_bytes(account, nodes, (kind, number), &bytes, batch)
+    }
+
+    /// The same of a rewind.
+    pub(super) fn put_rewind(
+        &self,
+        account: &AccountId,
+        nodes: &[NodeId],
+        rewound: &VerifiedRewound,
+        batch: Batch,
+    ) -> Result<(), Refusal> {
+        let bytes = cbor::encode(&rewound.rewound()).map_err(|error| failed(&error))?;
+        let number = rewound.rewind.sequence.to_be_bytes();
+        self.put_bytes(account, nodes, (REWIND, &number), &bytes, batch)
+    }
+
+    fn put_bytes(
+        &self,
+        account: &AccountId,
+        nodes: &[NodeId],
+        (kind, number): (u8, &[u8]),
+        bytes: &[u8],
+        mut batch: Batch,
+    ) -> Result<(), Refusal> {
+        for node in nodes {
+            batch.put(PENDING, key(account, node, kind, number), bytes);
+        }
+        self.commit(&batch)
+    }
+
+    fn pending(&self, prefix: &[u8], after: Option<&[u8]>, most: usize) -> Result<Vec<Pending>, Refusal> {
+        let entries = self.0.scan(PENDING, prefix, after, most).map_err(|error| failed(&error))?;
+        Ok(entries.into_iter().filter_map(|(key, value)| parse(key, &value)).collect())
+    }
+
+    /// Drops what an undo makes void: releases that are still to be told, and older undos.
+    fn void(&self, account: &AccountId, batch: &mut Batch) -> Result<(), Refusal> {
+        for pending in self.pending(account.as_bytes(), None, usize::MAX)? {
+            if matches!(pending.request, Request::Release { .. } | Request::Undo { .. }) {
+                batch.remove(PENDING, pending.key);
+            }
+        }
+        Ok(())
+    }
+
+    fn undo(&self, account: &AccountId) -> Result<Option<Signed<Undo>>, Refusal> {
+        let bytes = self.0.get(UNDOS, account.as_bytes()).map_err(|error| failed(&error))?;
+        bytes.map(|bytes| Signed::from_bytes(&bytes).map_err(|error| failed(&error))).transpose()
+    }
+
+    fn told(&self, keys: Vec<Vec<u8>>) -> Result<(), Refusal> {
+        let mut batch = Batch::default();
+        keys.into_iter().for_each(|key| batch.remove(PENDING, key));
+        self.commit(&batch)
+    }
+}
+
+impl MediatorRole {
+    /// Sends one request to a holder.
+    pub(super) async fn tell(&self, node: NodeId, request: Request) -> Told {
+        let told = async {
+            self.net.connect(node, self.directory.addresses(&node)).await.ok()?;
+            Some(self.net.shard(node, Frame::bare(request)).await)
+        };
+        match tokio::time::timeout(TELL, told).await {
+            Ok(Some(Ok(answer))) => Told::Heard(answer.header),
+            Ok(Some(Err(error))) => match error.refusal() {
+                Some(refusal) if !refusal.is_temporary() => Told::Refused(refusal),
+                _ => Told::Unheard,
+            },
+            _ => Told::Unheard,
+        }
+    }
+
+    /// Takes an owner's release: how many nodes hold something for the account, how many of them
+    /// have heard it by now, and when the first of these deletes.
+    pub(super) async fn release(
+        &self,
+        account: AccountId,
+        release: &Signed<Release>,
+    ) -> Result<(u32, u32, Option<UnixTime>), Refusal> {
+        let now = UnixTime::now();
+        let statement = release.verify(self.network, now).map_err(|_| Refusal::Invalid)?;
+        if statement.account != account {
+            return Err(Refusal::Invalid);
+        }
+        let holders = tokio::task::block_in_place(|| {
+            let registration = self.accounts.registration(&account)?.ok_or(Refusal::NotHeld)?;
+            self.accounts.check_head_key(&registration, statement.head_key)?;
+            self.releases.release(&statement, now, &self.records)?;
+            let holders = self.records.holders(&account, usize::MAX)?;
+            let number = statement.sequence.to_be_bytes();
+            self.notices.put(&account, &holders, (RELEASE, &number), release, Batch::default())?;
+            Ok(holders)
+        })?;
+        let answers = self.deliver_to(account).await?;
+        let dues = answers.into_iter().filter_map(|(number, answer)| match answer {
+            Response::Released { due } if number == statement.sequence.to_be_bytes() => Some(due),
+            _ => None,
+        });
+        let dues: Vec<UnixTime> = dues.collect();
+        let count = |value| u32::try_from(value).unwrap_or(u32::MAX);
+        Ok((count(holders.len()), count(dues.len()), dues.into_iter().min()))
+    }
+
+    /// Takes an undo, whoever brings it: the guard's signature suffices.
+    pub(super) async fn undo(self: &Arc<Self>, undo: &Signed<Undo>) -> Result<(), Refusal> {
+        let now = UnixTime::now();
+        let statement = undo.verify(self.network, now).map_err(|_| Refusal::Invalid)?;
+        let account = statement.account;
+        tokio::task::block_in_place(|| {
+            let known = self.accounts.registration(&account)?.ok_or(Refusal::NotHeld)?;
+            // Anyone may bring it again. What was released since is not void for that.
+            if self.notices.undo(&account)?.as_ref() == Some(undo) {
+                return Ok(());
+            }
+            self.releases.undo(&statement, &known.guard_key, now)?;
+            let mut batch = Batch::default();
+            self.notices.void(&account, &mut batch)?;
+            batch.put(UNDOS, *account.as_bytes(), undo.to_bytes().map_err(|error| failed(&error))?);
+            let holders = self.records.holders(&account, usize::MAX)?;
+            let number = statement.sequence.to_be_bytes();
+            self.notices.put(&account, &holders, (UNDO, &number), undo, batch)
+        })?;
+        self.deliver_soon(account);
+        Ok(())
+    }
+
+    /// Nodes that hold something for the account from now on must know whether it is guarded, or was rewound.
+    pub(super) fn introduce(&self, account: &AccountId, nodes: &[NodeId]) -> Result<(), Refusal> {
+        if let Some(registration) = self.accounts.registration(account)?
+            && let Some(rewound) = self.accounts.rewind(&registration)?
+        {
+            self.notices.put_rewind(account, nodes, &rewound, Batch::default())?;
+        }
+        let Some(undo) = self.notices.undo(account)? else { return Ok(()) };
+        let statement = undo.verify(self.network, UnixTime::now()).map_err(|error| failed(&error))?;
+        let number = statement.sequence.to_be_bytes();
+        self.notices.put(account, nodes, (UNDO, &number), &undo, Batch::default())
+    }
+
+    pub(super) fn deliver_soon(self: &Arc<Self>, account: AccountId) {
+        let role = Arc::clone(self);
+        tokio::spawn(async move { role.deliver_to(account).await });
+    }
+
+    /// Tells the holders of one account what they have not heard of; their answers, by the notices'
+    /// numbers.
+    async fn deliver_to(&self, account: AccountId) -> Result<Vec<(Vec<u8>, Response)>, Refusal> {
+        let pending = self.notices.pending(account.as_bytes(), None, ACCOUNT_ROUND)?;
+        Ok(self.deliver(pending).await)
+    }
+
+    /// Tells a node the releases and undos that it has not heard of; whether none is left. Nothing
+    /// new may be stored there before: a release of everything would take it, too.
+    pub(super) async fn catch_up(&self, account: &AccountId, node: &NodeId) -> bool {
+        let prefix = [account.as_bytes().as_slice(), node.as_bytes()].concat();
+        let owed = |pending: &[Pending]| pending.iter().any(|p| !matches!(p.request, Request::Keep { .. }));
+        match self.notices.pending(&prefix, None, ACCOUNT_ROUND) {
+            Ok(pending) if !owed(&pending) => return true,
+            Ok(pending) => drop(self.deliver(pending).await),
+            Err(_) => return false,
+        }
+        self.notices.pending(&prefix, None, ACCOUNT_ROUND).is_ok_and(|left| !owed(&left))
+    }
+
+    /// Tells holders what they have not heard of: a page at a time, going round, so that nodes that
+    /// never answer hold up nobody else.
+    pub(super) async fn deliver_round(&self) {
+        let cursor = || self.notice_cursor.lock().unwrap_or_else(PoisonError::into_inner);
+        let after = cursor().take();
+        let Ok(pending) = self.notices.pending(&[], after.as_deref(), ROUND) else { return };
+        *cursor() = pending.last().map(|pending| pending.key.clone());
+        self.deliver(pending).await;
+    }
+
+    /// Tells a release to a node that did not know, or no longer, that this mediator may bring it: with
+    /// the newest mandate. Until the node accepts that, the release waits.
+    async fn tell_mandated(&self, account: AccountId, node: NodeId, request: Request) -> Told {
+        let (Ok(Some(registration)), Ok(Some(mandate))) =
+            (self.accounts.registration(&account), self.records.mandate(&account))
+        else {
+            return Told::Unheard;
+        };
+        let ask = Request::Mandate { registration: registration.signed().clone(), mandate: mandate.clone() };
+        match self.tell(node, ask).await {
+            Told::Heard(Response::Mandated(newest)) if newest == mandate => {
+                match self.tell(node, request).await {
+                    Told::Refused(Refusal::NotMandated) => Told::Unheard,
+                    told => told,
+                }
+            }
+            // Another mediator has the vault, and the release.
+            Told::Heard(Response::Mandated(newest)) if self.note_newer(&account, &newest).await => {
+                Told::Refused(Refusal::NotMandated)
+            }
+            // It holds nothing that could be deleted.
+            Told::Refused(Refusal::NotHeld) => Told::Refused(Refusal::NotHeld),
+            _ => Told::Unheard,
+        }
+    }
+
+    /// Each holder hears its notices one after the other, and no later one before an earlier one. A
+    /// notice that it refuses for good is not told again.
+    async fn deliver(&self, pending: Vec<Pending>) -> Vec<(Vec<u8>, Response)> {
+        let mut groups: Vec<Vec<Pending>> = Vec::new();
+        for next in pending {
+            match groups.last_mut() {
+                Some(group) if group[0].key[..64] == next.key[..64] => group.push(next),
+                _ => groups.push(vec![next]),
+            }
+        }
+        let telling = groups.into_iter().map(|group| async move {
+            let (mut settled, mut answers) = (Vec::new(), Vec::new());
+            for Pending { key, node, request } in group {
+                let is_keep = matches!(request, Request::Keep { .. });
+                if is_keep && !self.records.holds_anything(&node) {
+                    settled.push(key);
+                    continue;
+                }
+                let account = AccountId::from_bytes(std::array::from_fn(|at| key[at]));
+                let told = match self.tell(node, request.clone()).await {
+                    Told::Refused(Refusal::NotMandated) if !is_keep => {
+                        self.tell_mandated(account, node, request).await
+                    }
+                    Told::Heard(_) if is_keep && key.len() == 65 => self.tell_keeps(account, node).await,
+                    told => told,
+                };
+                match told {
+                    Told::Heard(answer) => answers.push((key[65..].to_vec(), answer)),
+                    Told::Refused(refusal) => tracing::warn!(%node, %refusal, "a holder refuses a notice"),
+                    Told::Unheard => break,
+                }
+                settled.push(key);
+            }
+            (settled, answers)
+        });
+        let mut told = futures::stream::iter(telling).buffer_unordered(AT_ONCE);
+        let (mut settled, mut answers) = (Vec::new(), Vec::new());
+        while let Some((keys, heard)) = told.next().await {
+            settled.extend(keys);
+            answers.extend(heard);
+        }
+        // What could not be noted as told is told again.
+        let _ = tokio::task::block_in_place(|| self.notices.told(settled));
+        answers
+    }
+}

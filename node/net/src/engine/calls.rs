@@ -1,0 +1,158 @@
+//! One request protocol as the engine sees it: requests sent and waited for, requests that came.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use crate::{Packet, Requests, node_of};
+use bytes::Bytes;
+use fincrypt_protocol::{Frame, Header, Refusal, mediate, shard};
+use libp2p::PeerId;
+use libp2p::request_response::{Event, Message, OutboundFailure, OutboundRequestId, ResponseChannel};
+use tokio::sync::mpsc;
+
+use super::budget::Budgets;
+use super::command::{Command, Waiter};
+use super::handle::{CallError, ConnectError};
+use super::inbound::{Inbound, Reply};
+
+/// An answer that can be a refusal.
+pub trait Refuse: Header {
+    /// The answer that is this refusal.
+    fn refused(refusal: Refusal) -> Self;
+    /// The refusal that this answer is, if it is one.
+    fn refusal(&self) -> Option<Refusal>;
+}
+
+/// A request of one of the protocols.
+pub(crate) trait Ask: Header {
+    /// What answers it.
+    type Answer: Refuse;
+    /// Brings an exchange to the engine.
+    fn command(exchange: Exchange<Self>) -> Command
+    where
+        Self: Sized;
+}
+
+macro_rules! protocol {
+    ($module:ident, $command:path) => {
+        impl Refuse for $module::Response {
+            /// The answer that is this refusal.
+            fn refused(refusal: Refusal) -> Self {
+                Self::Refused(refusal)
+            }
+
+            /// The refusal that this answer is, if it is one.
+            fn refusal(&self) -> Option<Refusal> {
+                if let Self::Refused(refusal) = self { Some(*refusal) } else { None }
+            }
+        }
+
+        impl Ask for $module::Request {
+            type Answer = $module::Response;
+
+            fn command(exchange: Exchange<Self>) -> Command {
+                $command(exchange)
+            }
+        }
+    };
+}
+protocol!(mediate, Command::Mediate);
+protocol!(shard, Command::Shard);
+
+/// What the engine is asked to send.
+pub(crate) enum Exchange<R: Ask> {
+    Call { peer: PeerId, packet: Packet<R>, done: AnswerTo<R> },
+    Answer { peer: PeerId, channel: ResponseChannel<Packet<R::Answer>>, packet: Packet<R::Answer> },
+}
+
+type AnswerTo<R> = Waiter<Packet<<R as Ask>::Answer>, CallError>;
+type Inbox<R> = mpsc::Sender<Inbound<R, <R as Ask>::Answer>>;
+
+/// Who waits for answers, and where requests go; nowhere if the node does not have the role.
+pub(crate) struct Calls<R: Ask> {
+    inbox: Option<Inbox<R>>,
+    waiting: HashMap<OutboundRequestId, (PeerId, AnswerTo<R>)>,
+}
+
+impl<R: Ask> Calls<R> {
+    pub(crate) fn new(inbox: Option<Inbox<R>>) -> Self {
+        Self { inbox, waiting: HashMap::new() }
+    }
+
+    pub(crate) fn send(
+        &mut self,
+        requests: &mut Requests<R, R::Answer>,
+        exchange: Exchange<R>,
+        budgets: &mut Budgets,
+    ) {
+        match exchange {
+            Exchange::Call { peer, packet, done } => {
+                let id = requests.send_request(&peer, packet);
+                self.waiting.insert(id, (peer, done));
+            }
+            Exchange::Answer { peer, channel, packet } => {
+                if let Ok(node) = node_of(&peer) {
+                    budgets.charge(node, packet.frame.payload.len(), Instant::now());
+                }
+                // A peer that has gone does not get its answer.
+                drop(requests.send_response(channel, packet));
+            }
+        }
+    }
+
+    pub(crate) fn on_event(
+        &mut self,
+        event: Event<Packet<R>, Packet<R::Answer>>,
+        commands: &mpsc::WeakSender<Command>,
+        budgets: &mut Budgets,
+    ) {
+        match event {
+            Event::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
+                let Some(commands) = commands.upgrade() else { return };
+                let reply = Reply::new(peer, channel, commands, |peer, channel, packet| {
+                    R::command(Exchange::Answer { peer, channel, packet })
+                });
+                self.deliver(&peer, request, reply, budgets);
+            }
+            Event::Message { message: Message::Response { request_id, response }, .. } => {
+                if let Some((_, done)) = self.waiting.remove(&request_id) {
+                    let _ = done.send(Ok(response));
+                }
+            }
+            Event::OutboundFailure { request_id, error, .. } => {
+                if let Some((peer, done)) = self.waiting.remove(&request_id) {
+                    let _ = done.send(Err(failed(&peer, &error)));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Hands a request to its role; a full inbox and a used-up budget answer `Busy`.
+    fn deliver(&self, peer: &PeerId, request: Packet<R>, reply: Reply<R::Answer>, budgets: &mut Budgets) {
+        let (Some(inbox), Ok(from)) = (&self.inbox, node_of(peer)) else { return };
+        let (Frame { header, payload }, permit) = request.into_parts();
+        let refused = if budgets.admit(from, payload.len(), Instant::now()) {
+            use mpsc::error::TrySendError::{Closed, Full};
+            match inbox.try_send(Inbound { from, header, payload, permit, reply }) {
+                Ok(()) => return,
+                Err(Full(inbound) | Closed(inbound)) => inbound.reply,
+            }
+        } else {
+            reply
+        };
+        refused.try_send(Frame { header: R::Answer::refused(Refusal::Busy), payload: Bytes::new() });
+    }
+}
+
+fn failed(peer: &PeerId, error: &OutboundFailure) -> CallError {
+    let Ok(node) = node_of(peer) else { return CallError::Stopped };
+    let reason = match error {
+        OutboundFailure::DialFailure => return ConnectError::NoAnswer { address: peer.to_string() }.into(),
+        OutboundFailure::Timeout => "time is over",
+        OutboundFailure::ConnectionClosed => "the connection was closed",
+        OutboundFailure::UnsupportedProtocols => "it does not have this role",
+        OutboundFailure::Io(_) => "the stream broke",
+    };
+    CallError::NoAnswer { node, reason }
+}

@@ -1,0 +1,273 @@
+//! The handle by which roles and commands use the network.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::{Packet, peer_of};
+use fincrypt_protocol::{Frame, Network, NodeId, Refusal, mediate, shard};
+use libp2p::Multiaddr;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::calls::{Ask, Exchange, Refuse};
+use super::command::Command;
+use fincrypt_protocol::AddressGroup;
+
+/// Requests in flight to one peer: enough to fill a long link with 1 MiB shards, few enough that
+/// a slow peer does not hold much memory.
+const MAX_IN_FLIGHT: usize = 8;
+/// Dialling, identifying included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A peer could not be connected.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody answers there.
+    #[error("no answer from {address}: check that the node runs and that the address is right")]
+    NoAnswer {
+        /// What was dialled.
+        address: String,
+    },
+    /// The address names one peer, but another answers.
+    #[error("another peer answers at {address}: the peer id in the address is wrong or outdated")]
+    OtherPeer {
+        /// What was dialled.
+        address: String,
+    },
+    /// The peer belongs to another network.
+    #[error(
+        "{address} belongs to network {found}, not {expected}: use --network {found} or another bootstrap address"
+    )]
+    OtherNetwork {
+        /// What was dialled.
+        address: String,
+        /// Its network.
+        found: String,
+        /// The own network.
+        expected: Network,
+    },
+    /// No address of the peer is known.
+    #[error("no address of node {0} is known")]
+    Unknown(NodeId),
+    /// The engine has stopped.
+    #[error("the node is shutting down")]
+    Stopped,
+}
+
+/// A request got no answer, or a refusal.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CallError {
+    /// The peer could not be reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The connection broke or the time was over.
+    #[error("node {node} did not answer: {reason}")]
+    NoAnswer {
+        /// The peer.
+        node: NodeId,
+        /// What the transport said.
+        reason: &'static str,
+    },
+    /// The peer refused.
+    #[error("node {node} refused: {refusal}")]
+    Refused {
+        /// The peer.
+        node: NodeId,
+        /// Its reason.
+        refusal: Refusal,
+    },
+    /// The peer answered something else than was asked.
+    #[error("node {node} gave an answer that does not fit the request")]
+    Unexpected {
+        /// The peer.
+        node: NodeId,
+    },
+    /// The engine has stopped.
+    #[error("the node is shutting down")]
+    Stopped,
+}
+
+impl CallError {
+    /// The peer's refusal, if that is what it is.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Refused { refusal, .. } => Some(*refusal),
+            _ => None,
+        }
+    }
+}
+
+/// A cloneable handle to the engine.
+#[derive(Clone)]
+pub struct Net {
+    commands: mpsc::Sender<Command>,
+    own: NodeId,
+    network: Network,
+    in_flight: Arc<Mutex<HashMap<NodeId, Arc<Semaphore>>>>,
+}
+
+impl Net {
+    pub(crate) fn new(commands: mpsc::Sender<Command>, own: NodeId, network: Network) -> Self {
+        Self { commands, own, network, in_flight: Arc::default() }
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn own(&self) -> NodeId {
+        self.own
+    }
+
+    /// This node's network.
+    #[must_use]
+    pub fn network(&self) -> Network {
+        self.network
+    }
+
+    fn slots(&self, node: NodeId) -> Arc<Semaphore> {
+        let mut map = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        if map.len() > 4096 {
+            map.retain(|_, slots| Arc::strong_count(slots) > 1);
+        }
+        Arc::clone(map.entry(node).or_insert_with(|| Arc::new(Semaphore::new(MAX_IN_FLIGHT))))
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (done, answer) = oneshot::channel();
+        self.commands.send(command(done)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Dials an address and waits until the peer there has said who it is.
+    ///
+    /// # Errors
+    /// [`ConnectError`] if nobody, another peer or another network answers.
+    pub async fn join(&self, address: Multiaddr) -> Result<NodeId, ConnectError> {
+        let shown = address.to_string();
+        let asked = self.ask(|done| Command::Join { address, done });
+        match tokio::time::timeout(CONNECT_TIMEOUT, asked).await {
+            Ok(Some(result)) => result,
+            Ok(None) => Err(ConnectError::Stopped),
+            Err(_) => Err(ConnectError::NoAnswer { address: shown }),
+        }
+    }
+
+    /// Makes sure that `node` is connected, looking for its addresses if need be.
+    ///
+    /// # Errors
+    /// [`ConnectError`] if it cannot be reached.
+    pub async fn connect(&self, node: NodeId, hints: Vec<Multiaddr>) -> Result<(), ConnectError> {
+        match self.reach(node, hints).await {
+            Err(ConnectError::Unknown(_)) => {
+                let peer = peer_of(&node).map_err(|_| ConnectError::Unknown(node))?;
+                let found = self.ask(|done| Command::FindPeer { peer, done }).await.unwrap_or_default();
+                self.reach(node, found).await
+            }
+            other => other,
+        }
+    }
+
+    /// Makes sure that `node` is connected, by these addresses or those that are known.
+    ///
+    /// # Errors
+    /// [`ConnectError`] if it cannot be reached, [`ConnectError::Unknown`] if there is no address.
+    pub async fn reach(&self, node: NodeId, addresses: Vec<Multiaddr>) -> Result<(), ConnectError> {
+        let peer = peer_of(&node).map_err(|_| ConnectError::Unknown(node))?;
+        let asked = self.ask(|done| Command::Connect { peer, addresses, done });
+        match tokio::time::timeout(CONNECT_TIMEOUT, asked).await {
+            Ok(Some(result)) => result,
+            Ok(None) => Err(ConnectError::Stopped),
+            Err(_) => Err(ConnectError::NoAnswer { address: node.to_string() }),
+        }
+    }
+
+    /// Sends a request to a mediator and returns its answer; a refusal is an error.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn mediate(
+        &self,
+        node: NodeId,
+        frame: Frame<mediate::Request>,
+    ) -> Result<Frame<mediate::Response>, CallError> {
+        self.call(node, frame).await
+    }
+
+    /// Sends a request to a storage node and returns its answer; a refusal is an error.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn shard(
+        &self,
+        node: NodeId,
+        frame: Frame<shard::Request>,
+    ) -> Result<Frame<shard::Response>, CallError> {
+        self.call(node, frame).await
+    }
+
+    async fn call<R: Ask>(&self, node: NodeId, frame: Frame<R>) -> Result<Frame<R::Answer>, CallError> {
+        let peer = peer_of(&node).map_err(|_| ConnectError::Unknown(node))?;
+        let slots = self.slots(node);
+        let _slot = slots.acquire().await.map_err(|_| CallError::Stopped)?;
+        let packet = Packet::from(frame);
+        let answer = self.ask(|done| R::command(Exchange::Call { peer, packet, done })).await;
+        let (frame, _) = answer.ok_or(CallError::Stopped)??.into_parts();
+        match frame.header.refusal() {
+            Some(refusal) => Err(CallError::Refused { node, refusal }),
+            None => Ok(frame),
+        }
+    }
+
+    /// Announces in the DHT that this node provides `key`; repeated by itself from then on.
+    pub async fn provide(&self, key: [u8; 32]) {
+        let _ = self.commands.send(Command::Provide { key }).await;
+    }
+
+    /// Nodes that announced `key`.
+    pub async fn providers(&self, key: [u8; 32]) -> Vec<NodeId> {
+        self.ask(|done| Command::Providers { key, done }).await.unwrap_or_default()
+    }
+
+    /// Puts a record into the DHT; whether anyone took it.
+    pub async fn put_record(&self, key: [u8; 32], value: Vec<u8>) -> bool {
+        self.ask(|done| Command::PutRecord { key, value, done }).await.unwrap_or_default()
+    }
+
+    /// Publishes an offer; false if nobody listens yet.
+    pub async fn publish(&self, data: Vec<u8>) -> bool {
+        self.ask(|done| Command::Publish { data, done }).await.unwrap_or_default()
+    }
+
+    /// Known addresses of some nodes.
+    pub async fn addresses(&self, nodes: &[NodeId]) -> Vec<Vec<Multiaddr>> {
+        let peers = nodes.iter().filter_map(|node| peer_of(node).ok()).collect();
+        self.ask(|done| Command::Addresses { peers, done }).await.unwrap_or_default()
+    }
+
+    /// Addresses at which this node can be reached, as far as it knows.
+    pub async fn own_addresses(&self) -> Vec<Multiaddr> {
+        self.ask(|done| Command::OwnAddresses { done }).await.unwrap_or_default()
+    }
+
+    /// Peers with a connection.
+    pub async fn connected(&self) -> Vec<NodeId> {
+        self.ask(|done| Command::Connected { done }).await.unwrap_or_default()
+    }
+
+    /// The address groups in which some nodes were met; none for those that are not connected, or
+    /// through a relay only.
+    pub async fn groups(&self, nodes: &[NodeId]) -> Vec<Option<AddressGroup>> {
+        let peers = nodes.iter().filter_map(|node| peer_of(node).ok()).collect();
+        self.ask(|done| Command::Groups { peers, done }).await.unwrap_or_default()
+    }
+
+    /// How many peers the DHT's routing table has: with none, nothing can be announced.
+    pub async fn dht_peers(&self) -> usize {
+        self.ask(|done| Command::DhtPeers { done }).await.unwrap_or_default()
+    }
+
+    /// Ends the engine.
+    pub async fn stop(&self) {
+        let _ = self.commands.send(Command::Stop).await;
+    }
+}

@@ -1,0 +1,79 @@
+//! Requests on their way to a role, and their answers on the way back.
+
+use std::any::Any;
+
+use crate::{Hold, Packet};
+use bytes::Bytes;
+use fincrypt_protocol::record::StorageOffer;
+use fincrypt_protocol::{Frame, NodeId, Verified, mediate, shard};
+use libp2p::PeerId;
+use libp2p::request_response::ResponseChannel;
+use tokio::sync::mpsc;
+
+use super::command::Command;
+
+/// One request of a peer.
+pub struct Inbound<Req, Res> {
+    /// Who asks.
+    pub from: NodeId,
+    /// What is asked.
+    pub header: Req,
+    /// The bytes that came with it.
+    pub payload: Bytes,
+    /// The payload's share of the intake: held until the payload is dropped.
+    pub permit: Option<Hold>,
+    /// Where the answer goes.
+    pub reply: Reply<Res>,
+}
+
+/// A request to a mediator.
+pub type MediateInbound = Inbound<mediate::Request, mediate::Response>;
+/// A request to a storage node.
+pub type ShardInbound = Inbound<shard::Request, shard::Response>;
+
+/// The one answer to a request. Dropped unused, the asker sees a closed stream.
+pub struct Reply<Res> {
+    peer: PeerId,
+    channel: ResponseChannel<Packet<Res>>,
+    commands: mpsc::Sender<Command>,
+    wrap: Wrap<Res>,
+}
+
+type Wrap<Res> = fn(PeerId, ResponseChannel<Packet<Res>>, Packet<Res>) -> Command;
+
+impl<Res> Reply<Res> {
+    pub(crate) fn new(
+        peer: PeerId,
+        channel: ResponseChannel<Packet<Res>>,
+        commands: mpsc::Sender<Command>,
+        wrap: Wrap<Res>,
+    ) -> Self {
+        Self { peer, channel, commands, wrap }
+    }
+
+    /// Sends the answer from within the engine, which must not wait for itself.
+    pub(crate) fn try_send(self, frame: Frame<Res>) {
+        let command = (self.wrap)(self.peer, self.channel, frame.into());
+        let _ = self.commands.try_send(command);
+    }
+
+    /// Sends the answer, and drops `hold` once it is written. An engine that has stopped, or a peer
+    /// that has gone, does not mind.
+    pub async fn send(self, frame: Frame<Res>, hold: impl Any + Send) {
+        let command = (self.wrap)(self.peer, self.channel, Packet::holding(frame, hold));
+        let _ = self.commands.send(command).await;
+    }
+}
+
+/// Where requests and offers go; a role that the node does not have has no inbox.
+#[derive(Default)]
+pub struct Inboxes {
+    /// To the mediator role.
+    pub mediate: Option<mpsc::Sender<MediateInbound>>,
+    /// To the storage role.
+    pub shard: Option<mpsc::Sender<ShardInbound>>,
+    /// Offers that came over gossip, to the mediator role.
+    pub offers: Option<mpsc::Sender<Verified<StorageOffer>>>,
+    /// Storage nodes newly met, to the mediator role.
+    pub storage_seen: Option<mpsc::Sender<NodeId>>,
+}

@@ -1,0 +1,95 @@
+//! Serving requests: bounded tasks, shared fairly among peers, that are awaited at shutdown.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use fincrypt_protocol::{Frame, NodeId, Refusal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::engine::{Inbound, Refuse};
+use crate::queue::{FairQueue, Limits};
+
+/// Requests of one role. Each holds at most one payload, which the intake bounds, and one answer.
+/// A client asks for eight things at once; what waits comes to about 2 s of small requests.
+const LIMITS: Limits = Limits { slots: 64, slots_per_peer: 16, waiting: 128, waiting_per_peer: 32 };
+
+/// What a handler answers: a header and a payload, or a refusal.
+pub type Answer<Res> = Result<(Res, Bytes), Refusal>;
+
+/// One request as a handler sees it.
+pub struct Request<Req> {
+    /// The peer that asks.
+    pub from: NodeId,
+    /// What it asks.
+    pub header: Req,
+    /// The bytes it sent.
+    pub payload: Bytes,
+}
+
+/// A request's place among those that are handled; kept until its answer is written.
+struct Slot {
+    peer: NodeId,
+    freed: mpsc::Sender<NodeId>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // There is room for all slots.
+        let _ = self.freed.try_send(self.peer);
+    }
+}
+
+fn refusal<Res: Refuse>(refusal: Refusal) -> Frame<Res> {
+    Frame { header: Res::refused(refusal), payload: Bytes::new() }
+}
+
+/// Answers requests until the inbox closes, then waits for those under way.
+pub async fn serve<Req, Res, F, Fut>(mut inbox: mpsc::Receiver<Inbound<Req, Res>>, handler: F)
+where
+    Req: Send + 'static,
+    Res: Refuse,
+    F: Fn(Request<Req>) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = Answer<Res>> + Send + 'static,
+{
+    let mut queue = FairQueue::new(LIMITS);
+    let (freed, mut free) = mpsc::channel(LIMITS.slots);
+    let mut tasks = JoinSet::new();
+    loop {
+        while let Some((peer, inbound)) = queue.next() {
+            let (handler, slot) = (handler.clone(), Slot { peer, freed: freed.clone() });
+            tasks.spawn(async move {
+                let Inbound { from, header, payload, permit, reply } = inbound;
+                let frame = match handler(Request { from, header, payload }).await {
+                    Ok((header, payload)) => Frame { header, payload },
+                    Err(refused) => refusal(refused),
+                };
+                drop(permit);
+                reply.send(frame, slot).await;
+            });
+        }
+        while tasks.try_join_next().is_some() {}
+        tokio::select! {
+            inbound = inbox.recv() => match inbound {
+                Some(inbound) => {
+                    if let Some(refused) = queue.push(inbound.from, inbound) {
+                        refused.reply.send(refusal(Refusal::Busy), ()).await;
+                    }
+                }
+                None => break,
+            },
+            Some(peer) = free.recv() => queue.done(&peer),
+        }
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+/// Runs disk or CPU work away from the network's threads.
+///
+/// # Errors
+/// What the work returns; [`Refusal::Failed`] if it panicked.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(Refusal::Failed))
+}

@@ -1,0 +1,162 @@
+//! Leaving: a storage node that is to be switched off takes no new shards, and serves those it has
+//! until mediators have found other keepers for all of them.
+//!
+//! The operator's wish is a file in the home, `leaving`, so that it outlives restarts and can be
+//! said while the node is off. What is left is written into `leaving.left`, a decimal number. A shard
+//! is elsewhere once a mediator that has the account's mandate has signed a holder list of its
+//! segment that names another node for it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use fincrypt_protocol::limits::MAX_LIST;
+use fincrypt_protocol::{Refusal, UnixTime};
+use fincrypt_state::durable::{sync_dir, write_file};
+use tokio::sync::watch;
+
+use super::StorageRole;
+use super::handle::refuse_store;
+
+/// Between looks for the operator's wish, and at what is left.
+const LOOK: Duration = Duration::from_secs(1);
+/// Nothing was counted yet.
+const UNKNOWN: u64 = u64::MAX;
+
+/// The operator's wish, and how far it is fulfilled.
+pub struct Leaving {
+    mark: PathBuf,
+    left: PathBuf,
+    wished: AtomicBool,
+    count: AtomicU64,
+}
+
+impl Leaving {
+    /// The wish in a home.
+    #[must_use]
+    pub fn open(home: &Path) -> Self {
+        let (mark, left) = (home.join("leaving"), home.join("leaving.left"));
+        let wished = AtomicBool::new(mark.exists());
+        Self { mark, left, wished, count: AtomicU64::new(UNKNOWN) }
+    }
+
+    /// Says that the node of this home is to leave.
+    ///
+    /// # Errors
+    /// If the home cannot be written.
+    pub fn wish(&self) -> io::Result<()> {
+        if !self.mark.exists() {
+            remove(&self.left)?;
+            write_file(&self.mark, b"", 0o600)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the wish back.
+    ///
+    /// # Errors
+    /// If the home cannot be written.
+    pub fn cancel(&self) -> io::Result<()> {
+        remove(&self.mark)?;
+        remove(&self.left)?;
+        self.mark.parent().map_or(Ok(()), sync_dir)
+    }
+
+    /// Shards that the node last said are left; none if it said nothing yet.
+    #[must_use]
+    pub fn said(&self) -> Option<u64> {
+        std::fs::read_to_string(&self.left).ok()?.trim().parse().ok()
+    }
+
+    /// Whether its operator wants to switch it off.
+    #[must_use]
+    pub fn is_wished(&self) -> bool {
+        self.wished.load(Ordering::Acquire)
+    }
+
+    /// Shards that have no other keeper yet, while the node is leaving.
+    pub fn left(&self) -> Option<u64> {
+        let count = self.count.load(Ordering::Acquire);
+        (self.is_wished() && count != UNKNOWN).then_some(count)
+    }
+
+    /// Looks at the wish; whether it changed.
+    fn look(&self) -> bool {
+        let wished = self.mark.exists();
+        let changed = self.wished.swap(wished, Ordering::AcqRel) != wished;
+        if changed {
+            self.count.store(UNKNOWN, Ordering::Release);
+        }
+        changed
+    }
+
+    fn say(&self, left: u64) {
+        if self.count.swap(left, Ordering::AcqRel) != left
+            && let Err(error) = write_file(&self.left, format!("{left}\n").as_bytes(), 0o600)
+        {
+            tracing::warn!(%error, "what is left could not be written");
+        }
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+impl StorageRole {
+    /// Shards here that no mediator has found another keeper for.
+    fn shards_left(&self) -> Result<u64, Refusal> {
+        let mut left = 0;
+        for account in self.store.accounts() {
+            let mut after = None;
+            loop {
+                let page =
+                    self.store.list(&account, after, MAX_LIST).map_err(|error| refuse_store(&error))?;
+                let Some((segment, index, _)) = page.last() else { break };
+                after = Some((*segment, *index));
+                for (segment, index, _) in page {
+                    let list = self.accounts.holders(&account, &segment)?;
+                    // It was verified when it came.
+                    let list = list.and_then(|list| list.verify(self.network, UnixTime::now()).ok());
+                    let own = self.net.own();
+                    let elsewhere = list.is_some_and(|list| {
+                        let keeper = |(held, node): &(_, _)| *held == index && *node != own;
+                        let mandated = matches!(self.accounts.mandate(&account, &list.mediator), Ok(Some(_)));
+                        mandated && list.holders.iter().any(keeper)
+                    });
+                    left += u64::from(!elsewhere);
+                }
+            }
+        }
+        Ok(left)
+    }
+
+    /// Watches the wish and counts what is left.
+    pub(super) async fn watch_leaving(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        loop {
+            if self.leaving.look() {
+                let wished = self.leaving.is_wished();
+                tracing::info!(wished, "the operator's wish that this node leaves has changed");
+                self.disk.changed.notify_one();
+            }
+            let mut pause = LOOK;
+            if self.leaving.is_wished() {
+                let (role, begun) = (Arc::clone(&self), tokio::time::Instant::now());
+                if let Ok(Ok(left)) = tokio::task::spawn_blocking(move || role.shards_left()).await {
+                    self.leaving.say(left);
+                }
+                // A tenth of the time at the most.
+                pause = LOOK.max(begun.elapsed() * 10);
+            }
+            tokio::select! {
+                _ = stop.changed() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+}
