@@ -25,6 +25,16 @@ pub enum KvError {
         /// The tree.
         tree: &'static str,
     },
+    /// A value is longer than its table allows.
+    #[error("a value of {len} bytes is too long for tree {tree}, which takes {limit}")]
+    TooLong {
+        /// The tree.
+        tree: &'static str,
+        /// Bytes of the value.
+        len: usize,
+        /// Bytes allowed.
+        limit: usize,
+    },
 }
 
 /// Changes that take effect together.

@@ -22,3 +22,4 @@ pub mod journal;
 pub mod kv;
 pub mod state;
 pub mod sync;
+pub mod table;
