@@ -1,8 +1,8 @@
 //! Every message and record, encoded, against the fixture in `tests/vectors`: the wire format
 //! cannot change unnoticed.
 
+use fincrypt_vectors::check;
 use std::fmt::Write;
-use std::path::PathBuf;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -271,19 +271,6 @@ fn messages_are_what_the_fixture_says() {
     lines("shard-request", shard_requests(), &mut text);
     lines("shard-response", shard_responses(), &mut text);
     check("messages.txt", &text);
-}
-
-/// Compares with a fixture; a missing one is written when `FINCRYPT_BLESS` is set.
-pub(crate) fn check(name: &str, text: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors").join(name);
-    if std::env::var_os("FINCRYPT_BLESS").is_some() && !path.exists() {
-        std::fs::write(&path, text).expect("the fixture is written");
-    }
-    let fixture = std::fs::read_to_string(&path).expect("the fixture is there");
-    for (at, (found, expected)) in text.lines().zip(fixture.lines()).enumerate() {
-        assert_eq!(found, expected, "line {}", at + 1);
-    }
-    assert_eq!(text.lines().count(), fixture.lines().count());
 }
 
 #[test]

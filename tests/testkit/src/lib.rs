@@ -1,8 +1,9 @@
-//! Real Fincrypt processes on one machine: started, watched, killed, and always cleaned up.
+//! Real processes on one machine: started, watched, killed, and always cleaned up.
 //!
-//! The example `local-swarm` and the end-to-end tests share this crate. It knows the two programs
-//! only by what is typed and printed, as anyone's script would. Of Fincrypt it links the wallets, which
-//! play other people's. It is no library for other programs.
+//! Swarms of Fincrypt's two programs, which this crate knows only by what is typed and printed, as a
+//! script would; a bitcoind; comparison of folders. With the feature `bitcoin` also an Esplora server,
+//! other people's wallets, and a play in which all of them are paid. The example `local-swarm` and
+//! the end-to-end tests share it. It is no library for other programs.
 //!
 //! ```no_run
 //! use fincrypt_testkit::{Client, Programs, Scratch, Swarm, SwarmPlan};
@@ -20,7 +21,9 @@ mod api;
 mod bitcoind;
 mod client;
 mod compare;
+#[cfg(feature = "bitcoin")]
 mod esplora;
+#[cfg(feature = "bitcoin")]
 mod paid;
 mod process;
 mod programs;
@@ -29,12 +32,15 @@ mod reaper;
 mod scratch;
 mod swarm;
 mod tree;
+#[cfg(feature = "bitcoin")]
 mod wallets;
 
 pub use bitcoind::{Bitcoind, BitcoindError, find_bitcoind};
 pub use client::{Client, Outcome};
 pub use compare::{Comparison, Difference, Unlike, compare, measure};
+#[cfg(feature = "bitcoin")]
 pub use esplora::{Esplora, EsploraError};
+#[cfg(feature = "bitcoin")]
 pub use paid::{Table, play_paid};
 pub use process::{Daemon, ProcessError, Ready, wait_until};
 pub use programs::{Program, Programs};
@@ -44,4 +50,5 @@ pub use rustix::process::Signal;
 pub use scratch::Scratch;
 pub use swarm::{Member, Swarm, SwarmPlan, chain_settings};
 pub use tree::{TreePlan, generate};
+#[cfg(feature = "bitcoin")]
 pub use wallets::{ChainWallet, LightningWallet, WalletError};

@@ -15,18 +15,13 @@ pub fn check(name: &str, text: &str) {
         std::fs::write(&path, text).unwrap_or_else(|error| panic!("cannot write {name}: {error}"));
     }
     let read = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("cannot read {name}: {error}"));
-    let (fixture, text) = (words(&read), words(text));
-    let common = fixture.iter().zip(&text).take_while(|(a, b)| a == b).count();
-    assert!(
-        fixture == text,
-        "{name} differs from its fixture at word {common}: expected {:?}, found {:?}",
-        fixture.get(common),
-        text.get(common)
-    );
+    let (fixture, text) = (dense(&read), dense(text));
+    let common = fixture.bytes().zip(text.bytes()).take_while(|(a, b)| a == b).count();
+    assert!(fixture == text, "{name} differs from its fixture after {common} characters");
 }
 
-/// The words of a text: white space only helps to read a fixture.
-fn words(text: &str) -> Vec<&str> {
+/// The text without white space, which only helps to read a fixture.
+fn dense(text: &str) -> String {
     text.split_whitespace().collect()
 }
 

@@ -1,31 +1,61 @@
-//! Builds the two programs.
+//! Builds the two programs, and this one again where money is to be played.
 
 use std::error::Error;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
+use std::time::{Duration, Instant};
 
 use fincrypt_testkit::{Programs, spawn};
 
-/// Builds them in release mode into the target folder that this program comes from.
+/// Builds the two programs in release mode into the target folder that this program comes from:
+/// without Bitcoin, or with it if this program was built with it.
 pub(crate) fn build() -> Result<Programs, Box<dyn Error>> {
-    let own = std::env::current_exe()?;
-    // <target>/<profile>/local-swarm
-    let target =
-        own.parent().and_then(Path::parent).ok_or("this program is not in a target folder: use --bin-dir")?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let target = target()?;
     eprintln!("building fincrypt-node and fincrypt");
-    let mut command = Command::new(&cargo);
-    command.args(["build", "--release", "-p", "fincrypt", "--bins"]);
-    command.arg("--manifest-path").arg(workspace().join("Cargo.toml")).arg("--target-dir").arg(target);
-    let mut child =
-        spawn(&mut command).map_err(|error| format!("cannot run {}: {error}", cargo.display()))?;
-    // A build ends by itself or by a signal; its length is anyone's guess.
-    let far = std::time::Instant::now() + std::time::Duration::from_secs(24 * 3600);
-    match child.wait_until(far)? {
-        Some(status) if status.success() => Ok(Programs::in_folder(&target.join("release"))?),
-        _ => Err("the programs could not be built: see above, or use --bin-dir".into()),
+    let mut command = cargo("build");
+    command.args(["-p", "fincrypt", "--bins", "--no-default-features"]);
+    if cfg!(feature = "bitcoin") {
+        command.args(["--features", "bitcoin"]);
     }
+    command.arg("--target-dir").arg(&target);
+    if run(&mut command)?.success() {
+        Ok(Programs::in_folder(&target.join("release"))?)
+    } else {
+        Err("the programs could not be built: see above, or use --bin-dir".into())
+    }
+}
+
+/// Builds and runs this program again with Bitcoin and the same arguments. That build has a target
+/// folder of its own, so that neither build throws the other's work away.
+#[cfg(not(feature = "bitcoin"))]
+pub(crate) fn run_with_bitcoin() -> Result<bool, Box<dyn Error>> {
+    let mut command = cargo("run");
+    command.args(["-p", "fincrypt-examples", "--features", "bitcoin"]);
+    command.args(["--bin", "local-swarm", "--target-dir"]).arg(target()?.join("bitcoin")).arg("--");
+    Ok(run(command.args(std::env::args_os().skip(1)))?.success())
+}
+
+/// `cargo SUBCOMMAND --release`, at work on this workspace.
+fn cargo(subcommand: &str) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    command.args([subcommand, "--release", "--manifest-path"]).arg(workspace().join("Cargo.toml"));
+    command
+}
+
+fn run(command: &mut Command) -> Result<ExitStatus, Box<dyn Error>> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let mut child = spawn(command).map_err(|error| format!("cannot run {name}: {error}"))?;
+    // It ends by itself or by a signal; how long a build takes depends on the machine.
+    let far = Instant::now() + Duration::from_secs(24 * 3600);
+    child.wait_until(far)?.ok_or_else(|| format!("{name} does not end").into())
+}
+
+/// The target folder: `<target>/<profile>/local-swarm` is this program.
+fn target() -> Result<PathBuf, Box<dyn Error>> {
+    let own = std::env::current_exe()?;
+    let target = own.parent().and_then(Path::parent);
+    Ok(target.ok_or("this program is not in a target folder: use --bin-dir")?.to_owned())
 }
 
 /// The workspace's folder.

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use fincrypt_testkit::{Programs, end_all_on_signal, exit_code_on_signal, play_paid};
+use fincrypt_testkit::{Programs, end_all_on_signal, exit_code_on_signal};
 
 /// Backs a folder up into a swarm of ten processes and restores it from its 24 words, twice.
 #[derive(Parser)]
@@ -49,6 +49,18 @@ fn main() -> ExitCode {
     }
 }
 
+/// Whether everybody received what was earned.
+#[cfg(feature = "bitcoin")]
+fn play_paid(programs: &Programs, json: bool) -> Result<bool, Box<dyn Error>> {
+    let table = fincrypt_testkit::play_paid(programs)?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&table)?);
+    } else {
+        print!("\n{table}");
+    }
+    Ok(table.is_right())
+}
+
 /// Whether what came back equals what went in.
 fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     let folder = match &args.folder {
@@ -57,18 +69,17 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         }
         None => None,
     };
+    #[cfg(not(feature = "bitcoin"))]
+    if args.paid {
+        return build::run_with_bitcoin();
+    }
     let programs = match &args.bin_dir {
         Some(folder) => Programs::in_folder(folder)?,
         None => build::build()?,
     };
+    #[cfg(feature = "bitcoin")]
     if args.paid {
-        let table = play_paid(&programs)?;
-        if args.json {
-            println!("{}", serde_json::to_string_pretty(&table)?);
-        } else {
-            print!("\n{table}");
-        }
-        return Ok(table.is_right());
+        return play_paid(&programs, args.json);
     }
     let mut stage = steps::Stage::set(programs, usize::from(args.storage), folder)?;
     let report = stage.play()?;
