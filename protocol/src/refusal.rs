@@ -80,7 +80,7 @@ pub enum Refusal {
     Misstated,
     /// The account's prepayment does not cover what is stored.
     #[error(
-        "the prepayment is used up: pay in with `fincrypt wallet deposit`; what is stored is kept meanwhile"
+        "the prepayment is used up: pay in with `fincrypt prepayment deposit`; what is stored is kept meanwhile"
     )]
     Unpaid,
     /// What is owed has reached the bound that the storage node set.

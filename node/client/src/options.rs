@@ -23,9 +23,9 @@ pub struct ClientOptions {
     /// Patterns of files to leave out, in gitignore syntax.
     pub exclude: Vec<String>,
     /// How long a mediator that is gone is waited for before the vault may move to another one.
-    pub mediator_patience: Duration,
+    pub mediator_timeout: Duration,
     /// Whether the vault moves without being asked.
-    pub move_by_itself: bool,
+    pub auto_migrate: bool,
     /// Between the client's own checks of its storage.
     pub self_check_interval: Duration,
     /// Segments of the catalog that a head names itself, 2 to [`MAX_CATALOG_REFS`]; more go into a list.
@@ -42,8 +42,8 @@ impl Default for ClientOptions {
             redundancy: Redundancy::MIN,
             max_price: None,
             exclude: Vec::new(),
-            mediator_patience: WEEK,
-            move_by_itself: false,
+            mediator_timeout: WEEK,
+            auto_migrate: false,
             self_check_interval: WEEK,
             catalog_refs: MAX_CATALOG_REFS,
         }

@@ -283,10 +283,10 @@ impl Vault {
             return Err(ClientError::Dismissed(node));
         }
         let away = self.notes().mediator_seen()?.map(|seen| UnixTime::now().since(seen));
-        let Some(away) = away.filter(|away| *away >= self.options.mediator_patience) else {
+        let Some(away) = away.filter(|away| *away >= self.options.mediator_timeout) else {
             return Err(gone(node)(error));
         };
-        if !self.options.move_by_itself {
+        if !self.options.auto_migrate {
             return Err(ClientError::MediatorLost { node, days: away.as_secs() / (24 * 3600) });
         }
         let other = find_mediator(net).await?;

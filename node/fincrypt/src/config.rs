@@ -148,11 +148,11 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("fee_percent", "0", "a mediator's fee on what storage earns, one decimal"),
     ("redundancy", "2.0", "stored bytes per source byte, at least 2"),
     (
-        "mediator_patience",
+        "mediator_timeout",
         "604800",
         "seconds without the mediator after which a client may move, 1 to 31536000",
     ),
-    ("move_by_itself", "false", "move to another mediator when patience is over, without asking"),
+    ("auto_migrate", "false", "move to another mediator after mediator_timeout, without asking"),
     ("backup_interval", "3600", "seconds between backups of a client node"),
     ("self_check_interval", "604800", "seconds between a client's own checks of its storage"),
     (
@@ -360,11 +360,11 @@ impl Settings {
                 _ => Err("write percent between 0 and 50, one decimal".to_owned()),
             })?,
             redundancy: self.read("redundancy", read_redundancy)?,
-            mediator_patience: self.read("mediator_patience", |text| match text.parse() {
+            mediator_timeout: self.read("mediator_timeout", |text| match text.parse() {
                 Ok(seconds @ 1..=31_536_000_u64) => Ok(std::time::Duration::from_secs(seconds)),
                 _ => Err("write seconds between 1 and 31536000".to_owned()),
             })?,
-            move_by_itself: self.parse("move_by_itself")?,
+            auto_migrate: self.parse("auto_migrate")?,
             backup_interval: self.read("backup_interval", |text| match text.parse() {
                 Ok(seconds @ 1..=2_592_000_u64) => Ok(std::time::Duration::from_secs(seconds)),
                 _ => Err("write seconds between 1 and 2592000".to_owned()),
@@ -554,9 +554,9 @@ pub struct Config {
     /// Stored bytes per source byte.
     pub redundancy: Redundancy,
     /// How long a client waits for a mediator that is gone before it may move to another one.
-    pub mediator_patience: std::time::Duration,
+    pub mediator_timeout: std::time::Duration,
     /// Whether it moves without being asked.
-    pub move_by_itself: bool,
+    pub auto_migrate: bool,
     /// Between backups of a client node.
     pub backup_interval: std::time::Duration,
     /// Between a client's own checks of its storage.
@@ -589,8 +589,8 @@ impl Config {
             redundancy: self.redundancy,
             max_price: self.max_price,
             exclude: self.exclude.clone(),
-            mediator_patience: self.mediator_patience,
-            move_by_itself: self.move_by_itself,
+            mediator_timeout: self.mediator_timeout,
+            auto_migrate: self.auto_migrate,
             self_check_interval: self.self_check_interval,
             catalog_refs: self.catalog_refs,
         }

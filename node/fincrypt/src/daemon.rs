@@ -119,7 +119,7 @@ pub async fn run(
     let vault = match password {
         Some(password) if roles.has(Role::Client) => {
             // Nobody is there to be asked.
-            let options = ClientOptions { move_by_itself: true, ..config.client() };
+            let options = ClientOptions { auto_migrate: true, ..config.client() };
             Some(Vault::open_over(home.vault(), options, &password, state.clone())?)
         }
         _ => None,

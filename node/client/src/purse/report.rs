@@ -190,7 +190,7 @@ impl Vault {
                 let mut news = faults.into_iter().filter(|fault| now.saturating_sub(fault.found) < NEWS);
                 if let Some(newest) = news.next() {
                     report.warnings.push(format!(
-                        "{} of the mediator's statements are wrong, the newest: {}; `fincrypt wallet statement` shows them, `fincrypt mediator use PEER` moves to another mediator",
+                        "{} of the mediator's statements are wrong, the newest: {}; `fincrypt prepayment statement` shows them, `fincrypt mediator use PEER` moves to another mediator",
                         news.count() + 1, newest.reason
                     ));
                 }

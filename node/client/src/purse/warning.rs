@@ -43,7 +43,7 @@ pub(crate) fn warning(balance: &Balance, now: UnixTime) -> Option<String> {
             )
         };
         return Some(format!(
-            "the prepayment of {prepaid} is used up since {since} UTC{coming}: nothing new is stored, {consequence}; pay in with `fincrypt wallet deposit`"
+            "the prepayment of {prepaid} is used up since {since} UTC{coming}: nothing new is stored, {consequence}; pay in with `fincrypt prepayment deposit`"
         ));
     }
     let days = days(balance).filter(|days| *days < WARN_DAYS)?;
@@ -57,7 +57,7 @@ pub(crate) fn warning(balance: &Balance, now: UnixTime) -> Option<String> {
         days => format!("{days} days"),
     };
     Some(format!(
-        "the prepayment of {prepaid} lasts for {lasts}, until {until} UTC{coming}; {} days after that storage deletes what is stored: pay in with `fincrypt wallet deposit`",
+        "the prepayment of {prepaid} lasts for {lasts}, until {until} UTC{coming}; {} days after that storage deletes what is stored: pay in with `fincrypt prepayment deposit`",
         balance.grace_days
     ))
 }
@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn what_lasts_less_than_a_month_is_told_with_its_end_and_what_to_do() {
         let told = warning(&balance(29_999, 1000), NOW).expect("a warning");
-        for word in ["29.999 sat", "29 days", "2026-01-30", "fincrypt wallet deposit", "90 days after"] {
+        for word in ["29.999 sat", "29 days", "2026-01-30", "fincrypt prepayment deposit", "90 days after"] {
             assert!(told.contains(word), "{word}: {told}");
         }
         let told = warning(&balance(500, 1000), NOW).expect("a warning");
@@ -110,7 +110,7 @@ mod tests {
             assert!(told.contains(word), "{word}: {told}");
         }
         let over = warning(&Balance { empty, grace_days: 10, ..balance(5, 1000) }, NOW).expect("a warning");
-        for word in ["10 days of grace ended 2026-01-01", "at any time", "fincrypt wallet deposit"] {
+        for word in ["10 days of grace ended 2026-01-01", "at any time", "fincrypt prepayment deposit"] {
             assert!(over.contains(word), "{word}: {over}");
         }
     }

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use fincrypt_protocol::limits::MAX_SLOTS;
 
 use super::forget::{ForgetArgs, PruneArgs};
-use super::purse::WalletCommand;
+use super::prepayment::PrepaymentCommand;
 
 /// Backs up folders into the swarm and brings them back.
 #[derive(Parser)]
@@ -145,9 +145,9 @@ pub(super) enum Command {
         command: MediatorCommand,
     },
     /// Shows what is prepaid and what for, pays in and out.
-    Wallet {
+    Prepayment {
         #[command(subcommand)]
-        command: WalletCommand,
+        command: PrepaymentCommand,
     },
     /// Asks storage straight for a proof of every shard: a leaf of 1 KiB that nobody could foresee.
     Verify {

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::args::{Args, Command, MediatorCommand};
 use super::output::{Exit, complain, print_json};
-use super::purse::warn_of;
+use super::prepayment::warn_of;
 use super::secret::{self, SecretError};
 use crate::config::{Config, ConfigError, Settings, default_home};
 use crate::home::Home;
@@ -131,7 +131,7 @@ async fn run(args: Args) -> Result<Exit, Failure> {
         Command::Mediator { command: MediatorCommand::Use { mediator } } => {
             session.use_mediator(&mediator).await
         }
-        Command::Wallet { command } => session.wallet(command).await,
+        Command::Prepayment { command } => session.prepayment(command).await,
         Command::Verify { data, sample } => session.verify(VerifyOptions { data, sample }).await,
     }
 }

@@ -9,7 +9,7 @@ mod mediator;
 mod node;
 mod node_status;
 mod output;
-mod purse;
+mod prepayment;
 mod qr;
 mod release;
 mod restore;

@@ -4,7 +4,7 @@ use fincrypt_protocol::{Bytes, UnixTime};
 
 use super::client::{Failure, Session};
 use super::output::Exit;
-use super::purse::show_purse;
+use super::prepayment::show_purse;
 use fincrypt_client as client;
 use fincrypt_client::{SnapshotStatus, Standing, StatusReport};
 

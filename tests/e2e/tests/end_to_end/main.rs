@@ -14,6 +14,7 @@ mod files;
 mod floods;
 mod forget;
 mod hostile;
+mod house;
 mod interruptions;
 mod liars;
 mod lightning;

@@ -215,13 +215,13 @@ fn a_client_moves_by_itself_only_if_patience_is_over_and_it_may() {
     assert!(refused.stderr.contains("try again later"), "{}", refused.stderr);
     let config = world.owner.home().join("config.toml");
     let text = fs::read_to_string(&config).expect("read");
-    fs::write(&config, format!("mediator_patience = 1\n{text}")).expect("written");
+    fs::write(&config, format!("mediator_timeout = 1\n{text}")).expect("written");
     let over = wait_until(DEADLINE, || {
         let refused = world.code(&world.owner, &["backup"], 1);
         refused.stderr.contains("fincrypt mediator use")
     });
     assert!(over, "a second's patience does not end");
-    fs::write(&config, format!("mediator_patience = 1\nmove_by_itself = true\n{text}")).expect("written");
+    fs::write(&config, format!("mediator_timeout = 1\nauto_migrate = true\n{text}")).expect("written");
     add(&world, "later");
     world.backup();
     let status = world.ok(&world.owner, &["status"]);

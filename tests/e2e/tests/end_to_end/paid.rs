@@ -126,13 +126,13 @@ fn pay() {
     world.wait_eligible(5);
     // Nothing is stored for a client that has paid nothing in.
     let refused = world.code(&world.owner, &["backup"], 1);
-    assert!(refused.stderr.contains("wallet deposit"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("prepayment deposit"), "{}", refused.stderr);
     let client = ChainWallet::open(&bitcoind, scratch.path(), 4).expect("opens");
     client.endow(&bitcoind).expect("funded");
-    let to = world.ok(&world.owner, &["wallet", "deposit", "2000000"]);
+    let to = world.ok(&world.owner, &["prepayment", "deposit", "2000000"]);
     client.pay(to["address"].as_str().expect("an address"), 2_000_000).expect("paid");
     bitcoind.mine(6).expect("mines");
-    let balance = || world.ok(&world.owner, &["wallet", "balance"]);
+    let balance = || world.ok(&world.owner, &["prepayment", "balance"]);
     assert!(wait_until(DEADLINE, || balance()["prepaid_msat"] == 2_000_000_000_u64), "{}", balance());
     world.backup();
 
@@ -178,9 +178,9 @@ fn pay() {
     let troubles = wallet(&world)["troubles"].to_string();
     assert!(troubles.contains("--payout"), "{troubles}");
     // The client has paid what storage earned and the mediator's fee, and nothing else.
-    let history = world.ok(&world.owner, &["wallet", "history"]);
+    let history = world.ok(&world.owner, &["prepayment", "history"]);
     assert!(history["entries"].as_array().is_some_and(|entries| entries.len() > 5), "{history}");
-    let statements = world.ok(&world.owner, &["wallet", "statement"]);
+    let statements = world.ok(&world.owner, &["prepayment", "statement"]);
     assert_eq!(statements["faults"], json!([]), "{statements}");
     let ended = world.swarm.stop(MEDIATOR, fincrypt_testkit::Signal::TERM, DEADLINE);
     ended.unwrap_or_else(|error| panic!("{error}"));

@@ -132,11 +132,11 @@ fn a_mediator_killed_at_any_step_loses_creates_and_pays_twice_not_a_satoshi() {
         world.swarm.restart(Member::Storage(at)).unwrap_or_else(|error| panic!("starts again: {error}"));
     }
     world.wait_eligible(3);
-    let to = world.ok(&world.owner, &["wallet", "deposit", "3000000"]);
+    let to = world.ok(&world.owner, &["prepayment", "deposit", "3000000"]);
     let to = to["address"].as_str().expect("an address").to_owned();
     client.pay(&to, DEPOSIT).expect("paid");
     bitcoind.mine(6).expect("mines");
-    let prepaid = || world.ok(&world.owner, &["wallet", "balance"])["prepaid_msat"].as_u64();
+    let prepaid = || world.ok(&world.owner, &["prepayment", "balance"])["prepaid_msat"].as_u64();
     assert!(wait_until(DEADLINE, || prepaid() == Some(DEPOSIT * 1000)));
     world.backup();
 

@@ -73,10 +73,10 @@ fn over_esplora_a_payout_that_waits_is_replaced_at_a_higher_fee_and_arrives_once
     let capital = operate(&world, &["wallet", "address"]);
     bitcoind.mine_to(2, &capital).expect("mines");
     bitcoind.fund(&capital).expect("funded");
-    let to = world.ok(&world.owner, &["wallet", "deposit", &DEPOSIT.to_string()]);
+    let to = world.ok(&world.owner, &["prepayment", "deposit", &DEPOSIT.to_string()]);
     client.pay(to["address"].as_str().expect("an address"), DEPOSIT).expect("paid");
     bitcoind.mine(6).expect("mines");
-    let balance = || world.ok(&world.owner, &["wallet", "balance"]);
+    let balance = || world.ok(&world.owner, &["prepayment", "balance"]);
     assert!(wait_until(DEADLINE, || balance()["prepaid_msat"] == DEPOSIT * 1000), "{}", balance());
     esplora.ask_fee(1000);
     world.backup();

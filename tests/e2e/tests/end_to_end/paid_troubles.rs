@@ -26,7 +26,7 @@ fn plan() -> Plan {
 }
 
 fn prepaid(world: &World) -> u64 {
-    world.ok(&world.owner, &["wallet", "balance"])["prepaid_msat"].as_u64().expect("a number")
+    world.ok(&world.owner, &["prepayment", "balance"])["prepaid_msat"].as_u64().expect("a number")
 }
 
 fn troubles(world: &World) -> String {
@@ -53,7 +53,7 @@ fn what_cannot_be_paid_now_accrues_says_so_and_is_paid_later() {
     endow(&world, &bitcoind, &operator);
 
     // A deposit is taken back with its block, and comes back with another.
-    let to = world.ok(&world.owner, &["wallet", "deposit", &DEPOSIT.to_string()]);
+    let to = world.ok(&world.owner, &["prepayment", "deposit", &DEPOSIT.to_string()]);
     client.pay(to["address"].as_str().expect("an address"), DEPOSIT).expect("paid");
     let height = bitcoind.call("getblockcount", &json!([])).expect("a height").as_u64().expect("a number");
     bitcoind.mine(6).expect("mines");
@@ -66,7 +66,7 @@ fn what_cannot_be_paid_now_accrues_says_so_and_is_paid_later() {
     }
     assert!(wait_until(DEADLINE, || prepaid(&world) == 0), "{}", prepaid(&world));
     bitcoind.mine(1).expect("mines");
-    let pending = || world.ok(&world.owner, &["wallet", "balance"])["pending_msat"].as_u64();
+    let pending = || world.ok(&world.owner, &["prepayment", "balance"])["pending_msat"].as_u64();
     assert!(wait_until(DEADLINE, || pending() == Some(DEPOSIT * 1000)), "{:?}", pending());
     bitcoind.mine(5).expect("mines");
     assert!(wait_until(DEADLINE, || prepaid(&world) == DEPOSIT * 1000), "{}", prepaid(&world));

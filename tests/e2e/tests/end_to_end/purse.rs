@@ -49,7 +49,7 @@ fn a_client_checks_every_statement_and_is_told_what_it_was_charged() {
     // Every node's newest statement is fetched, and found right.
     let mut report = Value::Null;
     let all = wait_until(DEADLINE, || {
-        report = world.ok(owner, &["wallet", "statement"]);
+        report = world.ok(owner, &["prepayment", "statement"]);
         assert!(list(&report, "faults").is_empty() && report["problem"].is_null(), "{report}");
         list(&report, "statements").len() == 8
     });
@@ -71,12 +71,12 @@ fn a_client_checks_every_statement_and_is_told_what_it_was_charged() {
     // They stay, by epoch, whatever comes after; without the mediator, too.
     let one = statements.values().next().expect("there are some");
     let epoch = one["epoch"].to_string();
-    let kept = world.ok(owner, &["wallet", "statement", "--epoch", &epoch]);
+    let kept = world.ok(owner, &["prepayment", "statement", "--epoch", &epoch]);
     assert!(list(&kept, "statements").contains(one), "{kept}");
-    assert!(list(&world.ok(owner, &["wallet", "statement", "--epoch", "7"]), "statements").is_empty());
+    assert!(list(&world.ok(owner, &["prepayment", "statement", "--epoch", "7"]), "statements").is_empty());
 
     // The mediator's books have charged the same, statement by statement.
-    let history = world.ok(owner, &["wallet", "history"]);
+    let history = world.ok(owner, &["prepayment", "history"]);
     for (storage, one) in &statements {
         let charged = list(&history, "entries").iter().filter(|entry| entry["storage"] == storage.as_str());
         let until = charged.filter(|entry| entry["epoch"].as_u64() <= one["epoch"].as_u64());
@@ -88,9 +88,15 @@ fn a_client_checks_every_statement_and_is_told_what_it_was_charged() {
 
     // Nobody can pay in at this mediator, and so nobody is told to.
     for command in [&["balance"][..], &["deposit"], &["deposit", "5000"], &["withdraw", "--to", "bcrt1q"]] {
-        refused(&world, owner, &[&["wallet"], command].concat(), 1, &["mediator cannot take or pay money"]);
+        refused(
+            &world,
+            owner,
+            &[&["prepayment"], command].concat(),
+            1,
+            &["mediator cannot take or pay money"],
+        );
     }
-    refused(&world, owner, &["wallet", "deposit", "0"], 2, &["above 0"]);
+    refused(&world, owner, &["prepayment", "deposit", "0"], 2, &["above 0"]);
     let status = world.ok(owner, &["status"]);
     assert_eq!(
         (&status["purse"]["balance"], list(&status["purse"], "warnings").len()),

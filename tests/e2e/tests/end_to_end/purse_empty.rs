@@ -24,7 +24,7 @@ fn plan() -> Plan {
 }
 
 fn balance(world: &World) -> Value {
-    world.ok(&world.owner, &["wallet", "balance"])
+    world.ok(&world.owner, &["prepayment", "balance"])
 }
 
 fn number(value: &Value) -> u64 {
@@ -33,7 +33,7 @@ fn number(value: &Value) -> u64 {
 
 /// All that was charged by now, as the client's own copies of the statements say.
 fn charged(world: &World) -> u64 {
-    let statements = world.ok(&world.owner, &["wallet", "statement"]);
+    let statements = world.ok(&world.owner, &["prepayment", "statement"]);
     assert_eq!(statements["faults"], json!([]), "{statements}");
     let statements = statements["statements"].as_array().cloned().unwrap_or_default();
     statements
@@ -68,7 +68,7 @@ fn a_prepayment_that_runs_out_loses_nothing_if_it_is_topped_up_and_the_rest_come
     assert!(usable, "{:?}", friend.node.channels());
     world.wait_eligible(2);
 
-    let to = world.ok(&world.owner, &["wallet", "deposit", &DEPOSIT.to_string()]);
+    let to = world.ok(&world.owner, &["prepayment", "deposit", &DEPOSIT.to_string()]);
     payer.pay(to["address"].as_str().expect("an address"), DEPOSIT).expect("paid");
     // Credited with the third block, and not before.
     bitcoind.mine(2).expect("mines");
@@ -83,11 +83,11 @@ fn a_prepayment_that_runs_out_loses_nothing_if_it_is_topped_up_and_the_rest_come
     // It runs out: that is said, nothing new is stored, and what is there is kept and comes back.
     assert!(wait_until(DEADLINE, || balance(&world)["empty_since"].is_u64()), "{}", balance(&world));
     let empty = balance(&world);
-    assert!(empty["warning"].as_str().is_some_and(|text| text.contains("wallet deposit")), "{empty}");
+    assert!(empty["warning"].as_str().is_some_and(|text| text.contains("prepayment deposit")), "{empty}");
     assert!(number(&empty["kept_until"]) > number(&empty["empty_since"]) + 80 * 24 * 3600, "{empty}");
     std::fs::write(world.source.join("later"), vec![7; 300_000]).expect("written");
     let refused = world.code(&world.owner, &["backup"], 1);
-    assert!(refused.stderr.contains("wallet deposit"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("prepayment deposit"), "{}", refused.stderr);
     let before = charged(&world);
     assert!(before <= DEPOSIT * 1000, "no more is charged than was there: {before}");
     assert_eq!(prepaid() + charged(&world), DEPOSIT * 1000);
@@ -121,7 +121,7 @@ fn a_prepayment_that_runs_out_loses_nothing_if_it_is_topped_up_and_the_rest_come
     };
     let (none, had) = came();
     let invoice = friend.node.invoice(Msat::new(10_000_000), "some of it").expect("an invoice");
-    let withdraw = ["wallet", "withdraw", "--to", &invoice, "11000"];
+    let withdraw = ["prepayment", "withdraw", "--to", &invoice, "11000"];
     world.ok(&world.owner, &withdraw);
     assert!(until(&bitcoind, || came() == (none + 1, had - 10_000_000)), "{:?} {}", came(), wallet(&world));
     let again = world.ok(&world.owner, &withdraw);
@@ -137,12 +137,12 @@ fn a_prepayment_that_runs_out_loses_nothing_if_it_is_topped_up_and_the_rest_come
     // The rest comes back, to the satoshi that was told.
     let home = ChainWallet::open(&bitcoind, scratch.path(), 5).expect("opens");
     let address = home.treasury.address(0).expect("an address");
-    let withdrawn = world.ok(&world.owner, &["wallet", "withdraw", "--to", &address]);
+    let withdrawn = world.ok(&world.owner, &["prepayment", "withdraw", "--to", &address]);
     let arrives = number(&withdrawn["arrives_msat"]) / 1000;
     assert!(arrives > 0, "{withdrawn}");
     let arrived = until(&bitcoind, || home.received(6).is_ok_and(|sat| sat == arrives));
     assert!(arrived, "{withdrawn} {:?} {}", home.received(1), wallet(&world));
-    let history = world.ok(&world.owner, &["wallet", "history"]).to_string();
+    let history = world.ok(&world.owner, &["prepayment", "history"]).to_string();
     assert!(history.contains(&(MORE * 1000).to_string()), "{history}");
     let audit = world.swarm.ask(MEDIATOR, "/api/v1/wallet/audit").expect("answers");
     assert_eq!(audit["sound"], true, "{audit}");

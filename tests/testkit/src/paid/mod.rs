@@ -222,11 +222,13 @@ impl Stage {
         let words = self._scratch.path().join("words");
         self.run(&["init", source, "--words-file", &words.to_string_lossy()])?;
         self.swarm.wait_eligible(&self.owner, STORAGE, PATIENCE)?;
-        let to = self.run(&["wallet", "deposit", &DEPOSIT.to_string()])?;
+        let to = self.run(&["prepayment", "deposit", &DEPOSIT.to_string()])?;
         say(&format!("the client pays in: {}", to["uri"].as_str().unwrap_or_default()));
         self.payer.pay(to["address"].as_str().ok_or("no address to pay in")?, DEPOSIT)?;
         self.until("the deposit counts", |stage| {
-            stage.run(&["wallet", "balance"]).is_ok_and(|balance| balance["prepaid_msat"] == DEPOSIT * 1000)
+            stage
+                .run(&["prepayment", "balance"])
+                .is_ok_and(|balance| balance["prepaid_msat"] == DEPOSIT * 1000)
         })?;
         self.run(&["backup"]).map(drop)
     }
@@ -249,8 +251,10 @@ impl Stage {
     /// The client withdraws all that is not spoken for: how much, in msat.
     fn take_out(&mut self) -> Outcomes<u64> {
         let to = self.payer.treasury.address(1)?;
-        self.until("the rest is withdrawn", |stage| stage.run(&["wallet", "withdraw", "--to", &to]).is_ok())?;
-        let history = self.run(&["wallet", "history"])?;
+        self.until("the rest is withdrawn", |stage| {
+            stage.run(&["prepayment", "withdraw", "--to", &to]).is_ok()
+        })?;
+        let history = self.run(&["prepayment", "history"])?;
         let entries = history["entries"].as_array().into_iter().flatten();
         let withdrawn = entries.filter(|entry| entry["what"] == "withdrawn");
         Ok(withdrawn.filter_map(|entry| entry["amount_msat"].as_u64()).sum())
@@ -295,7 +299,7 @@ impl Stage {
         let mut books = (0, 0, 0);
         let whole = wait_until(PATIENCE, || {
             let (Some(node), Ok(balance)) =
-                (self.swarm.ask(MEDIATOR, "/api/v1/node"), self.run(&["wallet", "balance"]))
+                (self.swarm.ask(MEDIATOR, "/api/v1/node"), self.run(&["prepayment", "balance"]))
             else {
                 return false;
             };

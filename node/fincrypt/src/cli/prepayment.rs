@@ -1,4 +1,4 @@
-//! `fincrypt wallet`: what the vault has prepaid, and what for.
+//! `fincrypt prepayment`: what the vault has prepaid, and what for.
 
 use std::io::IsTerminal;
 
@@ -13,7 +13,7 @@ use fincrypt_client as client;
 use fincrypt_client::{BalanceReport, EntryReport, PurseReport, StatementsReport, WithdrawOptions, utc};
 
 #[derive(Subcommand)]
-pub(super) enum WalletCommand {
+pub(super) enum PrepaymentCommand {
     /// Shows where to pay in, for any Bitcoin or Lightning wallet.
     Deposit {
         /// Whole satoshi to pay in; what the mediator advises if none are given.
@@ -45,13 +45,13 @@ pub(super) enum WalletCommand {
 }
 
 impl Session {
-    pub(super) async fn wallet(&self, command: WalletCommand) -> Result<Exit, Failure> {
+    pub(super) async fn prepayment(&self, command: PrepaymentCommand) -> Result<Exit, Failure> {
         match command {
-            WalletCommand::Deposit { sats } => self.deposit(sats).await,
-            WalletCommand::Balance => self.balance().await,
-            WalletCommand::History => self.history().await,
-            WalletCommand::Statement { epoch } => self.statement(epoch).await,
-            WalletCommand::Withdraw { sats, to, new } => {
+            PrepaymentCommand::Deposit { sats } => self.deposit(sats).await,
+            PrepaymentCommand::Balance => self.balance().await,
+            PrepaymentCommand::History => self.history().await,
+            PrepaymentCommand::Statement { epoch } => self.statement(epoch).await,
+            PrepaymentCommand::Withdraw { sats, to, new } => {
                 self.withdraw(WithdrawOptions { to, amount: sats, another: new }).await
             }
         }
@@ -74,7 +74,7 @@ impl Session {
             if report.amount_sat < report.advised_sat {
                 println!("The mediator advises to have {} there.", Sat::new(report.advised_sat));
             }
-            println!("`fincrypt wallet balance` shows when it has arrived.");
+            println!("`fincrypt prepayment balance` shows when it has arrived.");
         });
         Ok(Exit::Done)
     }
