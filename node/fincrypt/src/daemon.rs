@@ -161,7 +161,7 @@ pub async fn run(
         let (sessions, condition) = (sessions.clone(), (Arc::clone(&disk), Arc::clone(&leaving)));
         let role = StorageRole::new(net.clone(), sessions, store, state.clone(), key, condition, terms);
         own_lightning = own_node(&home, &config)?;
-        let role = role.with_lightning(own_lightning.clone());
+        let role = role.with_lightning(own_lightning.clone().map(|node| node as _));
         tasks.spawn(role.run(shard_out, stopping.clone()));
     }
     let mut mediated = None;

@@ -8,6 +8,7 @@ mod disk;
 mod earnings;
 mod handle;
 mod leaving;
+mod lightning;
 mod offer;
 mod payouts;
 mod positions;
@@ -32,8 +33,8 @@ use fincrypt_accounts::Accounts;
 use fincrypt_accounts::releases::{self, Releases};
 use fincrypt_net::serve;
 use fincrypt_net::{Net, Sessions, ShardInbound};
-use fincrypt_treasury::lightning::LightningKeeper;
 pub use leaving::Leaving;
+pub use lightning::OwnLightning;
 pub use payouts::{PaidView, days, told};
 use positions::Positions;
 
@@ -44,7 +45,7 @@ pub enum PayoutTo {
     Nowhere,
     /// To a destination that the mediator checks.
     Destination(String),
-    /// To a Lightning node of its own, inside this process.
+    /// To a Lightning node of its own, inside this process: see [`StorageRole::with_lightning`].
     Own,
 }
 
@@ -88,7 +89,7 @@ pub struct StorageRole {
     pub(crate) disk: Arc<Disk>,
     pub(crate) leaving: Arc<Leaving>,
     /// The operator's own Lightning node, if it is paid there.
-    lightning: Option<Arc<LightningKeeper>>,
+    lightning: Option<Arc<dyn OwnLightning>>,
     /// How mediators stand with this node.
     standings: credit::Standings,
     /// Held while a mediator's word of a payout is taken in.
@@ -140,8 +141,8 @@ impl StorageRole {
 
     /// The same, paid over a Lightning node of its own.
     #[must_use]
-    pub fn with_lightning(mut self, keeper: Option<Arc<LightningKeeper>>) -> Self {
-        self.lightning = keeper;
+    pub fn with_lightning(mut self, node: Option<Arc<dyn OwnLightning>>) -> Self {
+        self.lightning = node;
         self
     }
 
@@ -152,8 +153,8 @@ impl StorageRole {
         background.spawn(Arc::clone(&role).advertise(stop.clone()));
         background.spawn(Arc::clone(&role).sweep(stop.clone()));
         background.spawn(Arc::clone(&role).scrub(stop.clone()));
-        if let Some(keeper) = &role.lightning {
-            background.spawn(Arc::clone(keeper).run(stop.clone()));
+        if let Some(node) = &role.lightning {
+            background.spawn(Arc::clone(node).run(stop.clone()));
         }
         background.spawn(Arc::clone(&role).watch_leaving(stop));
         serve(inbox, move |request| {

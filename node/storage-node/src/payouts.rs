@@ -188,17 +188,17 @@ impl StorageRole {
     /// Where the operator wants its earnings. A mediator with a contract here may open channels to a
     /// Lightning node of this one's own, which counts them at once.
     pub(super) fn pay_to(&self, from: NodeId, lightning: Option<String>) -> Result<Option<String>, Refusal> {
-        let keeper = match (&self.terms.payout, &self.lightning) {
+        let own = match (&self.terms.payout, &self.lightning) {
             (PayoutTo::Destination(text), _) => return Ok(Some(text.clone())),
-            (PayoutTo::Own, Some(keeper)) => keeper,
+            (PayoutTo::Own, Some(own)) => own,
             _ => return Ok(None),
         };
         if let Some(node) = lightning.filter(|node| node.len() == MAX_NODE)
             && self.has_contract_with(&from)?
         {
-            keeper.trust(&node);
+            own.trust(&node);
         }
-        Ok(keeper.address())
+        Ok(own.address())
     }
 
     fn has_contract_with(&self, mediator: &NodeId) -> Result<bool, Refusal> {
