@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use super::MediatorRole;
 use super::gate::{Line, line_of};
-use super::notices::Told;
+use super::holder_link::Delivery;
+use super::money::Settlement;
 use fincrypt_accounts::failed;
 use fincrypt_net::blocking;
 
@@ -186,8 +187,8 @@ impl MediatorRole {
         let role = Arc::clone(self);
         let bills = blocking(move || role.note_earned(node, epoch, answer)).await?;
         for page in bills.chunks(MAX_BILLS) {
-            let told = self.tell(node, Request::Bill { bills: page.to_vec() }).await;
-            let Told::Heard(Response::Billed(answers)) = told else { return Ok(()) };
+            let told = self.link.send(node, Request::Bill { bills: page.to_vec() }).await;
+            let Delivery::Acknowledged(Response::Billed(answers)) = told else { return Ok(()) };
             let (role, accounts) = (Arc::clone(self), page.iter().map(|bill| bill.terms.account));
             let answers: Vec<(AccountId, Billed)> = accounts.zip(answers).collect();
             blocking(move || role.take_answers(node, answers)).await?;
@@ -278,7 +279,7 @@ impl MediatorRole {
         purse.note(node, Line::of(billing, *promised)?);
         let covered = !self.money.takes_deposits()
             || !billing.has_news()
-            || self.money.ledger().books(|books| purse.lets_sign(account, &node, books));
+            || self.money.books().books(|books| purse.lets_sign(account, &node, books));
         if !covered {
             tracing::info!(%node, %account, "a prepayment does not cover a statement; it waits");
             return Ok(billing.repeat());
@@ -327,7 +328,7 @@ impl MediatorRole {
         }
         // The books first: what they miss of a crash comes again with the next statement's sum.
         let posted =
-            self.money.ledger().record_all(UnixTime::now(), &accruals).map_err(|error| failed(&error))?;
+            self.money.books().record_all(UnixTime::now(), &accruals).map_err(|error| failed(&error))?;
         for refused in posted.iter().filter_map(|posted| posted.as_ref().err()) {
             tracing::error!(%node, %refused, "the ledger refuses a statement");
         }

@@ -14,7 +14,7 @@ use fincrypt_state::state::State;
 use futures::StreamExt;
 
 use super::MediatorRole;
-use super::notices::Told;
+use super::holder_link::Delivery;
 use fincrypt_accounts::failed;
 use fincrypt_net::blocking;
 use fincrypt_upkeep::placement::{sample, system_random};
@@ -123,8 +123,8 @@ impl MediatorRole {
             return false;
         };
         let ask = Request::Mandate { registration: registration.signed().clone(), mandate };
-        match self.tell(node, ask).await {
-            Told::Heard(Response::Mandated(newest)) => self.note_newer(account, &newest).await,
+        match self.link.send(node, ask).await {
+            Delivery::Acknowledged(Response::Mandated(newest)) => self.note_newer(account, &newest).await,
             _ => false,
         }
     }

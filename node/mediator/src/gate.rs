@@ -17,6 +17,7 @@ use fincrypt_state::kv::{Batch, KeyValue, Tree};
 use fincrypt_state::state::State;
 
 use super::MediatorRole;
+use super::money::Settlement;
 use super::records::SegmentRecord;
 use fincrypt_accounts::failed;
 
@@ -217,7 +218,7 @@ impl MediatorRole {
             let purses = self.gate.purses();
             // Whoever asks leaves nothing behind.
             let purse = purses.get(&account);
-            self.money.ledger().books(|books| {
+            self.money.books().books(|books| {
                 let claims = purse.map(|purse| purse.claims(books)).unwrap_or_default();
                 (books.balance(LedgerAccount::Prepayment(account)), claims)
             })

@@ -9,7 +9,7 @@ use fincrypt_protocol::{HeadHash, Refusal, Signed, UnixTime, Verified};
 use futures::StreamExt;
 
 use super::MediatorRole;
-use super::notices::Told;
+use super::holder_link::Delivery;
 use fincrypt_net::blocking;
 use fincrypt_upkeep::placement::{sample, system_random};
 
@@ -73,9 +73,9 @@ impl MediatorRole {
             async move {
                 // One that has not heard of a rewind refuses the new key's heads.
                 let told = if self.catch_up(&account, &node).await {
-                    self.tell(node, put).await
+                    self.link.send(node, put).await
                 } else {
-                    Told::Unheard
+                    Delivery::TimedOut
                 };
                 (node, told)
             }
@@ -84,8 +84,8 @@ impl MediatorRole {
         let (mut have, mut unmandated) = (0, None);
         while let Some((node, told)) = told.next().await {
             match told {
-                Told::Heard(_) => have += 1,
-                Told::Refused(Refusal::NotMandated) => unmandated = Some(node),
+                Delivery::Acknowledged(_) => have += 1,
+                Delivery::Rejected(Refusal::NotMandated) => unmandated = Some(node),
                 _ => {}
             }
         }

@@ -12,11 +12,11 @@ mod facts;
 mod gate;
 mod handle;
 mod heads;
+mod holder_link;
 mod holder_lists;
 mod money;
 mod notices;
 mod open;
-mod payouts;
 mod purse;
 mod records;
 mod repair;
@@ -53,8 +53,12 @@ pub use facts::MediatorFacts;
 pub use facts::{MediatorInfo, NodeFacts};
 use fincrypt_accounts::releases::{self, Releases};
 use gate::Gate;
+use holder_link::HolderLink;
 use holder_lists::HolderLists;
-pub use money::{LightningView, Money, MoneyError, MoneyOptions, MoneyPaths, MoveError, Trouble, WalletView};
+use money::Settlement;
+#[cfg(feature = "bitcoin")]
+pub use money::{LightningView, MoveError, Trouble, WalletView};
+pub use money::{Money, MoneyError, MoneyOptions, MoneyPaths};
 use notices::Notices;
 use open::OpenSegments;
 use records::Records;
@@ -88,7 +92,8 @@ pub struct MediatorRole {
     sessions: Arc<Sessions>,
     accounts: Accounts,
     records: Records,
-    directory: Directory,
+    directory: Arc<Directory>,
+    link: HolderLink,
     open: OpenSegments,
     encoders: Encoders,
     holder_lists: HolderLists,
@@ -155,9 +160,11 @@ impl MediatorRole {
     ) -> Self {
         let network = net.network();
         let bills = Bills::new(state.clone());
+        let directory = Arc::new(Directory::open(net.clone(), state.clone()));
         Self {
             gate: Gate::new(state.clone(), bills.lines()),
-            directory: Directory::open(net.clone(), state.clone()),
+            link: HolderLink::new(net.clone(), Arc::clone(&directory)),
+            directory,
             accounts: Accounts::new(state.clone(), network),
             records: Records::new(state.clone()),
             releases: Releases::new(state.clone(), releases::AT_MEDIATOR, terms.release_delay),
@@ -194,8 +201,8 @@ impl MediatorRole {
         background.spawn(Arc::clone(&role).announce(stop.clone()));
         background.spawn(Arc::clone(&role).audit(stop.clone()));
         background.spawn(Arc::clone(&role).repair(stop.clone()));
-        background.spawn(Arc::clone(&role.money).run(stop.clone()));
-        background.spawn(Arc::clone(&role).pay(stop.clone()));
+        let epoch = role.standings.terms().epoch;
+        background.spawn(Arc::clone(&role.money).run(role.link.clone(), epoch, stop.clone()));
         background.spawn(Arc::clone(&role).chores(stop));
         background.spawn(Arc::clone(&role).hear_offers(inbox.offers));
         background.spawn(Arc::clone(&role).look_for_dismissals());

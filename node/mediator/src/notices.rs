@@ -4,20 +4,20 @@
 mod keeps;
 
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use fincrypt_protocol::record::{Release, Undo};
 use fincrypt_protocol::shard::{Request, Response};
-use fincrypt_protocol::{AccountId, Body, Frame, NodeId, Refusal, Signed, UnixTime, VerifiedRewound, cbor};
+use fincrypt_protocol::{AccountId, Body, NodeId, Refusal, Signed, UnixTime, VerifiedRewound, cbor};
 use fincrypt_state::kv::{Batch, KeyValue, Tree};
 use fincrypt_state::state::State;
 use futures::StreamExt;
 
 use super::MediatorRole;
+use super::holder_link::Delivery;
 use fincrypt_accounts::failed;
 use fincrypt_protocol::limits::MAX_REWOUND;
 
-/// `account ‖ node ‖ kind ‖ number` → the record, until the node has heard it. Told in this order:
+/// `account ‖ node ‖ kind ‖ number` → the record, until the node has heard it. Delivery in this order:
 /// releases by sequence, as a node refuses one that is older than the last.
 const PENDING: Tree = Tree("pending_notices");
 /// `account` → its guard's newest undo, for nodes that become holders later.
@@ -29,8 +29,6 @@ const UNDO: u8 = 1;
 const REWIND: u8 = 2;
 const RELEASE: u8 = 3;
 
-/// How long one holder may take.
-const TELL: Duration = Duration::from_secs(8);
 /// Notices told in one round.
 const ROUND: usize = 256;
 /// Notices of one account told at once, when one of them is new.
@@ -43,16 +41,6 @@ struct Pending {
     key: Vec<u8>,
     node: NodeId,
     request: Request,
-}
-
-/// What a holder made of a request.
-pub(super) enum Told {
-    /// It heard.
-    Heard(Response),
-    /// It refuses, and will again.
-    Refused(Refusal),
-    /// It did not answer, or not yet.
-    Unheard,
 }
 
 fn key(account: &AccountId, node: &NodeId, kind: u8, number: &[u8]) -> Vec<u8> {
@@ -152,22 +140,6 @@ impl Notices {
 }
 
 impl MediatorRole {
-    /// Sends one request to a holder.
-    pub(super) async fn tell(&self, node: NodeId, request: Request) -> Told {
-        let told = async {
-            self.net.connect(node, self.directory.addresses(&node)).await.ok()?;
-            Some(self.net.shard(node, Frame::bare(request)).await)
-        };
-        match tokio::time::timeout(TELL, told).await {
-            Ok(Some(Ok(answer))) => Told::Heard(answer.header),
-            Ok(Some(Err(error))) => match error.refusal() {
-                Some(refusal) if !refusal.is_temporary() => Told::Refused(refusal),
-                _ => Told::Unheard,
-            },
-            _ => Told::Unheard,
-        }
-    }
-
     /// Takes an owner's release: how many nodes hold something for the account, how many of them
     /// have heard it by now, and when the first of these deletes.
     pub(super) async fn release(
@@ -272,27 +244,29 @@ impl MediatorRole {
 
     /// Tells a release to a node that did not know, or no longer, that this mediator may bring it: with
     /// the newest mandate. Until the node accepts that, the release waits.
-    async fn tell_mandated(&self, account: AccountId, node: NodeId, request: Request) -> Told {
+    async fn tell_mandated(&self, account: AccountId, node: NodeId, request: Request) -> Delivery {
         let (Ok(Some(registration)), Ok(Some(mandate))) =
             (self.accounts.registration(&account), self.records.mandate(&account))
         else {
-            return Told::Unheard;
+            return Delivery::TimedOut;
         };
         let ask = Request::Mandate { registration: registration.signed().clone(), mandate: mandate.clone() };
-        match self.tell(node, ask).await {
-            Told::Heard(Response::Mandated(newest)) if newest == mandate => {
-                match self.tell(node, request).await {
-                    Told::Refused(Refusal::NotMandated) => Told::Unheard,
+        match self.link.send(node, ask).await {
+            Delivery::Acknowledged(Response::Mandated(newest)) if newest == mandate => {
+                match self.link.send(node, request).await {
+                    Delivery::Rejected(Refusal::NotMandated) => Delivery::TimedOut,
                     told => told,
                 }
             }
             // Another mediator has the vault, and the release.
-            Told::Heard(Response::Mandated(newest)) if self.note_newer(&account, &newest).await => {
-                Told::Refused(Refusal::NotMandated)
+            Delivery::Acknowledged(Response::Mandated(newest))
+                if self.note_newer(&account, &newest).await =>
+            {
+                Delivery::Rejected(Refusal::NotMandated)
             }
             // It holds nothing that could be deleted.
-            Told::Refused(Refusal::NotHeld) => Told::Refused(Refusal::NotHeld),
-            _ => Told::Unheard,
+            Delivery::Rejected(Refusal::NotHeld) => Delivery::Rejected(Refusal::NotHeld),
+            _ => Delivery::TimedOut,
         }
     }
 
@@ -315,17 +289,21 @@ impl MediatorRole {
                     continue;
                 }
                 let account = AccountId::from_bytes(std::array::from_fn(|at| key[at]));
-                let told = match self.tell(node, request.clone()).await {
-                    Told::Refused(Refusal::NotMandated) if !is_keep => {
+                let told = match self.link.send(node, request.clone()).await {
+                    Delivery::Rejected(Refusal::NotMandated) if !is_keep => {
                         self.tell_mandated(account, node, request).await
                     }
-                    Told::Heard(_) if is_keep && key.len() == 65 => self.tell_keeps(account, node).await,
+                    Delivery::Acknowledged(_) if is_keep && key.len() == 65 => {
+                        self.tell_keeps(account, node).await
+                    }
                     told => told,
                 };
                 match told {
-                    Told::Heard(answer) => answers.push((key[65..].to_vec(), answer)),
-                    Told::Refused(refusal) => tracing::warn!(%node, %refusal, "a holder refuses a notice"),
-                    Told::Unheard => break,
+                    Delivery::Acknowledged(answer) => answers.push((key[65..].to_vec(), answer)),
+                    Delivery::Rejected(refusal) => {
+                        tracing::warn!(%node, %refusal, "a holder refuses a notice")
+                    }
+                    Delivery::TimedOut => break,
                 }
                 settled.push(key);
             }

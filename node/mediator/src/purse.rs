@@ -11,6 +11,7 @@ use fincrypt_protocol::{AccountId, ContractId, NodeId, Refusal};
 
 use super::MediatorRole;
 use super::gate::PurseStanding;
+use super::money::Settlement;
 use fincrypt_accounts::failed;
 use fincrypt_net::blocking;
 
@@ -69,9 +70,9 @@ fn change(record: &Record, account: AccountId) -> Option<Change> {
 impl MediatorRole {
     /// Where an account may pay in, and how much it should.
     pub(super) async fn deposit_to(self: &Arc<Self>, account: AccountId) -> Result<DepositTo, Refusal> {
-        let (address, offer) = self.money.deposit_to(account).await?;
         let role = Arc::clone(self);
-        let standing = blocking(move || role.purse_standing(account)).await?;
+        let asked = move || Ok((role.money.deposit_to(account)?, role.purse_standing(account)?));
+        let ((address, offer), standing) = blocking(asked).await?;
         let advised = advised(&standing).ok_or_else(|| failed(&"the cost is more than there can be"))?;
         Ok(DepositTo { address, offer, advised })
     }
@@ -88,7 +89,7 @@ impl MediatorRole {
             epoch: standing.cost.epoch,
             day: standing.cost.day,
             pending: self.money.pending(&account).into_iter().take(MAX_ENTRIES).collect(),
-            leaving: self.money.ledger().books(|books| leaving(books, account)),
+            leaving: self.money.books().books(|books| leaving(books, account)),
             empty: standing.empty,
             grace_days: standing.grace_days,
         })
@@ -104,7 +105,7 @@ impl MediatorRole {
         blocking(move || {
             let (mut entries, mut after) = (Vec::new(), after);
             loop {
-                let records = role.money.ledger().history(Account::Prepayment(account), after, MAX_ENTRIES);
+                let records = role.money.books().history(Account::Prepayment(account), after, MAX_ENTRIES);
                 let records = records.map_err(|error| failed(&error))?;
                 let (Some(last), count) = (records.last(), records.len()) else {
                     return Ok((entries, false));
@@ -149,7 +150,7 @@ impl MediatorRole {
             return Err(Refusal::NoWallet);
         }
         // One that was decided on is told, not decided on again.
-        let (ledger, payout) = (self.money.ledger(), withdrawal.payout(&account));
+        let (ledger, payout) = (self.money.books(), withdrawal.payout(&account));
         let leaving = if ledger.books(|books| books.payout(payout).is_some()) {
             None
         } else {
@@ -160,7 +161,8 @@ impl MediatorRole {
             let all = || leaving.amount().whole_sat().to_msat().filter(|all| !all.is_zero());
             withdrawal.amount = Some(withdrawal.amount.or_else(all).ok_or(Refusal::Insufficient)?);
         }
-        self.money.withdraw(account, withdrawal).await
+        let money = Arc::clone(&self.money);
+        blocking(move || money.withdraw(account, &withdrawal)).await
     }
 }
 

@@ -21,7 +21,7 @@ use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 
 use super::MediatorRole;
-use super::notices::Told as Answer;
+use super::holder_link::Delivery;
 use fincrypt_accounts::Lineage;
 use fincrypt_accounts::failed;
 use fincrypt_accounts::releases::Holdings;
@@ -378,19 +378,19 @@ impl MediatorRole {
         node: NodeId,
     ) -> Option<BTreeSet<NodeId>> {
         let (registration, mandate) = (takeover.registration.clone(), takeover.mandate.clone());
-        match self.tell(node, Request::Mandate { registration, mandate }).await {
-            Answer::Heard(Told::Mandated(newest)) => {
+        match self.link.send(node, Request::Mandate { registration, mandate }).await {
+            Delivery::Acknowledged(Told::Mandated(newest)) => {
                 if self.note_newer(&account, &newest).await {
                     return None;
                 }
             }
             // It holds nothing, or will never let us in.
-            Answer::Refused(refusal) => {
+            Delivery::Rejected(refusal) => {
                 tracing::debug!(%node, %refusal, "a node has nothing to take over");
                 self.takeovers.heard(&account, &node).ok()?;
                 return Some(BTreeSet::new());
             }
-            Answer::Heard(_) | Answer::Unheard => return None,
+            Delivery::Acknowledged(_) | Delivery::TimedOut => return None,
         }
         // Before it lists what it has: what it is to delete is not taken over.
         // Releases are signed with the head key that a rewind made the account's.
@@ -398,10 +398,10 @@ impl MediatorRole {
         let rewind = rewound.map(|rewound| Request::Rewind(Box::new(rewound)));
         let statements = self.takeovers.statements(&account).ok()?;
         for request in rewind.into_iter().chain(statements.requests()) {
-            match self.tell(node, request).await {
-                Answer::Heard(_) => {}
-                Answer::Refused(refusal) => tracing::debug!(%node, %refusal, "a holder knows a statement"),
-                Answer::Unheard => return None,
+            match self.link.send(node, request).await {
+                Delivery::Acknowledged(_) => {}
+                Delivery::Rejected(refusal) => tracing::debug!(%node, %refusal, "a holder knows a statement"),
+                Delivery::TimedOut => return None,
             }
         }
         let run = takeover.keep.verify(self.network, UnixTime::now()).ok()?.run;

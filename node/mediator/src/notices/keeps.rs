@@ -11,8 +11,9 @@ use fincrypt_protocol::shard::{Request, Response};
 use fincrypt_protocol::{AccountId, NodeId, Refusal, RunId, Signed, UnixTime};
 use fincrypt_state::kv::{Batch, KeyValue, Tree};
 
-use super::{KEEP, Notices, PENDING, Told, key};
+use super::{KEEP, Notices, PENDING, key};
 use crate::MediatorRole;
+use crate::holder_link::Delivery;
 use fincrypt_accounts::failed;
 use fincrypt_net::blocking;
 
@@ -138,21 +139,21 @@ impl MediatorRole {
     }
 
     /// Tells a node every keep of the runs of which it holds something for the account.
-    pub(super) async fn tell_keeps(&self, account: AccountId, node: NodeId) -> Told {
+    pub(super) async fn tell_keeps(&self, account: AccountId, node: NodeId) -> Delivery {
         let (records, notices) = (self.records.clone(), self.notices.clone());
         let keeps = blocking(move || {
             let runs = records.runs_at(&account, &node)?;
             let keeps = runs.iter().map(|run| notices.keep(&account, run));
             keeps.filter_map(Result::transpose).collect::<Result<Vec<_>, _>>()
         });
-        let Ok(keeps) = keeps.await else { return Told::Unheard };
+        let Ok(keeps) = keeps.await else { return Delivery::TimedOut };
         for keep in keeps {
-            match self.tell(node, Request::Keep { keep }).await {
-                Told::Heard(_) => {}
+            match self.link.send(node, Request::Keep { keep }).await {
+                Delivery::Acknowledged(_) => {}
                 other => return other,
             }
         }
-        Told::Heard(Response::Done)
+        Delivery::Acknowledged(Response::Done)
     }
 }
 

@@ -1,7 +1,5 @@
 //! Clients take out what they prepaid and did not use.
 
-use std::sync::Arc;
-
 use fincrypt_ledger::{Account, Event, LedgerError, Owed, Part, PayTo, Rail};
 use fincrypt_protocol::amount::Msat;
 use fincrypt_protocol::limits::MAX_DESTINATION;
@@ -14,7 +12,6 @@ use super::batch::NotDecided;
 use super::due::arrives;
 use super::{Money, To};
 use fincrypt_accounts::failed;
-use fincrypt_net::blocking;
 
 /// What the network may get of a withdrawal, in permille.
 const MOST_FEE_PERMILLE: u64 = 500;
@@ -23,21 +20,17 @@ const LEAST: Msat = Msat::new(2000);
 
 impl Money {
     /// Pays out of an account's prepayment, once for each withdrawal.
-    pub(crate) async fn withdraw(
-        self: &Arc<Self>,
+    pub(super) fn withdraw_once(
+        &self,
         account: AccountId,
-        withdrawal: Withdrawal,
+        withdrawal: &Withdrawal,
     ) -> Result<Payout, Refusal> {
-        let money = Arc::clone(self);
-        blocking(move || {
-            let id = withdrawal.payout(&account);
-            if money.told_client(account, id).is_none() {
-                money.intend_withdrawal(account, id, &withdrawal)?;
-                money.moved.notify_one();
-            }
-            money.told_client(account, id).ok_or(Refusal::Failed)
-        })
-        .await
+        let id = withdrawal.payout(&account);
+        if self.told_client(account, id).is_none() {
+            self.intend_withdrawal(account, id, withdrawal)?;
+            self.moved.notify_one();
+        }
+        self.told_client(account, id).ok_or(Refusal::Failed)
     }
 
     fn intend_withdrawal(

@@ -131,7 +131,7 @@ impl Money {
     }
 
     /// Has a node told of all payouts once more: it has lost what it knew of them.
-    pub(crate) fn tell_again(&self, node: &NodeId) -> Result<(), Refusal> {
+    pub(super) fn report_again(&self, node: &NodeId) -> Result<(), Refusal> {
         // The lock first: what is being told meanwhile is not taken for told to all.
         let mut all_told = self.all_told.lock().unwrap_or_else(PoisonError::into_inner);
         let mut batch = Batch::default();

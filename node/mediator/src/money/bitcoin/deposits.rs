@@ -1,7 +1,7 @@
 //! What comes in, and whose it is.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 
 use fincrypt_ledger::{Event, LedgerError, Owner, Source};
 use fincrypt_protocol::amount::Sat;
@@ -13,7 +13,6 @@ use fincrypt_treasury::onchain::{Arrived, Treasury};
 
 use super::Money;
 use fincrypt_accounts::failed;
-use fincrypt_net::blocking;
 
 /// `account` → its offer.
 const OFFERS: Tree = Tree("deposit_offers");
@@ -29,20 +28,6 @@ fn needed(amount: Sat) -> u32 {
 }
 
 impl Money {
-    /// An address and an offer that are the account's alone, durably.
-    pub(crate) async fn deposit_to(
-        self: &Arc<Self>,
-        account: AccountId,
-    ) -> Result<(Option<String>, Option<String>), Refusal> {
-        let money = Arc::clone(self);
-        blocking(move || {
-            let address = money.address_for(Owner::Client(account))?;
-            let offer = money.offer_for(account)?;
-            if address.is_none() && offer.is_none() { Err(Refusal::NoWallet) } else { Ok((address, offer)) }
-        })
-        .await
-    }
-
     /// Somebody's address: another one once something has come to it.
     pub(super) fn address_for(&self, owner: Owner) -> Result<Option<String>, Refusal> {
         let Some(treasury) = self.treasury() else { return Ok(None) };
@@ -68,7 +53,7 @@ impl Money {
 
     /// The account's offer: always the same. None while the Lightning node has no peer that could
     /// pass a payment on.
-    fn offer_for(&self, account: AccountId) -> Result<Option<String>, Refusal> {
+    pub(super) fn offer_for(&self, account: AccountId) -> Result<Option<String>, Refusal> {
         if let Some(known) = self.read(OFFERS, account.as_bytes())? {
             return Ok(Some(known));
         }
@@ -86,7 +71,7 @@ impl Money {
     }
 
     /// What is on its way in for an account and does not count yet.
-    pub(crate) fn pending(&self, account: &AccountId) -> Vec<Pending> {
+    pub(super) fn pending_outputs(&self, account: &AccountId) -> Vec<Pending> {
         let Some(treasury) = self.treasury() else { return Vec::new() };
         let arrivals =
             treasury.arrivals().into_iter().filter(|came| came.confirmations < needed(came.amount));

@@ -195,7 +195,7 @@ impl Money {
         if msat(amount).checked_add(msat(fee)).is_none_or(|needed| needed > free) {
             return Err(MoveError::Promised { free });
         }
-        let payout = super::payouts::draw().map_err(|_| MoveError::NoWallet)?;
+        let payout = super::payout_intents::draw().map_err(|_| MoveError::NoWallet)?;
         let prepared = treasury.prepare(payout, &outputs, fee)?;
         self.record_move(prepared.transaction, amount, prepared.fee)?;
         send(treasury, payout);

@@ -151,7 +151,7 @@ impl Money {
             .iter()
             .map(|(due, address)| Output { address: address.clone(), amount: due.total.whole_sat() })
             .collect();
-        let Ok(payout) = super::payouts::draw() else { return Ok(()) };
+        let Ok(payout) = super::payout_intents::draw() else { return Ok(()) };
         let parts = due.iter().flat_map(|(due, _)| due.parts.clone()).collect();
         let decided = self.intend_transaction(treasury, payout, parts, &outputs, MOST_FEE_PERMILLE);
         let reason = match decided {

@@ -1,4 +1,4 @@
-//! Storage nodes are paid: asked where, decided on, carried out, told.
+//! Pays storage nodes: asks where, decides, carries out, and reports.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,38 +9,45 @@ use fincrypt_protocol::{NodeId, Refusal};
 use futures::StreamExt;
 use tokio::sync::watch;
 
-use super::MediatorRole;
-use super::money::{Due, To};
-use super::notices::Told;
+use super::{Due, Money, To};
+use crate::holder_link::{Delivery, HolderLink};
 use fincrypt_accounts::failed;
 use fincrypt_net::blocking;
 
 /// Between rounds, at least and at most; an epoch's quarter if it is between them.
-const SOON: Duration = Duration::from_millis(500);
-const LATE: Duration = Duration::from_secs(60);
-/// Nodes asked or told at once.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Storage nodes asked or reported to at once.
 const AT_ONCE: usize = 16;
 
-impl MediatorRole {
-    /// Collects, decides, pays and tells until told to stop.
-    pub(super) async fn pay(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
-        if !self.money.takes_deposits() {
-            return;
-        }
-        let pause = (self.standings.terms().epoch / 4).clamp(SOON, LATE);
+/// The payouts' loop.
+pub(super) struct PayoutLoop {
+    money: Arc<Money>,
+    holders: HolderLink,
+    pause: Duration,
+}
+
+impl PayoutLoop {
+    /// A loop with four rounds an epoch, within bounds.
+    pub(super) fn new(money: Arc<Money>, holders: HolderLink, epoch: Duration) -> Self {
+        Self { money, holders, pause: (epoch / 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE) }
+    }
+
+    /// Collects, decides, pays and reports until told to stop.
+    pub(super) async fn run(self, mut stop: watch::Receiver<bool>) {
         loop {
-            if let Err(refusal) = self.pay_round().await {
-                tracing::warn!(%refusal, "payouts could not be looked after");
+            if let Err(refusal) = self.round().await {
+                tracing::warn!(%refusal, "payout_round_failed");
             }
             tokio::select! {
                 _ = stop.changed() => return,
                 () = self.money.moved() => {}
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(self.pause) => {}
             }
         }
     }
 
-    async fn pay_round(self: &Arc<Self>) -> Result<(), Refusal> {
+    async fn round(&self) -> Result<(), Refusal> {
         self.move_money().await?;
         let money = Arc::clone(&self.money);
         let due = blocking(move || Ok(money.due())).await?;
@@ -51,7 +58,7 @@ impl MediatorRole {
         let money = Arc::clone(&self.money);
         blocking(move || money.intend_batch(on_chain).map_err(|error| failed(&error))).await?;
         self.move_money().await?;
-        self.tell_payouts().await
+        self.report().await
     }
 
     async fn move_money(&self) -> Result<(), Refusal> {
@@ -59,11 +66,11 @@ impl MediatorRole {
         blocking(move || money.move_money().map_err(|error| failed(&error))).await
     }
 
-    /// Where a node wants its earnings: as it says now, or said last if it does not answer.
+    /// The destination of a storage node's earnings: as it says now, or said last if it does not answer.
     async fn destination(&self, node: NodeId) -> Result<Option<String>, Refusal> {
         let lightning = self.money.lightning().map(|node| node.id());
-        let said = match self.tell(node, Request::PayTo { lightning }).await {
-            Told::Heard(Response::PayTo(to)) => to,
+        let said = match self.holders.send(node, Request::PayTo { lightning }).await {
+            Delivery::Acknowledged(Response::PayTo(to)) => to,
             _ => return Ok(self.money.known_destination(&node)),
         };
         let said = said.filter(|to| to.len() <= MAX_DESTINATION);
@@ -99,19 +106,19 @@ impl MediatorRole {
         .await
     }
 
-    /// Tells nodes what became of payouts to them.
-    async fn tell_payouts(&self) -> Result<(), Refusal> {
+    /// Reports to storage nodes what became of payouts to them.
+    async fn report(&self) -> Result<(), Refusal> {
         let money = Arc::clone(&self.money);
         let untold = blocking(move || Ok(money.untold())).await?;
-        let telling = untold.into_iter().map(|(node, payout, stage)| async move {
+        let reporting = untold.into_iter().map(|(node, payout, stage)| async move {
             let id = payout.id;
-            match self.tell(node, Request::Paid { payout }).await {
-                // What it refuses it will refuse again.
-                Told::Heard(_) | Told::Refused(_) => self.money.heard(&node, id, stage),
-                Told::Unheard => Ok(()),
+            match self.holders.send(node, Request::Paid { payout }).await {
+                // What it rejects it will reject again.
+                Delivery::Acknowledged(_) | Delivery::Rejected(_) => self.money.heard(&node, id, stage),
+                Delivery::TimedOut => Ok(()),
             }
         });
-        let told: Vec<_> = futures::stream::iter(telling).buffer_unordered(AT_ONCE).collect().await;
-        told.into_iter().collect()
+        let reported: Vec<_> = futures::stream::iter(reporting).buffer_unordered(AT_ONCE).collect().await;
+        reported.into_iter().collect()
     }
 }
