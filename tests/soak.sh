@@ -22,6 +22,6 @@ done
 # Clients, storage nodes and mediators killed at random moments; each round has another seed.
 end=$((SECONDS + minutes * 60))
 while ((SECONDS < end)); do
-    FINCRYPT_TEST_SEED=$RANDOM$RANDOM cargo test -p fincrypt-e2e --test end_to_end -- \
+    FINCRYPT_TEST_SEED=$RANDOM$RANDOM cargo test --workspace --test end_to_end -- \
         interruptions:: crashes:: paid_crashes:: --include-ignored
 done

@@ -32,11 +32,11 @@ use zeroize::Zeroizing;
 
 use crate::daemon::NodeError;
 use crate::home::Home;
+use crate::own_node::{self, OwnNode};
 use fincrypt_client::ClientError;
-use fincrypt_mediator::{LightningView, MediatorFacts, MediatorInfo};
+use fincrypt_mediator::{MediatorFacts, MediatorInfo};
 use fincrypt_net::Net;
 use fincrypt_storage_node::{Disk, Earned, Leaving, PaidView, StorageRole, days, told};
-use fincrypt_treasury::lightning::LightningKeeper;
 use fincrypt_upkeep::State as Stands;
 
 /// What the interface tells about.
@@ -46,7 +46,7 @@ pub(crate) struct Facts {
     pub(crate) listen: Vec<Multiaddr>,
     pub(crate) store: Option<(ShardStore, Arc<Disk>, Arc<Leaving>)>,
     /// The storage operator's own Lightning node.
-    pub(crate) own_lightning: Option<Arc<LightningKeeper>>,
+    pub(crate) own_lightning: Option<Arc<OwnNode>>,
     pub(crate) mediated: Option<MediatorFacts>,
     pub(crate) state: LocalState,
     /// Whether a destination for earnings was named.
@@ -81,11 +81,8 @@ struct StorageInfo {
     /// Where the operator is paid: false if nothing was named, and nothing can be paid.
     payable: bool,
     /// The operator's own Lightning node.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lightning: Option<LightningView>,
-    /// Why it does not run.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lightning_down: Option<String>,
+    #[serde(flatten)]
+    own_node: own_node::View,
 }
 
 /// What was earned of a mediator on a day.
@@ -133,12 +130,7 @@ impl Facts {
                 .collect(),
             payouts: told(&self.state, PAYOUTS),
             payable: self.payable,
-            lightning: self
-                .own_lightning
-                .as_ref()
-                .and_then(|keeper| keeper.get())
-                .map(|node| LightningView::of(&node)),
-            lightning_down: self.own_lightning.as_ref().and_then(|keeper| keeper.reason()),
+            own_node: self.own_lightning.as_deref().map(own_node::View::of).unwrap_or_default(),
             accounts: store.accounts().len(),
         });
         NodeInfo {

@@ -12,7 +12,9 @@ use fincrypt_protocol::amount::{Msat, ParseAmountError, Price};
 use fincrypt_protocol::limits::{MAX_CATALOG_REFS, MAX_DESTINATION};
 use fincrypt_protocol::{Bytes, Network, Redundancy};
 use fincrypt_storage_node::{PayoutTo, StorageTerms};
+#[cfg(feature = "bitcoin")]
 use fincrypt_treasury::onchain::Bitcoind;
+#[cfg(feature = "bitcoin")]
 use fincrypt_treasury::{BitcoinNetwork, Chain, ChainSource};
 
 use crate::home::Home;
@@ -293,6 +295,8 @@ impl Settings {
     /// The first value that cannot be used.
     pub fn resolve(&self) -> Result<Config, ConfigError> {
         let network: Network = self.parse("network")?;
+        #[cfg(not(feature = "bitcoin"))]
+        self.refuse_bitcoin()?;
         Ok(Config {
             network,
             listen: self.addresses("listen")?,
@@ -336,6 +340,7 @@ impl Settings {
                 "" => Ok(None),
                 text => read_sat(text).map(Some),
             })?,
+            #[cfg(feature = "bitcoin")]
             chain: self.chain(network)?,
             lightning_listen: self.setting("lightning_listen").values,
             lightning_alias: self.parse("lightning_alias")?,
@@ -388,7 +393,22 @@ impl Settings {
         })
     }
 
+    /// Refuses what a build without Bitcoin cannot do, rather than to leave it out silently.
+    #[cfg(not(feature = "bitcoin"))]
+    fn refuse_bitcoin(&self) -> Result<(), ConfigError> {
+        let refuse = |key, wanted: fn(&str) -> bool| {
+            self.read(key, |text| match wanted(text) {
+                true => Err("this build has no Bitcoin: use one with the feature `bitcoin`".to_owned()),
+                false => Ok(()),
+            })
+        };
+        refuse("bitcoind_url", |text| !text.is_empty())?;
+        refuse("esplora_url", |text| !text.is_empty())?;
+        refuse("payout", |text| text.trim() == "lightning")
+    }
+
     /// Where the chain is read, if anywhere.
+    #[cfg(feature = "bitcoin")]
     fn chain(&self, network: Network) -> Result<Option<Chain>, ConfigError> {
         let bitcoin = self.read("bitcoin_network", |text| match (text, network) {
             ("", Network::Local) => Ok(Some(BitcoinNetwork::Regtest)),
@@ -463,6 +483,7 @@ fn read_decimal(text: &str, places: u32) -> Option<u64> {
 }
 
 /// Reads host and port of `http://host:port`.
+#[cfg(feature = "bitcoin")]
 fn read_rpc(url: &str) -> Result<(String, u16), String> {
     let refused = || "write the address of its RPC, such as http://127.0.0.1:8332".to_owned();
     let rest = url.strip_prefix("http://").ok_or_else(refused)?.trim_end_matches('/');
@@ -536,6 +557,7 @@ pub struct Config {
     /// The most that a client pays.
     pub max_price: Option<Price>,
     /// Where the chain is read, if anywhere.
+    #[cfg(feature = "bitcoin")]
     pub chain: Option<Chain>,
     /// Where the Lightning node listens.
     pub lightning_listen: Vec<String>,
@@ -646,17 +668,25 @@ impl Config {
         };
         Ok(MoneyOptions {
             paths,
+            #[cfg(feature = "bitcoin")]
             chain: self.chain.clone(),
-            lightning_listen: match self.chain {
-                Some(_) => self.lightning_listen(home)?,
-                None => Vec::new(),
-            },
+            lightning_listen: if self.has_chain() { self.lightning_listen(home)? } else { Vec::new() },
             lightning_alias: self.lightning_alias.clone(),
             routing_fee_permille: self.routing_fee_permille,
             payout_threshold: self.payout_threshold,
             payout_interval: self.payout_interval,
             credit_bound: self.credit_bound,
         })
+    }
+
+    #[cfg(feature = "bitcoin")]
+    fn has_chain(&self) -> bool {
+        self.chain.is_some()
+    }
+
+    #[cfg(not(feature = "bitcoin"))]
+    fn has_chain(&self) -> bool {
+        false
     }
 
     /// Where a Lightning node listens: as configured; else, in a local network, at a port of loopback
@@ -703,6 +733,7 @@ mod tests {
         assert_eq!(config.network, Network::Main);
     }
 
+    #[cfg(feature = "bitcoin")]
     #[test]
     fn the_money_of_the_main_network_is_real_only_if_bitcoin_is_said() {
         let settings = |flags: &[(&'static str, &str)]| {
@@ -736,6 +767,20 @@ mod tests {
             &[("bitcoin_network", "mainnet")],
         ] {
             assert!(settings(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[cfg(not(feature = "bitcoin"))]
+    #[test]
+    fn a_build_without_bitcoin_refuses_to_be_given_a_chain() {
+        for (key, value) in [
+            ("bitcoind_url", "http://127.0.0.1:8332"),
+            ("esplora_url", "https://esplora.example/api"),
+            ("payout", "lightning"),
+        ] {
+            let settings = Settings::defaults().with_flag(key, vec![value.to_owned()]);
+            let refused = settings.resolve().expect_err("no Bitcoin").to_string();
+            assert!(refused.contains(key) && refused.contains("no Bitcoin"), "{refused}");
         }
     }
 

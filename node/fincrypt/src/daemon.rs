@@ -13,8 +13,6 @@ use fincrypt_protocol::Network;
 use fincrypt_shards::ShardStore;
 use fincrypt_state::state::State;
 use fincrypt_storage_node::{Disk, Leaving, PayoutTo, StorageRole};
-use fincrypt_treasury::lightning::{LightningKeeper, LightningSetup};
-use fincrypt_treasury::seed_file::{self, SeedError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -23,6 +21,7 @@ use zeroize::Zeroizing;
 use crate::api::{self, Facts};
 use crate::config::Config;
 use crate::home::Home;
+use crate::own_node;
 
 /// Inbound payload in memory at once: 24 full shards.
 const INTAKE: usize = 24 << 20;
@@ -48,8 +47,9 @@ pub enum NodeError {
     #[error(transparent)]
     Money(#[from] MoneyError),
     /// The seed of the Lightning node cannot be had.
+    #[cfg(feature = "bitcoin")]
     #[error(transparent)]
-    Seed(#[from] SeedError),
+    Seed(#[from] fincrypt_treasury::seed_file::SeedError),
     /// No port for the Lightning node.
     #[error("the Lightning node finds no place to listen: {0}; name one in lightning_listen")]
     LightningListen(std::io::Error),
@@ -160,7 +160,7 @@ pub async fn run(
         let key = identity.signing.clone();
         let (sessions, condition) = (sessions.clone(), (Arc::clone(&disk), Arc::clone(&leaving)));
         let role = StorageRole::new(net.clone(), sessions, store, state.clone(), key, condition, terms);
-        own_lightning = own_node(&home, &config)?;
+        own_lightning = own_node::open(&home, &config)?;
         let role = role.with_lightning(own_lightning.clone().map(|node| node as _));
         tasks.spawn(role.run(shard_out, stopping.clone()));
     }
@@ -215,23 +215,6 @@ pub async fn run(
     }
     state.close();
     Ok(())
-}
-
-/// The storage operator's own Lightning node, if it wants to be paid there.
-fn own_node(home: &Home, config: &Config) -> Result<Option<Arc<LightningKeeper>>, NodeError> {
-    if config.payout != PayoutTo::Own {
-        return Ok(None);
-    }
-    let chain = config.chain.clone().ok_or(NodeError::NoChain)?;
-    let setup = LightningSetup {
-        folder: home.storage_lightning(),
-        seed: seed_file::read_or_draw(&home.lightning_seed())?,
-        listen: config.lightning_listen(home).map_err(NodeError::LightningListen)?,
-        alias: config.lightning_alias.clone(),
-        chain,
-        trusted: home.lightning_trusted(),
-    };
-    Ok(Some(Arc::new(LightningKeeper::new(setup, Arc::default()))))
 }
 
 /// `ready peer=PEERID listen=MULTIADDR[,…] api=URL|off`

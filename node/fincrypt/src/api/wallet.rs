@@ -10,15 +10,12 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::get;
 use axum::{Json, Router};
-use fincrypt_protocol::amount::Sat;
-use fincrypt_treasury::lightning::Peer;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde::Serialize;
 
 use super::Facts;
 use fincrypt_mediator::Money;
@@ -42,10 +39,6 @@ where
     }
 }
 
-async fn view(State(facts): State<Arc<Facts>>) -> Response {
-    with_money(&facts, |money| Ok::<_, std::convert::Infallible>(money.view())).await
-}
-
 /// What the books of a mediator come to.
 #[derive(Serialize)]
 struct LedgerReport {
@@ -65,70 +58,93 @@ async fn audit(State(facts): State<Arc<Facts>>) -> Response {
     with_money(&facts, report).await
 }
 
-async fn address(State(facts): State<Arc<Facts>>) -> Response {
-    with_money(&facts, |money| money.capital_address().map(|address| json!({ "address": address }))).await
-}
-
-async fn descriptors(State(facts): State<Arc<Facts>>) -> Response {
-    let descriptors = |money: &Money| {
-        money.descriptors().map(|[receive, change]| json!({ "receive": receive, "change": change }))
-    };
-    with_money(&facts, descriptors).await
-}
-
-#[derive(Deserialize)]
-struct Fund {
-    sat: u64,
-}
-
-async fn fund(State(facts): State<Arc<Facts>>, Json(Fund { sat }): Json<Fund>) -> Response {
-    let fund = move |money: &Money| {
-        money.fund_lightning(Sat::new(sat)).map(|id| json!({ "transaction": id.to_string() }))
-    };
-    with_money(&facts, fund).await
-}
-
-#[derive(Deserialize)]
-struct Open {
-    peer: String,
-    sat: u64,
-}
-
-#[derive(Serialize)]
-struct Opened {
-    id: String,
-}
-
-async fn open(State(facts): State<Arc<Facts>>, Json(Open { peer, sat }): Json<Open>) -> Response {
-    with_money(&facts, move |money| {
-        let peer: Peer = peer.parse()?;
-        money.open_channel(&peer, sat).map(|id| Opened { id })
-    })
-    .await
-}
-
-#[derive(Deserialize)]
-struct Close {
-    #[serde(default)]
-    force: bool,
-}
-
-async fn close(
-    State(facts): State<Arc<Facts>>,
-    Path(id): Path<u128>,
-    Query(Close { force }): Query<Close>,
-) -> Response {
-    with_money(&facts, move |money| money.close_channel(id, force)).await
-}
-
-/// All of it.
+/// All of it: without Bitcoin, the books alone.
 pub(super) fn routes() -> Router<Arc<Facts>> {
-    Router::new()
-        .route("/api/v1/wallet", get(view))
-        .route("/api/v1/wallet/audit", get(audit))
-        .route("/api/v1/wallet/address", post(address))
-        .route("/api/v1/wallet/descriptors", get(descriptors))
-        .route("/api/v1/wallet/fund", post(fund))
-        .route("/api/v1/wallet/channels", post(open))
-        .route("/api/v1/wallet/channels/{id}", delete(close))
+    let routes = Router::new().route("/api/v1/wallet/audit", get(audit));
+    #[cfg(feature = "bitcoin")]
+    let routes = routes.merge(moving::routes());
+    routes
+}
+
+/// Money that moves.
+#[cfg(feature = "bitcoin")]
+mod moving {
+    use axum::extract::{Path, Query};
+    use axum::routing::{delete, post};
+    use fincrypt_protocol::amount::Sat;
+    use fincrypt_treasury::lightning::Peer;
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+
+    async fn view(State(facts): State<Arc<Facts>>) -> Response {
+        with_money(&facts, |money| Ok::<_, std::convert::Infallible>(money.view())).await
+    }
+
+    async fn address(State(facts): State<Arc<Facts>>) -> Response {
+        with_money(&facts, |money| money.capital_address().map(|address| json!({ "address": address }))).await
+    }
+
+    async fn descriptors(State(facts): State<Arc<Facts>>) -> Response {
+        let descriptors = |money: &Money| {
+            money.descriptors().map(|[receive, change]| json!({ "receive": receive, "change": change }))
+        };
+        with_money(&facts, descriptors).await
+    }
+
+    #[derive(Deserialize)]
+    struct Fund {
+        sat: u64,
+    }
+
+    async fn fund(State(facts): State<Arc<Facts>>, Json(Fund { sat }): Json<Fund>) -> Response {
+        let fund = move |money: &Money| {
+            money.fund_lightning(Sat::new(sat)).map(|id| json!({ "transaction": id.to_string() }))
+        };
+        with_money(&facts, fund).await
+    }
+
+    #[derive(Deserialize)]
+    struct Open {
+        peer: String,
+        sat: u64,
+    }
+
+    #[derive(Serialize)]
+    struct Opened {
+        id: String,
+    }
+
+    async fn open(State(facts): State<Arc<Facts>>, Json(Open { peer, sat }): Json<Open>) -> Response {
+        with_money(&facts, move |money| {
+            let peer: Peer = peer.parse()?;
+            money.open_channel(&peer, sat).map(|id| Opened { id })
+        })
+        .await
+    }
+
+    #[derive(Deserialize)]
+    struct Close {
+        #[serde(default)]
+        force: bool,
+    }
+
+    async fn close(
+        State(facts): State<Arc<Facts>>,
+        Path(id): Path<u128>,
+        Query(Close { force }): Query<Close>,
+    ) -> Response {
+        with_money(&facts, move |money| money.close_channel(id, force)).await
+    }
+
+    pub(super) fn routes() -> Router<Arc<Facts>> {
+        Router::new()
+            .route("/api/v1/wallet", get(view))
+            .route("/api/v1/wallet/address", post(address))
+            .route("/api/v1/wallet/descriptors", get(descriptors))
+            .route("/api/v1/wallet/fund", post(fund))
+            .route("/api/v1/wallet/channels", post(open))
+            .route("/api/v1/wallet/channels/{id}", delete(close))
+    }
 }

@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use fincrypt_ledger::Ledger;
 use fincrypt_protocol::amount::Msat;
+#[cfg(feature = "bitcoin")]
 use fincrypt_vault::words::Words;
 use serde_json::{Value, json};
 
 use super::local::{ask, call};
 use super::output::{Exit, complain, print_json};
+#[cfg(feature = "bitcoin")]
 use super::secret;
 use crate::home::Home;
+#[cfg(feature = "bitcoin")]
 use fincrypt_treasury::seed_file;
 
 #[derive(Subcommand)]
@@ -69,6 +72,10 @@ pub(super) enum WalletCommand {
 }
 
 pub(super) fn run(name: &str, home: &Home, command: WalletCommand) -> Exit {
+    if cfg!(not(feature = "bitcoin")) && !matches!(command, WalletCommand::Audit) {
+        complain(name, &"this build has no Bitcoin: use one with the feature `bitcoin`");
+        return Exit::Failed;
+    }
     let done = match command {
         WalletCommand::Init { words_file, from_words, since } => {
             init(home, words_file.as_deref(), from_words.as_deref(), since)
@@ -91,6 +98,12 @@ pub(super) fn run(name: &str, home: &Home, command: WalletCommand) -> Exit {
     }
 }
 
+#[cfg(not(feature = "bitcoin"))]
+fn init(_: &Home, _: Option<&Path>, _: Option<&Path>, _: u32) -> Result<(), String> {
+    Err("this build makes no wallets".to_owned())
+}
+
+#[cfg(feature = "bitcoin")]
 fn init(home: &Home, words_file: Option<&Path>, from_words: Option<&Path>, since: u32) -> Result<(), String> {
     let told = |error: &dyn std::fmt::Display| error.to_string();
     home.create().map_err(|error| told(&error))?;
