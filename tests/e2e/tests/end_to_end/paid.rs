@@ -151,13 +151,15 @@ fn pay() {
         assert!(info["earned"][0]["paid_msat"].as_u64() > Some(0), "{info}");
     }
     // What the node inside has received is what its mediator says it sent.
-    let told = world.storage_info(OWN_NODE)["payouts"].to_string();
-    for payment in received(&world) {
-        assert!(
-            told.contains(payment["payment_hash"].as_str().expect("a hash")),
-            "{payment} is not in {told}"
-        );
-    }
+    // The money comes before the word that it was sent.
+    let came = received(&world);
+    let told = || world.storage_info(OWN_NODE)["payouts"].to_string();
+    let hash = |payment: &Value| payment["payment_hash"].as_str().expect("a hash").to_owned();
+    let all_told = wait_until(DEADLINE, || {
+        let told = told();
+        came.iter().all(|payment| told.contains(&hash(payment)))
+    });
+    assert!(all_told, "{came:?} are not all in {}", told());
     // A node that lost all it knew hears of every payout again, and of what it has earned.
     let lost = Member::Storage(0);
     let arrived = |world: &World| -> BTreeSet<String> {
