@@ -82,10 +82,11 @@ impl MediatorRole {
                 by_keeper.entry(keeper).or_default().push(Doubtful { segment, index, shard, length });
             }
         }
-        tokio::spawn(async move {
+        let role = Arc::clone(&self);
+        self.tasks.spawn(async move {
             let looks = by_keeper
                 .into_iter()
-                .map(|(keeper, doubtful)| Arc::clone(&self).look(account, keeper, doubtful));
+                .map(|(keeper, doubtful)| Arc::clone(&role).look(account, keeper, doubtful));
             futures::stream::iter(looks).buffer_unordered(KEEPERS_AT_ONCE).collect::<Vec<()>>().await;
             drop(turn);
         });

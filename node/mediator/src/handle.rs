@@ -55,7 +55,8 @@ impl MediatorRole {
                 let account = self.account(from)?;
                 self.keep(account, &keep).await?;
                 // The run is over: nothing more will gather.
-                tokio::spawn(async move { self.flush_holders(Some(account)).await });
+                let role = Arc::clone(&self);
+                self.tasks.spawn(async move { role.flush_holders(Some(account)).await });
                 bare(Response::Kept)
             }
             Ask::Release { release } => {
@@ -354,7 +355,7 @@ impl MediatorRole {
         if !complete {
             self.lacking.notify_one();
         }
-        tokio::spawn(Arc::clone(&self).share_holders(account, record, Vec::new()));
+        self.tasks.spawn(Arc::clone(&self).share_holders(account, record, Vec::new()));
         Ok(answer)
     }
 

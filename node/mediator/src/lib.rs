@@ -24,6 +24,7 @@ mod rewind;
 mod roster;
 mod standings;
 mod takeover;
+mod tasks;
 mod transfer;
 
 use std::sync::{Arc, Mutex};
@@ -67,6 +68,7 @@ use repair::Pace;
 use standings::Standings;
 pub use standings::UpkeepTerms;
 use takeover::Takeovers;
+use tasks::Tasks;
 
 /// What a mediator's operator decides.
 #[derive(Debug, Clone)]
@@ -118,6 +120,8 @@ pub struct MediatorRole {
     repair_pace: Pace,
     /// Where the last round of undelivered notices ended.
     notice_cursor: Mutex<Option<Vec<u8>>>,
+    /// What requests start and do not wait for.
+    tasks: Tasks,
     key: SigningKey,
     terms: MediatorTerms,
 }
@@ -186,6 +190,7 @@ impl MediatorRole {
             parity_turns: Semaphore::new(PARITY_AT_ONCE),
             swapping: Mutex::default(),
             notice_cursor: Mutex::default(),
+            tasks: Tasks::default(),
             net,
             network,
             sessions,
@@ -208,12 +213,14 @@ impl MediatorRole {
         background.spawn(Arc::clone(&role).look_for_dismissals());
         background.spawn(Arc::clone(&role).meet(inbox.storage_seen));
         background.spawn(Arc::clone(&role).look_after_directory());
+        let serving = Arc::clone(&role);
         serve(inbox.requests, move |request| {
-            let role = Arc::clone(&role);
+            let role = Arc::clone(&serving);
             async move { role.handle(request).await }
         })
         .await;
         background.shutdown().await;
+        role.tasks.end().await;
     }
 
     /// What the local interface shows of it, while it runs.

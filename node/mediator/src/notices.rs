@@ -209,7 +209,8 @@ impl MediatorRole {
 
     pub(super) fn deliver_soon(self: &Arc<Self>, account: AccountId) {
         let role = Arc::clone(self);
-        tokio::spawn(async move { role.deliver_to(account).await });
+        // What is not delivered now is delivered by the next round.
+        self.tasks.spawn(async move { drop(role.deliver_to(account).await) });
     }
 
     /// Tells the holders of one account what they have not heard of; their answers, by the notices'

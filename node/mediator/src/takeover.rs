@@ -180,7 +180,7 @@ impl MediatorRole {
         let begun = blocking(move || role.begin_takeover(&registration, &adoption)).await?;
         if begun {
             let role = Arc::clone(self);
-            tokio::spawn(async move {
+            self.tasks.spawn(async move {
                 let reaching = hints.into_iter().map(|(node, addresses)| role.net.reach(node, addresses));
                 let reaching = futures::stream::iter(reaching).buffer_unordered(AT_ONCE);
                 // Whoever is not there is looked for in the DHT.
@@ -307,7 +307,7 @@ impl MediatorRole {
     pub(super) async fn take_over_all(self: &Arc<Self>) {
         for account in self.takeovers.unfinished().unwrap_or_default() {
             let role = Arc::clone(self);
-            tokio::spawn(async move { role.take_over(account).await });
+            self.tasks.spawn(role.take_over(account));
         }
     }
 

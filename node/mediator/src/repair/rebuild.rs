@@ -200,7 +200,7 @@ impl MediatorRole {
         if let Some((record, _)) = noted.await? {
             self.deliver_soon(account);
             // One that leaves waits to hear that it may.
-            tokio::spawn(Arc::clone(self).share_holders(account, record, former));
+            self.tasks.spawn(Arc::clone(self).share_holders(account, record, former));
         }
         Ok(count)
     }
