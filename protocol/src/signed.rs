@@ -132,6 +132,16 @@ impl<T: Body> Signed<T> {
         Ok(Verified { body, signed: self.clone() })
     }
 
+    /// Reads a record that was verified before this process stored it. The signature, the network and
+    /// the expiry are not checked: never for bytes that came from a peer.
+    ///
+    /// # Errors
+    /// [`RecordError::Malformed`] if the body cannot be read.
+    pub fn verified_before(self) -> Result<Verified<T>, RecordError> {
+        let body = cbor::decode(&self.body, T::MAX_LEN)?;
+        Ok(Verified { body, signed: self })
+    }
+
     /// The bytes that the signature covers.
     pub(crate) fn body(&self) -> &[u8] {
         &self.body

@@ -10,28 +10,34 @@ use std::time::Duration;
 
 use fincrypt_protocol::limits::MAX_MANDATE_AHEAD;
 use fincrypt_protocol::record::{HolderList, Keep, Mandate, Registration};
-use fincrypt_protocol::{
-    AccountId, Body, Network, NodeId, Refusal, RunId, SegmentId, Signed, UnixTime, Verified,
-};
-use fincrypt_state::kv::{Batch, KeyValue, Tree};
+use fincrypt_protocol::{AccountId, Network, NodeId, RunId, SegmentId, Signed, UnixTime, Verified};
+use fincrypt_state::kv::{Batch, KvError};
 use fincrypt_state::state::State;
+use fincrypt_state::table::{Everything, Table};
 
-const REGISTRATIONS: Tree = Tree("registrations");
-const MANDATES: Tree = Tree("mandates");
-const KEPT: Tree = Tree("kept");
-const HOLDERS: Tree = Tree("holders");
+use crate::error::AccountsError;
+use crate::stored::{Stored, stored_limit};
+
+/// `account` → its registration.
+const REGISTRATIONS: Table<AccountId, Stored<Registration>> =
+    Table::new("registrations", stored_limit::<Registration>());
+/// `(account, mediator)` → the mandate; those of one account have one sequence.
+const MANDATES: Table<(AccountId, NodeId), Stored<Mandate>> =
+    Table::new("mandates", stored_limit::<Mandate>());
+/// `(account, run)` → when the run was first said to be kept.
+const KEPT: Table<(AccountId, RunId), UnixTime> = Table::new("kept", 9);
+/// `(account, segment)` → the newest holder list.
+const HOLDERS: Table<(AccountId, SegmentId), Stored<HolderList>> =
+    Table::new("holders", stored_limit::<HolderList>());
 
 /// Keeps of one account, beyond those of runs of which something is held: as many as there may be
-/// runs on their way. Each is 56 bytes.
+/// runs on their way. Each is about 60 bytes.
 pub const MAX_KEEPS: usize = 1024;
+/// Mandates of one sequence, of one account.
+const MAX_MANDATES: usize = 64;
 /// A keep may come so long before the first shard of its run, or the run's last one may go and come
 /// again.
 const KEEP_AHEAD: Duration = Duration::from_secs(24 * 3600);
-
-/// The run of a key of [`KEPT`].
-fn kept_run(key: &[u8]) -> Option<RunId> {
-    key.get(32..)?.try_into().ok().map(RunId::from_bytes)
-}
 
 /// Accounts in durable state.
 #[derive(Clone)]
@@ -40,21 +46,11 @@ pub struct Accounts {
     pub state: State,
     /// The network whose records count.
     pub network: Network,
-    /// Held while a registration is compared with the known one and kept.
+    /// Held while a registration is compared with the known one and recorded.
     registering: Arc<Mutex<()>>,
-    /// Held while keeps are noted or forgotten: who brings a shard of a run tells afterwards that it is
-    /// kept, so that a keep is either seen to be needed, or noted anew.
+    /// Held while keeps are recorded or forgotten: a mediator sends a run's keep after its shards, so
+    /// that a keep is either seen to be needed, or recorded again.
     keeping: Arc<Mutex<()>>,
-}
-
-fn key(account: &AccountId, rest: &[u8]) -> Vec<u8> {
-    [account.as_bytes(), rest].concat()
-}
-
-/// Logs what the state said and refuses.
-pub fn failed(error: &dyn std::fmt::Display) -> Refusal {
-    tracing::error!(%error, "local state failed");
-    Refusal::Failed
 }
 
 impl Accounts {
@@ -64,170 +60,196 @@ impl Accounts {
         Self { state, network, registering: Arc::default(), keeping: Arc::default() }
     }
 
-    fn read<T: Body>(&self, tree: Tree, key: &[u8]) -> Result<Option<Signed<T>>, Refusal> {
-        let bytes = self.state.get(tree, key).map_err(|error| failed(&error))?;
-        bytes.map(|bytes| Signed::from_bytes(&bytes).map_err(|error| failed(&error))).transpose()
-    }
-
     /// Makes a batch durable.
     ///
     /// # Errors
-    /// [`Refusal::Failed`] if the state fails.
-    pub fn commit(&self, batch: &Batch) -> Result<(), Refusal> {
-        if batch.is_empty() { Ok(()) } else { self.state.commit(batch).map_err(|error| failed(&error)) }
+    /// [`KvError`] if the state fails.
+    pub fn commit(&self, batch: &Batch) -> Result<(), AccountsError> {
+        if batch.is_empty() { Ok(()) } else { Ok(self.state.commit(batch)?) }
     }
 
-    /// The account's registration. It was verified before it was kept.
-    pub fn registration(&self, account: &AccountId) -> Result<Option<Verified<Registration>>, Refusal> {
-        let signed = self.read::<Registration>(REGISTRATIONS, account.as_bytes())?;
-        signed
-            .map(|signed| signed.verify(self.network, UnixTime::now()).map_err(|error| failed(&error)))
-            .transpose()
+    /// The account's registration.
+    ///
+    /// # Errors
+    /// [`AccountsError::State`].
+    pub fn registration(&self, account: &AccountId) -> Result<Option<Verified<Registration>>, AccountsError> {
+        Ok(REGISTRATIONS.get(&self.state, account)?.map(|Stored(known)| known))
     }
 
-    /// Refuses another registration of a known account; a new one joins the batch.
-    pub fn admit_registration(&self, new: &Verified<Registration>, batch: &mut Batch) -> Result<(), Refusal> {
+    /// Adds a new registration to the batch, unless the same one is known.
+    ///
+    /// # Errors
+    /// [`AccountsError::OtherRegistration`] if another of the account is known.
+    pub fn admit_registration(
+        &self,
+        new: &Verified<Registration>,
+        batch: &mut Batch,
+    ) -> Result<(), AccountsError> {
         match self.registration(&new.account)? {
             Some(known) if *known == **new => Ok(()),
-            Some(_) => Err(Refusal::OtherRegistration),
-            None => {
-                let bytes = new.signed().to_bytes().map_err(|error| failed(&error))?;
-                batch.put(REGISTRATIONS, *new.account.as_bytes(), bytes);
-                Ok(())
-            }
+            Some(_) => Err(AccountsError::OtherRegistration),
+            None => Ok(REGISTRATIONS.put(batch, &new.account, &Stored(new.clone()))?),
         }
     }
 
-    /// Keeps the registration of an account of which these runs are held: the state was lost, and with it
-    /// what was kept of them, so that all of them count as kept.
+    /// Records the registration of an account of which these runs are held: the state was lost, and with
+    /// it the keeps of these runs, so that all of them count as kept.
+    ///
+    /// # Errors
+    /// Those of [`Self::admit_registration`].
     pub fn regain(
         &self,
         new: &Verified<Registration>,
         runs: impl IntoIterator<Item = RunId>,
         now: UnixTime,
         batch: &mut Batch,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), AccountsError> {
         for run in runs {
-            batch.put(KEPT, key(&new.account, run.as_bytes()), now.secs().to_le_bytes());
+            KEPT.put(batch, &(new.account, run), &now)?;
         }
         self.admit_registration(new, batch)
     }
 
-    /// Keeps a registration, unless another of the same account came first.
-    pub fn register(&self, new: &Verified<Registration>) -> Result<(), Refusal> {
+    /// Records a registration, unless another of the same account came first.
+    ///
+    /// # Errors
+    /// Those of [`Self::admit_registration`].
+    pub fn register(&self, new: &Verified<Registration>) -> Result<(), AccountsError> {
         let _one = self.registering.lock().unwrap_or_else(PoisonError::into_inner);
         let mut batch = Batch::default();
         self.admit_registration(new, &mut batch)?;
         self.commit(&batch)
     }
 
-    /// The mandate an account gave to a mediator, if it still holds.
+    /// The mandate an account gave to a mediator, unless it has expired.
+    ///
+    /// # Errors
+    /// [`AccountsError::State`].
     pub fn mandate(
         &self,
         account: &AccountId,
         mediator: &NodeId,
-    ) -> Result<Option<Verified<Mandate>>, Refusal> {
-        let signed = self.read::<Mandate>(MANDATES, &key(account, mediator.as_bytes()))?;
-        Ok(signed.and_then(|signed| signed.verify(self.network, UnixTime::now()).ok()))
+        now: UnixTime,
+    ) -> Result<Option<Verified<Mandate>>, AccountsError> {
+        let known = MANDATES.get(&self.state, &(*account, *mediator))?;
+        Ok(known.map(|Stored(known)| known).filter(|known| known.expiry > now))
     }
 
-    /// The mandates kept for an account: of one sequence, and whether or not they have expired.
-    fn mandates(&self, account: &AccountId) -> Result<Vec<Verified<Mandate>>, Refusal> {
-        let entries =
-            self.state.scan(MANDATES, account.as_bytes(), None, 64).map_err(|error| failed(&error))?;
-        let signed = entries.iter().filter_map(|(_, bytes)| Signed::<Mandate>::from_bytes(bytes).ok());
-        // They held when they were kept; as of the beginning of time none has expired.
-        Ok(signed.filter_map(|signed| signed.verify(self.network, UnixTime::from_secs(0)).ok()).collect())
+    /// The mandates known of an account: of one sequence, and whether or not they have expired.
+    fn mandates(&self, account: &AccountId) -> Result<Vec<Verified<Mandate>>, KvError> {
+        let known = MANDATES.scan(&self.state, account, None, MAX_MANDATES)?;
+        Ok(known.into_iter().map(|(_, Stored(mandate))| mandate).collect())
     }
 
-    /// The mandate of the highest sequence that an account gave to anyone.
-    pub fn newest_mandate(&self, account: &AccountId) -> Result<Option<Signed<Mandate>>, Refusal> {
-        let now = UnixTime::now();
+    /// The mandate of the highest sequence that an account gave to anyone, whether or not it has expired.
+    ///
+    /// # Errors
+    /// [`AccountsError::State`].
+    pub fn newest_mandate(&self, account: &AccountId) -> Result<Option<Verified<Mandate>>, AccountsError> {
+        Ok(self.mandates(account)?.into_iter().max_by_key(|mandate| mandate.sequence))
+    }
+
+    /// The mandate of the highest sequence that an account gave to anyone, of those that have not expired.
+    ///
+    /// # Errors
+    /// [`AccountsError::State`].
+    pub fn current_mandate(
+        &self,
+        account: &AccountId,
+        now: UnixTime,
+    ) -> Result<Option<Signed<Mandate>>, AccountsError> {
         let valid = self.mandates(account)?.into_iter().filter(|mandate| mandate.expiry > now);
         Ok(valid.max_by_key(|mandate| mandate.sequence).map(|mandate| mandate.signed().clone()))
     }
 
-    /// Takes a mandate of at least the known sequence; an older one is refused. A newer one dismisses
-    /// whoever had the older ones.
-    pub fn admit_mandate(&self, new: &Verified<Mandate>, batch: &mut Batch) -> Result<(), Refusal> {
-        let known = self.mandate(&new.account, &new.mediator)?;
+    /// Adds a mandate of at least the known sequence to the batch. A newer one removes the older ones of
+    /// the account, whichever mediator they name.
+    ///
+    /// # Errors
+    /// [`AccountsError::Superseded`] for an older one, [`AccountsError::TooFarAhead`].
+    pub fn admit_mandate(
+        &self,
+        new: &Verified<Mandate>,
+        now: UnixTime,
+        batch: &mut Batch,
+    ) -> Result<(), AccountsError> {
+        let known = self.mandate(&new.account, &new.mediator, now)?;
         if known.is_some_and(|known| known.signed() == new.signed()) {
             return Ok(());
         }
         // A thief of the machine could use up all sequences otherwise.
-        if new.sequence > UnixTime::now().secs().saturating_add(MAX_MANDATE_AHEAD) {
-            return Err(Refusal::Invalid);
+        if new.sequence > now.secs().saturating_add(MAX_MANDATE_AHEAD) {
+            return Err(AccountsError::TooFarAhead);
         }
         for old in self.mandates(&new.account)? {
             match old.sequence.cmp(&new.sequence) {
-                Ordering::Greater => return Err(Refusal::NotMandated),
-                Ordering::Less => batch.remove(MANDATES, key(&new.account, old.mediator.as_bytes())),
+                Ordering::Greater => return Err(AccountsError::Superseded),
+                Ordering::Less => MANDATES.remove(batch, &(new.account, old.mediator)),
                 Ordering::Equal => {}
             }
         }
-        let bytes = new.signed().to_bytes().map_err(|error| failed(&error))?;
-        batch.put(MANDATES, key(&new.account, new.mediator.as_bytes()), bytes);
-        Ok(())
+        Ok(MANDATES.put(batch, &(new.account, new.mediator), &Stored(new.clone()))?)
     }
 
-    /// Remembers that a run is to be kept. `held` are the runs of what is held for the account: their
-    /// keeps stay. Of others there are so many at most, and the others make room.
-    pub fn keep(
+    /// Records that a run is to be kept. `held` are the runs of what is held for the account, whose keeps
+    /// stay. Of others there are [`MAX_KEEPS`] at most; all of them are evicted when there is no room.
+    ///
+    /// # Errors
+    /// What `held` returns, or [`AccountsError::State`].
+    pub fn keep<E: From<AccountsError>>(
         &self,
         keep: &Verified<Keep>,
         now: UnixTime,
-        held: impl FnOnce() -> Result<BTreeSet<RunId>, Refusal>,
-    ) -> Result<(), Refusal> {
+        held: impl FnOnce() -> Result<BTreeSet<RunId>, E>,
+    ) -> Result<(), E> {
         let _one = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = key(&keep.account, keep.run.as_bytes());
-        let failed = |error| failed(&error);
-        if self.state.get(KEPT, &at).map_err(failed)?.is_some() {
+        let (account, run) = (keep.account, keep.run);
+        let known = |most| KEPT.scan(&self.state, &account, None, most).map_err(AccountsError::from);
+        if KEPT.contains(&self.state, &(account, run)).map_err(AccountsError::from)? {
             return Ok(());
         }
         let mut batch = Batch::default();
-        let account = keep.account.as_bytes();
-        if self.state.scan(KEPT, account, None, MAX_KEEPS).map_err(failed)?.len() >= MAX_KEEPS {
+        if known(MAX_KEEPS)?.len() >= MAX_KEEPS {
             let held = held()?;
-            let (mut left, known) = (0, self.state.scan(KEPT, account, None, usize::MAX).map_err(failed)?);
-            for (key, _) in known {
-                if kept_run(&key).is_some_and(|run| held.contains(&run)) {
+            let mut left = 0;
+            for (key, _) in known(usize::MAX)? {
+                if held.contains(&key.1) {
                     left += 1;
                 } else {
-                    batch.remove(KEPT, key);
+                    KEPT.remove(&mut batch, &key);
                 }
             }
             // What is held has used the room up: a run of which nothing is held has to do without.
-            if left >= MAX_KEEPS && !held.contains(&keep.run) {
-                return self.commit(&batch);
+            if left >= MAX_KEEPS && !held.contains(&run) {
+                return Ok(self.commit(&batch)?);
             }
         }
-        batch.put(KEPT, at, now.secs().to_le_bytes());
-        self.commit(&batch)
+        KEPT.put(&mut batch, &(account, run), &now).map_err(AccountsError::from)?;
+        Ok(self.commit(&batch)?)
     }
 
     /// Forgets keeps that are not new and of whose run nothing is held.
-    pub fn forget_keeps(
+    ///
+    /// # Errors
+    /// What `held` returns, or [`AccountsError::State`].
+    pub fn forget_keeps<E: From<AccountsError>>(
         &self,
         now: UnixTime,
-        held: impl Fn(&AccountId) -> Result<BTreeSet<RunId>, Refusal>,
-    ) -> Result<(), Refusal> {
-        let mut after: Option<Vec<u8>> = None;
+        held: impl Fn(&AccountId) -> Result<BTreeSet<RunId>, E>,
+    ) -> Result<(), E> {
+        let mut after: Option<(AccountId, RunId)> = None;
         loop {
             let _one = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
             // Of the account before; what it holds may change until the next page.
             let mut runs: Option<(AccountId, BTreeSet<RunId>)> = None;
-            let page = self.state.scan(KEPT, &[], after.as_deref(), MAX_KEEPS);
-            let page = page.map_err(|error| failed(&error))?;
+            let page = KEPT.scan(&self.state, &Everything, after.as_ref(), MAX_KEEPS);
+            let page = page.map_err(AccountsError::from)?;
             let Some((last, _)) = page.last() else { return Ok(()) };
-            after = Some(last.clone());
+            after = Some(*last);
             let mut batch = Batch::default();
-            for (key, value) in page {
-                let since = value.as_slice().try_into().map_or(0, u64::from_le_bytes);
-                let Some((account, _)) = key.split_first_chunk::<32>() else { continue };
-                let (account, Some(run)) = (AccountId::from_bytes(*account), kept_run(&key)) else {
-                    continue;
-                };
-                if now.since(UnixTime::from_secs(since)) < KEEP_AHEAD {
+            for (key, since) in page {
+                let (account, run) = key;
+                if now.since(since) < KEEP_AHEAD {
                     continue;
                 }
                 let known = match runs.take() {
@@ -235,7 +257,7 @@ impl Accounts {
                     _ => held(&account)?,
                 };
                 if !known.contains(&run) {
-                    batch.remove(KEPT, key);
+                    KEPT.remove(&mut batch, &key);
                 }
                 runs = Some((account, known));
             }
@@ -246,50 +268,57 @@ impl Accounts {
     /// Whether a run is to be kept. A state that cannot answer counts as yes: nothing is deleted on
     /// a doubt.
     pub fn is_kept(&self, account: &AccountId, run: &RunId) -> bool {
-        self.state.get(KEPT, &key(account, run.as_bytes())).map_or(true, |value| value.is_some())
+        KEPT.contains(&self.state, &(*account, *run)).unwrap_or(true)
     }
 
     /// The newest holder list of a segment.
+    ///
+    /// # Errors
+    /// [`AccountsError::State`].
     pub fn holders(
         &self,
         account: &AccountId,
         segment: &SegmentId,
-    ) -> Result<Option<Signed<HolderList>>, Refusal> {
-        self.read(HOLDERS, &key(account, segment.as_bytes()))
+    ) -> Result<Option<Verified<HolderList>>, AccountsError> {
+        Ok(HOLDERS.get(&self.state, &(*account, *segment))?.map(|Stored(list)| list))
     }
 
-    /// Drops what is known about the holders of a segment that is deleted.
+    /// Adds the removal of a deleted segment's holder list to the batch.
+    ///
+    /// # Errors
+    /// [`AccountsError::State`].
     pub fn forget_holders(
         &self,
         account: &AccountId,
         segment: &SegmentId,
         batch: &mut Batch,
-    ) -> Result<(), Refusal> {
-        if self.holders(account, segment)?.is_some() {
-            batch.remove(HOLDERS, key(account, segment.as_bytes()));
+    ) -> Result<(), AccountsError> {
+        let key = (*account, *segment);
+        if HOLDERS.contains(&self.state, &key)? {
+            HOLDERS.remove(batch, &key);
         }
         Ok(())
     }
 
-    /// Takes a holder list that is newer than the known one.
-    pub fn admit_holders(&self, new: &Verified<HolderList>, batch: &mut Batch) -> Result<(), Refusal> {
-        let at = key(&new.account, new.segment.as_bytes());
+    /// Adds a holder list to the batch, unless the known one is of the same mediator and as new.
+    ///
+    /// # Errors
+    /// [`AccountsError::State`].
+    pub fn admit_holders(&self, new: &Verified<HolderList>, batch: &mut Batch) -> Result<(), AccountsError> {
         if let Some(known) = self.holders(&new.account, &new.segment)?
-            && let Ok(known) = known.verify(self.network, UnixTime::now())
             && known.mediator == new.mediator
             && known.sequence >= new.sequence
         {
             return Ok(());
         }
-        batch.put(HOLDERS, at, new.signed().to_bytes().map_err(|error| failed(&error))?);
-        Ok(())
+        Ok(HOLDERS.put(batch, &(new.account, new.segment), &Stored(new.clone()))?)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fincrypt_protocol::{GuardKey, HeadKey, SigningKey};
+    use fincrypt_protocol::{GuardKey, HeadKey, Refusal, SigningKey};
     use zeroize::Zeroizing;
 
     const NOW: UnixTime = UnixTime::from_secs(1_000_000);
@@ -328,7 +357,7 @@ mod tests {
 
     fn kept(accounts: &Accounts) -> usize {
         let account = owner().account();
-        accounts.state.scan(KEPT, account.as_bytes(), None, usize::MAX).expect("reads").len()
+        KEPT.scan(&accounts.state, &account, None, usize::MAX).expect("reads").len()
     }
 
     #[test]
@@ -337,7 +366,7 @@ mod tests {
         let held = BTreeSet::from([run(0), run(500)]);
         let (account, most) = (owner().account(), MAX_KEEPS as u32);
         for number in 0..most + 10 {
-            accounts.keep(&keep(number), NOW, || Ok(held.clone())).expect("no failure");
+            accounts.keep(&keep(number), NOW, || Ok::<_, AccountsError>(held.clone())).expect("no failure");
         }
         assert!(kept(&accounts) <= MAX_KEEPS, "{}", kept(&accounts));
         assert!(held.iter().all(|run| accounts.is_kept(&account, run)));
@@ -351,7 +380,7 @@ mod tests {
         let (account, most) = (owner().account(), MAX_KEEPS as u32);
         let held: BTreeSet<_> = (0..=most).map(run).collect();
         for number in 0..=most + 1 {
-            accounts.keep(&keep(number), NOW, || Ok(held.clone())).expect("no failure");
+            accounts.keep(&keep(number), NOW, || Ok::<_, AccountsError>(held.clone())).expect("no failure");
         }
         assert!(held.iter().all(|run| accounts.is_kept(&account, run)));
         assert!(!accounts.is_kept(&account, &run(most + 1)), "nothing is held of it");
@@ -362,9 +391,11 @@ mod tests {
         let (_dir, accounts) = accounts();
         let account = owner().account();
         for number in 0..2 {
-            accounts.keep(&keep(number), NOW, || Ok(BTreeSet::new())).expect("no failure");
+            accounts
+                .keep(&keep(number), NOW, || Ok::<_, AccountsError>(BTreeSet::new()))
+                .expect("no failure");
         }
-        let held = |_: &AccountId| Ok(BTreeSet::from([run(1)]));
+        let held = |_: &AccountId| Ok::<_, AccountsError>(BTreeSet::from([run(1)]));
         accounts.forget_keeps(NOW.plus(KEEP_AHEAD / 2), held).expect("no failure");
         assert_eq!(kept(&accounts), 2, "its shards may be on their way");
         accounts.forget_keeps(NOW.plus(KEEP_AHEAD), held).expect("no failure");
@@ -386,8 +417,9 @@ mod tests {
     #[test]
     fn of_two_registrations_the_first_stays() {
         let (_dir, accounts) = accounts();
-        assert_eq!(accounts.register(&registration(1)), Ok(()));
-        assert_eq!(accounts.register(&registration(2)), Err(Refusal::OtherRegistration));
-        assert_eq!(accounts.register(&registration(1)), Ok(()));
+        let register = |seed| accounts.register(&registration(seed)).map_err(Refusal::from);
+        assert_eq!(register(1), Ok(()));
+        assert_eq!(register(2), Err(Refusal::OtherRegistration));
+        assert_eq!(register(1), Ok(()));
     }
 }

@@ -5,23 +5,30 @@ use std::time::Duration;
 
 use fincrypt_protocol::limits::{MAX_HEADS_KEPT, MAX_SEQUENCE_STEP};
 use fincrypt_protocol::record::{Head, Registration};
-use fincrypt_protocol::{AccountId, Refusal, Signed, UnixTime, Verified};
-use fincrypt_state::kv::{Batch, KeyValue, Tree};
+use fincrypt_protocol::{AccountId, HeadHash, Signed, UnixTime, Verified};
+use fincrypt_state::kv::Batch;
+use fincrypt_state::table::Table;
 
-use crate::accounts::{Accounts, failed};
-use crate::rewinds::Lineage;
+use crate::accounts::Accounts;
+use crate::error::AccountsError;
+use crate::rewinds::HeadAuthority;
+use crate::stored::{Stored, stored_limit};
 
-/// `account ‖ u64be sequence ‖ head hash` → `u64le arrival ‖ head`.
-const HEADS: Tree = Tree("heads");
+/// `(account, sequence, hash)`.
+type HeadPlace = (AccountId, u64, HeadHash);
+
+/// Each head and when it arrived.
+const HEADS: Table<HeadPlace, (UnixTime, Stored<Head>)> = Table::new("heads", stored_limit::<Head>() + 16);
 
 /// How long an older head is worth a place.
 const SPREAD: Duration = Duration::from_secs(30 * 24 * 3600);
 
-struct Kept {
-    key: Vec<u8>,
+struct KeptHead {
+    key: HeadPlace,
+    /// Its sequence; 0 if it counts no more.
     sequence: u64,
     arrived: UnixTime,
-    head: Signed<Head>,
+    head: Verified<Head>,
 }
 
 /// Which head to give up when there are too many: one older than 30 days, else the one whose
@@ -43,71 +50,63 @@ fn dispensable(heads: &[(UnixTime, u64)], now: UnixTime) -> Option<usize> {
 }
 
 impl Accounts {
-    fn kept_heads(&self, account: &AccountId) -> Result<Vec<Kept>, Refusal> {
-        let entries = self
-            .state
-            .scan(HEADS, account.as_bytes(), None, 4 * MAX_HEADS_KEPT)
-            .map_err(|error| failed(&error))?;
-        let mut kept = Vec::with_capacity(entries.len());
-        for (key, value) in entries {
-            let sequence = key.get(32..40).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
-            let (Some(sequence), Some((arrived, head))) = (sequence, value.split_first_chunk::<8>()) else {
-                return Err(failed(&"a head in the state cannot be read"));
-            };
-            let head = Signed::from_bytes(head).map_err(|error| failed(&error))?;
-            kept.push(Kept {
-                key,
-                sequence,
-                arrived: UnixTime::from_secs(u64::from_le_bytes(*arrived)),
-                head,
-            });
-        }
-        Ok(kept)
+    fn kept_heads(&self, account: &AccountId) -> Result<Vec<KeptHead>, AccountsError> {
+        let entries = HEADS.scan(&self.state, account, None, 4 * MAX_HEADS_KEPT)?;
+        let read = |(key, (arrived, Stored(head))): (HeadPlace, (UnixTime, Stored<Head>))| KeptHead {
+            key,
+            sequence: key.1,
+            arrived,
+            head,
+        };
+        Ok(entries.into_iter().map(read).collect())
     }
 
     /// The heads kept for an account, oldest sequence first.
-    pub fn heads(&self, account: &AccountId) -> Result<Vec<Signed<Head>>, Refusal> {
-        Ok(self.kept_heads(account)?.into_iter().map(|kept| kept.head).collect())
+    ///
+    /// # Errors
+    /// [`AccountsError::State`].
+    pub fn heads(&self, account: &AccountId) -> Result<Vec<Signed<Head>>, AccountsError> {
+        Ok(self.kept_heads(account)?.into_iter().map(|kept| kept.head.signed().clone()).collect())
     }
 
-    /// Keeps a head that its account's registered key signed.
+    /// Records a head that its account's present head key signed.
+    ///
+    /// # Errors
+    /// Those of [`Self::check_head_key`], [`AccountsError::OtherAccount`], or [`AccountsError::TooFarAhead`]
+    /// if its sequence skips too many.
     pub fn put_head(
         &self,
         registration: &Registration,
         head: &Verified<Head>,
         now: UnixTime,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), AccountsError> {
         if head.account != registration.account {
-            return Err(Refusal::Invalid);
+            return Err(AccountsError::OtherAccount);
         }
         self.check_head_key(registration, head.head_key)?;
-        let rewound = self.rewind(registration)?;
-        let history = Lineage::of(registration, rewound.as_ref());
-        let hash = head.signed().head_hash();
+        let rewound = self.rewind(&registration.account)?;
+        let authority = HeadAuthority::of(registration, rewound.as_ref());
         let mut kept = self.kept_heads(&head.account)?;
-        if kept.iter().any(|known| known.head == *head.signed()) {
+        if kept.iter().any(|known| known.head.signed() == head.signed()) {
             return Ok(());
         }
         // Sequences of before a rewind, which a thief may have driven up, count no more.
         for kept in &mut kept {
-            let counts = kept.head.verify(self.network, now).is_ok_and(|head| history.has(&head));
-            kept.sequence = if counts { kept.sequence } else { 0 };
+            kept.sequence = if authority.accepts(&kept.head) { kept.sequence } else { 0 };
         }
         let base = rewound.map(|rewound| rewound.base.sequence);
         let newest = kept.iter().map(|kept| kept.sequence).chain(base).max();
         if newest.is_some_and(|newest| head.sequence > newest.saturating_add(MAX_SEQUENCE_STEP)) {
-            return Err(Refusal::Invalid);
+            return Err(AccountsError::TooFarAhead);
         }
-        let key = [head.account.as_bytes(), &head.sequence.to_be_bytes()[..], hash.as_bytes()].concat();
-        let mut value = now.secs().to_le_bytes().to_vec();
-        value.extend(head.signed().to_bytes().map_err(|error| failed(&error))?);
+        let key = (head.account, head.sequence, head.signed().head_hash());
         let mut batch = Batch::default();
-        batch.put(HEADS, key.clone(), value);
-        kept.push(Kept { key, sequence: head.sequence, arrived: now, head: head.signed().clone() });
+        HEADS.put(&mut batch, &key, &(now, Stored(head.clone())))?;
+        kept.push(KeptHead { key, sequence: head.sequence, arrived: now, head: head.clone() });
         kept.sort_by_key(|kept| (kept.arrived, kept.sequence));
         let heads: Vec<_> = kept.iter().map(|kept| (kept.arrived, kept.sequence)).collect();
         if let Some(at) = dispensable(&heads, now) {
-            batch.remove(HEADS, kept.swap_remove(at).key);
+            HEADS.remove(&mut batch, &kept.swap_remove(at).key);
         }
         self.commit(&batch)
     }

@@ -2,9 +2,13 @@
 //! lists, releases and rewinds, with the rules by which a newer one supersedes an older.
 
 mod accounts;
+mod error;
 mod heads;
 pub mod releases;
 mod rewinds;
+mod stored;
 
-pub use accounts::{Accounts, MAX_KEEPS, failed};
-pub use rewinds::Lineage;
+pub use accounts::{Accounts, MAX_KEEPS};
+pub use error::{AccountsError, ReleaseError, failed};
+pub use rewinds::HeadAuthority;
+pub use stored::{Stored, stored_limit};

@@ -1,25 +1,34 @@
 //! Rewinds: which key signs an account's heads and releases, as storage nodes and mediators know it.
 
 use fincrypt_protocol::limits::MAX_REWOUND;
-use fincrypt_protocol::record::{Head, Registration};
-use fincrypt_protocol::{
-    AccountId, HeadHash, HeadKey, Refusal, Rewound, UnixTime, Verified, VerifiedRewound, cbor,
-};
-use fincrypt_state::kv::{Batch, KeyValue, Tree};
+use fincrypt_protocol::record::{Head, Registration, Rewind};
+use fincrypt_protocol::{AccountId, HeadHash, HeadKey, Rewound, Verified, VerifiedRewound};
+use fincrypt_state::kv::Batch;
+use fincrypt_state::table::Table;
+use serde::{Deserialize, Serialize};
 
-use crate::accounts::{Accounts, failed};
+use crate::accounts::Accounts;
+use crate::error::AccountsError;
+use crate::stored::Stored;
 
 /// `account` → the newest rewind and its head.
-const REWINDS: Tree = Tree("rewinds");
+const REWINDS: Table<AccountId, StoredRewind> = Table::new("rewinds", MAX_REWOUND);
+
+/// A rewind and the head that it names, verified before they were stored.
+#[derive(Serialize, Deserialize)]
+struct StoredRewind {
+    rewind: Stored<Rewind>,
+    base: Stored<Head>,
+}
 
 /// Which heads count: those of the account's key, and the one that its rewind names.
-pub struct Lineage {
+pub struct HeadAuthority {
     key: HeadKey,
     base: Option<HeadHash>,
 }
 
-impl Lineage {
-    /// That of an account which was rewound last as told.
+impl HeadAuthority {
+    /// The authority of an account with this registration and newest rewind.
     pub fn of(registration: &Registration, rewound: Option<&VerifiedRewound>) -> Self {
         match rewound {
             Some(known) => Self { key: known.rewind.head_key, base: Some(known.rewind.base) },
@@ -28,56 +37,69 @@ impl Lineage {
     }
 
     /// Whether a head counts.
-    pub fn has(&self, head: &Verified<Head>) -> bool {
+    pub fn accepts(&self, head: &Verified<Head>) -> bool {
         head.head_key == self.key || self.base == Some(head.signed().head_hash())
     }
 }
 
 impl Accounts {
-    /// The newest rewind of an account, as it was verified when it was kept.
-    pub fn rewound(&self, account: &AccountId) -> Result<Option<Rewound>, Refusal> {
-        let bytes = self.state.get(REWINDS, account.as_bytes()).map_err(|error| failed(&error))?;
-        bytes.map(|bytes| cbor::decode(&bytes, MAX_REWOUND).map_err(|error| failed(&error))).transpose()
+    /// The newest rewind of an account.
+    ///
+    /// # Errors
+    /// [`AccountsError::State`].
+    pub fn rewind(&self, account: &AccountId) -> Result<Option<VerifiedRewound>, AccountsError> {
+        let known = REWINDS.get(&self.state, account)?;
+        Ok(known.map(|known| VerifiedRewound { rewind: known.rewind.0, base: known.base.0 }))
     }
 
-    /// The same, with what it says.
-    pub fn rewind(&self, registration: &Registration) -> Result<Option<VerifiedRewound>, Refusal> {
-        let rewound = self.rewound(&registration.account)?;
-        let verify =
-            |rewound: Rewound| rewound.verify(self.network, &registration.guard_key, UnixTime::now());
-        rewound.map(|rewound| verify(rewound).map_err(|error| failed(&error))).transpose()
+    /// The same, as it travels.
+    ///
+    /// # Errors
+    /// [`AccountsError::State`].
+    pub fn rewound(&self, account: &AccountId) -> Result<Option<Rewound>, AccountsError> {
+        Ok(self.rewind(account)?.map(|known| known.rewound()))
     }
 
-    /// Refuses a head or release that the account's head key of now has not signed.
-    pub fn check_head_key(&self, registration: &Registration, signer: HeadKey) -> Result<(), Refusal> {
-        match self.rewind(registration)? {
+    /// Refuses a head or release that is not signed by the account's present head key.
+    ///
+    /// # Errors
+    /// [`AccountsError::Rewound`] for a former key, [`AccountsError::WrongKey`].
+    pub fn check_head_key(&self, registration: &Registration, signer: HeadKey) -> Result<(), AccountsError> {
+        match self.rewind(&registration.account)? {
             Some(known) if known.rewind.head_key == signer => Ok(()),
-            Some(_) => Err(Refusal::Rewound),
+            Some(_) => Err(AccountsError::Rewound),
             None if signer == registration.head_key => Ok(()),
-            None => Err(Refusal::Invalid),
+            None => Err(AccountsError::WrongKey),
         }
     }
 
-    /// Takes a rewind that is newer than the known one; whether it is new.
+    /// Adds a rewind that is newer than the known one to the batch; whether it is new.
+    ///
+    /// # Errors
+    /// [`AccountsError::OldRewind`], or [`AccountsError::OtherAccount`] or [`AccountsError::WrongKey`] if it
+    /// is not this registration's.
     pub fn admit_rewind(
         &self,
         registration: &Registration,
         new: &VerifiedRewound,
         batch: &mut Batch,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<bool, AccountsError> {
         if new.rewind.account != registration.account {
-            return Err(Refusal::Invalid);
+            return Err(AccountsError::OtherAccount);
         }
-        if let Some(known) = self.rewind(registration)? {
+        if new.rewind.guard_key != registration.guard_key {
+            return Err(AccountsError::WrongKey);
+        }
+        if let Some(known) = self.rewind(&registration.account)? {
             if known.rewind.signed() == new.rewind.signed() {
                 return Ok(false);
             }
             if known.rewind.sequence >= new.rewind.sequence {
-                return Err(Refusal::Stale);
+                return Err(AccountsError::OldRewind);
             }
         }
-        let bytes = cbor::encode(&new.rewound()).map_err(|error| failed(&error))?;
-        batch.put(REWINDS, *registration.account.as_bytes(), bytes);
+        let stored = StoredRewind { rewind: Stored(new.rewind.clone()), base: Stored(new.base.clone()) };
+        REWINDS.put(batch, &registration.account, &stored)?;
         Ok(true)
     }
 }

@@ -155,7 +155,7 @@ impl MediatorRole {
     /// nothing behind, so that strangers cannot fill the state for free.
     async fn register(&self, from: NodeId) -> Result<(), Refusal> {
         let (accounts, registration) = (self.accounts.clone(), self.registration(from)?);
-        blocking(move || accounts.register(&registration)).await
+        blocking(move || Ok(accounts.register(&registration)?)).await
     }
 
     async fn quote(&self, redundancy: Redundancy, max_price: Option<Price>) -> Result<Quote, Refusal> {

@@ -159,7 +159,7 @@ impl MediatorRole {
             let holders = self.records.holders(&account, usize::MAX)?;
             let number = statement.sequence.to_be_bytes();
             self.notices.put(&account, &holders, (RELEASE, &number), release, Batch::default())?;
-            Ok(holders)
+            Ok::<_, Refusal>(holders)
         })?;
         let answers = self.deliver_to(account).await?;
         let dues = answers.into_iter().filter_map(|(number, answer)| match answer {
@@ -196,9 +196,7 @@ impl MediatorRole {
 
     /// Nodes that hold something for the account from now on must know whether it is guarded, or was rewound.
     pub(super) fn introduce(&self, account: &AccountId, nodes: &[NodeId]) -> Result<(), Refusal> {
-        if let Some(registration) = self.accounts.registration(account)?
-            && let Some(rewound) = self.accounts.rewind(&registration)?
-        {
+        if let Some(rewound) = self.accounts.rewind(account)? {
             self.notices.put_rewind(account, nodes, &rewound, Batch::default())?;
         }
         let Some(undo) = self.notices.undo(account)? else { return Ok(()) };

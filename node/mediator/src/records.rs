@@ -489,6 +489,8 @@ impl Records {
 
 /// What a mediator forgets when a release is due: its records, as storage deletes the shards.
 impl Holdings for Records {
+    type Error = Refusal;
+
     fn holds(&self, account: &AccountId, segment: &SegmentId) -> Result<bool, Refusal> {
         Ok(self.segment(account, segment)?.is_some())
     }

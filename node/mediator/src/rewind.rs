@@ -26,7 +26,7 @@ impl MediatorRole {
             let _one = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
             let mut batch = Batch::default();
             if !self.accounts.admit_rewind(&known, &new, &mut batch)? {
-                return Ok(false);
+                return Ok::<_, Refusal>(false);
             }
             // What the old key released is void. First: a rewind that is known is not carried out again.
             self.releases.void(&account)?;

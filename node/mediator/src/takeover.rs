@@ -22,9 +22,9 @@ use serde::{Deserialize, Serialize};
 
 use super::MediatorRole;
 use super::holder_link::Delivery;
-use fincrypt_accounts::Lineage;
 use fincrypt_accounts::failed;
 use fincrypt_accounts::releases::Holdings;
+use fincrypt_accounts::{AccountsError, HeadAuthority};
 use fincrypt_net::blocking;
 use fincrypt_net::decode_all;
 
@@ -248,8 +248,8 @@ impl MediatorRole {
         if let Some(rewound) = rewound {
             let mut batch = Batch::default();
             match self.accounts.admit_rewind(registration, &rewound, &mut batch) {
-                Ok(_) | Err(Refusal::Stale) => {}
-                Err(other) => return Err(other),
+                Ok(_) | Err(AccountsError::OldRewind) => {}
+                Err(error) => return Err(error.into()),
             }
             self.accounts.commit(&batch)?;
         }
@@ -259,9 +259,9 @@ impl MediatorRole {
         self.records.forget_account(&account)?;
         let known = known.and_then(|known| known.verify(self.network, now).ok());
         let _swap = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = Lineage::of(registration, self.accounts.rewind(registration)?.as_ref());
+        let current = HeadAuthority::of(registration, self.accounts.rewind(&registration.account)?.as_ref());
         let used = head.is_some() || known.is_some();
-        let heads = head.into_iter().chain(known).filter(|head| current.has(head));
+        let heads = head.into_iter().chain(known).filter(|head| current.accepts(head));
         if let Some(newest) = heads.max_by_key(|head| (head.sequence, head.signed().head_hash())) {
             self.records.put_head(&account, newest.signed())?;
         }

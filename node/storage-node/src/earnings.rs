@@ -179,7 +179,7 @@ impl StorageRole {
         let _one = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
         let window = HEARD.min(Duration::from_secs(audited.seconds.into()));
         for account in self.store.accounts() {
-            if self.accounts.mandate(&account, &mediator)?.is_none_or(|mandate| !mandate.rights.audit) {
+            if self.accounts.mandate(&account, &mediator, now)?.is_none_or(|mandate| !mandate.rights.audit) {
                 continue;
             }
             let mut earning = self.earning(&mediator, &account)?;
@@ -235,7 +235,7 @@ impl StorageRole {
         mut batch: Batch,
     ) -> Result<(), Refusal> {
         batch.put(EARNINGS, key(mediator, account), cbor::encode(earning).map_err(|error| failed(&error))?);
-        self.accounts.commit(&batch)
+        Ok(self.accounts.commit(&batch)?)
     }
 
     /// What every mediator owes, for the operator.

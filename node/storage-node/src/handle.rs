@@ -17,7 +17,7 @@ use fincrypt_shards::{CheckedShard, PutOutcome, ShardMeta, StoreError};
 use fincrypt_state::kv::Batch;
 
 use super::StorageRole;
-use fincrypt_accounts::failed;
+use fincrypt_accounts::{AccountsError, failed};
 use fincrypt_net::{Answer, Request, blocking};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -89,7 +89,7 @@ impl StorageRole {
         if self.sessions.account(&from) == Some(*account) {
             return Ok(());
         }
-        let mandate = self.accounts.mandate(account, &from)?.ok_or(Refusal::NotMandated)?;
+        let mandate = self.accounts.mandate(account, &from, UnixTime::now())?.ok_or(Refusal::NotMandated)?;
         let allowed = match right {
             Right::Read => mandate.rights.get,
             Right::Write => mandate.rights.put,
@@ -110,6 +110,7 @@ impl StorageRole {
         registration: &Signed<Registration>,
         proof: &Signature,
     ) -> Answer<Response> {
+        let now = UnixTime::now();
         let login = self.sessions.login(from, registration, proof).map_err(|_| Refusal::BadLogin)?;
         if let Some(known) = self.accounts.registration(&login.account)?
             && *known != *login
@@ -117,7 +118,7 @@ impl StorageRole {
             self.sessions.end(&from);
             return Err(Refusal::OtherRegistration);
         }
-        bare(Response::Welcome { mandate: self.accounts.newest_mandate(&login.account)? })
+        bare(Response::Welcome { mandate: self.accounts.current_mandate(&login.account, now)? })
     }
 
     async fn put(self: Arc<Self>, from: NodeId, placement: Placement, payload: Bytes) -> Answer<Response> {
@@ -178,7 +179,7 @@ impl StorageRole {
         if is_new {
             let mut batch = Batch::default();
             self.admit_registration(&registration, &mut batch)?;
-            self.accounts.admit_mandate(&mandate, &mut batch)?;
+            self.accounts.admit_mandate(&mandate, now, &mut batch)?;
             self.accounts.commit(&batch)?;
             self.admitted.remember(registration, mandate.clone());
         }
@@ -245,7 +246,7 @@ impl StorageRole {
         let mut known = Vec::new();
         for segment in segments {
             if let Some(held) = self.store.segment(&account, segment).map_err(|error| refuse_store(&error))? {
-                let holders = self.accounts.holders(&account, segment)?;
+                let holders = self.accounts.holders(&account, segment)?.map(|list| list.signed().clone());
                 let indices = held.shards.iter().map(|shard| shard.index).collect();
                 let (manifest, tag, run) = (held.manifest, held.tag, held.run);
                 let due = self.releases.due(&account, segment)?;
@@ -300,15 +301,15 @@ impl StorageRole {
             None if self.store.shard_bytes_of(&account) == 0 => return Err(Refusal::NotHeld),
             _ => self.admit_registration(&registration, &mut batch)?,
         }
-        match self.accounts.admit_mandate(&mandate, &mut batch) {
+        match self.accounts.admit_mandate(&mandate, UnixTime::now(), &mut batch) {
             Ok(()) => {
                 self.accounts.commit(&batch)?;
                 self.admitted.remember(registration, mandate.clone());
             }
-            Err(Refusal::NotMandated) => {}
-            Err(other) => return Err(other),
+            Err(AccountsError::Superseded) => {}
+            Err(error) => return Err(error.into()),
         }
-        let newest = self.accounts.newest_mandate(&account)?;
+        let newest = self.accounts.current_mandate(&account, UnixTime::now())?;
         bare(Response::Mandated(newest.unwrap_or_else(|| mandate.signed().clone())))
     }
 
@@ -321,9 +322,10 @@ impl StorageRole {
     ) -> Result<(), Refusal> {
         let account = registration.account;
         if self.accounts.registration(&account)?.is_none() && self.store.bytes_of(&account) > 0 {
-            return self.accounts.regain(registration, self.runs(&account)?, UnixTime::now(), batch);
+            self.accounts.regain(registration, self.runs(&account)?, UnixTime::now(), batch)?;
+            return Ok(());
         }
-        self.accounts.admit_registration(registration, batch)
+        Ok(self.accounts.admit_registration(registration, batch)?)
     }
 
     /// The owner's signature suffices, whoever brings it.

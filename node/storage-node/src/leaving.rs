@@ -111,7 +111,7 @@ fn remove(path: &Path) -> io::Result<()> {
 impl StorageRole {
     /// Shards here that no mediator has found another keeper for.
     fn shards_left(&self) -> Result<u64, Refusal> {
-        let mut left = 0;
+        let (mut left, now) = (0, UnixTime::now());
         for account in self.store.accounts() {
             let mut after = None;
             loop {
@@ -121,12 +121,11 @@ impl StorageRole {
                 after = Some((*segment, *index));
                 for (segment, index, _) in page {
                     let list = self.accounts.holders(&account, &segment)?;
-                    // It was verified when it came.
-                    let list = list.and_then(|list| list.verify(self.network, UnixTime::now()).ok());
                     let own = self.net.own();
                     let elsewhere = list.is_some_and(|list| {
                         let keeper = |(held, node): &(_, _)| *held == index && *node != own;
-                        let mandated = matches!(self.accounts.mandate(&account, &list.mediator), Ok(Some(_)));
+                        let mandated =
+                            matches!(self.accounts.mandate(&account, &list.mediator, now), Ok(Some(_)));
                         mandated && list.holders.iter().any(keeper)
                     });
                     left += u64::from(!elsewhere);

@@ -21,6 +21,8 @@ const SWEEP: Duration = Duration::from_secs(3600);
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl Holdings for StorageRole {
+    type Error = Refusal;
+
     fn holds(&self, account: &AccountId, segment: &SegmentId) -> Result<bool, Refusal> {
         self.store.holds(account, segment).map_err(|error| refuse_store(&error))
     }

@@ -4,52 +4,62 @@
 //! after the same delay, and does not count a released segment as kept from the start, as storage
 //! may delete it by another clock; it still tells where it lies.
 
-mod standing;
+mod deletion;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fincrypt_protocol::limits::MAX_RELEASE_SEGMENTS;
 use fincrypt_protocol::record::{Release, Released, Undo};
-use fincrypt_protocol::{AccountId, GuardKey, Refusal, SegmentId, UnixTime, Verified, cbor};
-use fincrypt_state::kv::{Batch, Entries, KeyValue, Tree};
+use fincrypt_protocol::{AccountId, GuardKey, SegmentId, UnixTime, Verified};
+use fincrypt_state::kv::Batch;
 use fincrypt_state::state::State;
+use fincrypt_state::table::{Everything, Prefix, Table};
 
-use crate::accounts::failed;
-use standing::{Standing, Verdict};
+use crate::error::{AccountsError, ReleaseError};
+use deletion::{DeletionState, Verdict};
 
-/// The most bytes of a [`Standing`].
-const MAX_STANDING: usize = 512;
 /// Entries read, and changed in one batch, at once: far below a batch's limit.
 const PAGE: usize = 1024;
 
+/// A segment of an account.
+type Place = (AccountId, SegmentId);
+
 /// Where a role keeps its releases: a node may be storage and mediator over one state.
-#[derive(Debug, Clone, Copy)]
-pub struct Trees {
-    /// `account` → [`Standing`].
-    standings: Tree,
-    /// `account ‖ segment` → when it goes, `u64le`; 0 if it was stored again after everything was
-    /// released, and stays.
-    marks: Tree,
+#[derive(Debug)]
+pub struct Tables {
+    states: Table<AccountId, DeletionState>,
+    /// When each marked segment goes; none if it was stored again after everything was released, and
+    /// stays.
+    marks: Table<Place, Option<UnixTime>>,
+}
+
+impl Tables {
+    const fn new(states: &'static str, marks: &'static str) -> Self {
+        Self { states: Table::new(states, 512), marks: Table::new(marks, 16) }
+    }
 }
 
 /// A storage node's.
-pub const AT_STORAGE: Trees = Trees { standings: Tree("releases"), marks: Tree("released") };
+pub const AT_STORAGE: &Tables = &Tables::new("releases", "released");
 /// A mediator's.
-pub const AT_MEDIATOR: Trees =
-    Trees { standings: Tree("mediated_releases"), marks: Tree("mediated_released") };
+pub const AT_MEDIATOR: &Tables = &Tables::new("mediated_releases", "mediated_released");
 
 /// What is deleted when a release is due.
 pub trait Holdings {
+    /// Why what is held could not be looked at or removed.
+    type Error: From<AccountsError>;
+
     /// Whether anything is held of a segment.
-    fn holds(&self, account: &AccountId, segment: &SegmentId) -> Result<bool, Refusal>;
+    fn holds(&self, account: &AccountId, segment: &SegmentId) -> Result<bool, Self::Error>;
     /// Segments of which something is held for the account, in order, after `after`: a page of
     /// them; none if there are no more.
-    fn segments(&self, account: &AccountId, after: Option<&SegmentId>) -> Result<Vec<SegmentId>, Refusal>;
+    fn segments(&self, account: &AccountId, after: Option<&SegmentId>)
+    -> Result<Vec<SegmentId>, Self::Error>;
     /// Removes what is held of a segment; the bytes that became free.
-    fn remove(&self, account: &AccountId, segment: &SegmentId) -> Result<u64, Refusal>;
+    fn remove(&self, account: &AccountId, segment: &SegmentId) -> Result<u64, Self::Error>;
     /// Makes removals durable, before the releases that asked for them are forgotten.
-    fn settle(&self) -> Result<(), Refusal>;
+    fn settle(&self) -> Result<(), Self::Error>;
 }
 
 /// What of an account is to be deleted.
@@ -80,215 +90,204 @@ impl CarriedOut {
 #[derive(Clone)]
 pub struct Releases {
     state: State,
-    trees: Trees,
+    tables: &'static Tables,
     delay: Duration,
     /// Held while a decision is taken and becomes durable, and while one segment is removed: a
     /// segment that is put again is either spared, or removed before and stored anew.
     deciding: Arc<Mutex<()>>,
 }
 
-fn mark_key(account: &AccountId, segment: &SegmentId) -> Vec<u8> {
-    [account.as_bytes().as_slice(), segment.as_bytes()].concat()
-}
-
-fn parse_key(key: &[u8]) -> Option<(AccountId, SegmentId)> {
-    let (account, segment) = key.split_first_chunk::<32>()?;
-    Some((AccountId::from_bytes(*account), SegmentId::from_bytes(segment.try_into().ok()?)))
-}
-
-/// When a marked segment goes; none if it stays.
-fn parse_mark(value: &[u8]) -> Result<Option<UnixTime>, Refusal> {
-    let secs =
-        value.try_into().map(u64::from_le_bytes).map_err(|_| failed(&"a release's mark is damaged"))?;
-    Ok((secs != 0).then_some(UnixTime::from_secs(secs)))
-}
-
 impl Releases {
-    /// The releases in `trees`, carried out `delay` after they came.
-    pub fn new(state: State, trees: Trees, delay: Duration) -> Self {
-        Self { state, trees, delay, deciding: Arc::default() }
+    /// The releases in `tables`, carried out `delay` after they came.
+    pub fn new(state: State, tables: &'static Tables, delay: Duration) -> Self {
+        Self { state, tables, delay, deciding: Arc::default() }
     }
 
     fn decide(&self) -> MutexGuard<'_, ()> {
         self.deciding.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn standing(&self, account: &AccountId) -> Result<Standing, Refusal> {
-        let bytes = self.state.get(self.trees.standings, account.as_bytes()).map_err(|e| failed(&e))?;
-        let read = |bytes: Vec<u8>| cbor::decode(&bytes, MAX_STANDING).map_err(|error| failed(&error));
-        bytes.map_or_else(|| Ok(Standing::default()), read)
+    fn deletion(&self, account: &AccountId) -> Result<DeletionState, AccountsError> {
+        Ok(self.tables.states.get(&self.state, account)?.unwrap_or_default())
     }
 
-    fn put_standing(
+    fn put_deletion(
         &self,
         account: &AccountId,
-        standing: &Standing,
+        deletion: &DeletionState,
         mut batch: Batch,
-    ) -> Result<(), Refusal> {
-        let bytes = cbor::encode(standing).map_err(|error| failed(&error))?;
-        batch.put(self.trees.standings, *account.as_bytes(), bytes);
+    ) -> Result<(), AccountsError> {
+        self.tables.states.put(&mut batch, account, deletion)?;
         self.commit(&batch)
     }
 
-    fn commit(&self, batch: &Batch) -> Result<(), Refusal> {
-        if batch.is_empty() { Ok(()) } else { self.state.commit(batch).map_err(|error| failed(&error)) }
+    fn commit(&self, batch: &Batch) -> Result<(), AccountsError> {
+        if batch.is_empty() { Ok(()) } else { Ok(self.state.commit(batch)?) }
     }
 
-    fn mark(&self, key: &[u8]) -> Result<Option<Option<UnixTime>>, Refusal> {
-        let value = self.state.get(self.trees.marks, key).map_err(|error| failed(&error))?;
-        value.map(|value| parse_mark(&value)).transpose()
-    }
-
-    fn page(&self, tree: Tree, prefix: &[u8], after: Option<&[u8]>) -> Result<Entries, Refusal> {
-        self.state.scan(tree, prefix, after, PAGE).map_err(|error| failed(&error))
+    fn put_mark(&self, batch: &mut Batch, place: Place, mark: Option<UnixTime>) -> Result<(), AccountsError> {
+        Ok(self.tables.marks.put(batch, &place, &mark)?)
     }
 
     /// Calls `each` with every mark of an account, or of all, and makes its changes durable.
-    fn each_mark(
+    fn each_mark<E: From<AccountsError>>(
         &self,
-        prefix: &[u8],
-        mut each: impl FnMut(Vec<u8>, Option<UnixTime>, &mut Batch),
-    ) -> Result<(), Refusal> {
-        let mut after: Option<Vec<u8>> = None;
+        prefix: &impl Prefix<Place>,
+        mut each: impl FnMut(Place, Option<UnixTime>, &mut Batch) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut after: Option<Place> = None;
         loop {
-            let page = self.page(self.trees.marks, prefix, after.as_deref())?;
+            let page = self.tables.marks.scan(&self.state, prefix, after.as_ref(), PAGE);
+            let page = page.map_err(AccountsError::from)?;
             let Some((last, _)) = page.last() else { return Ok(()) };
-            after = Some(last.clone());
+            after = Some(*last);
             let mut batch = Batch::default();
-            for (key, value) in page {
-                each(key, parse_mark(&value)?, &mut batch);
+            for (place, mark) in page {
+                each(place, mark, &mut batch)?;
             }
             self.commit(&batch)?;
         }
     }
 
+    fn forget_marks(&self, account: &AccountId) -> Result<(), AccountsError> {
+        self.each_mark(account, |place, _, batch| {
+            self.tables.marks.remove(batch, &place);
+            Ok(())
+        })
+    }
+
     /// When a segment goes, if it was released.
-    pub fn due(&self, account: &AccountId, segment: &SegmentId) -> Result<Option<UnixTime>, Refusal> {
-        match self.mark(&mark_key(account, segment))? {
+    pub fn due(&self, account: &AccountId, segment: &SegmentId) -> Result<Option<UnixTime>, AccountsError> {
+        match self.tables.marks.get(&self.state, &(*account, *segment))? {
             Some(due) => Ok(due),
-            None => Ok(self.standing(account)?.everything),
+            None => Ok(self.deletion(account)?.everything),
         }
     }
 
     /// What of an account is to be deleted: all but what was stored again, or some segments.
-    pub fn pending(&self, account: &AccountId) -> Result<Pending, Refusal> {
+    pub fn pending(&self, account: &AccountId) -> Result<Pending, AccountsError> {
         let (mut going, mut staying) = (Vec::new(), Vec::new());
-        self.each_mark(account.as_bytes(), |key, mark, _| {
-            if let Some((_, segment)) = parse_key(&key) {
-                if mark.is_some() { going.push(segment) } else { staying.push(segment) }
+        self.each_mark(account, |(_, segment), mark, _| {
+            if mark.is_some() {
+                going.push(segment)
+            } else {
+                staying.push(segment)
             }
+            Ok::<_, AccountsError>(())
         })?;
-        let everything = self.standing(account)?.everything.is_some();
+        let everything = self.deletion(account)?.everything.is_some();
         Ok(if everything { Pending::AllBut(staying) } else { Pending::Some(going) })
     }
 
     /// Takes in a release, durably; when it is due.
     ///
     /// # Errors
-    /// [`Refusal::Guarded`], [`Refusal::Stale`], or [`Refusal::Invalid`] if its sequence lies too far
-    /// ahead or it names too many segments.
-    pub fn release(
+    /// Those of [`ReleaseError`], or what `holdings` returns.
+    pub fn release<H: Holdings>(
         &self,
         release: &Verified<Release>,
         now: UnixTime,
-        holdings: &dyn Holdings,
-    ) -> Result<UnixTime, Refusal> {
+        holdings: &H,
+    ) -> Result<UnixTime, H::Error> {
         let _one = self.decide();
         let account = &release.account;
-        let mut standing = self.standing(account)?;
+        let mut deletion = self.deletion(account)?;
         let hash = release.signed().hash();
-        let due = match standing.release(release.sequence, hash, now, self.delay)? {
+        let verdict = deletion.release(release.sequence, hash, now, self.delay);
+        let due = match verdict.map_err(AccountsError::from)? {
             Verdict::Known(due) => return Ok(due),
             Verdict::New(due) => due,
         };
         let mut batch = Batch::default();
         match &release.what {
             Released::Segments(segments) if segments.len() > MAX_RELEASE_SEGMENTS => {
-                return Err(Refusal::Invalid);
+                return Err(AccountsError::from(ReleaseError::TooMany).into());
             }
             Released::Segments(segments) => {
                 for segment in segments {
                     // What is not held is not marked: marks are bounded by what is stored.
                     if holdings.holds(account, segment)? && self.due(account, segment)?.is_none() {
-                        batch.put(self.trees.marks, mark_key(account, segment), due.secs().to_le_bytes());
+                        self.put_mark(&mut batch, (*account, *segment), Some(due))?;
                     }
                 }
             }
             Released::Everything => {
-                standing.release_everything(due);
+                deletion.release_everything(due);
                 // What was stored again after an earlier release goes with this one.
-                self.each_mark(account.as_bytes(), |key, mark, batch| {
-                    if mark.is_none() {
-                        batch.put(self.trees.marks, key, due.secs().to_le_bytes());
-                    }
+                self.each_mark(account, |place, mark, batch| match mark {
+                    Some(_) => Ok(()),
+                    None => self.put_mark(batch, place, Some(due)),
                 })?;
             }
         }
-        self.put_standing(account, &standing, batch)?;
+        self.put_deletion(account, &deletion, batch)?;
         Ok(due)
     }
 
     /// Takes in an undo, durably; whether releases were pending.
     ///
     /// # Errors
-    /// [`Refusal::Invalid`] if it is not by the account's guard, [`Refusal::Stale`].
-    pub fn undo(&self, undo: &Verified<Undo>, guard: &GuardKey, now: UnixTime) -> Result<bool, Refusal> {
+    /// [`ReleaseError::OtherGuard`], [`ReleaseError::Stale`].
+    pub fn undo(
+        &self,
+        undo: &Verified<Undo>,
+        guard: &GuardKey,
+        now: UnixTime,
+    ) -> Result<bool, AccountsError> {
         if undo.guard_key != *guard {
-            return Err(Refusal::Invalid);
+            return Err(ReleaseError::OtherGuard.into());
         }
         let _one = self.decide();
         let account = &undo.account;
-        let mut standing = self.standing(account)?;
-        let mut pending = standing.everything.is_some();
-        for (_, value) in self.page(self.trees.marks, account.as_bytes(), None)? {
-            pending |= parse_mark(&value)?.is_some();
+        let mut deletion = self.deletion(account)?;
+        let mut pending = deletion.everything.is_some();
+        for (_, mark) in self.tables.marks.scan(&self.state, account, None, PAGE)? {
+            pending |= mark.is_some();
         }
-        match standing.undo(undo.sequence, undo.signed().hash(), undo.guarded, pending, now)? {
+        match deletion.undo(undo.sequence, undo.signed().hash(), undo.guarded, pending, now)? {
             Verdict::Known(pending) => Ok(pending),
             Verdict::New(pending) => {
-                // The standing comes last: an undo that a crash cuts short is taken in anew.
-                let trees = self.trees;
-                self.each_mark(account.as_bytes(), |key, _, batch| batch.remove(trees.marks, key))?;
-                self.put_standing(account, &standing, Batch::default())?;
+                // The deletion state comes last: an undo that a crash cuts short is taken in anew.
+                self.forget_marks(account)?;
+                self.put_deletion(account, &deletion, Batch::default())?;
                 Ok(pending)
             }
         }
     }
 
     /// Cancels, durably, whatever is pending of an account: who signed it has lost its head key.
-    pub fn void(&self, account: &AccountId) -> Result<(), Refusal> {
+    pub fn void(&self, account: &AccountId) -> Result<(), AccountsError> {
         let _one = self.decide();
-        let mut standing = self.standing(account)?;
-        standing.void();
-        let trees = self.trees;
-        self.each_mark(account.as_bytes(), |key, _, batch| batch.remove(trees.marks, key))?;
-        self.put_standing(account, &standing, Batch::default())
+        let mut deletion = self.deletion(account)?;
+        deletion.void();
+        self.forget_marks(account)?;
+        self.put_deletion(account, &deletion, Batch::default())
     }
 
     /// A segment is stored again: no release that is pending now takes it away.
-    pub fn want(&self, account: &AccountId, segment: &SegmentId) -> Result<(), Refusal> {
+    pub fn want(&self, account: &AccountId, segment: &SegmentId) -> Result<(), AccountsError> {
         if self.due(account, segment)?.is_none() {
             return Ok(());
         }
         let _one = self.decide();
         let mut batch = Batch::default();
-        let key = mark_key(account, segment);
-        if self.standing(account)?.everything.is_some() {
-            batch.put(self.trees.marks, key, 0_u64.to_le_bytes());
+        let place = (*account, *segment);
+        if self.deletion(account)?.everything.is_some() {
+            self.put_mark(&mut batch, place, None)?;
         } else {
-            batch.remove(self.trees.marks, key);
+            self.tables.marks.remove(&mut batch, &place);
         }
         self.commit(&batch)
     }
 
     /// Removes a segment if it still is due; the bytes that became free.
-    fn remove_due(
+    fn remove_due<H: Holdings>(
         &self,
         account: &AccountId,
         segment: &SegmentId,
         now: UnixTime,
-        holdings: &dyn Holdings,
-    ) -> Result<u64, Refusal> {
+        holdings: &H,
+    ) -> Result<u64, H::Error> {
         let _one = self.decide();
         match self.due(account, segment)? {
             Some(due) if due <= now => holdings.remove(account, segment),
@@ -297,18 +296,17 @@ impl Releases {
     }
 
     /// Removes everything that is due. What a crash cuts short is gone on with.
-    pub fn carry_out(&self, now: UnixTime, holdings: &dyn Holdings) -> Result<CarriedOut, Refusal> {
+    pub fn carry_out<H: Holdings>(&self, now: UnixTime, holdings: &H) -> Result<CarriedOut, H::Error> {
         let mut done = CarriedOut::default();
         self.carry_out_marked(now, holdings, &mut done)?;
-        let mut after: Option<Vec<u8>> = None;
+        let mut after: Option<AccountId> = None;
         loop {
-            let page = self.page(self.trees.standings, &[], after.as_deref())?;
+            let page = self.tables.states.scan(&self.state, &Everything, after.as_ref(), PAGE);
+            let page = page.map_err(AccountsError::from)?;
             let Some((last, _)) = page.last() else { return Ok(done) };
-            after = Some(last.clone());
-            for (key, _) in page {
-                let account = key.try_into().map(AccountId::from_bytes);
-                let account = account.map_err(|_| failed(&"an account's releases are damaged"))?;
-                match self.standing(&account)?.everything {
+            after = Some(*last);
+            for (account, _) in page {
+                match self.deletion(&account)?.everything {
                     Some(due) if due <= now => self.carry_out_all(&account, now, holdings, &mut done)?,
                     Some(due) => done.later(due),
                     None => {}
@@ -317,46 +315,48 @@ impl Releases {
         }
     }
 
-    fn carry_out_marked(
+    fn carry_out_marked<H: Holdings>(
         &self,
         now: UnixTime,
-        holdings: &dyn Holdings,
+        holdings: &H,
         done: &mut CarriedOut,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), H::Error> {
         let mut removed = 0;
         let mut problem = None;
-        self.each_mark(&[], |key, mark, _| match (mark, parse_key(&key)) {
-            (Some(due), Some((account, segment))) if due <= now => {
-                match self.remove_due(&account, &segment, now, holdings) {
+        self.each_mark(&Everything, |(account, segment), mark, _| {
+            match mark {
+                Some(due) if due <= now => match self.remove_due(&account, &segment, now, holdings) {
                     Ok(freed) => (done.freed, removed) = (done.freed + freed, removed + 1),
-                    Err(refusal) => problem = Some(refusal),
-                }
+                    Err(error) => problem = Some(error),
+                },
+                Some(due) => done.later(due),
+                None => {}
             }
-            (Some(due), _) => done.later(due),
-            (None, _) => {}
+            Ok::<_, H::Error>(())
         })?;
-        if let Some(refusal) = problem {
-            return Err(refusal);
+        if let Some(error) = problem {
+            return Err(error);
         }
         if removed == 0 {
             return Ok(());
         }
         holdings.settle()?;
         let _one = self.decide();
-        self.each_mark(&[], |key, mark, batch| {
+        self.each_mark(&Everything, |place, mark, batch| {
             if mark.is_some_and(|due| due <= now) {
-                batch.remove(self.trees.marks, key);
+                self.tables.marks.remove(batch, &place);
             }
+            Ok(())
         })
     }
 
-    fn carry_out_all(
+    fn carry_out_all<H: Holdings>(
         &self,
         account: &AccountId,
         now: UnixTime,
-        holdings: &dyn Holdings,
+        holdings: &H,
         done: &mut CarriedOut,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), H::Error> {
         let mut after = None;
         loop {
             let page = holdings.segments(account, after.as_ref())?;
@@ -368,14 +368,15 @@ impl Releases {
         }
         holdings.settle()?;
         let _one = self.decide();
-        let mut standing = self.standing(account)?;
-        if standing.everything.is_some_and(|due| due <= now) {
-            standing.everything = None;
-            self.put_standing(account, &standing, Batch::default())?;
-            self.each_mark(account.as_bytes(), |key, mark, batch| {
+        let mut deletion = self.deletion(account)?;
+        if deletion.everything.is_some_and(|due| due <= now) {
+            deletion.everything = None;
+            self.put_deletion(account, &deletion, Batch::default())?;
+            self.each_mark(account, |place, mark, batch| {
                 if mark.is_none() {
-                    batch.remove(self.trees.marks, key);
+                    self.tables.marks.remove(batch, &place);
                 }
+                Ok::<_, AccountsError>(())
             })?;
         }
         Ok(())

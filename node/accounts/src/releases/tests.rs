@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use fincrypt_protocol::{Network, Signed, SigningKey};
+use fincrypt_protocol::{Network, Refusal, Signed, SigningKey};
 use zeroize::Zeroizing;
 
 use super::*;
@@ -45,11 +45,17 @@ impl Held {
 }
 
 impl Holdings for Held {
-    fn holds(&self, _: &AccountId, segment: &SegmentId) -> Result<bool, Refusal> {
+    type Error = AccountsError;
+
+    fn holds(&self, _: &AccountId, segment: &SegmentId) -> Result<bool, AccountsError> {
         Ok(self.0.lock().expect("unpoisoned").contains_key(segment))
     }
 
-    fn segments(&self, account: &AccountId, after: Option<&SegmentId>) -> Result<Vec<SegmentId>, Refusal> {
+    fn segments(
+        &self,
+        account: &AccountId,
+        after: Option<&SegmentId>,
+    ) -> Result<Vec<SegmentId>, AccountsError> {
         assert_eq!(*account, key(1).account(), "nobody else released anything");
         let held = self.0.lock().expect("unpoisoned");
         // Pages of two, so that there is more than one.
@@ -61,11 +67,11 @@ impl Holdings for Held {
             .collect())
     }
 
-    fn remove(&self, _: &AccountId, segment: &SegmentId) -> Result<u64, Refusal> {
+    fn remove(&self, _: &AccountId, segment: &SegmentId) -> Result<u64, AccountsError> {
         Ok(self.0.lock().expect("unpoisoned").remove(segment).unwrap_or_default())
     }
 
-    fn settle(&self) -> Result<(), Refusal> {
+    fn settle(&self) -> Result<(), AccountsError> {
         Ok(())
     }
 }
@@ -90,11 +96,11 @@ impl Setup {
 
     fn release(&self, releases: &Releases, segments: &[u8], sequence: u64) -> Result<UnixTime, Refusal> {
         let what = Released::Segments(segments.iter().copied().map(segment).collect());
-        releases.release(&sealed_release(what, sequence), NOW, &self.held)
+        Ok(releases.release(&sealed_release(what, sequence), NOW, &self.held)?)
     }
 
     fn release_all(&self, releases: &Releases, sequence: u64) -> Result<UnixTime, Refusal> {
-        releases.release(&sealed_release(Released::Everything, sequence), NOW, &self.held)
+        Ok(releases.release(&sealed_release(Released::Everything, sequence), NOW, &self.held)?)
     }
 
     fn carry_out(&self, releases: &Releases, now: UnixTime) -> CarriedOut {
@@ -102,7 +108,7 @@ impl Setup {
     }
 
     fn undo(&self, releases: &Releases, sequence: u64, guarded: bool) -> Result<bool, Refusal> {
-        releases.undo(&sealed_undo(sequence, guarded), &key(2).guard_key(), NOW)
+        Ok(releases.undo(&sealed_undo(sequence, guarded), &key(2).guard_key(), NOW)?)
     }
 }
 
@@ -119,7 +125,7 @@ fn a_release_is_carried_out_when_it_is_due_and_not_before_even_over_a_restart() 
     // What is stored later under the same name is nobody's release any more.
     setup.held.put(1);
     assert_eq!(setup.carry_out(&releases, DUE), CarriedOut::default());
-    assert_eq!(releases.due(&key(1).account(), &segment(1)), Ok(None));
+    assert_eq!(releases.due(&key(1).account(), &segment(1)).expect("reads"), None);
 }
 
 #[test]
@@ -149,7 +155,7 @@ fn a_second_release_of_everything_takes_what_was_stored_since_the_first() {
     releases.want(&key(1).account(), &segment(2)).expect("noted");
     let later = NOW.plus(DELAY / 2);
     let again = sealed_release(Released::Everything, 6);
-    assert_eq!(releases.release(&again, later, &setup.held), Ok(later.plus(DELAY)));
+    assert_eq!(releases.release(&again, later, &setup.held).expect("taken"), later.plus(DELAY));
     assert_eq!(setup.carry_out(&releases, DUE), CarriedOut { freed: 10, next: Some(later.plus(DELAY)) });
     assert_eq!(setup.held.list(), [2]);
     assert_eq!(setup.carry_out(&releases, later.plus(DELAY)).freed, 10);
@@ -181,7 +187,7 @@ fn an_undo_by_another_key_is_refused() {
     let releases = setup.open();
     setup.release_all(&releases, 5).expect("taken");
     let undone = releases.undo(&sealed_undo(7, true), &key(3).guard_key(), NOW);
-    assert_eq!(undone, Err(Refusal::Invalid));
+    assert!(matches!(undone, Err(AccountsError::Release(ReleaseError::OtherGuard))), "{undone:?}");
     assert_eq!(setup.carry_out(&releases, DUE).freed, 10);
 }
 

@@ -53,7 +53,7 @@ impl MediatorRole {
         self.repair_pace.take(shards.iter().map(|(_, bytes)| bytes.len() as u64).sum()).await;
         // The round may have begun long ago: what was released meanwhile is not stored again.
         let role = Arc::clone(self);
-        if blocking(move || role.releases.due(&account, &segment)).await?.is_some() {
+        if blocking(move || Ok(role.releases.due(&account, &segment)?)).await?.is_some() {
             return Ok(0);
         }
         let mut placed = Vec::new();

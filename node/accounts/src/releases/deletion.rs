@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use fincrypt_protocol::UnixTime;
 use fincrypt_protocol::limits::MAX_RELEASE_AHEAD;
-use fincrypt_protocol::{Refusal, UnixTime};
 use serde::{Deserialize, Serialize};
+
+use crate::error::ReleaseError;
 
 /// Releases and undos come with their hash: the same one may be repeated.
 type Hash = [u8; 32];
@@ -15,7 +17,7 @@ type Hash = [u8; 32];
 /// guard's, cannot use up the numbers of undos. A release's number is bound to the node's clock for
 /// the same reason: it cannot use up those of later releases.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Standing {
+pub(super) struct DeletionState {
     /// Releases up to this sequence are refused.
     floor: u64,
     /// The newest release, and when it is due.
@@ -37,7 +39,7 @@ pub(super) enum Verdict<T> {
     New(T),
 }
 
-impl Standing {
+impl DeletionState {
     /// Takes in a release; when it is due.
     pub(super) fn release(
         &mut self,
@@ -45,12 +47,12 @@ impl Standing {
         hash: Hash,
         now: UnixTime,
         delay: Duration,
-    ) -> Result<Verdict<UnixTime>, Refusal> {
+    ) -> Result<Verdict<UnixTime>, ReleaseError> {
         match self.newest {
             Some((known, due)) if known == hash => return Ok(Verdict::Known(due)),
-            _ if self.guarded => return Err(Refusal::Guarded),
-            _ if sequence <= self.floor => return Err(Refusal::Stale),
-            _ if sequence > furthest(now) => return Err(Refusal::Invalid),
+            _ if self.guarded => return Err(ReleaseError::Guarded),
+            _ if sequence <= self.floor => return Err(ReleaseError::Stale),
+            _ if sequence > furthest(now) => return Err(ReleaseError::TooFarAhead),
             _ => {}
         }
         let due = now.plus(delay);
@@ -80,10 +82,10 @@ impl Standing {
         guarded: bool,
         pending: bool,
         now: UnixTime,
-    ) -> Result<Verdict<bool>, Refusal> {
+    ) -> Result<Verdict<bool>, ReleaseError> {
         match self.undone {
             Some((_, known, pending)) if known == hash => return Ok(Verdict::Known(pending)),
-            Some((known, ..)) if sequence <= known => return Err(Refusal::Stale),
+            Some((known, ..)) if sequence <= known => return Err(ReleaseError::Stale),
             _ => {}
         }
         // The guard's machine may have a wrong clock, which must not refuse releases for years.
@@ -118,45 +120,49 @@ mod tests {
 
     #[test]
     fn a_release_may_be_repeated_and_keeps_its_time() {
-        let mut standing = Standing::default();
-        assert_eq!(standing.release(5, hash(1), NOW, DELAY), Ok(Verdict::New(due())));
+        let mut deletion = DeletionState::default();
+        assert_eq!(deletion.release(5, hash(1), NOW, DELAY), Ok(Verdict::New(due())));
         let later = NOW.plus(DELAY / 2);
-        assert_eq!(standing.release(5, hash(1), later, DELAY), Ok(Verdict::Known(due())));
-        assert_eq!(standing.release(5, hash(2), later, DELAY), Err(Refusal::Stale));
-        assert_eq!(standing.release(4, hash(2), later, DELAY), Err(Refusal::Stale));
-        assert!(standing.release(6, hash(2), later, DELAY).is_ok());
+        assert_eq!(deletion.release(5, hash(1), later, DELAY), Ok(Verdict::Known(due())));
+        assert_eq!(deletion.release(5, hash(2), later, DELAY), Err(ReleaseError::Stale));
+        assert_eq!(deletion.release(4, hash(2), later, DELAY), Err(ReleaseError::Stale));
+        assert!(deletion.release(6, hash(2), later, DELAY).is_ok());
     }
 
     #[test]
     fn an_undone_release_is_refused_for_good_even_after_the_guard_lifts() {
-        let mut standing = Standing::default();
-        standing.release(5, hash(1), NOW, DELAY).expect("taken");
-        assert_eq!(standing.undo(9, hash(8), true, true, NOW), Ok(Verdict::New(true)));
-        assert_eq!(standing.undo(9, hash(8), true, false, NOW), Ok(Verdict::Known(true)), "repeated");
-        assert_eq!(standing.release(5, hash(1), NOW, DELAY), Err(Refusal::Guarded));
-        assert_eq!(standing.release(20, hash(2), NOW, DELAY), Err(Refusal::Guarded));
-        assert_eq!(standing.undo(10, hash(9), false, false, NOW), Ok(Verdict::New(false)));
-        assert_eq!(standing.release(5, hash(1), NOW, DELAY), Err(Refusal::Stale));
-        assert_eq!(standing.release(10, hash(2), NOW, DELAY), Err(Refusal::Stale), "from before the undo");
-        assert!(standing.release(11, hash(3), NOW, DELAY).is_ok());
-        assert_eq!(standing.undo(9, hash(8), true, true, NOW), Err(Refusal::Stale), "replayed");
+        let mut deletion = DeletionState::default();
+        deletion.release(5, hash(1), NOW, DELAY).expect("taken");
+        assert_eq!(deletion.undo(9, hash(8), true, true, NOW), Ok(Verdict::New(true)));
+        assert_eq!(deletion.undo(9, hash(8), true, false, NOW), Ok(Verdict::Known(true)), "repeated");
+        assert_eq!(deletion.release(5, hash(1), NOW, DELAY), Err(ReleaseError::Guarded));
+        assert_eq!(deletion.release(20, hash(2), NOW, DELAY), Err(ReleaseError::Guarded));
+        assert_eq!(deletion.undo(10, hash(9), false, false, NOW), Ok(Verdict::New(false)));
+        assert_eq!(deletion.release(5, hash(1), NOW, DELAY), Err(ReleaseError::Stale));
+        assert_eq!(
+            deletion.release(10, hash(2), NOW, DELAY),
+            Err(ReleaseError::Stale),
+            "from before the undo"
+        );
+        assert!(deletion.release(11, hash(3), NOW, DELAY).is_ok());
+        assert_eq!(deletion.undo(9, hash(8), true, true, NOW), Err(ReleaseError::Stale), "replayed");
     }
 
     #[test]
     fn a_thief_cannot_use_up_sequences() {
-        let mut standing = Standing::default();
-        assert_eq!(standing.release(u64::MAX, hash(1), NOW, DELAY), Err(Refusal::Invalid));
+        let mut deletion = DeletionState::default();
+        assert_eq!(deletion.release(u64::MAX, hash(1), NOW, DELAY), Err(ReleaseError::TooFarAhead));
         let furthest = NOW.secs() + MAX_RELEASE_AHEAD;
-        assert!(standing.release(furthest, hash(1), NOW, DELAY).is_ok());
-        assert_eq!(standing.undo(1, hash(8), true, true, NOW), Ok(Verdict::New(true)), "counted apart");
+        assert!(deletion.release(furthest, hash(1), NOW, DELAY).is_ok());
+        assert_eq!(deletion.undo(1, hash(8), true, true, NOW), Ok(Verdict::New(true)), "counted apart");
     }
 
     #[test]
     fn an_undo_from_a_clock_far_ahead_refuses_releases_for_a_day_at_most() {
-        let mut standing = Standing::default();
-        standing.undo(u64::MAX - 1, hash(8), true, false, NOW).expect("taken");
-        standing.undo(u64::MAX, hash(9), false, false, NOW).expect("taken");
+        let mut deletion = DeletionState::default();
+        deletion.undo(u64::MAX - 1, hash(8), true, false, NOW).expect("taken");
+        deletion.undo(u64::MAX, hash(9), false, false, NOW).expect("taken");
         let tomorrow = NOW.secs() + MAX_RELEASE_AHEAD + 1;
-        assert!(standing.release(tomorrow, hash(1), UnixTime::from_secs(tomorrow), DELAY).is_ok());
+        assert!(deletion.release(tomorrow, hash(1), UnixTime::from_secs(tomorrow), DELAY).is_ok());
     }
 }
