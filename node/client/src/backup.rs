@@ -26,8 +26,9 @@ use super::prune;
 use super::purse::PurseReport;
 use super::run_journal::RunJournal;
 use super::self_check::{CheckReport, SelfCheck};
+use super::session::Session;
 use super::upload::Upload;
-use super::vault::{Swarm, Vault};
+use super::vault::Vault;
 
 /// Something that was left out.
 #[derive(Debug, Serialize)]
@@ -99,11 +100,11 @@ pub async fn backup(vault: &Vault, folders: &[PathBuf], show: bool) -> Result<Ba
             return Err(ClientError::Folder { path: folder.clone(), reason: "not a folder".to_owned() });
         }
     }
-    let swarm = Swarm::join(&vault.options).await?;
+    let session = Session::open(&vault.options).await?;
     let progress = Progress::new("backed up", show);
-    let result = backup_in(&swarm, vault, folders, &progress).await;
+    let result = backup_in(&session, vault, folders, &progress).await;
     progress.done();
-    swarm.leave().await;
+    session.close().await;
     vault.state.close();
     result
 }
@@ -143,7 +144,7 @@ pub(super) struct Run<'a> {
 }
 
 async fn backup_in(
-    swarm: &Swarm,
+    session: &Session,
     vault: &Vault,
     folders: &[PathBuf],
     progress: &Progress,
@@ -152,11 +153,12 @@ async fn backup_in(
     let time = UnixTime::now_with_nanos();
     let mut followed = false;
     for _ in 0..REBASES {
-        match backup_once(swarm, vault, folders, progress, time).await {
+        match backup_once(session, vault, folders, progress, time).await {
             // Another device has given a newer mandate, with another limit of the price.
             Err(ClientError::Call(error)) if error.refusal() == Some(Refusal::NotMandated) && !followed => {
                 followed = true;
-                if !vault.follow_mandate(&swarm.net).await? {
+                session.forget_login().await;
+                if !vault.follow_mandate(&session.net).await? {
                     return Err(error.into());
                 }
             }
@@ -166,11 +168,11 @@ async fn backup_in(
             Err(error) => return Err(error),
             Ok(mut report) => {
                 // The snapshot is stored; what fails here the next run does.
-                match prune::merge_small(swarm, vault).await {
+                match prune::merge_small(session, vault).await {
                     Ok(merged) => report.merged = merged,
                     Err(error) => tracing::warn!(%error, "small segments were not merged"),
                 }
-                report.purse = match vault.link(&swarm.net).await {
+                report.purse = match session.link(vault).await {
                     Ok(link) => vault.look_at_purse(Some(&link)).await,
                     Err(_) => vault.look_at_purse(None).await,
                 };
@@ -183,14 +185,14 @@ async fn backup_in(
 }
 
 async fn backup_once(
-    swarm: &Swarm,
+    session: &Session,
     vault: &Vault,
     folders: &[PathBuf],
     progress: &Progress,
     (started, nanos): (UnixTime, u32),
 ) -> Result<BackupReport, ClientError> {
-    let link = vault.link(&swarm.net).await?;
-    let fetcher = vault.fetcher(&swarm.net, Some(link.clone()))?;
+    let link = session.link(vault).await?;
+    let fetcher = vault.fetcher(&session.net, Some(link.clone()))?;
     let head = vault.current_head(&link).await?;
     if let Some(head) = &head {
         vault.follow(&fetcher, head).await?;
@@ -242,7 +244,7 @@ async fn backup_once(
     let rebuilt = vault.is_rebuilt()?;
     let stored = journal.segments();
     let listed = Listed::run(vault, stored.clone(), snapshot, rebuilt);
-    let (news, check) = SelfCheck::before_head(vault, &swarm.net, &run.link, stored.clone()).await?;
+    let (news, check) = SelfCheck::before_head(vault, &session.net, &run.link, stored.clone()).await?;
     let early = async {
         match &check {
             Some(check) => check.look(&news).await.map(Some),

@@ -12,7 +12,8 @@ use serde::Serialize;
 
 use super::error::ClientError;
 use super::link::{Link, announced_records, ask_quote};
-use super::vault::{Swarm, Vault};
+use super::session::Session;
+use super::vault::Vault;
 use fincrypt_net::shown;
 use fincrypt_net::{Net, encode_all};
 
@@ -64,11 +65,11 @@ pub struct MoveReport {
 /// # Errors
 /// [`ClientError`] if the swarm cannot be joined.
 pub async fn list_mediators(vault: &Vault) -> Result<Vec<MediatorInfo>, ClientError> {
-    let swarm = Swarm::join(&vault.options).await?;
+    let session = Session::open(&vault.options).await?;
     let ours = vault.mediator()?;
     let mut list = Vec::new();
-    for record in announced_records(&swarm.net).await {
-        let quote = ask_quote(&swarm.net, record.node, Redundancy::MIN).await;
+    for record in announced_records(&session.net).await {
+        let quote = ask_quote(&session.net, record.node, Redundancy::MIN).await;
         list.push(MediatorInfo {
             peer: shown(&record.node),
             fee_permille: record.fee_permille,
@@ -77,7 +78,7 @@ pub async fn list_mediators(vault: &Vault) -> Result<Vec<MediatorInfo>, ClientEr
             ours: ours == Some(record.node),
         });
     }
-    swarm.leave().await;
+    session.close().await;
     Ok(list)
 }
 
@@ -87,13 +88,13 @@ pub async fn list_mediators(vault: &Vault) -> Result<Vec<MediatorInfo>, ClientEr
 /// # Errors
 /// [`ClientError`] if it does not answer or refuses.
 pub async fn use_mediator(vault: &Vault, mediator: &str) -> Result<MoveReport, ClientError> {
-    let swarm = Swarm::join(&vault.options).await?;
+    let session = Session::open(&vault.options).await?;
     let result = async {
-        let node = find(&swarm.net, mediator).await?;
-        vault.move_to(&swarm.net, node).await
+        let node = find(&session.net, mediator).await?;
+        vault.move_to(&session.net, node).await
     };
     let result = result.await;
-    swarm.leave().await;
+    session.close().await;
     vault.state.close();
     result
 }

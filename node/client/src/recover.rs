@@ -15,8 +15,9 @@ use super::head::OpenHead;
 use super::history::{FoundHead, History, follow_rewind, rewind};
 use super::holders::Holders;
 use super::home::VaultHome;
+use super::session::Session;
 use super::snapshots::utc;
-use super::vault::{Swarm, Vault};
+use super::vault::Vault;
 use crate::options::ClientOptions;
 
 /// What recovery found.
@@ -84,9 +85,9 @@ pub async fn recover(
     if home.keyfile().exists() {
         return Err(ClientError::VaultExists(home.path().to_owned()));
     }
-    let swarm = Swarm::join(&options).await?;
-    let result = recover_in(&swarm, home, options, words, password, head).await;
-    swarm.leave().await;
+    let session = Session::open(&options).await?;
+    let result = recover_in(&session, home, options, words, password, head).await;
+    session.close().await;
     result
 }
 
@@ -96,10 +97,10 @@ pub async fn recover(
 /// [`ClientError`] if no holder is found.
 pub async fn list_heads(options: &ClientOptions, words: &Words) -> Result<Vec<HeadInfo>, ClientError> {
     let keys = words.vault_keys();
-    let swarm = Swarm::join(options).await?;
+    let session = Session::open(options).await?;
     let result = async {
         let mut heads = Vec::new();
-        for (slot, holders) in find_accounts(&swarm, options.network, &keys).await? {
+        for (slot, holders) in find_accounts(&session, options.network, &keys).await? {
             let history = History::at(&keys, options.network, slot, &holders, None).await;
             heads.extend(history.heads.into_iter().map(|FoundHead { open, holders, counts }| HeadInfo {
                 slot,
@@ -115,13 +116,13 @@ pub async fn list_heads(options: &ClientOptions, words: &Words) -> Result<Vec<He
         Ok(heads)
     };
     let result = result.await;
-    swarm.leave().await;
+    session.close().await;
     result
 }
 
 /// The accounts of a vault that have holders, slot by slot.
 pub(super) async fn find_accounts(
-    swarm: &Swarm,
+    session: &Session,
     network: Network,
     keys: &VaultKeys,
 ) -> Result<Vec<(u32, Holders)>, ClientError> {
@@ -133,7 +134,7 @@ pub(super) async fn find_accounts(
         slot += u32::try_from(SLOTS_AT_ONCE).unwrap_or(1);
         let searches = slots.into_iter().map(|slot| async move {
             let registration = keys.registration(network, slot)?;
-            let found = Holders::find(&swarm.net, &keys.root.account(slot), &registration).await;
+            let found = Holders::find(&session.net, &keys.root.account(slot), &registration).await;
             Ok::<_, ClientError>((slot, found))
         });
         let mut searched: Vec<_> = futures::stream::iter(searches).buffered(SLOTS_AT_ONCE).collect().await;
@@ -164,7 +165,7 @@ type Found = (u32, Holders, Option<OpenHead>, Option<VerifiedRewound>);
 /// Rewinds to the heads that were chosen by name: from now on only the words' owner goes on from
 /// there, and other machines of the vault have to be recovered, too.
 async fn go_back(
-    swarm: &Swarm,
+    session: &Session,
     words: &Words,
     keys: &mut VaultKeys,
     found: Vec<Found>,
@@ -174,9 +175,9 @@ async fn go_back(
     for (slot, holders, chosen, known) in found {
         let mut rewound = known.as_ref().map(VerifiedRewound::rewound);
         if let Some(base) = chosen.as_ref().filter(|_| by_name) {
-            let made = rewind(&swarm.net, words, slot, &holders, known.as_ref(), base).await?;
+            let made = rewind(&session.net, words, slot, &holders, known.as_ref(), base).await?;
             let guard = keys.guard_key(slot).ok_or(RecordError::Inconsistent)?;
-            let network = swarm.net.network();
+            let network = session.net.network();
             follow_rewind(keys, words, slot, &made.rewound.verify(network, &guard, UnixTime::now())?);
             rewound = Some(made.rewound);
         }
@@ -186,7 +187,7 @@ async fn go_back(
 }
 
 async fn recover_in(
-    swarm: &Swarm,
+    session: &Session,
     home: VaultHome,
     options: ClientOptions,
     words: &Words,
@@ -197,7 +198,7 @@ async fn recover_in(
     let mut keys = words.vault_keys();
     let mut accounts = Vec::new();
     let mut holders = 0;
-    for (slot, found) in find_accounts(swarm, options.network, &keys).await? {
+    for (slot, found) in find_accounts(session, options.network, &keys).await? {
         let history = History::at(&keys, options.network, slot, &found, None).await;
         holders += found.nodes().len();
         let rewound = history.rewound.clone();
@@ -215,11 +216,11 @@ async fn recover_in(
     {
         return Err(ClientError::NoHead(wanted.to_owned()));
     }
-    let accounts = go_back(swarm, words, &mut keys, accounts, wanted.is_some()).await?;
+    let accounts = go_back(session, words, &mut keys, accounts, wanted.is_some()).await?;
     let keys = &keys;
 
     let vault = Vault::begin(home.clone(), options, keys.clone())?;
-    let restored = restore_state(swarm, &vault, accounts).await;
+    let restored = restore_state(session, &vault, accounts).await;
     // Before the keyfile, which makes a vault of it.
     vault.state.close();
     let restored = restored?;
@@ -239,7 +240,7 @@ async fn recover_in(
 /// Fills the vault's state from what the accounts' holders have. Without a head, or without its
 /// catalog, the index is rebuilt from the segments themselves.
 async fn restore_state(
-    swarm: &Swarm,
+    session: &Session,
     vault: &Vault,
     accounts: Vec<Account>,
 ) -> Result<Restored, ClientError> {
@@ -249,7 +250,8 @@ async fn restore_state(
         let mandate = holders.newest_mandate();
         let (account, registration) =
             (vault.keys.root.account(slot), vault.keys.registration(network, slot)?);
-        let fetcher = Fetcher::new(swarm.net.clone(), None, account, registration, vault.keys.root.tag_key());
+        let fetcher =
+            Fetcher::new(session.net.clone(), None, account, registration, vault.keys.root.tag_key());
         let refs = head.as_ref().map(|head| head.body.refs.as_slice()).unwrap_or_default();
         let loaded = vault.load_catalog(&fetcher, refs).await;
         if head.is_none() || loaded.is_err() {

@@ -13,8 +13,9 @@ use super::head::OpenHead;
 use super::history::{History, rewind};
 use super::link::Link;
 use super::recover::find_accounts;
+use super::session::Session;
 use super::snapshots::utc;
-use super::vault::{Swarm, Vault};
+use super::vault::Vault;
 use fincrypt_net::Net;
 
 /// Times a head is put over another device's before giving up.
@@ -62,15 +63,15 @@ pub struct UndoReport {
 /// [`ClientError`] if the mediator does not answer or refuses; [`ClientError::Call`] with
 /// `Guarded` if an undo forbids it.
 pub async fn release_everything(vault: &Vault) -> Result<ReleaseReport, ClientError> {
-    let swarm = Swarm::join(&vault.options).await?;
-    let result = release_in(&swarm, vault).await;
-    swarm.leave().await;
+    let session = Session::open(&vault.options).await?;
+    let result = release_in(&session, vault).await;
+    session.close().await;
     vault.state.close();
     result
 }
 
-async fn release_in(swarm: &Swarm, vault: &Vault) -> Result<ReleaseReport, ClientError> {
-    let link = vault.link(&swarm.net).await?;
+async fn release_in(session: &Session, vault: &Vault) -> Result<ReleaseReport, ClientError> {
+    let link = session.link(vault).await?;
     match release_once(vault, &link).await {
         // An undo of the same second, or a release of another device: the next number is higher.
         Err(ClientError::Call(error)) if error.refusal() == Some(Refusal::Stale) => {
@@ -163,14 +164,14 @@ pub async fn undo_release(
     lifted: bool,
     head: Option<&str>,
 ) -> Result<UndoReport, ClientError> {
-    let swarm = Swarm::join(options).await?;
-    let result = undo_in(&swarm, options.network, words, lifted, head).await;
-    swarm.leave().await;
+    let session = Session::open(options).await?;
+    let result = undo_in(&session, options.network, words, lifted, head).await;
+    session.close().await;
     result
 }
 
 async fn undo_in(
-    swarm: &Swarm,
+    session: &Session,
     network: Network,
     words: &Words,
     lifted: bool,
@@ -178,7 +179,7 @@ async fn undo_in(
 ) -> Result<UndoReport, ClientError> {
     let keys = words.vault_keys();
     let mut report = UndoReport { guarded: !lifted, ..UndoReport::default() };
-    for (slot, holders) in find_accounts(swarm, network, &keys).await? {
+    for (slot, holders) in find_accounts(session, network, &keys).await? {
         let guard = words.guard(slot);
         let undo = Undo {
             network,
@@ -194,7 +195,7 @@ async fn undo_in(
         report.heard += heard.len();
         report.cancelled += heard.into_iter().filter(|pending| *pending).count();
         if let Some(mediator) = holders.mediator()
-            && tell_mediator(&swarm.net, mediator, mediate::Request::Undo { undo }).await
+            && tell_mediator(&session.net, mediator, mediate::Request::Undo { undo }).await
         {
             report.mediators += 1;
         }
@@ -202,7 +203,7 @@ async fn undo_in(
             let history = History::at(&keys, network, slot, &holders, None).await;
             let known = history.rewound.clone();
             if let Some(base) = history.named(wanted)? {
-                let made = rewind(&swarm.net, words, slot, &holders, known.as_ref(), &base).await?;
+                let made = rewind(&session.net, words, slot, &holders, known.as_ref(), &base).await?;
                 *report.rewound.get_or_insert(0) += made.heard;
             }
         }

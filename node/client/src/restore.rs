@@ -19,7 +19,8 @@ use super::fetch::Fetcher;
 use super::pipeline::workers;
 use super::progress::Progress;
 use super::reader::BlobReader;
-use super::vault::{Swarm, Vault};
+use super::session::Session;
+use super::vault::Vault;
 
 use plan::Planner;
 use write::Writer;
@@ -82,11 +83,11 @@ pub async fn restore(
     show: bool,
 ) -> Result<RestoreReport, ClientError> {
     raise_file_limit();
-    let swarm = Swarm::join(&vault.options).await?;
+    let session = Session::open(&vault.options).await?;
     let progress = Progress::new("restored", show);
-    let result = restore_in(&swarm, vault, options, &progress).await;
+    let result = restore_in(&session, vault, options, &progress).await;
     progress.done();
-    swarm.leave().await;
+    session.close().await;
     result
 }
 
@@ -106,13 +107,13 @@ fn cause(error: &TargetError) -> String {
 }
 
 async fn restore_in(
-    swarm: &Swarm,
+    session: &Session,
     vault: &Vault,
     options: &RestoreOptions,
     progress: &Progress,
 ) -> Result<RestoreReport, ClientError> {
     let begun = Instant::now();
-    let fetcher = vault.read_from(swarm, options.direct).await?;
+    let fetcher = vault.read_from(session, options.direct).await?;
     let reader = BlobReader::new(vault, Arc::clone(&fetcher))?;
     let (id, snapshot) = reader.snapshot(&options.snapshot).await?;
     let target = Target::open(&options.target)

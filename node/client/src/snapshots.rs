@@ -10,7 +10,8 @@ use serde::Serialize;
 use super::error::ClientError;
 use super::fetch::Fetcher;
 use super::reader::BlobReader;
-use super::vault::{Swarm, Vault};
+use super::session::Session;
+use super::vault::Vault;
 
 /// One snapshot.
 #[derive(Debug, Serialize)]
@@ -92,9 +93,13 @@ pub(crate) fn root_names(snapshot: &Snapshot) -> Result<Vec<Name>, ClientError> 
 impl Vault {
     /// Joins the swarm for reading: through the mediator if it answers, else straight from the
     /// holders; and brings the index up to the newest head that can be had.
-    pub(crate) async fn read_from(&self, swarm: &Swarm, direct: bool) -> Result<Arc<Fetcher>, ClientError> {
-        let link = if direct || self.mediator()?.is_none() { None } else { self.link(&swarm.net).await.ok() };
-        let fetcher = self.fetcher(&swarm.net, link.clone())?;
+    pub(crate) async fn read_from(
+        &self,
+        session: &Session,
+        direct: bool,
+    ) -> Result<Arc<Fetcher>, ClientError> {
+        let link = if direct || self.mediator()?.is_none() { None } else { session.link(self).await.ok() };
+        let fetcher = self.fetcher(&session.net, link.clone())?;
         match link {
             Some(link) => {
                 if let Some(head) = self.current_head(&link).await? {
@@ -118,13 +123,13 @@ impl Vault {
 /// # Errors
 /// [`ClientError`] if they cannot be fetched.
 pub async fn list_snapshots(vault: &Vault) -> Result<Vec<SnapshotInfo>, ClientError> {
-    let swarm = Swarm::join(&vault.options).await?;
+    let session = Session::open(&vault.options).await?;
     let result = async {
-        let fetcher = vault.read_from(&swarm, false).await?;
+        let fetcher = vault.read_from(&session, false).await?;
         BlobReader::new(vault, fetcher)?.snapshots().await
     };
     let result = result.await;
-    swarm.leave().await;
+    session.close().await;
     let info = |(id, snapshot): (fincrypt_vault::snapshot::SnapshotId, Snapshot)| SnapshotInfo {
         id: id.to_string(),
         time: snapshot.time.secs(),
@@ -146,13 +151,13 @@ pub async fn list_entries(
     name: &str,
     path: Option<&Path>,
 ) -> Result<Vec<EntryInfo>, ClientError> {
-    let swarm = Swarm::join(&vault.options).await?;
+    let session = Session::open(&vault.options).await?;
     let result = async {
-        let fetcher = vault.read_from(&swarm, false).await?;
+        let fetcher = vault.read_from(&session, false).await?;
         entries(&BlobReader::new(vault, fetcher)?, name, path).await
     };
     let result = result.await;
-    swarm.leave().await;
+    session.close().await;
     result
 }
 

@@ -14,7 +14,8 @@ use super::link::Link;
 use super::needs::Needs;
 use super::purse::PurseReport;
 use super::reader::BlobReader;
-use super::vault::{Swarm, Vault};
+use super::session::Session;
+use super::vault::Vault;
 
 /// Segments whose health is asked for: 245 GB of data with k = 15. More only make it slower.
 const MAX_LOCATED: usize = 16 << 10;
@@ -121,16 +122,16 @@ pub async fn status(vault: &Vault, brief: bool) -> Result<StatusReport, ClientEr
         purse: PurseReport::default(),
         problem: None,
     };
-    let swarm = match Swarm::join(&vault.options).await {
-        Ok(swarm) => Some(swarm),
+    let session = match Session::open(&vault.options).await {
+        Ok(session) => Some(session),
         Err(error) => {
             report.problem = Some(error.to_string());
             None
         }
     };
     let mut link = None;
-    if let Some(swarm) = &swarm {
-        match vault.link(&swarm.net).await {
+    if let Some(session) = &session {
+        match session.link(vault).await {
             Ok(found) => {
                 report.reachable = true;
                 report.quote(vault, &found).await;
@@ -142,9 +143,9 @@ pub async fn status(vault: &Vault, brief: bool) -> Result<StatusReport, ClientEr
     report.purse = vault.look_at_purse(link.as_ref()).await;
     report.mediator = vault.mediator()?.and_then(|node| peer_of(&node).ok()).map(|peer| peer.to_string());
     report.mediator_seen = vault.notes().mediator_seen()?.map(UnixTime::secs);
-    let looked = if brief { Ok(()) } else { report.look(vault, swarm.as_ref(), link, &manifests).await };
-    if let Some(swarm) = swarm {
-        swarm.leave().await;
+    let looked = if brief { Ok(()) } else { report.look(vault, session.as_ref(), link, &manifests).await };
+    if let Some(session) = session {
+        session.close().await;
     }
     looked.map(|()| report)
 }
@@ -170,7 +171,7 @@ impl StatusReport {
     async fn look(
         &mut self,
         vault: &Vault,
-        swarm: Option<&Swarm>,
+        session: Option<&Session>,
         link: Option<Link>,
         manifests: &[Manifest],
     ) -> Result<(), ClientError> {
@@ -186,9 +187,9 @@ impl StatusReport {
         });
         self.segments_looked_at = found.len();
         self.health = Standing::of(found.values().copied().collect());
-        let reader = match (swarm, link) {
-            (Some(swarm), Some(link)) => {
-                Some(BlobReader::new(vault, vault.fetcher(&swarm.net, Some(link))?)?)
+        let reader = match (session, link) {
+            (Some(session), Some(link)) => {
+                Some(BlobReader::new(vault, vault.fetcher(&session.net, Some(link))?)?)
             }
             _ => None,
         };

@@ -14,7 +14,8 @@ use super::error::ClientError;
 use super::pipeline::workers;
 use super::reader::BlobReader;
 use super::restore::{Failed, RestoreReport};
-use super::vault::{Swarm, Vault};
+use super::session::Session;
+use super::vault::Vault;
 
 /// Segments fetched at once, and as many checked: at up to 15 MiB each, 60 MiB.
 const AT_ONCE: usize = 2;
@@ -26,20 +27,20 @@ const AT_ONCE: usize = 2;
 /// [`ClientError`] if there is no such snapshot or its folders cannot be read; segments that do not
 /// come back are in the report.
 pub async fn test_restore(vault: &Vault, snapshot: &str, direct: bool) -> Result<RestoreReport, ClientError> {
-    let swarm = Swarm::join(&vault.options).await?;
-    let result = test_in(&swarm, vault, snapshot, direct).await;
-    swarm.leave().await;
+    let session = Session::open(&vault.options).await?;
+    let result = test_in(&session, vault, snapshot, direct).await;
+    session.close().await;
     result
 }
 
 async fn test_in(
-    swarm: &Swarm,
+    session: &Session,
     vault: &Vault,
     name: &str,
     direct: bool,
 ) -> Result<RestoreReport, ClientError> {
     let begun = Instant::now();
-    let fetcher = vault.read_from(swarm, direct).await?;
+    let fetcher = vault.read_from(session, direct).await?;
     let reader = BlobReader::new(vault, Arc::clone(&fetcher))?;
     let (id, snapshot) = reader.snapshot(name).await?;
     let needs = vault.find_needs(&reader, &id).await?;

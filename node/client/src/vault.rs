@@ -5,14 +5,12 @@ mod facts;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fincrypt_net::{Role, Roles, Setup};
 use fincrypt_protocol::record::{Mandate, Registration, Rights};
 use fincrypt_protocol::{Network, NodeId, Refusal, Signed, UnixTime};
 use fincrypt_state::kv::KvError;
 use fincrypt_state::state::State;
 use fincrypt_vault::index::BlobIndex;
 use fincrypt_vault::keyfile::{self, VaultKeys};
-use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
 use super::error::ClientError;
@@ -20,67 +18,15 @@ use super::fetch::Fetcher;
 use super::home::VaultHome;
 use super::link::{Link, find_mediator};
 use crate::options::ClientOptions;
-use fincrypt_net::Identity;
-use fincrypt_net::{Engine, EngineSetup, Inboxes, Net};
+use fincrypt_net::Net;
 
 /// Mandates are renewed every 90 days and hold for at least as long.
 const MANDATE_PERIOD: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Bytes one storage node may hold under a mandate: 1 PiB, as the network sets the true limit.
 const MANDATE_CAP: u64 = 1 << 50;
-/// Inbound payload of a client that serves nobody.
-const CLIENT_INTAKE: usize = 1 << 20;
 
 fn gone(node: NodeId) -> impl FnOnce(ClientError) -> ClientError {
     move |error| ClientError::MediatorGone { node, reason: error.to_string() }
-}
-
-/// A client's connection to the swarm.
-pub struct Swarm {
-    /// The engine's handle.
-    pub net: Net,
-    task: JoinHandle<()>,
-}
-
-impl Swarm {
-    /// Starts an engine with a fresh identity and joins by the configured first contacts.
-    ///
-    /// # Errors
-    /// If none is configured, or none answers.
-    pub async fn join(options: &ClientOptions) -> Result<Self, ClientError> {
-        if options.bootstrap.is_empty() {
-            return Err(ClientError::NoBootstrap);
-        }
-        let behaviour = Setup {
-            network: options.network,
-            roles: Roles::new([Role::Client]),
-            intake: CLIENT_INTAKE,
-            mdns: options.mdns,
-            upnp: false,
-        };
-        let keypair = Identity::fresh()?.keypair;
-        let setup = EngineSetup { behaviour, keypair, listen: Vec::new(), inboxes: Inboxes::default() };
-        let (engine, net, ..) = Engine::start(setup).await?;
-        let task = tokio::spawn(engine.run());
-        let swarm = Self { net, task };
-        let mut last = None;
-        let mut joined = false;
-        for address in &options.bootstrap {
-            match swarm.net.join(address.clone()).await {
-                Ok(_) => joined = true,
-                Err(error) => last = Some(error),
-            }
-        }
-        match last {
-            Some(error) if !joined => Err(error.into()),
-            _ => Ok(swarm),
-        }
-    }
-
-    /// Leaves the swarm.
-    pub async fn leave(self) {
-        self.net.stop().await;
-        let _ = self.task.await;
-    }
 }
 
 /// An open vault.
@@ -233,9 +179,9 @@ impl Vault {
         Ok(Signed::seal(&mandate, &account)?)
     }
 
-    /// Logs in with the vault's mediator, choosing one if it has none yet. Where another device has
-    /// moved the vault, this one follows.
-    pub(crate) async fn link(&self, net: &Net) -> Result<Link, ClientError> {
+    /// Logs in with the vault's mediator for a session, choosing one if it has none yet. Where another
+    /// device has moved the vault, this one follows.
+    pub(super) async fn link(&self, net: &Net) -> Result<Link, ClientError> {
         let link = match self.mediator()? {
             Some(node) => match self.link_to(net, node).await {
                 Ok(link) => link,

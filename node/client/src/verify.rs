@@ -11,7 +11,8 @@ use super::error::ClientError;
 use super::fetch::Fetcher;
 use super::link::Link;
 use super::self_check::{Asker, CheckReport, Depth, Pair, ask_all, pairs, shuffle, system_random, tell};
-use super::vault::{Swarm, Vault};
+use super::session::Session;
+use super::vault::Vault;
 
 /// What to check.
 #[derive(Debug, Clone, Copy)]
@@ -31,25 +32,29 @@ const AT_ONCE: usize = 4096;
 /// # Errors
 /// [`ClientError`] if the swarm cannot be joined or the index is damaged.
 pub async fn verify(vault: &Vault, options: VerifyOptions) -> Result<CheckReport, ClientError> {
-    let swarm = Swarm::join(&vault.options).await?;
-    let result = verify_in(&swarm, vault, options).await;
-    swarm.leave().await;
+    let session = Session::open(&vault.options).await?;
+    let result = verify_in(&session, vault, options).await;
+    session.close().await;
     result
 }
 
-async fn verify_in(swarm: &Swarm, vault: &Vault, options: VerifyOptions) -> Result<CheckReport, ClientError> {
+async fn verify_in(
+    session: &Session,
+    vault: &Vault,
+    options: VerifyOptions,
+) -> Result<CheckReport, ClientError> {
     let link = match vault.mediator()? {
-        Some(_) => vault.link(&swarm.net).await.ok(),
+        Some(_) => session.link(vault).await.ok(),
         None => None,
     };
-    let fetcher = vault.fetcher(&swarm.net, link.clone())?;
+    let fetcher = vault.fetcher(&session.net, link.clone())?;
     let manifests: Vec<Manifest> = vault.all_manifests(&fetcher).await?;
     let mut asked = pairs(&manifests);
     if let Some(sample) = options.sample {
         shuffle(&mut asked, &mut system_random);
         asked.truncate(sample);
     }
-    let asker = vault.asker(&swarm.net)?;
+    let asker = vault.asker(&session.net)?;
     let depth = if options.data { Depth::Data } else { Depth::Leaf };
     let notes = vault.notes();
     let mut findings = Vec::with_capacity(asked.len());

@@ -11,8 +11,9 @@ use serde::Serialize;
 use super::error::ClientError;
 use super::prune::{PruneOptions, PruneReport, Task, rewrite};
 use super::reader::BlobReader;
+use super::session::Session;
 use super::snapshots::utc;
-use super::vault::{Swarm, Vault};
+use super::vault::Vault;
 use rules::{Item, judge};
 pub use rules::{Rules, parse_duration};
 
@@ -64,19 +65,19 @@ pub struct ForgetReport {
 /// # Errors
 /// [`ClientError`] if a name fits none, or no new head could be committed.
 pub async fn forget(vault: &Vault, options: &ForgetOptions) -> Result<ForgetReport, ClientError> {
-    let swarm = Swarm::join(&vault.options).await?;
-    let result = forget_in(&swarm, vault, options).await;
-    swarm.leave().await;
+    let session = Session::open(&vault.options).await?;
+    let result = forget_in(&session, vault, options).await;
+    session.close().await;
     vault.state.close();
     result
 }
 
 async fn forget_in(
-    swarm: &Swarm,
+    session: &Session,
     vault: &Vault,
     options: &ForgetOptions,
 ) -> Result<ForgetReport, ClientError> {
-    let fetcher = vault.read_from(swarm, false).await?;
+    let fetcher = vault.read_from(session, false).await?;
     let snapshots = BlobReader::new(vault, fetcher)?.snapshots().await?;
     let reasons = reasons(&snapshots, options)?;
     let mut report = ForgetReport { kept: Vec::new(), forgotten: Vec::new(), prune: None };
@@ -97,7 +98,7 @@ async fn forget_in(
     let prune = options.prune.map(|prune| PruneOptions { dry_run: options.dry_run, ..prune });
     let idle = forget.is_empty() && prune.is_none();
     if !idle && (prune.is_some() || !options.dry_run) {
-        let done = rewrite(swarm, vault, &Task { forget, prune }).await?;
+        let done = rewrite(session, vault, &Task { forget, prune }).await?;
         report.prune = prune.map(|_| done);
     }
     Ok(report)

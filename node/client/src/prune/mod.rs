@@ -36,8 +36,9 @@ use super::head::{OpenHead, Pieces};
 use super::index_maker::Listed;
 use super::link::Link;
 use super::run_journal::RunJournal;
+use super::session::Session;
 use super::upload::Upload;
-use super::vault::{Swarm, Vault};
+use super::vault::Vault;
 use orphans::{Fate, Found};
 use plan::{Limits, Plan, Segment, stored_bytes};
 
@@ -109,20 +110,20 @@ pub(super) struct Task {
 /// # Errors
 /// [`ClientError`] if the trees of all snapshots cannot be read, or the mediator refuses.
 pub async fn prune(vault: &Vault, options: PruneOptions) -> Result<PruneReport, ClientError> {
-    let swarm = Swarm::join(&vault.options).await?;
+    let session = Session::open(&vault.options).await?;
     let task = Task { forget: HashSet::new(), prune: Some(options) };
-    let result = rewrite(&swarm, vault, &task).await;
-    swarm.leave().await;
+    let result = rewrite(&session, vault, &task).await;
+    session.close().await;
     vault.state.close();
     result
 }
 
 /// Packs small segments together if there are many; how many.
-pub(super) async fn merge_small(swarm: &Swarm, vault: &Vault) -> Result<usize, ClientError> {
+pub(super) async fn merge_small(session: &Session, vault: &Vault) -> Result<usize, ClientError> {
     if !plan::merge_is_due(vault.index.manifests()?.iter()) {
         return Ok(0);
     }
-    let report = rewrite(swarm, vault, &Task { forget: HashSet::new(), prune: None }).await?;
+    let report = rewrite(session, vault, &Task { forget: HashSet::new(), prune: None }).await?;
     Ok(report.marked)
 }
 
@@ -146,10 +147,14 @@ fn is_worth_it(due: &[Mark], catalog: &[CatalogRef]) -> bool {
 }
 
 /// Writes the catalog anew, over whatever other devices make of it meanwhile.
-pub(super) async fn rewrite(swarm: &Swarm, vault: &Vault, task: &Task) -> Result<PruneReport, ClientError> {
-    let link = vault.link(&swarm.net).await?;
+pub(super) async fn rewrite(
+    session: &Session,
+    vault: &Vault,
+    task: &Task,
+) -> Result<PruneReport, ClientError> {
+    let link = session.link(vault).await?;
     for _ in 0..TRIES {
-        let fetcher = vault.fetcher(&swarm.net, Some(link.clone()))?;
+        let fetcher = vault.fetcher(&session.net, Some(link.clone()))?;
         let Some(head) = vault.current_head(&link).await? else { return Ok(PruneReport::default()) };
         vault.follow(&fetcher, &head).await?;
         vault.settle(&link).await?;

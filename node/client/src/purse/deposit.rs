@@ -9,7 +9,8 @@ use fincrypt_protocol::money::DepositTo;
 use serde::Serialize;
 
 use crate::error::ClientError;
-use crate::vault::{Swarm, Vault};
+use crate::session::Session;
+use crate::vault::Vault;
 
 const SAT_PER_BITCOIN: u64 = 100_000_000;
 
@@ -49,9 +50,9 @@ fn is_plain(text: &str) -> bool {
 /// # Errors
 /// [`ClientError`] if the mediator does not answer or takes no money.
 pub async fn deposit(vault: &Vault, amount: Option<Sat>) -> Result<DepositReport, ClientError> {
-    let swarm = Swarm::join(&vault.options).await?;
+    let session = Session::open(&vault.options).await?;
     let result = async {
-        let link = vault.link(&swarm.net).await?;
+        let link = session.link(vault).await?;
         let to = link.deposit_to().await?;
         let amount = amount.unwrap_or(to.advised);
         let plain = to.address.iter().chain(&to.offer).all(|text| is_plain(text));
@@ -60,7 +61,7 @@ pub async fn deposit(vault: &Vault, amount: Option<Sat>) -> Result<DepositReport
         Ok(DepositReport { uri, address: to.address, offer: to.offer, amount_sat, advised_sat })
     };
     let result = result.await;
-    swarm.leave().await;
+    session.close().await;
     vault.state.close();
     result
 }

@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::withdraw::shown_sending;
 use crate::error::ClientError;
-use crate::vault::{Swarm, Vault};
+use crate::session::Session;
+use crate::vault::Vault;
 use fincrypt_net::shown;
 
 /// Something that changed the prepayment.
@@ -80,10 +81,10 @@ fn entries(entries: Vec<Entry>) -> Vec<EntryReport> {
 /// # Errors
 /// [`ClientError`] if the mediator does not answer.
 pub async fn history(vault: &Vault) -> Result<HistoryReport, ClientError> {
-    let swarm = Swarm::join(&vault.options).await?;
-    let result = async { vault.link(&swarm.net).await?.history().await };
+    let session = Session::open(&vault.options).await?;
+    let result = async { session.link(vault).await?.history().await };
     let result = result.await;
-    swarm.leave().await;
+    session.close().await;
     vault.state.close();
     Ok(HistoryReport { entries: entries(result?) })
 }

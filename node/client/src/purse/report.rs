@@ -9,7 +9,8 @@ use super::kept::{Shown, Statements};
 use super::warning::{days, kept_until, warning};
 use crate::error::ClientError;
 use crate::link::Link;
-use crate::vault::{Swarm, Vault};
+use crate::session::Session;
+use crate::vault::Vault;
 use fincrypt_net::shown;
 
 /// Faults are told with every backup for so many seconds: 30 days. They stay among the statements.
@@ -206,13 +207,13 @@ impl Vault {
 /// # Errors
 /// [`ClientError`] if the mediator does not answer or takes no money.
 pub async fn balance(vault: &Vault) -> Result<BalanceReport, ClientError> {
-    let swarm = Swarm::join(&vault.options).await?;
+    let session = Session::open(&vault.options).await?;
     let result = async {
-        let balance = vault.link(&swarm.net).await?.balance().await?;
+        let balance = session.link(vault).await?.balance().await?;
         Ok(BalanceReport::of(&balance, UnixTime::now()))
     };
     let result = result.await;
-    swarm.leave().await;
+    session.close().await;
     vault.state.close();
     result
 }
@@ -224,13 +225,13 @@ pub async fn balance(vault: &Vault) -> Result<BalanceReport, ClientError> {
 /// [`ClientError`] if local state fails.
 pub async fn statements(vault: &Vault, epoch: Option<u64>) -> Result<StatementsReport, ClientError> {
     let fetched = async {
-        let swarm = Swarm::join(&vault.options).await?;
+        let session = Session::open(&vault.options).await?;
         let checked = async {
-            let link = vault.link(&swarm.net).await?;
+            let link = session.link(vault).await?;
             vault.check_statements(&link).await
         };
         let checked = checked.await;
-        swarm.leave().await;
+        session.close().await;
         checked
     };
     let problem = fetched.await.err().map(|error| error.to_string());

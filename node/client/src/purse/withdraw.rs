@@ -12,7 +12,8 @@ use fincrypt_state::state::State;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ClientError;
-use crate::vault::{Swarm, Vault};
+use crate::session::Session;
+use crate::vault::Vault;
 
 const WITHDRAWALS: Tree = Tree("purse_withdrawals");
 /// The most bytes of one: where it goes, and how it stands.
@@ -106,9 +107,9 @@ pub async fn withdraw(vault: &Vault, options: &WithdrawOptions) -> Result<Withdr
     if options.to.len() > MAX_DESTINATION {
         return Err(ClientError::Money(fincrypt_protocol::Refusal::Destination));
     }
-    let swarm = Swarm::join(&vault.options).await?;
+    let session = Session::open(&vault.options).await?;
     let result = async {
-        let link = vault.link(&swarm.net).await?;
+        let link = session.link(vault).await?;
         let (id, asked, repeated) = remembered(&vault.state, link.node(), options, UnixTime::now())?;
         let withdrawal = Withdrawal { id, to: asked.to.clone(), amount: asked.amount };
         let Payout { id: payout, state, sending, arrives, .. } = link.withdraw(withdrawal).await?;
@@ -128,7 +129,7 @@ pub async fn withdraw(vault: &Vault, options: &WithdrawOptions) -> Result<Withdr
         })
     };
     let result = result.await;
-    swarm.leave().await;
+    session.close().await;
     vault.state.close();
     result
 }

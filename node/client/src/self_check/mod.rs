@@ -22,7 +22,8 @@ use fincrypt_protocol::{Manifest, NodeId, ShardIndex};
 use futures::StreamExt;
 
 use super::error::ClientError;
-use super::vault::{Swarm, Vault};
+use super::session::Session;
+use super::vault::Vault;
 use fincrypt_net::Net;
 
 pub(crate) use ask::{Asker, Depth, Shard};
@@ -87,15 +88,15 @@ pub(crate) async fn ask_all(asker: &Asker, pairs: &[Pair], depth: Depth) -> Vec<
 /// # Errors
 /// [`ClientError`] if the mediator does not answer, or local state fails.
 pub async fn self_check(vault: &Vault) -> Result<CheckReport, ClientError> {
-    let swarm = Swarm::join(&vault.options).await?;
+    let session = Session::open(&vault.options).await?;
     let result = async {
-        let link = vault.link(&swarm.net).await?;
-        let check = SelfCheck::new(vault, &swarm.net, link)?;
+        let link = session.link(vault).await?;
+        let check = SelfCheck::new(vault, &session.net, link)?;
         let found = check.look(&News::none()).await?;
         check.conclude(&found).await
     };
     let result = result.await;
-    swarm.leave().await;
+    session.close().await;
     result
 }
 
