@@ -1,7 +1,8 @@
 //! What two Fincrypt machines must agree on.
 //!
 //! Ids, keys, amounts, limits, the erasure geometry, signed records and the messages of the wire
-//! protocols. Everything here is data and rules: no disk, no clock but [`UnixTime::now`], no network.
+//! protocols. Everything here is data and rules: no disk, no network; clock and
+//! randomness are values that are handed on.
 //!
 //! ```
 //! use fincrypt_protocol::{Code, Redundancy};
@@ -14,6 +15,7 @@ mod address_group;
 pub mod admission;
 pub mod amount;
 pub mod cbor;
+mod clock;
 pub mod domain;
 mod epoch;
 pub mod frame;
@@ -25,6 +27,7 @@ mod manifest;
 pub mod mediate;
 pub mod money;
 mod network;
+mod random;
 pub mod record;
 mod refusal;
 mod rewind;
@@ -37,6 +40,7 @@ mod time;
 mod vectors;
 
 pub use address_group::AddressGroup;
+pub use clock::Clock;
 pub use epoch::Epoch;
 pub use frame::{Frame, FrameError, Header};
 pub use geometry::{Code, GeometryError, Redundancy, ShardIndex, ShardLen};
@@ -47,6 +51,7 @@ pub use id::{
 pub use key::{PublicKey, Signature, SigningKey};
 pub use manifest::{Manifest, ManifestError};
 pub use network::{Network, ParseNetworkError};
+pub use random::Random;
 pub use refusal::Refusal;
 pub use rewind::{Rewound, VerifiedRewound};
 pub use signed::{Body, RecordError, Signed, Verified};

@@ -3,9 +3,10 @@
 //!
 //! All of it is committed durably before it is acknowledged.
 
+use parking_lot::Mutex;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fincrypt_protocol::limits::MAX_MANDATE_AHEAD;
@@ -115,7 +116,7 @@ impl Accounts {
     /// # Errors
     /// Those of [`Self::admit_registration`].
     pub fn register(&self, new: &Verified<Registration>) -> Result<(), AccountsError> {
-        let _one = self.registering.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.registering.lock();
         let mut batch = Batch::default();
         self.admit_registration(new, &mut batch)?;
         self.commit(&batch)
@@ -202,7 +203,7 @@ impl Accounts {
         now: UnixTime,
         held: impl FnOnce() -> Result<BTreeSet<RunId>, E>,
     ) -> Result<(), E> {
-        let _one = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.keeping.lock();
         let (account, run) = (keep.account, keep.run);
         let known = |most| KEPT.scan(&self.state, &account, None, most).map_err(AccountsError::from);
         if KEPT.contains(&self.state, &(account, run)).map_err(AccountsError::from)? {
@@ -239,7 +240,7 @@ impl Accounts {
     ) -> Result<(), E> {
         let mut after: Option<(AccountId, RunId)> = None;
         loop {
-            let _one = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
+            let _one = self.keeping.lock();
             // Of the account before; what it holds may change until the next page.
             let mut runs: Option<(AccountId, BTreeSet<RunId>)> = None;
             let page = KEPT.scan(&self.state, &Everything, after.as_ref(), MAX_KEEPS);

@@ -48,8 +48,8 @@ pub(crate) struct Fetcher {
     /// Segments that will be asked for, in order: they are located many at a time.
     upcoming: Mutex<VecDeque<SegmentId>>,
     /// Runs in which the segments were stored that holders told of.
-    runs: std::sync::Mutex<BTreeSet<RunId>>,
-    pace: std::sync::Mutex<Pace>,
+    runs: parking_lot::Mutex<BTreeSet<RunId>>,
+    pace: parking_lot::Mutex<Pace>,
     window: Window,
 }
 
@@ -76,8 +76,8 @@ impl Fetcher {
             holders: OnceCell::new(),
             places: Mutex::default(),
             upcoming: Mutex::default(),
-            runs: std::sync::Mutex::default(),
-            pace: std::sync::Mutex::default(),
+            runs: parking_lot::Mutex::default(),
+            pace: parking_lot::Mutex::default(),
             window: Window::default(),
         }
     }
@@ -87,8 +87,8 @@ impl Fetcher {
         *self.upcoming.lock().await = segments.collect();
     }
 
-    fn pace(&self) -> std::sync::MutexGuard<'_, Pace> {
-        self.pace.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn pace(&self) -> parking_lot::MutexGuard<'_, Pace> {
+        self.pace.lock()
     }
 
     pub(crate) async fn holders(&self) -> &Holders {
@@ -127,8 +127,8 @@ impl Fetcher {
         }
     }
 
-    fn runs(&self) -> std::sync::MutexGuard<'_, BTreeSet<RunId>> {
-        self.runs.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn runs(&self) -> parking_lot::MutexGuard<'_, BTreeSet<RunId>> {
+        self.runs.lock()
     }
 
     fn note_run(&self, run: RunId) {

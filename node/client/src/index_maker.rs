@@ -125,7 +125,7 @@ mod tests {
     use fincrypt_vault::blob::BlobId;
     use fincrypt_vault::index::IndexPiece;
     use fincrypt_vault::segment::{Entry, OpenSegment};
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
 
     fn listed(number: u16, blobs: u32) -> (Manifest, Directory) {
         let mut id = [0; 32];
@@ -164,13 +164,13 @@ mod tests {
             let sealed = Mutex::new(Vec::new());
             let sink = |segment: SealedSegment| {
                 let capacity = usize::from(data) << 20;
-                sealed.lock().expect("unpoisoned").push((segment.ciphertext.to_vec(), capacity));
+                sealed.lock().push((segment.ciphertext.to_vec(), capacity));
                 true
             };
             let segments: Vec<_> = (0..50).map(|number| listed(number, 6_000)).collect();
             let maker = IndexMaker::new(&root, code, Redundancy::MIN, &sink).expect("a maker");
             maker.make(Listed::Pieces(Pieces { segments, ..Pieces::default() })).expect("made");
-            let sealed = sealed.into_inner().expect("unpoisoned");
+            let sealed = sealed.into_inner();
             assert!(sealed.len() > 1, "too little to fill one");
             let mut blobs = 0;
             for (number, (ciphertext, capacity)) in sealed.iter().enumerate() {

@@ -1,8 +1,9 @@
 //! Progress for a person: a moving line on a terminal, a plain line now and then elsewhere.
 
+use parking_lot::Mutex;
 use std::io::IsTerminal;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fincrypt_protocol::Bytes;
@@ -58,7 +59,7 @@ impl Progress {
                 bar.set_message(text());
             }
         } else if inner.lines {
-            let mut last = inner.last_line.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut last = inner.last_line.lock();
             if last.elapsed() >= LINE {
                 *last = Instant::now();
                 eprintln!("{}", text());

@@ -5,9 +5,9 @@
 //! show, or takes its time, is followed no further. Of each segment only its nonce and its end are
 //! fetched, which has the directory.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fincrypt_protocol::limits::MAX_LOCATE;
@@ -85,7 +85,7 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn known(&self) -> MutexGuard<'_, BTreeSet<SegmentId>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 
     /// Follows one holder's list and hands on what nobody has shown before.

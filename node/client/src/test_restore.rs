@@ -1,8 +1,9 @@
 //! A restore to nowhere: everything that a snapshot needs is fetched, decrypted, decompressed and
 //! compared with its ids, and nothing is written.
 
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use fincrypt_vault::Root;
@@ -120,7 +121,7 @@ impl Checker {
                 continue;
             }
             let whole = {
-                let mut split = self.split.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut split = self.split.lock();
                 match split.parts.add(entry, &extent) {
                     Err(SegmentError::Crowded) => {
                         split.put_off.insert(entry.blob);
@@ -138,6 +139,6 @@ impl Checker {
 
     /// Blobs that are to be fetched by themselves.
     fn left_over(&self) -> BTreeSet<BlobId> {
-        std::mem::take(&mut self.split.lock().unwrap_or_else(PoisonError::into_inner).put_off)
+        std::mem::take(&mut self.split.lock().put_off)
     }
 }

@@ -2,7 +2,6 @@
 //! records say of each storage node, for the rule of placement.
 
 use std::collections::HashMap;
-use std::sync::PoisonError;
 
 use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::{Code, Network, NodeId};
@@ -30,7 +29,7 @@ impl MediatorRole {
         let nodes: Vec<NodeId> = candidates.iter().map(|candidate| candidate.node).collect();
         let groups = self.net.groups(&nodes).await;
         let loads = self.records.loads();
-        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut met = self.met.lock();
         met.extend(nodes.iter().zip(groups).filter_map(|(node, group)| group.map(|group| (*node, group))));
         let known = candidates.into_iter().filter_map(|candidate| {
             let group = met.get(&candidate.node).copied()?;
@@ -56,7 +55,7 @@ impl MediatorRole {
         if self.network == Network::Local {
             return Caps::off();
         }
-        let met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        let met = self.met.lock();
         let holder = |node: &NodeId| (met.get(node).copied(), self.credit(node).2);
         let holders: Vec<_> = holders.iter().map(holder).collect();
         let proven = candidates.iter().filter(|candidate| candidate.proven).count();

@@ -3,8 +3,8 @@
 //! Nodes are tried in the background, so that whoever asks for a quote never waits for those that
 //! do not exist. Who answered is remembered over restarts.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fincrypt_net::Multiaddr;
@@ -67,7 +67,7 @@ pub(crate) struct Directory {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 impl Directory {

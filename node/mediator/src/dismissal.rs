@@ -3,8 +3,9 @@
 //! Their owner says so, or storage shows the newer mandate: a storage node's bare refusal ends
 //! nothing, as it may lie.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use fincrypt_protocol::record::{Adopt, Mandate};
 use fincrypt_protocol::shard::{Request, Response};
@@ -44,7 +45,7 @@ impl Dismissals {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<AccountId, u64>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 
     /// The sequence of the mandate by which the account went elsewhere, if it did.

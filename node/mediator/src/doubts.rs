@@ -5,8 +5,9 @@
 //! What an owner could gain by false doubts is one challenge for each: at most 64 at a time, one
 //! request after the other.
 
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fincrypt_protocol::limits::MAX_DOUBTS;
@@ -32,7 +33,7 @@ pub(super) struct Doubts(Arc<Mutex<HashSet<AccountId>>>);
 impl Doubts {
     /// A turn for an owner that has none, while there are any left.
     fn turn(&self, account: AccountId) -> Option<Turn> {
-        let mut busy = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut busy = self.0.lock();
         let free = busy.len() < OWNERS_AT_ONCE && busy.insert(account);
         free.then(|| Turn { doubts: self.clone(), account })
     }
@@ -46,7 +47,7 @@ struct Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.doubts.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.account);
+        self.doubts.0.lock().remove(&self.account);
     }
 }
 

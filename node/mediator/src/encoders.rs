@@ -1,6 +1,7 @@
 //! Encoders, and the memory of parity shards, kept between segments.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use fincrypt_protocol::Code;
@@ -44,7 +45,7 @@ impl Drop for Shard {
 
 impl Encoders {
     fn with<T>(&self, work: impl FnOnce(&mut Idle) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.0.lock())
     }
 
     /// All parity shards of `data`.

@@ -1,7 +1,8 @@
 //! What a mediator's operator is shown: how each storage node stands and why, and how the segments
 //! are.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 use fincrypt_net::peer_of;
 use serde::Serialize;
@@ -83,7 +84,7 @@ impl MediatorFacts {
                 audits: standing.iter().flat_map(|standing| standing.history().copied()).collect(),
             }
         };
-        let health = *self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let health = *self.health.lock();
         MediatorInfo {
             epoch: self.standings.now().number(),
             health,

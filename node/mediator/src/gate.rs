@@ -3,8 +3,8 @@
 //!
 //! Tree `empty_purses`: account → since when the next epoch is not covered, u64le seconds since 1970.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fincrypt_billing::statement::Billing;
@@ -120,7 +120,7 @@ impl Gate {
     }
 
     pub(super) fn purses(&self) -> MutexGuard<'_, HashMap<AccountId, Purse>> {
-        self.purses.lock().unwrap_or_else(PoisonError::into_inner)
+        self.purses.lock()
     }
 
     /// Nodes with which there is a contract for an account.

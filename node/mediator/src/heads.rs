@@ -1,7 +1,5 @@
 //! Heads: durable here first, then at the holders.
 
-use std::sync::PoisonError;
-
 use fincrypt_protocol::limits::{MAX_SEQUENCE_STEP, MAX_SHARDS};
 use fincrypt_protocol::record::{Head, Registration};
 use fincrypt_protocol::shard::Request;
@@ -42,7 +40,7 @@ impl MediatorRole {
         new: &Verified<Head>,
     ) -> Result<(), Refusal> {
         let (account, head, sequence) = (registration.account, new.signed(), new.sequence);
-        let _one = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.swapping.lock();
         self.accounts.check_head_key(registration, new.head_key)?;
         let current = self.records.head(&account)?;
         if current.as_ref() == Some(head) {

@@ -2,8 +2,9 @@
 //!
 //! They are hints, so what is lost when this mediator ends does no harm.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fincrypt_protocol::record::HolderList;
@@ -29,7 +30,7 @@ pub(super) struct HolderLists(Mutex<HashMap<(NodeId, AccountId), Lists>>);
 
 impl HolderLists {
     fn lock(&self) -> MutexGuard<'_, HashMap<(NodeId, AccountId), Lists>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Adds a list; all that wait for this keeper, if they are enough.

@@ -27,7 +27,8 @@ mod takeover;
 mod tasks;
 mod transfer;
 
-use std::sync::{Arc, Mutex};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fincrypt_protocol::admission::{AnnouncedRole, mediator_record_key, role_bucket, role_key};
@@ -236,7 +237,7 @@ impl MediatorRole {
     }
 
     fn set_health(&self, health: Health) {
-        *self.health.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = health;
+        *self.health.lock() = health;
     }
 
     async fn record(&self) -> Result<Signed<MediatorRecord>, RecordError> {

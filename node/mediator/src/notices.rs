@@ -3,7 +3,7 @@
 
 mod keeps;
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use fincrypt_protocol::record::{Release, Undo};
 use fincrypt_protocol::shard::{Request, Response};
@@ -234,7 +234,7 @@ impl MediatorRole {
     /// Tells holders what they have not heard of: a page at a time, going round, so that nodes that
     /// never answer hold up nobody else.
     pub(super) async fn deliver_round(&self) {
-        let cursor = || self.notice_cursor.lock().unwrap_or_else(PoisonError::into_inner);
+        let cursor = || self.notice_cursor.lock();
         let after = cursor().take();
         let Ok(pending) = self.notices.pending(&[], after.as_deref(), ROUND) else { return };
         *cursor() = pending.last().map(|pending| pending.key.clone());

@@ -3,9 +3,10 @@
 //! Their data shards are remembered for the parity, within one bound for all clients. Nothing
 //! depends on it: what is not remembered is fetched from its keeper.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -70,7 +71,7 @@ pub(crate) struct OpenSegment {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 impl OpenSegment {

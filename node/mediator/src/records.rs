@@ -4,8 +4,9 @@ mod adopted;
 mod announced;
 mod loads;
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use fincrypt_protocol::record::{Head, Mandate, Receipt};
 use fincrypt_protocol::{
@@ -194,7 +195,7 @@ impl Records {
     }
 
     fn load(&self) -> MutexGuard<'_, Loads> {
-        self.load.lock().unwrap_or_else(PoisonError::into_inner)
+        self.load.lock()
     }
 
     /// What each node holds, all in all.
@@ -227,7 +228,7 @@ impl Records {
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+        self.cache.lock()
     }
 
     fn cached(&self, account: AccountId, segment: SegmentId) -> Option<Arc<SegmentRecord>> {
@@ -299,7 +300,7 @@ impl Records {
     /// Held while a segment's record is read, changed and written.
     fn turn(&self, segment: &SegmentId) -> MutexGuard<'_, ()> {
         let turn = usize::from(segment.as_bytes()[0]) % TURNS;
-        self.turns[turn].lock().unwrap_or_else(PoisonError::into_inner)
+        self.turns[turn].lock()
     }
 
     /// Remembers a segment, and that its keepers hold something for the account; the nodes that held

@@ -1,6 +1,6 @@
 //! Rewinds: the owner's guard replaces the head key, and the account's head with it.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use fincrypt_protocol::{NodeId, Refusal, Rewound, UnixTime};
 use fincrypt_state::kv::Batch;
@@ -23,7 +23,7 @@ impl MediatorRole {
             };
             let new = rewound.verify(self.network, &known.guard_key, now).map_err(|_| Refusal::Invalid)?;
             self.accounts.register(&known)?;
-            let _one = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
+            let _one = self.swapping.lock();
             let mut batch = Batch::default();
             if !self.accounts.admit_rewind(&known, &new, &mut batch)? {
                 return Ok::<_, Refusal>(false);

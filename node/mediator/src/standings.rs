@@ -1,7 +1,7 @@
 //! How each storage node stands with this mediator, durably.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fincrypt_protocol::{NodeId, Refusal, UnixTime, cbor};
@@ -52,7 +52,7 @@ impl Standings {
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<NodeId, Standing>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 
     /// The epoch it is now.

@@ -3,8 +3,9 @@
 //! No shard moves. What is left to do is durable, so that it goes on after a crash; everything in it
 //! may be done twice.
 
+use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fincrypt_protocol::admission::holders_key;
@@ -235,7 +236,7 @@ impl MediatorRole {
         if head.as_ref().is_some_and(|h| h.account != account) {
             return Err(Refusal::Invalid);
         }
-        let _one = self.takeovers.beginning.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.takeovers.beginning.lock();
         if self.dismissals.sequence(&account).is_some_and(|dismissed| dismissed >= adopt.sequence) {
             return Err(Refusal::Dismissed);
         }
@@ -258,7 +259,7 @@ impl MediatorRole {
         let known = self.records.head(&account)?;
         self.records.forget_account(&account)?;
         let known = known.and_then(|known| known.verify(self.network, now).ok());
-        let _swap = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
+        let _swap = self.swapping.lock();
         let current = HeadAuthority::of(registration, self.accounts.rewind(&registration.account)?.as_ref());
         let used = head.is_some() || known.is_some();
         let heads = head.into_iter().chain(known).filter(|head| current.accepts(head));
@@ -312,7 +313,7 @@ impl MediatorRole {
     }
 
     async fn take_over(self: Arc<Self>, account: AccountId) {
-        let running = || self.takeovers.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = || self.takeovers.running.lock();
         if !running().insert(account) {
             return;
         }

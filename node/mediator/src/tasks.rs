@@ -1,6 +1,6 @@
 //! Background tasks that requests start, owned by the role and awaited when it ends.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
 
 use tokio::task::JoinSet;
 
@@ -15,7 +15,7 @@ impl Default for Tasks {
 
 impl Tasks {
     fn lock(&self) -> MutexGuard<'_, Option<JoinSet<()>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Starts a task, unless the set has ended: whatever a task does is durable or done again after a

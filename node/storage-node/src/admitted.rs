@@ -1,8 +1,8 @@
 //! Registrations and mandates that were verified and admitted already, so that the thousand shards
 //! of a run have their signatures checked once.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use fincrypt_protocol::record::{Mandate, Registration};
 use fincrypt_protocol::{MandateHash, Signed, UnixTime, Verified};
@@ -24,7 +24,7 @@ impl Admitted {
         mandate: &Signed<Mandate>,
         now: UnixTime,
     ) -> Option<Pair> {
-        let pairs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pairs = self.0.lock();
         let (known, given) = pairs.get(&mandate.mandate_hash())?;
         let same = known.signed() == registration && given.signed() == mandate && given.expiry > now;
         same.then(|| (known.clone(), given.clone()))
@@ -33,7 +33,7 @@ impl Admitted {
     /// Remembers a pair that was committed, and forgets what it supersedes: older mandates of the
     /// account, to whomever, and others to this mediator.
     pub(super) fn remember(&self, registration: Verified<Registration>, mandate: Verified<Mandate>) {
-        let mut pairs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pairs = self.0.lock();
         pairs.retain(|_, (_, known)| {
             known.account != mandate.account
                 || (known.mediator != mandate.mediator && known.sequence >= mandate.sequence)

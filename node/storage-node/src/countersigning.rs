@@ -6,7 +6,6 @@
 //! that both have signed, so a mediator that has lost its own finds out where it was. A mediator does the
 //! same for a node that has lost its own.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use fincrypt_billing::statement::Holding;
@@ -54,7 +53,7 @@ impl StorageRole {
             return Err(Refusal::Invalid);
         }
         // Of two proposals at once, each would find the other's epoch free.
-        let _one = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.counting.lock();
         let answer = |bill: Bill| match self.countersign(from, &bill) {
             Ok(billed) => billed,
             Err(refusal) => Billed::Refused { refusal, newest: None },
@@ -80,7 +79,7 @@ impl StorageRole {
         };
         let mut batch = Batch::default();
         // What is told of payouts meanwhile waits, as it may be forgotten.
-        let _told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let _told = self.told.lock();
         if let Some(newest) = newest.as_ref().filter(|_| known.is_none() || !begins)
             && let Ok(true) = holding.recall(newest)
         {

@@ -3,8 +3,8 @@
 //!
 //! Tree `credit_reached`: contract → since when its bound is reached, u64le seconds since 1970.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fincrypt_billing::statement::{Credit, CreditStanding, Holding};
@@ -33,7 +33,7 @@ pub(super) struct Standings(Mutex<Known>);
 
 impl Standings {
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -139,7 +139,7 @@ impl StorageRole {
 
     /// Notes since when a mediator without a contract has stored something.
     pub(super) fn wait_for_bill(&self, mediator: NodeId, account: AccountId) -> Result<(), Refusal> {
-        let _one = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.counting.lock();
         let mut earning = self.earning(&mediator, &account)?;
         if earning.terms.is_none() {
             earning.unbilled = Some(UnixTime::now());

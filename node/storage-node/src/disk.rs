@@ -4,8 +4,8 @@
 //! one walk and more than one in a thousand of those looked at. A failing disk takes no new shards
 //! and serves what it can. The mark outlives a restart, and falls when a whole walk finds nothing.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fincrypt_shards::StoreError;
 use fincrypt_state::kv::{Batch, KeyValue, Tree};
@@ -93,7 +93,7 @@ impl Disk {
     }
 
     fn noticed(&self) -> MutexGuard<'_, Noticed> {
-        self.noticed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.noticed.lock()
     }
 
     fn update(&self, change: impl FnOnce(&mut Noticed) -> bool) {
@@ -127,7 +127,7 @@ impl Disk {
 
     /// Shards that were found rotten since the start.
     pub fn rotten(&self) -> u64 {
-        *self.rotten.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.rotten.lock()
     }
 
     /// Notes what the store said.
@@ -148,7 +148,7 @@ impl Disk {
 
     /// Notes a shard that rotted.
     pub(super) fn rot(&self) {
-        *self.rotten.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        *self.rotten.lock() += 1;
         self.update(|noticed| {
             noticed.looked_at += 1;
             noticed.rotten += 1;

@@ -5,8 +5,8 @@
 //! segments before storage deletes them. So the node leaves out what is released, and tolerates that
 //! as much is missing from a statement as was stored shortly before the audits it rests on.
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use fincrypt_billing::earned as earned_by;
@@ -113,7 +113,7 @@ pub(super) struct Fresh(Mutex<VecDeque<(UnixTime, AccountId, u64)>>);
 impl Fresh {
     /// Notes a shard that was stored.
     pub(super) fn note(&self, now: UnixTime, account: AccountId, bytes: u64) {
-        let mut fresh = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fresh = self.0.lock();
         fresh.push_back((now, account, bytes));
         while fresh.front().is_some_and(|(stored, ..)| now.since(*stored) > HEARD) {
             fresh.pop_front();
@@ -121,7 +121,7 @@ impl Fresh {
     }
 
     fn of(&self, account: &AccountId, now: UnixTime, window: Duration) -> u64 {
-        let fresh = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = self.0.lock();
         let counts =
             |(stored, of, _): &&(UnixTime, AccountId, u64)| of == account && now.since(*stored) <= window;
         fresh.iter().filter(counts).map(|(.., bytes)| bytes).sum()
@@ -176,7 +176,7 @@ impl StorageRole {
             tracing::warn!(%mediator, epoch = audited.epoch.number(), "an audit of another time is not counted");
             return Ok(());
         }
-        let _one = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.counting.lock();
         let window = HEARD.min(Duration::from_secs(audited.seconds.into()));
         for account in self.store.accounts() {
             if self.accounts.mandate(&account, &mediator, now)?.is_none_or(|mandate| !mandate.rights.audit) {

@@ -15,7 +15,8 @@ mod positions;
 mod scrub;
 mod sweep;
 
-use std::sync::{Arc, Mutex};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fincrypt_protocol::amount::{Msat, Price};

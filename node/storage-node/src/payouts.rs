@@ -237,7 +237,7 @@ impl StorageRole {
             return Err(Refusal::Invalid);
         }
         payout.parts = known;
-        let _one = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _one = self.told.lock();
         let state = &self.accounts.state;
         let key = payout_key(&from, &payout.id);
         let before: Option<Heard> = match state.get(PAYOUTS, &key).map_err(|error| failed(&error))? {

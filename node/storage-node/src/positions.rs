@@ -1,8 +1,8 @@
 //! No two shards of a segment on one node: here the node sees to it itself, whatever a mediator
 //! sends.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fincrypt_protocol::{AccountId, Refusal, SegmentId, ShardIndex};
 
@@ -23,7 +23,7 @@ pub(super) struct Claim<'a> {
 
 impl Positions {
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, (ShardIndex, usize)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Claims a position, unless another of the same segment is being stored.

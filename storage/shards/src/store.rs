@@ -1,9 +1,10 @@
 //! The shard store: quota, durable puts, reads, and the comparison with the disk on opening.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -162,7 +163,7 @@ impl ShardStore {
     }
 
     fn usage(&self) -> MutexGuard<'_, Usage> {
-        self.0.usage.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.usage.lock()
     }
 
     /// The index.

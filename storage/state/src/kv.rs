@@ -1,7 +1,7 @@
 //! Small local state as the rest of the crate sees it: named trees of bytes to bytes.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// One named tree of a [`KeyValue`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -109,7 +109,7 @@ type MemoryMap = BTreeMap<(Tree, Vec<u8>), Vec<u8>>;
 
 impl MemoryKv {
     fn lock(&self) -> MutexGuard<'_, MemoryMap> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

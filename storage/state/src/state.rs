@@ -20,10 +20,11 @@
 mod log;
 mod record;
 
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::kv::{Batch, Entries, KeyValue, KvError, Tree};
@@ -70,7 +71,7 @@ fn tree_of(db: &sled::Db, name: &str) -> Result<sled::Tree, KvError> {
 }
 
 fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 fn try_open_sled(path: &Path) -> Result<sled::Db, String> {
@@ -193,13 +194,13 @@ impl State {
     }
 
     fn tree(&self, tree: Tree) -> Result<sled::Tree, KvError> {
-        let known = self.0.trees.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.0.trees.read();
         if let Some((_, open)) = known.iter().find(|(name, _)| *name == tree) {
             return Ok(open.clone());
         }
         drop(known);
         let open = self.0.db.open_tree(tree.0).map_err(|error| database(&error))?;
-        self.0.trees.write().unwrap_or_else(PoisonError::into_inner).push((tree, open.clone()));
+        self.0.trees.write().push((tree, open.clone()));
         Ok(open)
     }
 

@@ -1,9 +1,9 @@
 //! One sync for many writers: whoever comes while a sync runs shares the next one.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Syncs a journal's file for writers that append to it under a lock of their own.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl GroupSync {
     }
 
     fn synced(&self) -> MutexGuard<'_, Synced> {
-        self.synced.lock().unwrap_or_else(PoisonError::into_inner)
+        self.synced.lock()
     }
 
     /// Counts a record that was just appended; its number is what [`GroupSync::upto`] takes.

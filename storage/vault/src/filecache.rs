@@ -152,9 +152,9 @@ mod tests {
     use crate::blob::BlobId;
     use crate::tree::{Mtime, Name, Piece};
     use fincrypt_state::kv::{Entries, KvError};
+    use parking_lot::Mutex;
     use proptest::prelude::*;
     use std::collections::HashMap;
-    use std::sync::Mutex;
 
     #[derive(Default)]
     struct Memory(Mutex<HashMap<Vec<u8>, Vec<u8>>>);
@@ -162,7 +162,7 @@ mod tests {
     impl KeyValue for Memory {
         fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
             assert_eq!(tree, FILES);
-            Ok(self.0.lock().expect("unpoisoned").get(key).cloned())
+            Ok(self.0.lock().get(key).cloned())
         }
         fn scan(&self, _: Tree, _: &[u8], _: Option<&[u8]>, _: usize) -> Result<Entries, KvError> {
             Ok(Entries::new())
@@ -170,7 +170,7 @@ mod tests {
         fn apply(&self, batch: &Batch) -> Result<(), KvError> {
             for change in batch.changes() {
                 let value = change.value.clone().unwrap_or_default();
-                self.0.lock().expect("unpoisoned").insert(change.key.clone(), value);
+                self.0.lock().insert(change.key.clone(), value);
             }
             Ok(())
         }

@@ -4,12 +4,13 @@
 //! before their starter decides. The price: whoever starts them must end them. Hence one registry
 //! for the whole process, which a signal closes, empties and sweeps.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdout, Command, ExitStatus};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpid};
@@ -32,7 +33,7 @@ static REGISTRY: Mutex<Registry> =
 
 fn registry() -> MutexGuard<'static, Registry> {
     // Every change is one insertion or removal, so a panic elsewhere leaves it whole.
-    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
+    REGISTRY.lock()
 }
 
 /// A process in its own group. Dropped, the group is killed.

@@ -8,8 +8,8 @@
 //! The copies in sled carry the hash of all records up to the newest they have. When the journal does
 //! not come to that hash, or sled does not open, they are made anew.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fincrypt_protocol::cbor::CborError;
 use fincrypt_protocol::{UnixTime, domain};
@@ -229,7 +229,7 @@ impl Ledger {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     /// Writes one event without waiting for the disk; the number to wait for.

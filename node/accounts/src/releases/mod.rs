@@ -6,7 +6,8 @@
 
 mod deletion;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fincrypt_protocol::limits::MAX_RELEASE_SEGMENTS;
@@ -104,7 +105,7 @@ impl Releases {
     }
 
     fn decide(&self) -> MutexGuard<'_, ()> {
-        self.deciding.lock().unwrap_or_else(PoisonError::into_inner)
+        self.deciding.lock()
     }
 
     fn deletion(&self, account: &AccountId) -> Result<DeletionState, AccountsError> {

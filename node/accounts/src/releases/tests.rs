@@ -1,5 +1,5 @@
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 
 use fincrypt_protocol::{Network, Refusal, Signed, SigningKey};
 use zeroize::Zeroizing;
@@ -36,11 +36,11 @@ struct Held(Mutex<BTreeMap<SegmentId, u64>>);
 
 impl Held {
     fn put(&self, seed: u8) {
-        self.0.lock().expect("unpoisoned").insert(segment(seed), 10);
+        self.0.lock().insert(segment(seed), 10);
     }
 
     fn list(&self) -> Vec<u8> {
-        self.0.lock().expect("unpoisoned").keys().map(|segment| segment.as_bytes()[0]).collect()
+        self.0.lock().keys().map(|segment| segment.as_bytes()[0]).collect()
     }
 }
 
@@ -48,7 +48,7 @@ impl Holdings for Held {
     type Error = AccountsError;
 
     fn holds(&self, _: &AccountId, segment: &SegmentId) -> Result<bool, AccountsError> {
-        Ok(self.0.lock().expect("unpoisoned").contains_key(segment))
+        Ok(self.0.lock().contains_key(segment))
     }
 
     fn segments(
@@ -57,7 +57,7 @@ impl Holdings for Held {
         after: Option<&SegmentId>,
     ) -> Result<Vec<SegmentId>, AccountsError> {
         assert_eq!(*account, key(1).account(), "nobody else released anything");
-        let held = self.0.lock().expect("unpoisoned");
+        let held = self.0.lock();
         // Pages of two, so that there is more than one.
         Ok(held
             .keys()
@@ -68,7 +68,7 @@ impl Holdings for Held {
     }
 
     fn remove(&self, _: &AccountId, segment: &SegmentId) -> Result<u64, AccountsError> {
-        Ok(self.0.lock().expect("unpoisoned").remove(segment).unwrap_or_default())
+        Ok(self.0.lock().remove(segment).unwrap_or_default())
     }
 
     fn settle(&self) -> Result<(), AccountsError> {

@@ -1,7 +1,7 @@
 //! Which blobs need not be stored again.
 
+use parking_lot::Mutex;
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 
 use fincrypt_state::kv::KvError;
 use fincrypt_state::state::State;
@@ -29,11 +29,11 @@ impl Known {
         if self.index.contains(id)? || self.resumed.contains(id)? {
             return Ok(false);
         }
-        Ok(self.claimed.lock().unwrap_or_else(PoisonError::into_inner).insert(*id))
+        Ok(self.claimed.lock().insert(*id))
     }
 
     fn contains(&self, id: &BlobId) -> Result<bool, KvError> {
-        let claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner).contains(id);
+        let claimed = self.claimed.lock().contains(id);
         Ok(claimed || self.index.contains(id)? || self.resumed.contains(id)?)
     }
 

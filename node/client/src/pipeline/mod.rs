@@ -16,8 +16,9 @@ mod known;
 mod read;
 mod work;
 
+use parking_lot::Mutex;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 
 use fincrypt_protocol::{Code, Redundancy, UnixTime};
 use fincrypt_state::journal::JournalError;

@@ -1,7 +1,7 @@
 //! The workers: ids and compression of chunks, sealing of segments.
 
+use parking_lot::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender};
-use std::sync::{Mutex, PoisonError};
 
 use fincrypt_vault::Root;
 use fincrypt_vault::compress::BlobMaker;
@@ -37,7 +37,7 @@ impl<'a> Worker<'a> {
         sink: &(dyn Fn(SealedSegment) -> bool + Sync),
     ) -> Result<(), PipelineError> {
         loop {
-            let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let job = jobs.lock().recv();
             match job {
                 Err(_) => return Ok(()),
                 Ok(Job::Batch(mut batch, done)) => {

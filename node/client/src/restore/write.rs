@@ -1,7 +1,7 @@
 //! Writing files as their segments come.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fincrypt_protocol::SegmentId;
 use fincrypt_vault::blob::BlobId;
@@ -78,7 +78,7 @@ pub(super) struct Writer {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 fn reason(error: &TargetError) -> String {
@@ -409,7 +409,7 @@ impl Writer {
             self.fail(at, "its data did not come".to_owned());
         }
         for file in std::mem::take(&mut self.files) {
-            let written = file.written.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let written = file.written.into_inner();
             if let Some(original) = file.job.link.and_then(|link| self.originals.get_mut(&link)) {
                 original.came = matches!(written.state, State::Done);
             }
@@ -439,8 +439,8 @@ impl Writer {
     /// The folders' modes and times, after everything in them. In the end everything is on the disk: the
     /// report says that it is there.
     pub(super) fn finish(self) -> Result<Outcome, TargetError> {
-        let mut outcome = self.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut dirs = self.dirs.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut outcome = self.outcome.into_inner();
+        let mut dirs = self.dirs.into_inner();
         for dir in (0..dirs.len()).rev() {
             match dirs.finish(dir) {
                 Ok(warnings) => outcome.warnings.extend(warnings),

@@ -1,7 +1,7 @@
 //! How fast repairs may go: what they put on new nodes is paid for in time.
 
+use parking_lot::Mutex;
 use std::num::NonZeroU64;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -21,7 +21,7 @@ impl Pace {
 
     fn until(&self, bytes: u64, now: Instant) -> Option<Instant> {
         let rate = self.rate?;
-        let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paid = self.paid.lock();
         let begin = (*paid).max(now);
         *paid = begin + Duration::from_secs_f64(bytes as f64 / rate.get() as f64);
         Some(begin)

@@ -1,7 +1,8 @@
 //! The handle by which roles and commands use the network.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{Packet, peer_of};
@@ -125,7 +126,7 @@ impl Net {
     }
 
     fn slots(&self, node: NodeId) -> Arc<Semaphore> {
-        let mut map = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut map = self.in_flight.lock();
         if map.len() > 4096 {
             map.retain(|_, slots| Arc::strong_count(slots) > 1);
         }

@@ -1,7 +1,7 @@
 //! Logins: which account speaks on a connection. Ends with the connection.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fincrypt_protocol::record::{Registration, login_message};
@@ -41,7 +41,7 @@ impl Sessions {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Session>> {
-        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.peers.lock()
     }
 
     /// A fresh nonce for `peer`, or `None` when too many peers are in session. A login it may have

@@ -1,7 +1,8 @@
 //! Buffers for payloads, used again: a shard's megabyte would else be asked of the system, cleared
 //! and given back for every shard.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -27,7 +28,7 @@ pub(super) struct Buffer {
 impl PayloadBuffers {
     /// A buffer of `length` bytes, whose contents are to be overwritten.
     pub(super) fn take(&self, length: usize) -> Buffer {
-        let spare = || self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let spare = || self.0.lock().pop();
         let bytes = match length {
             LEAST.. => spare().unwrap_or_else(|| vec![0; (MAX_PAYLOAD as usize).max(length)]),
             _ => vec![0; length],
@@ -56,7 +57,7 @@ impl AsRef<[u8]> for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         if self.bytes.len() == MAX_PAYLOAD as usize {
-            let mut spare = self.home.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut spare = self.home.0.lock();
             if spare.len() < SPARE {
                 spare.push(std::mem::take(&mut self.bytes));
             }
@@ -89,6 +90,6 @@ mod tests {
         let buffers = PayloadBuffers::default();
         drop((0..2 * SPARE).map(|_| buffers.take(LEAST)).collect::<Vec<_>>());
         drop(buffers.take(10));
-        assert_eq!(buffers.0.lock().expect("unpoisoned").len(), SPARE);
+        assert_eq!(buffers.0.lock().len(), SPARE);
     }
 }

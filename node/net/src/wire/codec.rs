@@ -1,10 +1,11 @@
 //! The one codec of all request protocols: frames over a stream, bounded before allocation, cut off
 //! when they trickle.
 
+use parking_lot::Mutex;
 use std::any::Any;
 use std::io;
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -63,7 +64,7 @@ pub(super) enum Partner {
 impl Partner {
     fn peer(&self) -> PeerId {
         match self {
-            Self::Next(next) => *next.lock().unwrap_or_else(PoisonError::into_inner),
+            Self::Next(next) => *next.lock(),
             Self::Peer(peer) => *peer,
         }
     }

@@ -6,8 +6,9 @@
 //! A. K. Choudhury and E. L. Hahne, 1998). While anyone waits for room, what is being read has to
 //! come at full pace.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use libp2p::PeerId;
 use tokio::sync::Notify;
@@ -90,7 +91,7 @@ impl Intake {
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.0.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.ledger.lock()
     }
 
     /// Waits for room for a header of `peer`.

@@ -1,6 +1,7 @@
 //! libp2p's request-response with a codec that knows whom it reads from.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use libp2p::core::Endpoint;
@@ -55,7 +56,7 @@ impl<Req: Header, Res: Header> Requests<Req, Res> {
     }
 
     fn meet(&mut self, peer: PeerId) {
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = peer;
+        *self.next.lock() = peer;
     }
 }
 

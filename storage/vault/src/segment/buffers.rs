@@ -1,7 +1,8 @@
 //! Segment buffers: a fixed number, used again and again. Whoever needs one while all are in use
 //! waits, which is what bounds the memory of a run.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
 
 /// Buffers of one capacity; clones share them.
 #[derive(Clone, Debug)]
@@ -30,7 +31,7 @@ impl Buffers {
     }
 
     fn free(&self) -> MutexGuard<'_, Free> {
-        self.0.free.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.free.lock()
     }
 
     /// Bytes that a buffer holds.
@@ -51,7 +52,7 @@ impl Buffers {
                     Vec::with_capacity(self.0.capacity)
                 }
                 None => {
-                    free = self.0.returned.wait(free).unwrap_or_else(PoisonError::into_inner);
+                    self.0.returned.wait(&mut free);
                     continue;
                 }
             };

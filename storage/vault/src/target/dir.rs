@@ -1,10 +1,11 @@
 //! Folders, links, and where a file begins.
 
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode, Stat};
 use rustix::io::Errno;
@@ -100,7 +101,7 @@ impl Target {
         // The device's type has 32 or 64 bits.
         #[allow(clippy::unnecessary_cast)]
         let device = stat.st_dev as u64;
-        let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut devices = self.devices.lock();
         devices.entry(device).or_insert_with(|| dir.clone());
     }
 
@@ -236,7 +237,7 @@ impl Target {
     /// [`TargetError::Sync`] if a disk fails, or failed since the folder was opened.
     pub fn sync(&self) -> Result<(), TargetError> {
         #[cfg(target_os = "linux")]
-        for dir in self.devices.lock().unwrap_or_else(PoisonError::into_inner).values() {
+        for dir in self.devices.lock().values() {
             rustix::fs::syncfs(&dir.0).map_err(|errno| TargetError::Sync(errno.into()))?;
         }
         // Other systems have a call for all file systems only, which tells of no errors.

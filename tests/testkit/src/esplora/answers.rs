@@ -43,8 +43,6 @@ pub(super) enum Refusal {
     Bad(String),
     /// bitcoind does not answer.
     Down(EsploraError),
-    /// An earlier answer failed in the midst of a change.
-    Broken,
 }
 
 impl From<EsploraError> for Refusal {
@@ -65,7 +63,6 @@ impl IntoResponse for Refusal {
             Self::Unknown(what) => (StatusCode::NOT_FOUND, what).into_response(),
             Self::Bad(why) => (StatusCode::BAD_REQUEST, why).into_response(),
             Self::Down(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
-            Self::Broken => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         }
     }
 }

@@ -31,9 +31,10 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+use parking_lot::Mutex;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use axum::Router;
@@ -45,7 +46,7 @@ use bdk_bitcoind_rpc::bitcoincore_rpc;
 use tokio::sync::oneshot;
 
 use crate::bitcoind::Bitcoind;
-use answers::{Refusal, answer};
+use answers::answer;
 use index::Index;
 use source::Source;
 
@@ -137,9 +138,7 @@ impl Drop for Esplora {
 
 /// Answers while it holds the only thread: questions are answered one by one, and nothing else runs on it.
 async fn serve(State(server): State<Arc<Mutex<Server>>>, method: Method, uri: Uri, body: Bytes) -> Response {
-    let Ok(mut server) = server.lock() else {
-        return Refusal::Broken.into_response();
-    };
+    let mut server = server.lock();
     let Server { source, index, fee } = &mut *server;
     answer(source, index, fee.load(Ordering::Relaxed), &method, uri.path(), &body)
         .unwrap_or_else(IntoResponse::into_response)

@@ -1,9 +1,10 @@
 //! Keeps a Lightning node running: started again whenever its chain source comes back, and opened
 //! anew when the chain source's password or the trusted peers change.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -56,7 +57,7 @@ pub struct LightningKeeper {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 impl LightningKeeper {

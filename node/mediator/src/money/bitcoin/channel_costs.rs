@@ -6,8 +6,6 @@
 //! different blocks agree on is booked: what is missing as costs, what is there beyond as income. One that is too large
 //! for that is not booked but shown, since a wrong folder or coins that somebody else took are no costs.
 
-use std::sync::PoisonError;
-
 use fincrypt_ledger::{Account, Event, LedgerError, Rail};
 use fincrypt_protocol::UnixTime;
 use fincrypt_protocol::amount::Msat;
@@ -78,7 +76,7 @@ impl Money {
             (books.balance(Account::Lightning), books.channel_costs(), books.forwarding_income())
         });
         let booked = {
-            let mut compared = self.compared.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut compared = self.compared.lock();
             let (now, booked) = compare(books, there, *compared);
             *compared = now;
             booked
@@ -110,7 +108,7 @@ impl Money {
     /// What the Lightning node lacks by the books, in msat; less than nothing if it has more. None if
     /// they agree.
     pub(super) fn lightning_lacks(&self) -> Option<i64> {
-        match *self.compared.lock().unwrap_or_else(PoisonError::into_inner) {
+        match *self.compared.lock() {
             Compared::Equal => None,
             Compared::Differs { missing, .. } => {
                 Some(i64::try_from(missing).unwrap_or(if missing > 0 { i64::MAX } else { i64::MIN }))

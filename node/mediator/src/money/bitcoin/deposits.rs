@@ -1,7 +1,6 @@
 //! What comes in, and whose it is.
 
 use std::collections::BTreeSet;
-use std::sync::PoisonError;
 
 use fincrypt_ledger::{Event, LedgerError, Owner, Source};
 use fincrypt_protocol::amount::Sat;
@@ -32,7 +31,7 @@ impl Money {
     pub(super) fn address_for(&self, owner: Owner) -> Result<Option<String>, Refusal> {
         let Some(treasury) = self.treasury() else { return Ok(None) };
         let used: BTreeSet<u32> = treasury.arrivals().into_iter().map(|came| came.index).collect();
-        let _one = self.attributing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.attributing.lock();
         let (known, next) = self.ledger.books(|books| {
             let index = |source| match source {
                 Source::Address(index) => Some(index),

@@ -17,8 +17,9 @@ mod transactions;
 mod troubles;
 mod withdrawals;
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fincrypt_ledger::{Books, Ledger, LedgerError, Owed, Owner, PayTo, PayoutBook, Rail};
@@ -181,7 +182,7 @@ impl Money {
         if let Some(treasury) = &self.treasury {
             match treasury.sync() {
                 Ok(()) => {
-                    *self.chain_down.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                    *self.chain_down.lock() = None;
                     self.reopen(treasury)?;
                     self.collect_outputs(treasury)?;
                     self.push_transactions(treasury)?;
@@ -198,7 +199,7 @@ impl Money {
     /// Notes, once, that the chain cannot be read.
     fn chain_trouble(&self, error: &TreasuryError) {
         let reason = error.to_string();
-        let mut down = self.chain_down.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut down = self.chain_down.lock();
         if down.as_ref() != Some(&reason) {
             tracing::warn!(reason, "the chain cannot be read; deposits and payouts on it wait");
         }
@@ -206,7 +207,7 @@ impl Money {
     }
 
     fn decide(&self) -> MutexGuard<'_, ()> {
-        self.deciding.lock().unwrap_or_else(PoisonError::into_inner)
+        self.deciding.lock()
     }
 
     /// Whether an invoice was named before, whatever came of it: it is one payment, and no second one. To be

@@ -3,7 +3,6 @@
 use fincrypt_protocol::amount::Msat;
 use fincrypt_protocol::money::Sending;
 use fincrypt_protocol::{PaymentHash, PayoutId};
-use std::sync::PoisonError;
 
 use fincrypt_ledger::{Account, Books, Owner, PayoutBook, PayoutStage, Rail};
 use fincrypt_treasury::lightning::{ChannelInfo, Lightning, LightningError, Peer};
@@ -217,7 +216,7 @@ impl Money {
                 forwarding_msat: msat(Account::Forwarding),
                 capital_msat: msat(Account::Capital),
                 chain: self.treasury().map(ChainView::of),
-                chain_down: self.chain_down.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+                chain_down: self.chain_down.lock().clone(),
                 lightning: lightning.as_deref().map(LightningView::of),
                 lightning_down: self.lightning.as_ref().and_then(|keeper| keeper.reason()),
                 lightning_lacks_msat: self.lightning_lacks(),

@@ -1,7 +1,5 @@
 //! Deciding on payouts, and what creditors are told of them.
 
-use std::sync::PoisonError;
-
 use fincrypt_ledger::{Books, Event, LedgerError, Owed, PayTo, PayoutBook, PayoutStage, Rail};
 use fincrypt_protocol::amount::Msat;
 use fincrypt_protocol::money::{Payout, PayoutState};
@@ -95,7 +93,7 @@ impl Money {
 
     /// Payouts that some node has not heard of as they stand, and who is to.
     pub(crate) fn untold(&self) -> Vec<(NodeId, Payout, Vec<u8>)> {
-        let mut all_told = self.all_told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all_told = self.all_told.lock();
         self.ledger.books(|books| {
             let mut untold = Vec::new();
             for (id, book) in books.payouts() {
@@ -133,7 +131,7 @@ impl Money {
     /// Has a node told of all payouts once more: it has lost what it knew of them.
     pub(super) fn report_again(&self, node: &NodeId) -> Result<(), Refusal> {
         // The lock first: what is being told meanwhile is not taken for told to all.
-        let mut all_told = self.all_told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all_told = self.all_told.lock();
         let mut batch = Batch::default();
         self.ledger.books(|books| {
             let theirs = |book: &PayoutBook| super::nodes_of(books, book).any(|of| of == *node);

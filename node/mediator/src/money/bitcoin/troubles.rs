@@ -1,7 +1,7 @@
 //! Nodes that could not be paid, why, and when it is tried again.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fincrypt_protocol::NodeId;
@@ -37,7 +37,7 @@ pub(super) struct Troubles(Mutex<HashMap<NodeId, Failures>>);
 
 impl Troubles {
     fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Failures>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Notes a failure.
