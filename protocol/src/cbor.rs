@@ -50,6 +50,12 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, Cbor
     Ok(value)
 }
 
+/// Whether `bytes` are exactly one well-formed value, of whichever type.
+#[must_use]
+pub fn is_well_formed(bytes: &[u8], limit: usize) -> bool {
+    decode::<serde::de::IgnoredAny>(bytes, limit).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,9 @@ pub enum Refusal {
     /// Budgets are used up; the same request may succeed later.
     #[error("the other side is busy, try again later")]
     Busy,
+    /// The request is none that this version of the protocol knows.
+    #[error("the other side does not know this request: it runs another version of Fincrypt")]
+    Unsupported,
     /// The request needs a login first.
     #[error("no login on this connection")]
     NotLoggedIn,

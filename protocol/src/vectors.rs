@@ -1,6 +1,8 @@
 //! Every message and record, encoded, against the fixture in `tests/vectors`: the wire format
 //! cannot change unnoticed.
 
+mod cddl;
+
 use fincrypt_vectors::check;
 use std::fmt::Write;
 

@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use crate::{Packet, Requests, node_of};
-use bytes::Bytes;
+use crate::{Asked, Packet, Requests, node_of};
 use fincrypt_protocol::{Frame, Header, Refusal, mediate, shard};
 use libp2p::PeerId;
 use libp2p::request_response::{Event, Message, OutboundFailure, OutboundRequestId, ResponseChannel};
@@ -102,7 +101,7 @@ impl<R: Ask> Calls<R> {
 
     pub(crate) fn on_event(
         &mut self,
-        event: Event<Packet<R>, Packet<R::Answer>>,
+        event: Event<Asked<R>, Packet<R::Answer>>,
         commands: &mpsc::WeakSender<Command>,
         budgets: &mut Budgets,
     ) {
@@ -112,7 +111,10 @@ impl<R: Ask> Calls<R> {
                 let reply = Reply::new(peer, channel, commands, |peer, channel, packet| {
                     R::command(Exchange::Answer { peer, channel, packet })
                 });
-                self.deliver(&peer, request, reply, budgets);
+                match request {
+                    Asked::Known(packet) => self.deliver(&peer, packet, reply, budgets),
+                    Asked::Unknown => reply.refuse(Refusal::Unsupported),
+                }
             }
             Event::Message { message: Message::Response { request_id, response }, .. } => {
                 if let Some((_, done)) = self.waiting.remove(&request_id) {
@@ -141,7 +143,7 @@ impl<R: Ask> Calls<R> {
         } else {
             reply
         };
-        refused.try_send(Frame { header: R::Answer::refused(Refusal::Busy), payload: Bytes::new() });
+        refused.refuse(Refusal::Busy);
     }
 }
 

@@ -5,11 +5,12 @@ use std::any::Any;
 use crate::{Hold, Packet};
 use bytes::Bytes;
 use fincrypt_protocol::record::StorageOffer;
-use fincrypt_protocol::{Frame, NodeId, Verified, mediate, shard};
+use fincrypt_protocol::{Frame, NodeId, Refusal, Verified, mediate, shard};
 use libp2p::PeerId;
 use libp2p::request_response::ResponseChannel;
 use tokio::sync::mpsc;
 
+use super::calls::Refuse;
 use super::command::Command;
 
 /// One request of a peer.
@@ -51,10 +52,13 @@ impl<Res> Reply<Res> {
         Self { peer, channel, commands, wrap }
     }
 
-    /// Sends the answer from within the engine, which must not wait for itself.
-    pub(crate) fn try_send(self, frame: Frame<Res>) {
-        let command = (self.wrap)(self.peer, self.channel, frame.into());
-        let _ = self.commands.try_send(command);
+    /// Refuses the request from within the engine, which must not wait for itself.
+    pub(crate) fn refuse(self, refusal: Refusal)
+    where
+        Res: Refuse,
+    {
+        let packet = Packet::from(Frame::bare(Res::refused(refusal)));
+        let _ = self.commands.try_send((self.wrap)(self.peer, self.channel, packet));
     }
 
     /// Sends the answer, and drops `hold` once it is written. An engine that has stopped, or a peer

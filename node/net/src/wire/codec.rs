@@ -19,6 +19,21 @@ use fincrypt_protocol::cbor;
 use fincrypt_protocol::frame::{Frame, FrameError, Header, header_len, payload_len};
 use fincrypt_protocol::limits::{MAX_HEADER, MAX_REQUEST_HEADER};
 
+/// A request as it arrives.
+#[derive(Debug)]
+pub enum Asked<Req> {
+    /// One of this version.
+    Known(Packet<Req>),
+    /// A well-formed one of a version that this node does not know.
+    Unknown,
+}
+
+impl<Req> From<Packet<Req>> for Asked<Req> {
+    fn from(packet: Packet<Req>) -> Self {
+        Self::Known(packet)
+    }
+}
+
 /// A frame on its way.
 #[derive(Debug)]
 pub struct Packet<H> {
@@ -113,18 +128,24 @@ async fn stated_header(io: &mut (impl AsyncRead + Unpin), limit: u32) -> io::Res
     }
 }
 
-/// The header, and the length of the payload that follows.
-async fn header<H: Header>(
+/// The header's bytes, and the stated length of the payload that follows.
+async fn header(
     io: &mut (impl AsyncRead + Unpin),
     len: usize,
     pace: Pace,
     short: impl Fn() -> bool,
-) -> io::Result<(H, usize)> {
+) -> io::Result<(Vec<u8>, [u8; 4])> {
     let mut bytes = vec![0; len + 4];
     fill(io, &mut bytes, pace, short).await?;
-    let (header, stated) = bytes.split_last_chunk::<4>().ok_or(io::ErrorKind::InvalidData)?;
-    let header: H = cbor::decode(header, MAX_HEADER as usize).map_err(|e| invalid(e.into()))?;
-    let len = payload_len(&header, *stated).map_err(invalid)?;
+    let stated = *bytes.last_chunk::<4>().ok_or(io::ErrorKind::InvalidData)?;
+    bytes.truncate(len);
+    Ok((bytes, stated))
+}
+
+/// A decoded header, and the length of the payload that may follow it.
+fn decoded<H: Header>(bytes: &[u8], stated: [u8; 4]) -> io::Result<(H, usize)> {
+    let header: H = cbor::decode(bytes, MAX_HEADER as usize).map_err(|e| invalid(e.into()))?;
+    let len = payload_len(&header, stated).map_err(invalid)?;
     Ok((header, len))
 }
 
@@ -139,26 +160,34 @@ async fn payload(
 }
 
 impl<Req: Header, Res: Header> FrameCodec<Req, Res> {
-    async fn request(&self, io: &mut (impl AsyncRead + Unpin)) -> io::Result<Packet<Req>> {
+    async fn request(&self, io: &mut (impl AsyncRead + Unpin)) -> io::Result<Asked<Req>> {
         let peer = self.partner.peer();
         let len = stated_header(io, MAX_REQUEST_HEADER).await?;
         let room = self.intake.header(peer, len).await;
-        let (header, len) = header(io, len, self.pace, || self.intake.is_short()).await?;
+        let (header, stated) = header(io, len, self.pace, || self.intake.is_short()).await?;
+        // A later version's request is refused, not taken for an attack; its payload stays unread.
+        let (header, len) = match decoded(&header, stated) {
+            Err(_) if cbor::is_well_formed(&header, MAX_REQUEST_HEADER as usize) => {
+                return Ok(Asked::Unknown);
+            }
+            decoded => decoded?,
+        };
         // Given back before more is asked for: nobody waits with something in hand.
         drop(room);
         if len == 0 {
-            return Ok(Frame::bare(header).into());
+            return Ok(Asked::Known(Frame::bare(header).into()));
         }
         let mut permit = self.intake.payload(peer, len).await;
         let buffer = self.buffers.take(len);
         let payload = payload(io, buffer, self.pace, || self.intake.is_short()).await?;
         permit.arrived();
-        Ok(Packet::holding(Frame { header, payload }, permit))
+        Ok(Asked::Known(Packet::holding(Frame { header, payload }, permit)))
     }
 
     async fn response(&self, io: &mut (impl AsyncRead + Unpin)) -> io::Result<Packet<Res>> {
         let len = stated_header(io, MAX_HEADER).await?;
-        let (header, len) = header(io, len, self.pace, || false).await?;
+        let (header, stated) = header(io, len, self.pace, || false).await?;
+        let (header, len) = decoded(&header, stated)?;
         if len > self.answer_limit as usize {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a payload that was not asked for"));
         }
@@ -169,10 +198,10 @@ impl<Req: Header, Res: Header> FrameCodec<Req, Res> {
 
 impl<Req: Header, Res: Header> Codec for FrameCodec<Req, Res> {
     type Protocol = StreamProtocol;
-    type Request = Packet<Req>;
+    type Request = Asked<Req>;
     type Response = Packet<Res>;
 
-    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Packet<Req>>
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Asked<Req>>
     where
         T: AsyncRead + Unpin + Send,
     {
@@ -186,15 +215,11 @@ impl<Req: Header, Res: Header> Codec for FrameCodec<Req, Res> {
         self.response(io).await
     }
 
-    async fn write_request<T>(
-        &mut self,
-        _: &StreamProtocol,
-        io: &mut T,
-        packet: Packet<Req>,
-    ) -> io::Result<()>
+    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, asked: Asked<Req>) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {
+        let Asked::Known(packet) = asked else { return Err(io::ErrorKind::Unsupported.into()) };
         // The same codec reads the answer.
         self.answer_limit = packet.frame.header.answer_limit();
         let prefix = packet.frame.prefix().map_err(invalid)?;

@@ -10,7 +10,7 @@ mod record_store;
 mod requests;
 
 pub use behaviour::{Behaviour, BehaviourError, BehaviourEvent, Role, Roles, Setup, offers_topic};
-pub use codec::{FrameCodec, Hold, Packet};
+pub use codec::{Asked, FrameCodec, Hold, Packet};
 pub use intake::Intake;
 pub use peer::{NotAnEd25519Peer, node_of, peer_of};
 pub use record_store::AdmittingStore;

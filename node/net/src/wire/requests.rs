@@ -40,7 +40,7 @@ impl<Req: Header, Res: Header> Requests<Req, Res> {
 
     /// Sends a request, dialling the peer if need be.
     pub fn send_request(&mut self, peer: &PeerId, packet: Packet<Req>) -> OutboundRequestId {
-        self.inner.send_request(peer, packet)
+        self.inner.send_request(peer, packet.into())
     }
 
     /// Answers a request.

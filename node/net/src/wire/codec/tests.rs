@@ -8,7 +8,7 @@ use futures::io::Cursor;
 use super::*;
 use fincrypt_protocol::SegmentId;
 use fincrypt_protocol::mediate::{Request, Response};
-use fincrypt_protocol::{Refusal, ShardIndex};
+use fincrypt_protocol::{Redundancy, Refusal, ShardIndex};
 
 type Mediate = FrameCodec<Request, Response>;
 
@@ -59,7 +59,8 @@ fn put() -> Vec<u8> {
 fn asked(request: Request) -> Mediate {
     let mut codec = any_codec();
     let mut sent = Cursor::new(Vec::new());
-    block_on(codec.write_request(&protocol(), &mut sent, Frame::bare(request).into())).expect("writes");
+    block_on(codec.write_request(&protocol(), &mut sent, Packet::from(Frame::bare(request)).into()))
+        .expect("writes");
     codec
 }
 
@@ -105,8 +106,10 @@ fn on_tokio<T>(test: impl Future<Output = T>) -> T {
 }
 
 async fn read_request(codec: &mut Mediate, io: &mut (impl AsyncRead + Unpin + Send)) -> io::Result<usize> {
-    let packet = codec.read_request(&protocol(), io).await?;
-    Ok(packet.frame.payload.len())
+    match codec.read_request(&protocol(), io).await? {
+        Asked::Known(packet) => Ok(packet.frame.payload.len()),
+        Asked::Unknown => Err(io::ErrorKind::Unsupported.into()),
+    }
 }
 
 #[test]
@@ -226,4 +229,44 @@ fn a_reader_that_does_not_read_its_answer_is_cut_off() {
         let result = any_codec().write_response(&protocol(), &mut Stuck, refused.into()).await;
         assert_eq!(result.map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
     });
+}
+
+/// A frame with this CBOR text-keyed header, built by hand as a later version would.
+fn later(header: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut cbor = vec![0xa0 + header.len() as u8];
+    for (key, value) in header {
+        cbor.push(0x60 + key.len() as u8);
+        cbor.extend_from_slice(key.as_bytes());
+        cbor.extend_from_slice(value);
+    }
+    let mut bytes = (cbor.len() as u32).to_le_bytes().to_vec();
+    bytes.extend_from_slice(&cbor);
+    bytes.extend_from_slice(&[0; 4]);
+    bytes
+}
+
+fn read(bytes: &[u8]) -> io::Result<Asked<Request>> {
+    block_on(any_codec().read_request(&protocol(), &mut Cursor::new(bytes)))
+}
+
+#[test]
+fn a_request_of_a_later_version_is_told_apart_from_garbage() {
+    // {"teleport": {}} is well-formed; a map that ends early is not.
+    assert!(matches!(read(&later(&[("teleport", &[0xa0])])), Ok(Asked::Unknown)));
+    let garbage = read(&later(&[("teleport", &[0xa1])])).map_err(|error| error.kind());
+    assert!(matches!(garbage, Err(io::ErrorKind::InvalidData)), "{garbage:?}");
+}
+
+#[test]
+fn a_field_of_a_later_version_is_ignored() {
+    let known = cbor::encode(&Redundancy::MIN).expect("encodes");
+    let mut quote = vec![0xa2];
+    for (key, value) in [("redundancy", known.as_slice()), ("colour", &[0x63, b'r', b'e', b'd'])] {
+        quote.push(0x60 + key.len() as u8);
+        quote.extend_from_slice(key.as_bytes());
+        quote.extend_from_slice(value);
+    }
+    let Ok(Asked::Known(packet)) = read(&later(&[("quote", &quote)])) else { panic!("not read") };
+    let expected = Request::Quote { redundancy: Redundancy::MIN, max_price: None };
+    assert_eq!(packet.frame.header, expected);
 }
