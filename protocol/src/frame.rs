@@ -7,15 +7,24 @@
 //! Both lengths are checked before anything is allocated: the header's against the protocol's
 //! limit, the payload's against what the decoded header announces.
 
-use bytes::Bytes;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
-use crate::cbor::{self, CborError};
+use crate::cbor::CborError;
 use crate::limits::MAX_HEADER;
+use bytes::Bytes;
 
 /// A header that says how large a payload may follow it.
-pub trait Header: Serialize + DeserializeOwned + Send + 'static {
+pub trait Header: Sized + Send + 'static {
+    /// Its encoding.
+    ///
+    /// # Errors
+    /// [`CborError`] if it cannot be encoded.
+    fn to_cbor(&self) -> Result<Vec<u8>, CborError>;
+
+    /// Reads what fills `bytes` entirely.
+    ///
+    /// # Errors
+    /// [`CborError`] for anything else.
+    fn from_cbor(bytes: &[u8]) -> Result<Self, CborError>;
+
     /// The most payload bytes that may follow this header.
     fn payload_limit(&self) -> u32;
 
@@ -86,7 +95,7 @@ impl<H: Header> Frame<H> {
     /// # Errors
     /// If the header cannot be encoded, or either part is over its limit.
     pub fn prefix(&self) -> Result<Vec<u8>, FrameError> {
-        let header = cbor::encode(&self.header)?;
+        let header = self.header.to_cbor()?;
         let header_size = u32::try_from(header.len()).unwrap_or(u32::MAX);
         header_len(header_size.to_le_bytes())?;
         let payload_size = u32::try_from(self.payload.len()).unwrap_or(u32::MAX);
@@ -105,7 +114,7 @@ impl<H: Header> Frame<H> {
     pub fn from_slice(bytes: &[u8]) -> Result<Self, FrameError> {
         let (stated, rest) = bytes.split_first_chunk::<4>().ok_or(FrameError::Length)?;
         let (header, rest) = rest.split_at_checked(header_len(*stated)?).ok_or(FrameError::Length)?;
-        let header: H = cbor::decode(header, MAX_HEADER as usize)?;
+        let header = H::from_cbor(header)?;
         let (stated, payload) = rest.split_first_chunk::<4>().ok_or(FrameError::Length)?;
         if payload_len(&header, *stated)? != payload.len() {
             return Err(FrameError::Length);

@@ -14,6 +14,7 @@
 mod address_group;
 pub mod admission;
 pub mod amount;
+mod call;
 pub mod cbor;
 mod clock;
 pub mod domain;
@@ -40,6 +41,7 @@ mod time;
 mod vectors;
 
 pub use address_group::AddressGroup;
+pub use call::{Call, Response};
 pub use clock::Clock;
 pub use epoch::Epoch;
 pub use frame::{Frame, FrameError, Header};

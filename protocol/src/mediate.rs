@@ -4,15 +4,16 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::amount::Price;
+use crate::call::requests;
+use crate::cbor::{self, CborError};
 use crate::frame::Header;
 use crate::geometry::{Code, Redundancy, ShardIndex};
 use crate::id::{ContractId, HeadHash, NodeId, Nonce, RunId, SegmentId, Tag};
 use crate::key::Signature;
-use crate::limits::MAX_PAYLOAD;
+use crate::limits::{MAX_HEADER, MAX_PAYLOAD};
 use crate::manifest::Manifest;
 use crate::money::{Balance, DepositTo, Entry, Payout, Stated, Withdrawal};
 use crate::record::{Adopt, Head, Keep, Mandate, MediatorRecord, Receipt, Registration, Release, Undo};
-use crate::refusal::Refusal;
 use crate::rewind::Rewound;
 use crate::signed::Signed;
 use crate::time::UnixTime;
@@ -20,125 +21,147 @@ use crate::time::UnixTime;
 /// The protocol's name after the network.
 pub const NAME: &str = "mediate/1";
 
-/// A client's request.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Request {
-    /// Asks for the mediator's record.
-    Record,
-    /// Asks for a nonce to log in with.
-    Hello,
-    /// Logs an account in on this connection.
-    Login {
-        /// The account and its keys.
-        registration: Signed<Registration>,
-        /// The account's signature over [`crate::record::login_message`].
-        proof: Signature,
-    },
-    /// Asks which code and price a run would get now.
-    Quote {
-        /// Stored bytes per source byte.
-        redundancy: Redundancy,
-        /// Leaves dearer nodes out, as a mandate with that limit does.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        max_price: Option<Price>,
-    },
-    /// Announces a segment.
-    Open {
-        /// The run it belongs to.
-        run: RunId,
-        /// The account's permission for this mediator.
-        mandate: Signed<Mandate>,
-        /// The segment's manifest.
-        manifest: Manifest,
-        /// The owner's tag of the segment.
-        tag: Tag,
-    },
-    /// Brings a data shard, as payload.
-    Put {
-        /// The segment.
-        segment: SegmentId,
-        /// The data shard's position.
-        index: ShardIndex,
-    },
-    /// Asks for the receipts of a segment, waiting until it counts as stored.
-    Commit {
-        /// The segment.
-        segment: SegmentId,
-    },
-    /// Keeps everything that a run stored.
-    Keep {
-        /// The owner's statement.
-        keep: Signed<Keep>,
-    },
-    /// Asks for a shard.
-    Get {
-        /// The segment.
-        segment: SegmentId,
-        /// The shard's position.
-        index: ShardIndex,
-    },
-    /// Asks who holds some segments, at most [`crate::limits::MAX_LOCATE`].
-    Locate {
-        /// The segments.
-        segments: Vec<SegmentId>,
-    },
-    /// Says that some shards are not where they should be, at most
-    /// [`crate::limits::MAX_DOUBTS`]. The mediator looks itself, and believes only that.
-    Doubt {
-        /// The shards.
-        shards: Vec<(SegmentId, ShardIndex)>,
-    },
-    /// Deletes what a release names, after storage's delay.
-    Release {
-        /// The owner's statement.
-        release: Signed<Release>,
-    },
-    /// Cancels every pending release of an account. The guard's signature suffices: no login.
-    Undo {
-        /// The guard's statement.
-        undo: Signed<Undo>,
-    },
-    /// Replaces an account's head key, from a head on. The guard's signature suffices.
-    Rewind(Box<Rewound>),
-    /// Makes the mediator take a vault over from another one. Repeated, it tells how far that is.
-    Adopt(Box<Adoption>),
-    /// Tells a mediator that another one has taken a vault over. The owner's signature suffices.
-    Dismiss {
-        /// The owner's statement.
-        adopt: Signed<Adopt>,
-    },
-    /// Asks where the account may pay in.
-    Deposit,
-    /// Asks how the account's prepayment stands.
-    Balance,
-    /// Asks for what changed the prepayment, oldest first, at most [`crate::limits::MAX_ENTRIES`].
-    History {
-        /// The number of the last entry that is known.
-        after: u64,
-    },
-    /// Asks for the newest statements of the account's contracts, in order of their ids, at most
-    /// [`crate::limits::MAX_ENTRIES`].
-    Statements {
-        /// Where the last page ended.
-        after: Option<ContractId>,
-    },
-    /// Pays out of the prepayment.
-    Withdraw(Withdrawal),
-    /// Asks for the account's head.
-    HeadGet,
-    /// Replaces the account's head, if it still is the expected one.
-    HeadSwap {
-        /// The head to replace; none for the account's first.
-        expected: Option<HeadHash>,
-        /// The new head.
-        head: Signed<Head>,
-    },
+requests! {
+    /// A client's request.
+    pub enum Request {
+        GetRecord => Signed<MediatorRecord>,
+        Hello => LoginNonce,
+        Login => Welcome,
+        GetQuote => Quote,
+        OpenSegment => Opened,
+        PutShard => Done,
+        CommitSegment => Receipts,
+        KeepRun => Done,
+        GetShard => Done,
+        LocateSegments => Located,
+        ReportMissing => Done,
+        ReleaseSegments => ReleaseProgress,
+        UndoReleases => Done,
+        RewindAccount => Done,
+        MigrateIn => MigrationProgress,
+        MigrateOut => Done,
+        GetDeposit => DepositTo,
+        GetBalance => Balance,
+        GetHistory => History,
+        GetStatements => Statements,
+        Withdraw => Payout,
+        GetHead => CurrentHead,
+        SwapHead => Done,
+    }
 }
 
-/// What a mediator needs to take a vault over.
+/// Asks for the mediator's record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Adoption {
+pub struct GetRecord {}
+
+/// Asks for a nonce to log in with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hello {}
+
+/// Logs an account in on this connection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Login {
+    /// The account and its keys.
+    pub registration: Signed<Registration>,
+    /// The account's signature over [`crate::record::login_message`].
+    pub proof: Signature,
+}
+
+/// Asks which code and price a run would get now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GetQuote {
+    /// Stored bytes per source byte.
+    pub redundancy: Redundancy,
+    /// Leaves dearer nodes out, as a mandate with that limit does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_price: Option<Price>,
+}
+
+/// Announces a segment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OpenSegment {
+    /// The run it belongs to.
+    pub run: RunId,
+    /// The account's permission for the mediator.
+    pub mandate: Signed<Mandate>,
+    /// The segment's manifest.
+    pub manifest: Manifest,
+    /// The owner's tag of the segment.
+    pub tag: Tag,
+}
+
+/// Brings a data shard, as payload. Answered once its holder has it, or the mediator until the segment is
+/// committed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PutShard {
+    /// The segment.
+    pub segment: SegmentId,
+    /// The shard's position in it.
+    pub index: ShardIndex,
+}
+
+/// Asks for the receipts of a segment, waiting until it counts as stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CommitSegment {
+    /// The segment.
+    pub segment: SegmentId,
+}
+
+/// Keeps everything that a run stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeepRun {
+    /// The owner's statement.
+    pub keep: Signed<Keep>,
+}
+
+/// Asks for a shard, which comes as payload.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GetShard {
+    /// The segment.
+    pub segment: SegmentId,
+    /// The shard's position in it.
+    pub index: ShardIndex,
+}
+
+/// Asks who holds some segments.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LocateSegments {
+    /// The segments, at most [`crate::limits::MAX_LOCATE`].
+    pub segments: Vec<SegmentId>,
+}
+
+/// Reports shards that are not where they should be. The mediator challenges their holders itself, and
+/// believes only that.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReportMissing {
+    /// The shards, at most [`crate::limits::MAX_DOUBTS`].
+    pub shards: Vec<(SegmentId, ShardIndex)>,
+}
+
+/// Deletes what a release names, after storage's delay.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReleaseSegments {
+    /// The owner's statement.
+    pub release: Signed<Release>,
+}
+
+/// Cancels every pending release of an account. The guard's signature suffices: no login.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UndoReleases {
+    /// The guard's statement.
+    pub undo: Signed<Undo>,
+}
+
+/// Replaces an account's head key, from a head on. The guard's signature suffices.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RewindAccount {
+    /// The rewind and its head.
+    pub rewound: Rewound,
+}
+
+/// Makes the mediator take a vault over from another one. Repeated, it tells how far that is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MigrateIn {
     /// The owner's statement.
     pub adopt: Signed<Adopt>,
     /// The account's permission for the mediator, of the same sequence.
@@ -161,7 +184,75 @@ pub struct Adoption {
     pub releases: Vec<Signed<Release>>,
 }
 
-/// What a mediator would do and ask for a run.
+/// Tells a mediator that another one has taken a vault over. The owner's signature suffices.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MigrateOut {
+    /// The owner's statement.
+    pub adopt: Signed<Adopt>,
+}
+
+/// Asks where the account may pay in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GetDeposit {}
+
+/// Asks how the account's prepayment stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GetBalance {}
+
+/// Asks for what changed the prepayment, oldest first, at most [`crate::limits::MAX_ENTRIES`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GetHistory {
+    /// The number of the last entry that is known.
+    pub after: u64,
+}
+
+/// Asks for the newest statements of the account's contracts, in order of their ids, at most
+/// [`crate::limits::MAX_ENTRIES`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GetStatements {
+    /// Where the last page ended.
+    pub after: Option<ContractId>,
+}
+
+/// Pays out of the prepayment. Answered once it is decided on, durably, with how far it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Withdraw {
+    /// How much, and where to.
+    pub withdrawal: Withdrawal,
+}
+
+/// Asks for the account's head.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GetHead {}
+
+/// Replaces the account's head, if it still is the expected one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SwapHead {
+    /// The head to replace; none for the account's first.
+    pub expected: Option<HeadHash>,
+    /// The new head.
+    pub head: Signed<Head>,
+}
+
+/// Answers what has nothing more to say: it is done, durably.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Done {}
+
+/// Answers [`Hello`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LoginNonce {
+    /// To be signed, once.
+    pub nonce: Nonce,
+}
+
+/// Answers [`Login`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// Whether the mediator knew the account before.
+    pub known: bool,
+}
+
+/// Answers [`GetQuote`]: what a mediator would do and ask for a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quote {
     /// Storage nodes that qualify.
@@ -178,15 +269,38 @@ pub struct Quote {
     pub caps_off: bool,
 }
 
+/// Answers [`OpenSegment`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Opened {
+    /// Bit `i` is set if data shard `i` is still missing.
+    pub missing: u32,
+}
+
+/// Answers [`CommitSegment`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Receipts {
+    /// One for each shard that is stored.
+    pub receipts: Vec<Signed<Receipt>>,
+}
+
 /// Who holds a segment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Located {
+pub struct LocatedSegment {
     /// The segment's manifest.
     pub manifest: Manifest,
     /// The owner's tag of it.
     pub tag: Tag,
     /// Shard positions and their holders.
     pub holders: Vec<(ShardIndex, NodeId)>,
+}
+
+/// Answers [`LocateSegments`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Located {
+    /// Segments that are known.
+    pub segments: Vec<LocatedSegment>,
+    /// Their holders' addresses, each once.
+    pub nodes: Vec<NodeAddresses>,
 }
 
 /// A node and where it listens, as binary multiaddresses.
@@ -198,110 +312,70 @@ pub struct NodeAddresses {
     pub addresses: Vec<ByteBuf>,
 }
 
-/// A mediator's answer.
+/// Answers [`ReleaseSegments`]: it is noted, and sent to every holder until that acknowledges it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Response {
-    /// The request was refused.
-    Refused(Refusal),
-    /// Answers `Record`.
-    Record(Signed<MediatorRecord>),
-    /// Answers `Hello`.
-    Nonce(Nonce),
-    /// Answers `Login`.
-    Welcome {
-        /// Whether the mediator knew the account before.
-        known: bool,
-    },
-    /// Answers `Quote`.
-    Quote(Quote),
-    /// Answers `Open`.
-    Opened {
-        /// Bit `i` is set if data shard `i` is still missing.
-        missing: u32,
-    },
-    /// Answers `Put`: the shard's keeper has it, or the mediator until the segment is committed.
-    Taken,
-    /// Answers `Commit`.
-    Receipts(Vec<Signed<Receipt>>),
-    /// Answers `Keep`.
-    Kept,
-    /// Answers `Doubt`: the mediator looks.
-    Doubted,
-    /// Answers `Release`: it is noted, and told to every holder until that has heard it.
-    Released {
-        /// Nodes that hold something for the account.
-        holders: u32,
-        /// How many of them have heard it by now.
-        heard: u32,
-        /// When the first of these deletes; none if none has heard it.
-        due: Option<UnixTime>,
-    },
-    /// Answers `Undo`: it is noted, and told to every holder until that has heard it.
-    Undone,
-    /// Answers `Rewind`: it is noted, and told to every holder until that has heard it.
-    Rewound,
-    /// Answers `Get`, with the shard as payload.
-    Shard,
-    /// Answers `Locate`: the segments that are known, and where their holders listen.
-    Located {
-        /// Known segments.
-        segments: Vec<Located>,
-        /// Their holders' addresses, each once.
-        nodes: Vec<NodeAddresses>,
-    },
-    /// Answers `Adopt`: it is noted, and goes on until every holder that can be found has told
-    /// what it holds.
-    Adopted {
-        /// Segments taken over by now.
-        segments: u64,
-        /// Holders found by now.
-        found: u32,
-        /// How many of them have told what they hold.
-        heard: u32,
-        /// Whether the search is over, and all have.
-        complete: bool,
-    },
-    /// Answers `Dismiss`.
-    Dismissed,
-    /// Answers `Deposit`.
-    DepositTo(DepositTo),
-    /// Answers `Balance`.
-    Balance(Balance),
-    /// Answers `History`.
-    History {
-        /// One page.
-        entries: Vec<Entry>,
-        /// Whether more follow.
-        more: bool,
-    },
-    /// Answers `Statements`.
-    Statements {
-        /// One page.
-        statements: Vec<Stated>,
-        /// Whether more follow.
-        more: bool,
-    },
-    /// Answers `Withdraw`: it is decided on, durably, and how far it is.
-    Withdrawn(Payout),
-    /// Answers `HeadGet`.
-    Head(Option<Signed<Head>>),
-    /// Answers `HeadSwap`.
-    Swapped,
+pub struct ReleaseProgress {
+    /// Nodes that hold something for the account.
+    pub holders: u32,
+    /// How many of them have acknowledged it by now.
+    pub acknowledged: u32,
+    /// When the first of these deletes; none if none has acknowledged it.
+    pub due: Option<UnixTime>,
+}
+
+/// Answers [`MigrateIn`]: it is noted, and goes on until every holder that can be found has listed what
+/// it holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MigrationProgress {
+    /// Segments taken over by now.
+    pub segments: u64,
+    /// Holders found by now.
+    pub found: u32,
+    /// How many of them have listed what they hold.
+    pub acknowledged: u32,
+    /// Whether the search is over, and all have.
+    pub complete: bool,
+}
+
+/// Answers [`GetHistory`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    /// One page.
+    pub entries: Vec<Entry>,
+    /// Whether more follow.
+    pub more: bool,
+}
+
+/// Answers [`GetStatements`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Statements {
+    /// One page.
+    pub statements: Vec<Stated>,
+    /// Whether more follow.
+    pub more: bool,
+}
+
+/// Answers [`GetHead`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CurrentHead {
+    /// The head, if there is one.
+    pub head: Option<Signed<Head>>,
 }
 
 impl Header for Request {
+    fn to_cbor(&self) -> Result<Vec<u8>, CborError> {
+        cbor::encode(self)
+    }
+
+    fn from_cbor(bytes: &[u8]) -> Result<Self, CborError> {
+        cbor::decode(bytes, MAX_HEADER as usize)
+    }
+
     fn payload_limit(&self) -> u32 {
-        if matches!(self, Self::Put { .. }) { MAX_PAYLOAD } else { 0 }
+        if matches!(self, Self::PutShard(_)) { MAX_PAYLOAD } else { 0 }
     }
 
     fn answer_limit(&self) -> u32 {
-        if matches!(self, Self::Get { .. }) { MAX_PAYLOAD } else { 0 }
-    }
-}
-
-impl Header for Response {
-    fn payload_limit(&self) -> u32 {
-        if matches!(self, Self::Shard) { MAX_PAYLOAD } else { 0 }
+        if matches!(self, Self::GetShard(_)) { MAX_PAYLOAD } else { 0 }
     }
 }

@@ -2,13 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::call::requests;
+use crate::cbor::{self, CborError};
 use crate::epoch::Epoch;
 use crate::frame::Header;
 use crate::geometry::ShardIndex;
 use crate::id::{AccountId, Nonce, RunId, SegmentId, ShardId, Tag};
 use crate::key::Signature;
-use crate::limits::MAX_PAYLOAD;
+use crate::limits::{MAX_HEADER, MAX_PAYLOAD};
 use crate::manifest::Manifest;
+pub use crate::mediate::{Done, LoginNonce};
 use crate::money::{Payout, Stated};
 use crate::record::{Head, HolderList, Keep, Mandate, Receipt, Registration, Release, StorageOffer, Undo};
 use crate::refusal::Refusal;
@@ -20,9 +23,51 @@ use crate::time::UnixTime;
 /// The protocol's name after the network.
 pub const NAME: &str = "shard/1";
 
-/// What a mediator puts beside a shard.
+requests! {
+    /// A request to a storage node.
+    pub enum Request {
+        GetOffer => Signed<StorageOffer>,
+        Hello => LoginNonce,
+        Login => Welcome,
+        PutShard => Signed<Receipt>,
+        GetShard => Done,
+        Challenge => Proofs,
+        Countersign => Countersignatures,
+        GetDestination => Destination,
+        NotePayout => Done,
+        ListShards => ShardList,
+        LocateSegments => HeldSegments,
+        NoteHolders => Done,
+        KeepRun => Done,
+        ReleaseSegments => ReleaseDue,
+        UndoReleases => ReleasesUndone,
+        RewindAccount => Done,
+        RenewMandate => NewestMandate,
+        PutHead => Done,
+        GetHeads => Heads,
+    }
+}
+
+/// Asks for the node's offer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Placement {
+pub struct GetOffer {}
+
+/// Asks for a nonce to log in with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hello {}
+
+/// Logs an account in on this connection, as owner.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Login {
+    /// The account and its keys.
+    pub registration: Signed<Registration>,
+    /// The account's signature over [`crate::record::login_message`].
+    pub proof: Signature,
+}
+
+/// Brings a shard, as payload. Answered once it is on disk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PutShard {
     /// The account and its keys.
     pub registration: Signed<Registration>,
     /// The account's permission for the mediator.
@@ -37,115 +82,127 @@ pub struct Placement {
     pub tag: Tag,
 }
 
-/// A request to a storage node.
+/// Asks for a shard, which comes as payload.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Request {
-    /// Asks for the node's offer.
-    Quote,
-    /// Asks for a nonce to log in with.
-    Hello,
-    /// Logs an account in on this connection, as owner.
-    Login {
-        /// The account and its keys.
-        registration: Signed<Registration>,
-        /// The account's signature over [`crate::record::login_message`].
-        proof: Signature,
-    },
-    /// Brings a shard, as payload.
-    Put(Box<Placement>),
-    /// Asks for a shard.
-    Get {
-        /// Whose shard.
-        account: AccountId,
-        /// The segment.
-        segment: SegmentId,
-        /// The shard's position.
-        index: ShardIndex,
-    },
-    /// Asks for one leaf of each of some shards, with its proof.
-    Challenge {
-        /// Chooses the leaves, so that nobody can know them before.
-        nonce: Nonce,
-        /// The shards, at most [`crate::limits::MAX_CHALLENGE`].
-        shards: Vec<Challenged>,
-        /// The epoch that a mediator audits, and will be charged for.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        audited: Option<Audited>,
-    },
-    /// Brings a mediator's statements to be countersigned, at most [`crate::limits::MAX_BILLS`].
-    Bill {
-        /// Each of another contract.
-        bills: Vec<Bill>,
-    },
-    /// Asks where the operator wants its earnings.
-    PayTo {
-        /// The mediator's Lightning node, 66 hexadecimal digits, from which channels may come.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        lightning: Option<String>,
-    },
-    /// Tells of a payout of what was earned. Told again, the newest word counts.
-    Paid {
-        /// What became of it by now.
-        payout: Payout,
-    },
-    /// Lists the shards held for an account, in order, a page at a time.
-    List {
-        /// Whose shards.
-        account: AccountId,
-        /// Where the last page ended.
-        after: Option<(SegmentId, ShardIndex)>,
-    },
-    /// Asks what is known about some segments, at most [`crate::limits::MAX_LOCATE`].
-    Locate {
-        /// Whose segments.
-        account: AccountId,
-        /// The segments.
-        segments: Vec<SegmentId>,
-    },
-    /// Brings holder lists, at most [`crate::limits::MAX_HOLDER_LISTS`].
-    Holders {
-        /// Signed by the account's mediator.
-        lists: Vec<Signed<HolderList>>,
-    },
-    /// Keeps everything that a run stored.
-    Keep {
-        /// The owner's statement.
-        keep: Signed<Keep>,
-    },
-    /// Deletes what a release names, after the node's delay. From the owner or its mediator.
-    Release {
-        /// The owner's statement.
-        release: Signed<Release>,
-    },
-    /// Cancels every pending release of an account. The guard's signature suffices, whoever brings
-    /// it.
-    Undo {
-        /// The guard's statement.
-        undo: Signed<Undo>,
-    },
-    /// Replaces an account's head key, from a head on. The guard's signature suffices, whoever brings
-    /// it.
-    Rewind(Box<Rewound>),
-    /// Brings a mandate without a shard, from its mediator or the owner: older ones end.
-    Mandate {
-        /// The account and its keys.
-        registration: Signed<Registration>,
-        /// The account's permission for a mediator.
-        mandate: Signed<Mandate>,
-    },
-    /// Brings a head.
-    HeadPut {
-        /// The account and its keys.
-        registration: Signed<Registration>,
-        /// The head.
-        head: Signed<Head>,
-    },
-    /// Asks for the heads kept for an account.
-    Heads {
-        /// Whose heads.
-        account: AccountId,
-    },
+pub struct GetShard {
+    /// The account.
+    pub account: AccountId,
+    /// The segment.
+    pub segment: SegmentId,
+    /// The shard's position in it.
+    pub index: ShardIndex,
+}
+
+/// Asks for one leaf of each of some shards, with its proof.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Challenge {
+    /// Chooses the leaves, so that nobody can know them before.
+    pub nonce: Nonce,
+    /// The shards, at most [`crate::limits::MAX_CHALLENGE`].
+    pub shards: Vec<Challenged>,
+    /// The epoch that a mediator audits, and will be charged for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audited: Option<Audited>,
+}
+
+/// Brings a mediator's statements to be countersigned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Countersign {
+    /// Each of another contract, at most [`crate::limits::MAX_BILLS`].
+    pub bills: Vec<Bill>,
+}
+
+/// Asks where the operator wants its earnings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GetDestination {
+    /// The mediator's Lightning node, 66 hexadecimal digits, from which channels may come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lightning: Option<String>,
+}
+
+/// Tells of a payout of what was earned. Told again, the newest word counts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NotePayout {
+    /// What became of it by now.
+    pub payout: Payout,
+}
+
+/// Lists the shards held for an account, in order, a page at a time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ListShards {
+    /// The account.
+    pub account: AccountId,
+    /// Where the last page ended.
+    pub after: Option<(SegmentId, ShardIndex)>,
+}
+
+/// Asks what is known about some segments.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LocateSegments {
+    /// The account.
+    pub account: AccountId,
+    /// The segments, at most [`crate::limits::MAX_LOCATE`].
+    pub segments: Vec<SegmentId>,
+}
+
+/// Brings holder lists.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NoteHolders {
+    /// Signed by the account's mediator, at most [`crate::limits::MAX_HOLDER_LISTS`].
+    pub lists: Vec<Signed<HolderList>>,
+}
+
+/// Keeps everything that a run stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeepRun {
+    /// The owner's statement.
+    pub keep: Signed<Keep>,
+}
+
+/// Deletes what a release names, after the node's delay. From the owner or its mediator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReleaseSegments {
+    /// The owner's statement.
+    pub release: Signed<Release>,
+}
+
+/// Cancels every pending release of an account. The guard's signature suffices, whoever brings it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UndoReleases {
+    /// The guard's statement.
+    pub undo: Signed<Undo>,
+}
+
+/// Replaces an account's head key, from a head on. The guard's signature suffices, whoever brings it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RewindAccount {
+    /// The rewind and its head.
+    pub rewound: Rewound,
+}
+
+/// Brings a mandate without a shard, from its mediator or the owner: older ones end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RenewMandate {
+    /// The account and its keys.
+    pub registration: Signed<Registration>,
+    /// The account's permission for a mediator.
+    pub mandate: Signed<Mandate>,
+}
+
+/// Brings a head.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PutHead {
+    /// The account and its keys.
+    pub registration: Signed<Registration>,
+    /// The head.
+    pub head: Signed<Head>,
+}
+
+/// Asks for the heads kept for an account.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GetHeads {
+    /// The account.
+    pub account: AccountId,
 }
 
 /// A shard that is asked for a proof.
@@ -229,82 +286,98 @@ pub struct HeldSegment {
     pub due: Option<UnixTime>,
 }
 
-/// A storage node's answer.
+/// Answers [`Login`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Response {
-    /// The request was refused.
-    Refused(Refusal),
-    /// Answers `Quote`.
-    Offer(Signed<StorageOffer>),
-    /// Answers `Hello`.
-    Nonce(Nonce),
-    /// Answers `Login`.
-    Welcome {
-        /// The mandate under which the account's shards are held, which names its mediator.
-        mandate: Option<Signed<Mandate>>,
-    },
-    /// Answers `Put`: the shard is on disk.
-    Receipt(Signed<Receipt>),
-    /// Answers `Get`, with the shard as payload.
-    Shard,
-    /// Answers `Challenge`. The payload has the proofs of all that are proved, in order: a leaf's
-    /// 1,024 bytes, then the sibling chaining values, 32 bytes each, from the leaf up; how many there
-    /// are follows from the shard's length and the leaf.
-    Proofs {
-        /// One for each shard asked for, in order.
-        verdicts: Vec<Verdict>,
-    },
-    /// Answers `Bill`, bill by bill.
-    Billed(Vec<Billed>),
-    /// Answers `PayTo`: an address, an offer, a Lightning node, or a Lightning node and where it
-    /// listens, at most [`crate::limits::MAX_DESTINATION`] bytes. None if the operator named nothing.
-    PayTo(Option<String>),
-    /// Answers `List`.
-    Listed {
-        /// One page of shards, in order.
-        shards: Vec<(SegmentId, ShardIndex, ShardId)>,
-        /// Whether more follow.
-        more: bool,
-    },
-    /// Answers `Locate`: the segments of which shards are held here.
-    Located(Vec<HeldSegment>),
-    /// Answers `Holders`, `Keep`, `HeadPut`, `Paid` and `Rewind`.
-    Done,
-    /// Answers `Mandate`: the newest one known, which shows a dismissed mediator that it is.
-    Mandated(Signed<Mandate>),
-    /// Answers `Release`: it is on disk.
-    Released {
-        /// When it is carried out, unless it is undone before.
-        due: UnixTime,
-    },
-    /// Answers `Undo`: it is on disk.
-    Undone {
-        /// Whether a release was pending, which is cancelled now.
-        pending: bool,
-    },
-    /// Answers `Heads`.
-    Heads {
-        /// The heads kept, whichever keys signed them.
-        heads: Vec<Signed<Head>>,
-        /// The newest rewind, if there was one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        rewound: Option<Box<Rewound>>,
-    },
+pub struct Welcome {
+    /// The mandate under which the account's shards are held, which names its mediator.
+    pub mandate: Option<Signed<Mandate>>,
+}
+
+/// Answers [`Challenge`]. The payload has the proofs of all that are proved, in order: a leaf's 1,024
+/// bytes, then the sibling chaining values, 32 bytes each, from the leaf up; how many there are follows
+/// from the shard's length and the leaf.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Proofs {
+    /// One for each shard asked for, in order.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// Answers [`Countersign`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Countersignatures {
+    /// Bill by bill.
+    pub bills: Vec<Billed>,
+}
+
+/// Answers [`GetDestination`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Destination {
+    /// An address, an offer, a Lightning node, or a Lightning node and where it listens, at most
+    /// [`crate::limits::MAX_DESTINATION`] bytes. None if the operator named nothing.
+    pub to: Option<String>,
+}
+
+/// Answers [`ListShards`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShardList {
+    /// One page of shards, in order.
+    pub shards: Vec<(SegmentId, ShardIndex, ShardId)>,
+    /// Whether more follow.
+    pub more: bool,
+}
+
+/// Answers [`LocateSegments`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HeldSegments {
+    /// Those of which shards are held here.
+    pub segments: Vec<HeldSegment>,
+}
+
+/// Answers [`ReleaseSegments`]: it is on disk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReleaseDue {
+    /// When it is carried out, unless it is undone before.
+    pub due: UnixTime,
+}
+
+/// Answers [`UndoReleases`]: it is on disk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReleasesUndone {
+    /// Whether a release was pending, which is cancelled now.
+    pub pending: bool,
+}
+
+/// Answers [`RenewMandate`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NewestMandate {
+    /// The newest one known, which shows a dismissed mediator that it is.
+    pub mandate: Signed<Mandate>,
+}
+
+/// Answers [`GetHeads`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Heads {
+    /// The heads kept, whichever keys signed them.
+    pub heads: Vec<Signed<Head>>,
+    /// The newest rewind, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewound: Option<Box<Rewound>>,
 }
 
 impl Header for Request {
+    fn to_cbor(&self) -> Result<Vec<u8>, CborError> {
+        cbor::encode(self)
+    }
+
+    fn from_cbor(bytes: &[u8]) -> Result<Self, CborError> {
+        cbor::decode(bytes, MAX_HEADER as usize)
+    }
+
     fn payload_limit(&self) -> u32 {
-        if matches!(self, Self::Put(_)) { MAX_PAYLOAD } else { 0 }
+        if matches!(self, Self::PutShard(_)) { MAX_PAYLOAD } else { 0 }
     }
 
     fn answer_limit(&self) -> u32 {
-        if matches!(self, Self::Get { .. } | Self::Challenge { .. }) { MAX_PAYLOAD } else { 0 }
-    }
-}
-
-impl Header for Response {
-    fn payload_limit(&self) -> u32 {
-        if matches!(self, Self::Shard | Self::Proofs { .. }) { MAX_PAYLOAD } else { 0 }
+        if matches!(self, Self::GetShard(_) | Self::Challenge(_)) { MAX_PAYLOAD } else { 0 }
     }
 }

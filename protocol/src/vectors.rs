@@ -26,10 +26,10 @@ use crate::record::{
 use crate::shard::{Challenged, Verdict};
 use crate::statement::{Contract, Countersigned, Statement, Terms};
 use crate::{
-    AccountId, AnswerDigest, Body, Code, ContractId, Epoch, Frame, GuardKey, HeadHash, HeadKey, Header,
-    MandateHash, Manifest, Network, NodeId, Nonce, PaymentHash, PayoutId, Redundancy, Refusal, Rewound,
-    RunId, SegmentId, ShardId, ShardIndex, ShardLen, Signature, Signed, SigningKey, Tag, TxId, UnixTime,
-    mediate, shard,
+    AccountId, AnswerDigest, Body, Call, Code, ContractId, Epoch, Frame, GuardKey, HeadHash, HeadKey, Header,
+    MandateHash, Manifest, Network, NodeId, Nonce, PaymentHash, PayoutId, Redundancy, Refusal, Response,
+    Rewound, RunId, SegmentId, ShardId, ShardIndex, ShardLen, Signature, Signed, SigningKey, Tag, TxId,
+    UnixTime, mediate, shard,
 };
 
 fn key() -> SigningKey {
@@ -154,58 +154,56 @@ fn mediator_record() -> Signed<MediatorRecord> {
 }
 
 fn mediate_requests() -> Vec<mediate::Request> {
-    use mediate::Request as R;
+    use mediate::*;
     let (run, tag) = (RunId::from_bytes([4; 16]), Tag::from_bytes([5; 32]));
     vec![
-        R::Record,
-        R::Hello,
-        R::Login { registration: registration(), proof: PROOF },
-        R::Quote { redundancy: Redundancy::MIN, max_price: None },
-        R::Open { run, mandate: mandate(), manifest: manifest(), tag },
-        R::Put { segment: SEGMENT, index: index(0) },
-        R::Commit { segment: SEGMENT },
-        R::Keep { keep: keep() },
-        R::Get { segment: SEGMENT, index: index(1) },
-        R::Locate { segments: vec![SEGMENT] },
-        R::HeadGet,
-        R::HeadSwap { expected: None, head: head() },
+        GetRecord {}.into(),
+        Hello {}.into(),
+        Login { registration: registration(), proof: PROOF }.into(),
+        GetQuote { redundancy: Redundancy::MIN, max_price: None }.into(),
+        OpenSegment { run, mandate: mandate(), manifest: manifest(), tag }.into(),
+        PutShard { segment: SEGMENT, index: index(0) }.into(),
+        CommitSegment { segment: SEGMENT }.into(),
+        KeepRun { keep: keep() }.into(),
+        GetShard { segment: SEGMENT, index: index(1) }.into(),
+        LocateSegments { segments: vec![SEGMENT] }.into(),
+        GetHead {}.into(),
+        SwapHead { expected: None, head: head() }.into(),
     ]
 }
 
-fn mediate_responses() -> Vec<mediate::Response> {
-    use mediate::Response as R;
+fn mediate_responses(out: &mut String) {
+    use mediate::*;
     let code = Code::new(4, 4).expect("valid");
     let (price, egress_price) = (Price::new(1500), Price::FREE);
-    let quote = mediate::Quote { eligible: 8, code, price, egress_price, fee_permille: 25, caps_off: true };
-    let located = mediate::Located {
+    let quote = Quote { eligible: 8, code, price, egress_price, fee_permille: 25, caps_off: true };
+    let located = LocatedSegment {
         manifest: manifest(),
         tag: Tag::from_bytes([5; 32]),
         holders: vec![(index(0), NodeId::from_bytes([1; 32]))],
     };
     let node = NodeId::from_bytes([1; 32]);
-    let nodes = vec![mediate::NodeAddresses { node, addresses: vec![ByteBuf::from([4, 127, 0, 0, 1])] }];
-    vec![
-        R::Refused(Refusal::TooFewPeers { eligible: 1, needed: 2 }),
-        R::Record(mediator_record()),
-        R::Nonce(Nonce::from_bytes([6; 32])),
-        R::Welcome { known: true },
-        R::Quote(quote),
-        R::Opened { missing: 5 },
-        R::Taken,
-        R::Receipts(vec![receipt()]),
-        R::Kept,
-        R::Shard,
-        R::Located { segments: vec![located], nodes },
-        R::Head(Some(head())),
-        R::Head(None),
-        R::Swapped,
-    ]
+    let nodes = vec![NodeAddresses { node, addresses: vec![ByteBuf::from([4, 127, 0, 0, 1])] }];
+    refused::<GetQuote>(Refusal::TooFewPeers { eligible: 1, needed: 2 }, out);
+    answer::<GetRecord>(mediator_record(), out);
+    answer::<Hello>(LoginNonce { nonce: Nonce::from_bytes([6; 32]) }, out);
+    answer::<Login>(Welcome { known: true }, out);
+    answer::<GetQuote>(quote, out);
+    answer::<OpenSegment>(Opened { missing: 5 }, out);
+    answer::<PutShard>(Done {}, out);
+    answer::<CommitSegment>(Receipts { receipts: vec![receipt()] }, out);
+    answer::<KeepRun>(Done {}, out);
+    answer_with::<GetShard>(Done {}, b"payload", out);
+    answer::<LocateSegments>(Located { segments: vec![located], nodes }, out);
+    answer::<GetHead>(CurrentHead { head: Some(head()) }, out);
+    answer::<GetHead>(CurrentHead { head: None }, out);
+    answer::<SwapHead>(Done {}, out);
 }
 
 fn shard_requests() -> Vec<shard::Request> {
-    use shard::Request as R;
+    use shard::*;
     let account = AccountId::from_bytes([8; 32]);
-    let placement = shard::Placement {
+    let put = PutShard {
         registration: registration(),
         mandate: mandate(),
         run: RunId::from_bytes([4; 16]),
@@ -214,43 +212,84 @@ fn shard_requests() -> Vec<shard::Request> {
         tag: Tag::from_bytes([5; 32]),
     };
     vec![
-        R::Quote,
-        R::Hello,
-        R::Login { registration: registration(), proof: PROOF },
-        R::Put(Box::new(placement)),
-        R::Get { account, segment: SEGMENT, index: index(1) },
-        R::List { account, after: Some((SEGMENT, index(1))) },
-        R::Locate { account, segments: vec![SEGMENT] },
-        R::Holders { lists: vec![holders()] },
-        R::Keep { keep: keep() },
-        R::HeadPut { registration: registration(), head: head() },
-        R::Heads { account },
+        GetOffer {}.into(),
+        Hello {}.into(),
+        Login { registration: registration(), proof: PROOF }.into(),
+        put.into(),
+        GetShard { account, segment: SEGMENT, index: index(1) }.into(),
+        ListShards { account, after: Some((SEGMENT, index(1))) }.into(),
+        LocateSegments { account, segments: vec![SEGMENT] }.into(),
+        NoteHolders { lists: vec![holders()] }.into(),
+        KeepRun { keep: keep() }.into(),
+        PutHead { registration: registration(), head: head() }.into(),
+        GetHeads { account }.into(),
     ]
 }
 
-fn shard_responses() -> Vec<shard::Response> {
-    use shard::Response as R;
-    let held = vec![index(0), index(1)];
-    let tag = Tag::from_bytes([5; 32]);
-    vec![
-        R::Refused(Refusal::Full),
-        R::Offer(offer()),
-        R::Nonce(Nonce::from_bytes([6; 32])),
-        R::Welcome { mandate: Some(mandate()) },
-        R::Receipt(receipt()),
-        R::Shard,
-        R::Listed { shards: vec![(SEGMENT, index(1), ShardId::from_bytes([3; 32]))], more: true },
-        R::Located(vec![shard::HeldSegment {
-            manifest: manifest(),
-            tag,
-            run: RunId::from_bytes([4; 16]),
-            held,
-            holders: Some(holders()),
-            due: None,
-        }]),
-        R::Done,
-        R::Heads { heads: vec![head()], rewound: None },
-    ]
+fn shard_responses(out: &mut String) {
+    use shard::*;
+    let held = HeldSegment {
+        manifest: manifest(),
+        tag: Tag::from_bytes([5; 32]),
+        run: RunId::from_bytes([4; 16]),
+        held: vec![index(0), index(1)],
+        holders: Some(holders()),
+        due: None,
+    };
+    refused::<PutShard>(Refusal::Full, out);
+    answer::<GetOffer>(offer(), out);
+    answer::<Hello>(LoginNonce { nonce: Nonce::from_bytes([6; 32]) }, out);
+    answer::<Login>(Welcome { mandate: Some(mandate()) }, out);
+    answer::<PutShard>(receipt(), out);
+    answer_with::<GetShard>(Done {}, b"payload", out);
+    let shards = vec![(SEGMENT, index(1), ShardId::from_bytes([3; 32]))];
+    answer::<ListShards>(ShardList { shards, more: true }, out);
+    answer::<LocateSegments>(HeldSegments { segments: vec![held] }, out);
+    answer::<NoteHolders>(Done {}, out);
+    answer::<KeepRun>(Done {}, out);
+    answer::<PutHead>(Done {}, out);
+    answer::<GetHeads>(Heads { heads: vec![head()], rewound: None }, out);
+}
+
+/// `MODULE-response NAME`, by the request's type.
+fn title<C: Call>() -> String {
+    let path = std::any::type_name::<C>();
+    let mut parts = path.rsplit("::");
+    let (name, module) = (parts.next().expect("a name"), parts.next().expect("a module"));
+    let mut snake = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.extend(letter.to_lowercase());
+    }
+    format!("{module}-response {snake}")
+}
+
+fn response<C: Call>(header: Response, payload: &[u8], out: &mut String) {
+    let frame = Frame { header, payload: Bytes::copy_from_slice(payload) };
+    let bytes = [frame.prefix().expect("encodes"), payload.to_vec()].concat();
+    assert_eq!(Frame::from_slice(&bytes).expect("decodes"), frame);
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    writeln!(out, "{} {hex}", title::<C>()).expect("a string takes everything");
+}
+
+/// The response to a `C` as a frame in hexadecimal, after checking that it comes back from its bytes.
+fn answer_with<C: Call>(body: C::Response, payload: &[u8], out: &mut String) {
+    let header = Response::ok::<C>(&body).expect("encodes");
+    let back = header.read::<C>().expect("decodes").expect("no refusal");
+    assert_eq!(format!("{back:?}"), format!("{body:?}"));
+    response::<C>(header, payload, out);
+}
+
+fn answer<C: Call>(body: C::Response, out: &mut String) {
+    answer_with::<C>(body, b"", out);
+}
+
+fn refused<C: Call>(refusal: Refusal, out: &mut String) {
+    let header = Response::refused(refusal).expect("encodes");
+    assert_eq!(header.read::<C>().expect("decodes").expect_err("refused"), refusal);
+    response::<C>(header, b"", out);
 }
 
 /// Each message as a frame in hexadecimal, after checking that it comes back from its bytes.
@@ -269,9 +308,9 @@ fn lines<H: Header + Clone + PartialEq + std::fmt::Debug>(title: &str, messages:
 fn messages_are_what_the_fixture_says() {
     let mut text = String::new();
     lines("mediate-request", mediate_requests(), &mut text);
-    lines("mediate-response", mediate_responses(), &mut text);
+    mediate_responses(&mut text);
     lines("shard-request", shard_requests(), &mut text);
-    lines("shard-response", shard_responses(), &mut text);
+    shard_responses(&mut text);
     check("messages.txt", &text);
 }
 
@@ -281,37 +320,38 @@ fn releases_and_undos_are_what_the_fixture_says() {
     let named = Released::Segments(vec![SEGMENT, SegmentId::from_bytes([3; 32])]);
     let (everything, some) = (release(Released::Everything), release(named));
     let asked = vec![
-        mediate::Request::Release { release: everything.clone() },
-        mediate::Request::Undo { undo: undo() },
+        mediate::ReleaseSegments { release: everything.clone() }.into(),
+        mediate::UndoReleases { undo: undo() }.into(),
     ];
-    lines("mediate-request", asked, &mut text);
-    let answered = vec![
-        mediate::Response::Released { holders: 8, heard: 7, due: Some(TIME) },
-        mediate::Response::Undone,
-        mediate::Response::Refused(Refusal::Guarded),
-        mediate::Response::Refused(Refusal::Stale),
-    ];
-    lines("mediate-response", answered, &mut text);
+    lines::<mediate::Request>("mediate-request", asked, &mut text);
+    let progress = mediate::ReleaseProgress { holders: 8, acknowledged: 7, due: Some(TIME) };
+    answer::<mediate::ReleaseSegments>(progress, &mut text);
+    answer::<mediate::UndoReleases>(mediate::Done {}, &mut text);
+    refused::<mediate::ReleaseSegments>(Refusal::Guarded, &mut text);
+    refused::<mediate::ReleaseSegments>(Refusal::Stale, &mut text);
     let asked = vec![
-        shard::Request::Release { release: everything },
-        shard::Request::Release { release: some },
-        shard::Request::Undo { undo: undo() },
+        shard::ReleaseSegments { release: everything }.into(),
+        shard::ReleaseSegments { release: some }.into(),
+        shard::UndoReleases { undo: undo() }.into(),
     ];
-    lines("shard-request", asked, &mut text);
-    let answered = vec![shard::Response::Released { due: TIME }, shard::Response::Undone { pending: true }];
-    lines("shard-response", answered, &mut text);
+    lines::<shard::Request>("shard-request", asked, &mut text);
+    answer::<shard::ReleaseSegments>(shard::ReleaseDue { due: TIME }, &mut text);
+    answer::<shard::UndoReleases>(shard::ReleasesUndone { pending: true }, &mut text);
     check("release-messages.txt", &text);
 }
 
 #[test]
 fn rewinds_are_what_the_fixture_says() {
     let mut text = String::new();
-    lines("mediate-request", vec![mediate::Request::Rewind(Box::new(rewound()))], &mut text);
-    let answered = vec![mediate::Response::Rewound, mediate::Response::Refused(Refusal::Rewound)];
-    lines("mediate-response", answered, &mut text);
-    lines("shard-request", vec![shard::Request::Rewind(Box::new(rewound()))], &mut text);
-    let heads = shard::Response::Heads { heads: vec![head()], rewound: Some(Box::new(rewound())) };
-    lines("shard-response", vec![heads], &mut text);
+    let rewind = mediate::RewindAccount { rewound: rewound() };
+    lines::<mediate::Request>("mediate-request", vec![rewind.into()], &mut text);
+    answer::<mediate::RewindAccount>(mediate::Done {}, &mut text);
+    refused::<mediate::RewindAccount>(Refusal::Rewound, &mut text);
+    let rewind = shard::RewindAccount { rewound: rewound() };
+    lines::<shard::Request>("shard-request", vec![rewind.into()], &mut text);
+    answer::<shard::RewindAccount>(shard::Done {}, &mut text);
+    let heads = shard::Heads { heads: vec![head()], rewound: Some(Box::new(rewound())) };
+    answer::<shard::GetHeads>(heads, &mut text);
     check("rewind-messages.txt", &text);
 }
 
@@ -363,13 +403,13 @@ fn money_is_spoken_of_as_the_fixture_says() {
     let withdrawal =
         Withdrawal { id: PayoutId::from_bytes([1; 16]), to: "lno1".to_owned(), amount: Some(Msat::new(5)) };
     let asked = vec![
-        mediate::Request::Deposit,
-        mediate::Request::Balance,
-        mediate::Request::History { after: 7 },
-        mediate::Request::Statements { after: Some(ContractId::from_bytes([3; 32])) },
-        mediate::Request::Withdraw(withdrawal),
+        mediate::GetDeposit {}.into(),
+        mediate::GetBalance {}.into(),
+        mediate::GetHistory { after: 7 }.into(),
+        mediate::GetStatements { after: Some(ContractId::from_bytes([3; 32])) }.into(),
+        mediate::Withdraw { withdrawal }.into(),
     ];
-    lines("mediate-request", asked, &mut text);
+    lines::<mediate::Request>("mediate-request", asked, &mut text);
     let (transaction, contract) = (TxId::from_bytes([4; 32]), ContractId::from_bytes([3; 32]));
     let (arrival, sending) = (Arrival::Output(transaction, 1), Sending::Transaction(transaction));
     let (amount, id) = (Msat::new(1_000_000), PayoutId::from_bytes([1; 16]));
@@ -399,28 +439,24 @@ fn money_is_spoken_of_as_the_fixture_says() {
         offer: Some("lno1".to_owned()),
         advised: Sat::new(10_000),
     };
-    let answered = vec![
-        mediate::Response::DepositTo(to),
-        mediate::Response::Balance(balance),
-        mediate::Response::History { entries, more: true },
-        mediate::Response::Statements { statements: vec![stated()], more: false },
-        mediate::Response::Withdrawn(payout()),
-        mediate::Response::Refused(Refusal::Unpaid),
-        mediate::Response::Refused(Refusal::NoWallet),
-        mediate::Response::Refused(Refusal::Destination),
-        mediate::Response::Refused(Refusal::Insufficient),
-        mediate::Response::Refused(Refusal::Used),
-    ];
-    lines("mediate-response", answered, &mut text);
+    answer::<mediate::GetDeposit>(to, &mut text);
+    answer::<mediate::GetBalance>(balance, &mut text);
+    answer::<mediate::GetHistory>(mediate::History { entries, more: true }, &mut text);
+    let statements = mediate::Statements { statements: vec![stated()], more: false };
+    answer::<mediate::GetStatements>(statements, &mut text);
+    answer::<mediate::Withdraw>(payout(), &mut text);
+    refused::<mediate::OpenSegment>(Refusal::Unpaid, &mut text);
+    for refusal in [Refusal::NoWallet, Refusal::Destination, Refusal::Insufficient, Refusal::Used] {
+        refused::<mediate::Withdraw>(refusal, &mut text);
+    }
     let lightning = Some("02".repeat(33));
-    let asked = vec![shard::Request::PayTo { lightning }, shard::Request::Paid { payout: payout() }];
-    lines("shard-request", asked, &mut text);
-    let answered = vec![
-        shard::Response::PayTo(Some("lno1".to_owned())),
-        shard::Response::PayTo(None),
-        shard::Response::Refused(Refusal::CreditBound),
-    ];
-    lines("shard-response", answered, &mut text);
+    let asked =
+        vec![shard::GetDestination { lightning }.into(), shard::NotePayout { payout: payout() }.into()];
+    lines::<shard::Request>("shard-request", asked, &mut text);
+    answer::<shard::GetDestination>(shard::Destination { to: Some("lno1".to_owned()) }, &mut text);
+    answer::<shard::GetDestination>(shard::Destination { to: None }, &mut text);
+    answer::<shard::NotePayout>(shard::Done {}, &mut text);
+    refused::<shard::PutShard>(Refusal::CreditBound, &mut text);
     check("money-messages.txt", &text);
 }
 
@@ -434,33 +470,35 @@ fn bill() -> shard::Bill {
 fn bills_and_what_is_said_to_them_are_what_the_fixture_says() {
     let mut text = String::new();
     let reminding = shard::Bill { newest: Some(stated().statement), ..bill() };
-    lines("shard-request", vec![shard::Request::Bill { bills: vec![bill(), reminding] }], &mut text);
+    let bills = shard::Countersign { bills: vec![bill(), reminding] };
+    lines::<shard::Request>("shard-request", vec![bills.into()], &mut text);
     let refusal = Refusal::Misstated;
     let billed = vec![
         shard::Billed::Agreed(stated().statement),
         shard::Billed::Refused { refusal, newest: None },
         shard::Billed::Refused { refusal, newest: Some(Box::new(stated())) },
     ];
-    lines("shard-response", vec![shard::Response::Billed(billed)], &mut text);
+    answer::<shard::Countersign>(shard::Countersignatures { bills: billed }, &mut text);
     check("bill-messages.txt", &text);
 }
 
 #[test]
 fn the_largest_answers_about_money_fit_their_limits() {
     let reminding = shard::Bill { newest: Some(stated().statement), ..bill() };
-    let bills = shard::Request::Bill { bills: vec![reminding; MAX_BILLS] };
+    let bills = shard::Request::from(shard::Countersign { bills: vec![reminding; MAX_BILLS] });
     let largest = crate::cbor::encode(&bills).expect("encodes");
     assert!(largest.len() <= MAX_REQUEST_HEADER as usize, "{}", largest.len());
     let refused = shard::Billed::Refused { refusal: Refusal::Misstated, newest: Some(Box::new(stated())) };
-    let billed = shard::Response::Billed(vec![refused; MAX_BILLS]);
-    let largest = crate::cbor::encode(&billed).expect("encodes");
+    let billed = shard::Countersignatures { bills: vec![refused; MAX_BILLS] };
+    let largest = Response::ok::<shard::Countersign>(&billed).and_then(|of| of.to_cbor()).expect("encodes");
     assert!(largest.len() <= MAX_HEADER as usize, "{}", largest.len());
     let parts = vec![(ContractId::from_bytes([3; 32]), Msat::new(u64::MAX)); MAX_PARTS];
-    let paid = shard::Request::Paid { payout: Payout { parts, ..payout() } };
+    let paid = shard::Request::from(shard::NotePayout { payout: Payout { parts, ..payout() } });
     let largest = crate::cbor::encode(&paid).expect("encodes");
     assert!(largest.len() <= MAX_REQUEST_HEADER as usize, "{}", largest.len());
-    let statements = mediate::Response::Statements { statements: vec![stated(); MAX_ENTRIES], more: true };
-    let largest = crate::cbor::encode(&statements).expect("encodes");
+    let statements = mediate::Statements { statements: vec![stated(); MAX_ENTRIES], more: true };
+    let answer = Response::ok::<mediate::GetStatements>(&statements);
+    let largest = answer.and_then(|of| of.to_cbor()).expect("encodes");
     assert!(largest.len() <= MAX_HEADER as usize, "{}", largest.len());
 }
 
@@ -472,15 +510,20 @@ fn challenges_and_conditions_are_what_the_fixture_says() {
         Challenged { account, segment: SEGMENT, index: index(0) },
         Challenged { account, segment: SEGMENT, index: index(29) },
     ];
-    let asked = vec![shard::Request::Challenge { nonce: Nonce::from_bytes([7; 32]), shards, audited: None }];
-    lines("shard-request", asked, &mut text);
+    let audited = Some(shard::Audited { epoch: Epoch::new(4), seconds: 3600 });
+    let nonce = Nonce::from_bytes([7; 32]);
+    let asked = vec![
+        shard::Challenge { nonce, shards: shards.clone(), audited: None }.into(),
+        shard::Challenge { nonce, shards, audited }.into(),
+    ];
+    lines::<shard::Request>("shard-request", asked, &mut text);
     let verdicts = vec![Verdict::Proved, Verdict::Missing, Verdict::Damaged, Verdict::Refused];
     let offer = offer().verify(NETWORK, UnixTime::from_secs(0)).expect("verifies").into_body();
-    let offers = [Condition::Failing, Condition::Leaving].map(|condition| {
-        shard::Response::Offer(seal(&StorageOffer { condition, free_bytes: 0, ..offer.clone() }))
-    });
-    let answered = [shard::Response::Proofs { verdicts }].into_iter().chain(offers).collect();
-    lines("shard-response", answered, &mut text);
+    answer_with::<shard::Challenge>(shard::Proofs { verdicts }, b"proofs", &mut text);
+    for condition in [Condition::Failing, Condition::Leaving] {
+        let offer = StorageOffer { condition, free_bytes: 0, ..offer.clone() };
+        answer::<shard::GetOffer>(seal(&offer), &mut text);
+    }
     check("challenge-messages.txt", &text);
 }
 
@@ -490,17 +533,17 @@ fn limits_of_the_price_are_what_the_fixture_says() {
     let before = mandate().verify(NETWORK, UnixTime::from_secs(0)).expect("verifies").into_body();
     let limited = seal(&Mandate { max_price: Some(limit), ..before });
     let mut text = String::new();
-    let asked = shard::Request::Mandate { registration: registration(), mandate: limited };
-    lines("shard-request", vec![asked], &mut text);
-    let quote = mediate::Request::Quote { redundancy: Redundancy::MIN, max_price: Some(limit) };
-    lines("mediate-request", vec![quote], &mut text);
+    let asked = shard::RenewMandate { registration: registration(), mandate: limited };
+    lines::<shard::Request>("shard-request", vec![asked.into()], &mut text);
+    let quote = mediate::GetQuote { redundancy: Redundancy::MIN, max_price: Some(limit) };
+    lines::<mediate::Request>("mediate-request", vec![quote.into()], &mut text);
     check("max-price.txt", &text);
 }
 
 #[test]
 fn what_an_owner_gives_a_new_mediator_to_tell_is_what_the_fixture_says() {
     let mut text = String::new();
-    let adoption = mediate::Adoption {
+    let adoption = mediate::MigrateIn {
         adopt: adopt(),
         mandate: mandate(),
         keep: keep(),
@@ -510,7 +553,7 @@ fn what_an_owner_gives_a_new_mediator_to_tell_is_what_the_fixture_says() {
         releases: vec![release(Released::Segments(vec![SEGMENT]))],
         rewound: None,
     };
-    lines("mediate-request", vec![mediate::Request::Adopt(Box::new(adoption))], &mut text);
+    lines::<mediate::Request>("mediate-request", vec![adoption.into()], &mut text);
     check("adopt-statements.txt", &text);
 }
 
@@ -525,7 +568,7 @@ fn moves_to_another_mediator_are_what_the_fixture_says() {
     let node = NodeId::from_bytes([1; 32]);
     let holders = vec![mediate::NodeAddresses { node, addresses: vec![ByteBuf::from([4, 127, 0, 0, 1])] }];
     let (mandate, head) = (mandate(), Some(head()));
-    let adoption = mediate::Adoption {
+    let adoption = mediate::MigrateIn {
         adopt: adopt(),
         mandate: mandate.clone(),
         keep: keep(),
@@ -535,17 +578,14 @@ fn moves_to_another_mediator_are_what_the_fixture_says() {
         keeps: Vec::new(),
         releases: Vec::new(),
     };
-    let asked =
-        vec![mediate::Request::Adopt(Box::new(adoption)), mediate::Request::Dismiss { adopt: adopt() }];
-    lines("mediate-request", asked, &mut text);
-    let answered = vec![
-        mediate::Response::Adopted { segments: 1000, found: 8, heard: 7, complete: false },
-        mediate::Response::Dismissed,
-        mediate::Response::Refused(Refusal::Dismissed),
-    ];
-    lines("mediate-response", answered, &mut text);
-    let asked = vec![shard::Request::Mandate { registration: registration(), mandate: mandate.clone() }];
-    lines("shard-request", asked, &mut text);
+    let asked = vec![adoption.into(), mediate::MigrateOut { adopt: adopt() }.into()];
+    lines::<mediate::Request>("mediate-request", asked, &mut text);
+    let progress = mediate::MigrationProgress { segments: 1000, found: 8, acknowledged: 7, complete: false };
+    answer::<mediate::MigrateIn>(progress, &mut text);
+    answer::<mediate::MigrateOut>(mediate::Done {}, &mut text);
+    refused::<mediate::GetHead>(Refusal::Dismissed, &mut text);
+    let asked = shard::RenewMandate { registration: registration(), mandate: mandate.clone() };
+    lines::<shard::Request>("shard-request", vec![asked.into()], &mut text);
     let tag = Tag::from_bytes([5; 32]);
     let released = shard::HeldSegment {
         manifest: manifest(),
@@ -555,18 +595,18 @@ fn moves_to_another_mediator_are_what_the_fixture_says() {
         holders: None,
         due: Some(TIME),
     };
-    let answered = vec![shard::Response::Mandated(mandate), shard::Response::Located(vec![released])];
-    lines("shard-response", answered, &mut text);
+    answer::<shard::RenewMandate>(shard::NewestMandate { mandate }, &mut text);
+    answer::<shard::LocateSegments>(shard::HeldSegments { segments: vec![released] }, &mut text);
     check("adopt-messages.txt", &text);
 }
 
 #[test]
-fn doubts_are_what_the_fixture_says_and_as_many_as_may_be_fit() {
+fn reports_of_missing_shards_are_what_the_fixture_says_and_as_many_as_may_be_fit() {
     let mut text = String::new();
-    let doubt = |shards| mediate::Request::Doubt { shards };
+    let doubt = |shards| mediate::Request::from(mediate::ReportMissing { shards });
     lines("mediate-request", vec![doubt(vec![(SEGMENT, index(0)), (SEGMENT, index(29))])], &mut text);
-    lines("mediate-response", vec![mediate::Response::Doubted], &mut text);
-    check("doubt-messages.txt", &text);
+    answer::<mediate::ReportMissing>(mediate::Done {}, &mut text);
+    check("missing-messages.txt", &text);
     let largest = crate::cbor::encode(&doubt(vec![(SEGMENT, index(29)); MAX_DOUBTS])).expect("encodes");
     assert!(largest.len() <= MAX_REQUEST_HEADER as usize);
 }
@@ -575,8 +615,9 @@ fn doubts_are_what_the_fixture_says_and_as_many_as_may_be_fit() {
 fn the_largest_challenge_and_its_answer_fit_their_limits() {
     let account = AccountId::from_bytes([8; 32]);
     let shards = vec![Challenged { account, segment: SEGMENT, index: index(29) }; MAX_CHALLENGE];
-    let asked =
-        Frame::bare(shard::Request::Challenge { nonce: Nonce::from_bytes([7; 32]), shards, audited: None });
+    let audited = Some(shard::Audited { epoch: Epoch::new(u64::MAX), seconds: u32::MAX });
+    let challenge = shard::Challenge { nonce: Nonce::from_bytes([7; 32]), shards, audited };
+    let asked = Frame::bare(shard::Request::from(challenge));
     assert!(crate::cbor::encode(&asked.header).expect("encodes").len() <= MAX_REQUEST_HEADER as usize);
     // A leaf and ten siblings each.
     assert!(MAX_CHALLENGE * (1024 + 10 * 32) <= MAX_PAYLOAD as usize);
@@ -601,7 +642,7 @@ fn an_adoption_with_all_that_it_may_bring_fits_a_request() {
         node: NodeId::from_bytes([at as u8; 32]),
         addresses: vec![ByteBuf::from([1; 64]); 8],
     };
-    let adoption = mediate::Adoption {
+    let adoption = mediate::MigrateIn {
         adopt: adopt(),
         mandate: mandate(),
         keep: keep(),
@@ -611,7 +652,7 @@ fn an_adoption_with_all_that_it_may_bring_fits_a_request() {
         releases: vec![release(Released::Segments(segments)); MAX_ADOPT_RELEASES],
         rewound: Some(rewound()),
     };
-    let bytes = crate::cbor::encode(&mediate::Request::Adopt(Box::new(adoption))).expect("encodes");
+    let bytes = crate::cbor::encode(&mediate::Request::from(adoption)).expect("encodes");
     // The bodies of the two heads are shorter here than real ones.
     assert!(
         bytes.len() + 2 * crate::limits::MAX_HEAD <= MAX_REQUEST_HEADER as usize,
@@ -634,9 +675,11 @@ proptest! {
     #[test]
     fn any_bytes_are_a_frame_or_refused(bytes: Vec<u8>) {
         let _ = Frame::<mediate::Request>::from_slice(&bytes);
-        let _ = Frame::<mediate::Response>::from_slice(&bytes);
         let _ = Frame::<shard::Request>::from_slice(&bytes);
-        let _ = Frame::<shard::Response>::from_slice(&bytes);
+        if let Ok(frame) = Frame::<Response>::from_slice(&bytes) {
+            let _ = frame.header.read::<shard::Challenge>();
+            let _ = frame.header.read::<mediate::LocateSegments>();
+        }
     }
 
     #[test]

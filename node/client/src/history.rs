@@ -133,7 +133,7 @@ pub(crate) async fn rewind(
 }
 
 async fn tell(net: &Net, mediator: NodeId, rewound: &Rewound) -> bool {
-    tell_mediator(net, mediator, mediate::Request::Rewind(Box::new(rewound.clone()))).await
+    tell_mediator(net, mediator, mediate::RewindAccount { rewound: rewound.clone() }).await
 }
 
 /// The keys of a vault as its newest rewind leaves them. One that names another key than its words

@@ -8,9 +8,12 @@ use fincrypt_net::Multiaddr;
 use fincrypt_protocol::admission::holders_key;
 use fincrypt_protocol::limits::MAX_LOCATE;
 use fincrypt_protocol::record::{Head, Mandate, Registration, Undo};
-use fincrypt_protocol::shard::{HeldSegment, Request, Response};
+use fincrypt_protocol::shard::{
+    GetHeads, GetShard, Heads, HeldSegment, Hello, ListShards, LocateSegments, Login, Request, RewindAccount,
+    UndoReleases,
+};
 use fincrypt_protocol::{
-    AccountId, Frame, NodeId, Rewound, SegmentId, ShardIndex, Signed, SigningKey, Verified,
+    AccountId, Call, NodeId, Rewound, SegmentId, ShardIndex, Signed, SigningKey, Verified,
 };
 use futures::StreamExt;
 
@@ -73,45 +76,37 @@ impl Holders {
         &self.nodes
     }
 
-    async fn ask_all<T>(&self, request: &Request, read: impl Fn(Response) -> Option<T>) -> Vec<(NodeId, T)> {
+    async fn ask_all<C: Call<Request = Request>>(&self, call: C) -> Vec<(NodeId, C::Response)> {
         let asking = self.nodes.iter().copied().map(|node| {
-            let (frame, read) = (Frame::bare(request.clone()), &read);
-            async move {
-                let answer = tokio::time::timeout(ANSWER, self.net.shard(node, frame)).await.ok()?.ok()?;
-                read(answer.header).map(|value| (node, value))
-            }
+            let call = call.clone();
+            async move { Some((node, self.ask(node, call).await?)) }
         });
         futures::stream::iter(asking).buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await
     }
 
+    /// Asks one holder; `None` if it did not answer in time, or refused.
+    async fn ask<C: Call<Request = Request>>(&self, node: NodeId, call: C) -> Option<C::Response> {
+        tokio::time::timeout(ANSWER, self.net.shard(node, call)).await.ok()?.ok()
+    }
+
     /// Brings an undo to every holder; for each that took it, whether a release was pending there.
     pub(crate) async fn undo(&self, undo: &Signed<Undo>) -> Vec<bool> {
-        let request = Request::Undo { undo: undo.clone() };
-        let answers = self.ask_all(&request, |answer| match answer {
-            Response::Undone { pending } => Some(pending),
-            _ => None,
-        });
-        answers.await.into_iter().map(|(_, pending)| pending).collect()
+        let answers = self.ask_all(UndoReleases { undo: undo.clone() }).await;
+        answers.into_iter().map(|(_, undone)| undone.pending).collect()
     }
 
     /// Brings a rewind to every holder; how many took it.
     pub(crate) async fn rewind(&self, rewound: &Rewound) -> usize {
-        let request = Request::Rewind(Box::new(rewound.clone()));
-        let answers = self.ask_all(&request, |answer| matches!(answer, Response::Done).then_some(()));
-        answers.await.len()
+        self.ask_all(RewindAccount { rewound: rewound.clone() }).await.len()
     }
 
     /// All valid heads of the account that the holders have, as often as they have each; and the
     /// rewinds that they show, unchecked.
     pub(crate) async fn heads(&self) -> (Vec<Verified<Head>>, Vec<Rewound>) {
-        let request = Request::Heads { account: self.account };
-        let answers = self.ask_all(&request, |answer| match answer {
-            Response::Heads { heads, rewound } => Some((heads, rewound)),
-            _ => None,
-        });
+        let answers = self.ask_all(GetHeads { account: self.account }).await;
         let (network, now) = (self.net.network(), fincrypt_protocol::UnixTime::now());
         let (mut valid, mut rewounds) = (Vec::new(), Vec::new());
-        for (_, (heads, rewound)) in answers.await {
+        for (_, Heads { heads, rewound }) in answers {
             let heads = heads.into_iter().filter_map(|head| head.verify(network, now).ok());
             valid.extend(heads.filter(|head| head.account == self.account));
             rewounds.extend(rewound.map(|rewound| *rewound));
@@ -126,13 +121,10 @@ impl Holders {
     ) -> HashMap<SegmentId, Vec<(NodeId, HeldSegment)>> {
         let mut located: HashMap<SegmentId, Vec<(NodeId, HeldSegment)>> = HashMap::new();
         for page in segments.chunks(MAX_LOCATE) {
-            let request = Request::Locate { account: self.account, segments: page.to_vec() };
-            let answers = self.ask_all(&request, |answer| match answer {
-                Response::Located(held) => Some(held),
-                _ => None,
-            });
+            let ask = LocateSegments { account: self.account, segments: page.to_vec() };
+            let answers = self.ask_all(ask).await.into_iter();
             for (node, held) in
-                answers.await.into_iter().flat_map(|(node, held)| held.into_iter().map(move |h| (node, h)))
+                answers.flat_map(|(node, held)| held.segments.into_iter().map(move |held| (node, held)))
             {
                 located.entry(held.manifest.id()).or_default().push((node, held));
             }
@@ -143,23 +135,16 @@ impl Holders {
     /// A page of what one holder says it has, and whether it says that more follow; `None` if it did
     /// not answer in time.
     pub(crate) async fn list(&self, node: NodeId, after: Option<Place>) -> Option<(Vec<Place>, bool)> {
-        let request = Frame::bare(Request::List { account: self.account, after });
-        match tokio::time::timeout(ANSWER, self.net.shard(node, request)).await.ok()?.ok()?.header {
-            Response::Listed { shards, more } => {
-                Some((shards.into_iter().map(|(segment, index, _)| (segment, index)).collect(), more))
-            }
-            _ => None,
-        }
+        let page = self.ask(node, ListShards { account: self.account, after }).await?;
+        let places = page.shards.into_iter().map(|(segment, index, _)| (segment, index));
+        Some((places.collect(), page.more))
     }
 
     /// What one holder knows about some segments, at most [`MAX_LOCATE`]; `None` if it did not answer
     /// in time.
     pub(crate) async fn locate_at(&self, node: NodeId, segments: &[SegmentId]) -> Option<Vec<HeldSegment>> {
-        let request = Frame::bare(Request::Locate { account: self.account, segments: segments.to_vec() });
-        match tokio::time::timeout(ANSWER, self.net.shard(node, request)).await.ok()?.ok()?.header {
-            Response::Located(held) => Some(held),
-            _ => None,
-        }
+        let ask = LocateSegments { account: self.account, segments: segments.to_vec() };
+        Some(self.ask(node, ask).await?.segments)
     }
 
     /// Fetches a shard, unchecked.
@@ -169,11 +154,8 @@ impl Holders {
         segment: SegmentId,
         index: ShardIndex,
     ) -> Result<Bytes, CallError> {
-        let request = Request::Get { account: self.account, segment, index };
-        match self.net.shard(node, Frame::bare(request)).await? {
-            Frame { header: Response::Shard, payload } => Ok(payload),
-            _ => Err(CallError::Unexpected { node }),
-        }
+        let ask = GetShard { account: self.account, segment, index };
+        Ok(self.net.shard_with(node, ask, Bytes::new()).await?.1)
     }
 }
 
@@ -186,13 +168,7 @@ pub(crate) async fn login(
     addresses: Vec<Multiaddr>,
 ) -> Result<Option<Signed<Mandate>>, CallError> {
     net.connect(node, addresses).await?;
-    let Response::Nonce(nonce) = net.shard(node, Frame::bare(Request::Hello)).await?.header else {
-        return Err(CallError::Unexpected { node });
-    };
+    let nonce = net.shard(node, Hello {}).await?.nonce;
     let proof = login_proof(net, account, &node, &nonce);
-    let request = Request::Login { registration: registration.clone(), proof };
-    match net.shard(node, Frame::bare(request)).await?.header {
-        Response::Welcome { mandate } => Ok(mandate),
-        _ => Err(CallError::Unexpected { node }),
-    }
+    Ok(net.shard(node, Login { registration: registration.clone(), proof }).await?.mandate)
 }

@@ -7,19 +7,22 @@ use bytes::Bytes;
 use fincrypt_protocol::admission::{AnnouncedRole, role_key};
 use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::limits::ROLE_BUCKETS;
-use fincrypt_protocol::mediate::{Adoption, Located, NodeAddresses, Quote, Request, Response};
+use fincrypt_protocol::mediate::{
+    CommitSegment, GetHead, GetQuote, GetRecord, GetShard, Hello, KeepRun, LocateSegments, LocatedSegment,
+    Login, MigrateIn, MigrationProgress, NodeAddresses, OpenSegment, PutShard, Quote, ReleaseProgress,
+    ReleaseSegments, ReportMissing, Request, RewindAccount, SwapHead,
+};
 use fincrypt_protocol::record::{
     Head, Keep, Mandate, MediatorRecord, Receipt, Registration, Release, login_message,
 };
 use fincrypt_protocol::{
-    Frame, HeadHash, Manifest, NodeId, Nonce, Redundancy, Refusal, Rewound, RunId, SegmentId, ShardIndex,
+    Call, HeadHash, Manifest, NodeId, Nonce, Redundancy, Refusal, Rewound, RunId, SegmentId, ShardIndex,
     Signature, Signed, SigningKey, Tag, UnixTime, domain,
 };
 use futures::StreamExt;
 use tokio::sync::Mutex;
 
 use super::error::{ClientError, explain};
-use super::mediators::Progress;
 use fincrypt_net::{CallError, Net};
 
 /// How long to look for a mediator: a DHT that just formed needs a moment.
@@ -57,16 +60,12 @@ pub(crate) async fn announced_records(net: &Net) -> Vec<MediatorRecord> {
 
 /// What a mediator would do for a run now, without a login.
 pub(crate) async fn ask_quote(net: &Net, node: NodeId, redundancy: Redundancy) -> Option<Quote> {
-    match net.mediate(node, Frame::bare(Request::Quote { redundancy, max_price: None })).await.ok()?.header {
-        Response::Quote(quote) => Some(quote),
-        _ => None,
-    }
+    net.mediate(node, GetQuote { redundancy, max_price: None }).await.ok()
 }
 
 async fn record(net: &Net, node: NodeId) -> Option<MediatorRecord> {
     net.connect(node, Vec::new()).await.ok()?;
-    let answer = net.mediate(node, Frame::bare(Request::Record)).await.ok()?;
-    let Response::Record(record) = answer.header else { return None };
+    let record = net.mediate(node, GetRecord {}).await.ok()?;
     let record = record.verify(net.network(), UnixTime::now()).ok()?;
     (record.node == node).then(|| record.into_body())
 }
@@ -113,16 +112,10 @@ impl Link {
 
     async fn login(&self) -> Result<(), ClientError> {
         self.net.connect(self.node, Vec::new()).await?;
-        let Response::Nonce(nonce) = self.net.mediate(self.node, Frame::bare(Request::Hello)).await?.header
-        else {
-            return Err(self.unexpected());
-        };
+        let nonce = self.net.mediate(self.node, Hello {}).await?.nonce;
         let proof = login_proof(&self.net, &self.account, &self.node, &nonce);
-        let login = Request::Login { registration: self.registration.clone(), proof };
-        match self.net.mediate(self.node, Frame::bare(login)).await?.header {
-            Response::Welcome { .. } => Ok(()),
-            _ => Err(self.unexpected()),
-        }
+        self.net.mediate(self.node, Login { registration: self.registration.clone(), proof }).await?;
+        Ok(())
     }
 
     /// Logs in again, waiting for a mediator that is starting again; once for all requests that
@@ -158,13 +151,21 @@ impl Link {
     }
 
     /// Asks, logging in again where the connection was lost and waiting where the mediator is busy.
-    pub(super) async fn ask(&self, header: Request, payload: Bytes) -> Result<Frame<Response>, ClientError> {
+    pub(super) async fn ask<C: Call<Request = Request>>(&self, call: C) -> Result<C::Response, ClientError> {
+        self.ask_with(call, Bytes::new()).await
+    }
+
+    async fn ask_with<C: Call<Request = Request>>(
+        &self,
+        call: C,
+        payload: Bytes,
+    ) -> Result<C::Response, ClientError> {
         let mut tries = 0;
         loop {
             let seen = *self.logins.lock().await;
-            let frame = Frame { header: header.clone(), payload: payload.clone() };
-            let error = match self.net.mediate(self.node, frame).await {
-                Ok(answer) => return Ok(answer),
+            let error = match self.net.mediate_with(self.node, call.clone(), payload.clone()).await {
+                Ok((body, _)) => return Ok(body),
+                Err(CallError::Unexpected { .. }) => return Err(self.unexpected()),
                 Err(error) => error,
             };
             tries += 1;
@@ -200,14 +201,12 @@ impl Link {
     }
 
     async fn quote_of(&self, redundancy: Redundancy, max_price: Option<Price>) -> Result<Quote, ClientError> {
-        match self.ask(Request::Quote { redundancy, max_price }, Bytes::new()).await?.header {
-            Response::Quote(quote) => match max_price {
-                // A mediator that knows no limits.
-                Some(most) if quote.price > most => Err(ClientError::TooDear { price: quote.price, most }),
-                _ if quote.code.keeps(redundancy) => Ok(quote),
-                _ => Err(ClientError::LowRedundancy { data: quote.code.data(), total: quote.code.total() }),
-            },
-            _ => Err(self.unexpected()),
+        let quote = self.ask(GetQuote { redundancy, max_price }).await?;
+        match max_price {
+            // A mediator that knows no limits.
+            Some(most) if quote.price > most => Err(ClientError::TooDear { price: quote.price, most }),
+            _ if quote.code.keeps(redundancy) => Ok(quote),
+            _ => Err(ClientError::LowRedundancy { data: quote.code.data(), total: quote.code.total() }),
         }
     }
 
@@ -219,10 +218,7 @@ impl Link {
         manifest: Manifest,
         tag: Tag,
     ) -> Result<u32, ClientError> {
-        match self.ask(Request::Open { run, mandate, manifest, tag }, Bytes::new()).await?.header {
-            Response::Opened { missing } => Ok(missing),
-            _ => Err(self.unexpected()),
-        }
+        Ok(self.ask(OpenSegment { run, mandate, manifest, tag }).await?.missing)
     }
 
     pub(crate) async fn put(
@@ -231,49 +227,31 @@ impl Link {
         index: ShardIndex,
         payload: Bytes,
     ) -> Result<(), ClientError> {
-        match self.ask(Request::Put { segment, index }, payload).await?.header {
-            Response::Taken => Ok(()),
-            _ => Err(self.unexpected()),
-        }
+        self.ask_with(PutShard { segment, index }, payload).await?;
+        Ok(())
     }
 
     pub(crate) async fn commit(&self, segment: SegmentId) -> Result<Vec<Signed<Receipt>>, ClientError> {
-        match self.ask(Request::Commit { segment }, Bytes::new()).await?.header {
-            Response::Receipts(receipts) => Ok(receipts),
-            _ => Err(self.unexpected()),
-        }
+        Ok(self.ask(CommitSegment { segment }).await?.receipts)
     }
 
     pub(crate) async fn keep(&self, keep: Signed<Keep>) -> Result<(), ClientError> {
-        match self.ask(Request::Keep { keep }, Bytes::new()).await?.header {
-            Response::Kept => Ok(()),
-            _ => Err(self.unexpected()),
-        }
+        self.ask(KeepRun { keep }).await?;
+        Ok(())
     }
 
     /// Brings a release: how many nodes hold something, how many have heard it, and when the first
     /// of them deletes.
-    pub(crate) async fn release(
-        &self,
-        release: Signed<Release>,
-    ) -> Result<(u32, u32, Option<UnixTime>), ClientError> {
-        match self.ask(Request::Release { release }, Bytes::new()).await?.header {
-            Response::Released { holders, heard, due } => Ok((holders, heard, due)),
-            _ => Err(self.unexpected()),
-        }
+    pub(crate) async fn release(&self, release: Signed<Release>) -> Result<ReleaseProgress, ClientError> {
+        self.ask(ReleaseSegments { release }).await
     }
 
     /// Fetches a shard through the mediator, unchecked.
     pub(crate) async fn get(&self, segment: SegmentId, index: ShardIndex) -> Result<Bytes, CallError> {
-        let frame = Frame::bare(Request::Get { segment, index });
-        match self.net.mediate(self.node, frame).await {
-            Ok(Frame { header: Response::Shard, payload }) => Ok(payload),
-            Ok(_) => Err(CallError::Unexpected { node: self.node }),
-            Err(error) => Err(error),
-        }
+        Ok(self.net.mediate_with(self.node, GetShard { segment, index }, Bytes::new()).await?.1)
     }
 
-    pub(crate) async fn locate(&self, segments: Vec<SegmentId>) -> Result<Vec<Located>, ClientError> {
+    pub(crate) async fn locate(&self, segments: Vec<SegmentId>) -> Result<Vec<LocatedSegment>, ClientError> {
         Ok(self.locate_with_addresses(segments).await?.0)
     }
 
@@ -281,45 +259,31 @@ impl Link {
     pub(crate) async fn locate_with_addresses(
         &self,
         segments: Vec<SegmentId>,
-    ) -> Result<(Vec<Located>, Vec<NodeAddresses>), ClientError> {
-        match self.ask(Request::Locate { segments }, Bytes::new()).await?.header {
-            Response::Located { segments, nodes } => Ok((segments, nodes)),
-            _ => Err(self.unexpected()),
-        }
+    ) -> Result<(Vec<LocatedSegment>, Vec<NodeAddresses>), ClientError> {
+        let located = self.ask(LocateSegments { segments }).await?;
+        Ok((located.segments, located.nodes))
     }
 
     /// Says which shards are not where they should be, so that the mediator looks itself. Once: one
     /// that is busy looking hears the rest another time.
     pub(crate) async fn doubt(&self, shards: Vec<(SegmentId, ShardIndex)>) -> Result<(), CallError> {
-        match self.net.mediate(self.node, Frame::bare(Request::Doubt { shards })).await?.header {
-            Response::Doubted => Ok(()),
-            _ => Err(CallError::Unexpected { node: self.node }),
-        }
+        self.net.mediate(self.node, ReportMissing { shards }).await?;
+        Ok(())
     }
 
     /// Makes the mediator take the vault over, or asks how far that is.
-    pub(crate) async fn adopt(&self, adoption: Adoption) -> Result<Progress, ClientError> {
-        match self.ask(Request::Adopt(Box::new(adoption)), Bytes::new()).await?.header {
-            Response::Adopted { segments, found, heard, complete } => {
-                Ok(Progress { segments, found, heard, complete })
-            }
-            _ => Err(self.unexpected()),
-        }
+    pub(crate) async fn adopt(&self, adoption: MigrateIn) -> Result<MigrationProgress, ClientError> {
+        self.ask(adoption).await
     }
 
     pub(crate) async fn head(&self) -> Result<Option<Signed<Head>>, ClientError> {
-        match self.ask(Request::HeadGet, Bytes::new()).await?.header {
-            Response::Head(head) => Ok(head),
-            _ => Err(self.unexpected()),
-        }
+        Ok(self.ask(GetHead {}).await?.head)
     }
 
     /// Tells the mediator of a rewind; it may know of it.
     pub(crate) async fn rewind(&self, rewound: Rewound) -> Result<(), ClientError> {
-        match self.ask(Request::Rewind(Box::new(rewound)), Bytes::new()).await?.header {
-            Response::Rewound => Ok(()),
-            _ => Err(self.unexpected()),
-        }
+        self.ask(RewindAccount { rewound }).await?;
+        Ok(())
     }
 
     /// Swaps the head; false if it has moved meanwhile.
@@ -328,9 +292,8 @@ impl Link {
         expected: Option<HeadHash>,
         head: Signed<Head>,
     ) -> Result<bool, ClientError> {
-        match self.ask(Request::HeadSwap { expected, head }, Bytes::new()).await {
-            Ok(Frame { header: Response::Swapped, .. }) => Ok(true),
-            Ok(_) => Err(self.unexpected()),
+        match self.ask(SwapHead { expected, head }).await {
+            Ok(_) => Ok(true),
             Err(ClientError::Call(error)) if error.refusal() == Some(Refusal::HeadMoved) => Ok(false),
             Err(error) => Err(error),
         }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use fincrypt_net::node_of;
 use fincrypt_net::{Multiaddr, PeerId};
 use fincrypt_protocol::limits::MAX_ADOPT_HINTS;
-use fincrypt_protocol::mediate::{Adoption, NodeAddresses, Request, Response};
+use fincrypt_protocol::mediate::{MigrateIn, MigrateOut, MigrationProgress, NodeAddresses};
 use fincrypt_protocol::record::{Adopt, Mandate};
-use fincrypt_protocol::{Frame, Network, NodeId, Redundancy, RunId, Signed, UnixTime, Verified};
+use fincrypt_protocol::{Network, NodeId, Redundancy, RunId, Signed, UnixTime, Verified};
 use serde::Serialize;
 
 use super::error::ClientError;
@@ -129,7 +129,7 @@ impl Vault {
         let hints: Vec<NodeId> = holders.nodes().iter().copied().take(MAX_ADOPT_HINTS).collect();
         let addresses = net.addresses(&hints).await;
         let (keeps, releases) = self.statements()?;
-        let adoption = Adoption {
+        let adoption = MigrateIn {
             adopt: adopt.clone(),
             mandate: self.mandate_of(node, sequence)?,
             keep: self.sign_keep(RunId::from_bytes(fresh()?))?,
@@ -158,7 +158,7 @@ impl Vault {
             old_told,
             segments: progress.segments,
             found: progress.found,
-            heard: progress.heard,
+            heard: progress.acknowledged,
             complete: progress.complete,
         })
     }
@@ -192,18 +192,9 @@ impl Vault {
     }
 }
 
-/// How far a takeover is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Progress {
-    pub(crate) segments: u64,
-    pub(crate) found: u32,
-    pub(crate) heard: u32,
-    pub(crate) complete: bool,
-}
-
-async fn watch(link: &Link, adoption: Adoption, first: Progress) -> Progress {
+async fn watch(link: &Link, adoption: MigrateIn, first: MigrationProgress) -> MigrationProgress {
     // It was taken before it was answered: what is left is to ask.
-    let adoption = Adoption { keeps: Vec::new(), releases: Vec::new(), ..adoption };
+    let adoption = MigrateIn { keeps: Vec::new(), releases: Vec::new(), ..adoption };
     let (mut progress, mut moved) = (first, tokio::time::Instant::now());
     let end = moved + WATCHED;
     while !progress.complete && tokio::time::Instant::now() < end && moved.elapsed() < STUCK {
@@ -221,10 +212,9 @@ async fn watch(link: &Link, adoption: Adoption, first: Progress) -> Progress {
 async fn tell_old(net: &Net, old: NodeId, adopt: Signed<Adopt>) -> bool {
     let told = async {
         net.connect(old, Vec::new()).await.ok()?;
-        let answer = net.mediate(old, Frame::bare(Request::Dismiss { adopt })).await.ok()?;
-        matches!(answer.header, Response::Dismissed).then_some(())
+        net.mediate(old, MigrateOut { adopt }).await.ok()
     };
-    matches!(tokio::time::timeout(TELL, told).await, Ok(Some(())))
+    matches!(tokio::time::timeout(TELL, told).await, Ok(Some(_)))
 }
 
 fn fresh() -> Result<[u8; 16], ClientError> {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use fincrypt_protocol::mediate::UndoReleases;
 use fincrypt_protocol::record::{Release, Released, Undo};
-use fincrypt_protocol::{Frame, Network, NodeId, Refusal, Signed, UnixTime, mediate};
+use fincrypt_protocol::{Call, Network, NodeId, Refusal, Signed, UnixTime, mediate};
 use fincrypt_vault::head::HeadBody;
 use fincrypt_vault::words::Words;
 use serde::Serialize;
@@ -96,7 +97,7 @@ async fn release_once(vault: &Vault, link: &Link) -> Result<ReleaseReport, Clien
     let hash = release.hash();
     // The head first: no device may go on from a catalog that is about to be deleted.
     let old = replace_head(vault, link, |base| emptied(base, hash)).await?;
-    let (holders, heard, due) = match link.release(release.clone()).await {
+    let progress = match link.release(release.clone()).await {
         Err(ClientError::Call(error))
             if matches!(error.refusal(), Some(Refusal::Guarded | Refusal::Stale)) =>
         {
@@ -112,7 +113,8 @@ async fn release_once(vault: &Vault, link: &Link) -> Result<ReleaseReport, Clien
         other => other?,
     };
     vault.remember_release(sequence, &release)?;
-    let until = due.map(UnixTime::secs);
+    let until = progress.due.map(UnixTime::secs);
+    let (holders, heard) = (progress.holders, progress.acknowledged);
     Ok(ReleaseReport { holders, heard, until, when: until.map(utc).unwrap_or_default() })
 }
 
@@ -195,7 +197,7 @@ async fn undo_in(
         report.heard += heard.len();
         report.cancelled += heard.into_iter().filter(|pending| *pending).count();
         if let Some(mediator) = holders.mediator()
-            && tell_mediator(&session.net, mediator, mediate::Request::Undo { undo }).await
+            && tell_mediator(&session.net, mediator, UndoReleases { undo }).await
         {
             report.mediators += 1;
         }
@@ -215,10 +217,13 @@ async fn undo_in(
 }
 
 /// Tells a mediator what the guard says; whether it took it.
-pub(super) async fn tell_mediator(net: &Net, mediator: NodeId, request: mediate::Request) -> bool {
+pub(super) async fn tell_mediator<C>(net: &Net, mediator: NodeId, call: C) -> bool
+where
+    C: Call<Request = mediate::Request>,
+{
     let told = async {
         net.connect(mediator, Vec::new()).await.ok()?;
-        net.mediate(mediator, Frame::bare(request)).await.ok()
+        net.mediate(mediator, call).await.ok()
     };
     matches!(tokio::time::timeout(MEDIATOR, told).await, Ok(Some(_)))
 }

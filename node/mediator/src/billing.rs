@@ -9,7 +9,7 @@ use fincrypt_ledger::Event;
 use fincrypt_protocol::amount::{Msat, Permille, Price};
 use fincrypt_protocol::limits::MAX_BILLS;
 use fincrypt_protocol::money::Stated;
-use fincrypt_protocol::shard::{Bill, Billed, Request, Response};
+use fincrypt_protocol::shard::{Bill, Billed, Countersign};
 use fincrypt_protocol::statement::{Contract, Statement, Terms};
 use fincrypt_protocol::{
     AccountId, AnswerDigest, ContractId, Epoch, NodeId, Refusal, Signed, UnixTime, cbor,
@@ -187,10 +187,10 @@ impl MediatorRole {
         let role = Arc::clone(self);
         let bills = blocking(move || role.note_earned(node, epoch, answer)).await?;
         for page in bills.chunks(MAX_BILLS) {
-            let told = self.link.send(node, Request::Bill { bills: page.to_vec() }).await;
-            let Delivery::Acknowledged(Response::Billed(answers)) = told else { return Ok(()) };
+            let told = self.link.send(node, Countersign { bills: page.to_vec() }).await;
+            let Delivery::Acknowledged(answered) = told else { return Ok(()) };
             let (role, accounts) = (Arc::clone(self), page.iter().map(|bill| bill.terms.account));
-            let answers: Vec<(AccountId, Billed)> = accounts.zip(answers).collect();
+            let answers: Vec<(AccountId, Billed)> = accounts.zip(answered.bills).collect();
             blocking(move || role.take_answers(node, answers)).await?;
         }
         Ok(())

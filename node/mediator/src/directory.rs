@@ -11,8 +11,8 @@ use fincrypt_net::Multiaddr;
 use fincrypt_protocol::admission::{AnnouncedRole, admit_offer, role_key};
 use fincrypt_protocol::limits::{MAX_SHARDS, ROLE_BUCKETS};
 use fincrypt_protocol::record::{Condition, StorageOffer};
-use fincrypt_protocol::shard::{Request, Response};
-use fincrypt_protocol::{Frame, NodeId, Refusal, UnixTime, Verified};
+use fincrypt_protocol::shard::GetOffer;
+use fincrypt_protocol::{NodeId, Refusal, UnixTime, Verified};
 use fincrypt_state::kv::{Batch, KeyValue, Tree};
 use fincrypt_state::state::State;
 use futures::StreamExt;
@@ -143,11 +143,10 @@ impl Directory {
 
     async fn quote(&self, node: NodeId) -> Result<Verified<StorageOffer>, CallError> {
         let invalid = || CallError::Refused { node, refusal: Refusal::Invalid };
-        let asked = self.net.shard(node, Frame::bare(Request::Quote));
+        let asked = self.net.shard(node, GetOffer {});
         // One that is busy with shards answers late; nobody waits for it.
         let busy = |_| CallError::Refused { node, refusal: Refusal::Busy };
-        let answer = tokio::time::timeout(QUOTE, asked).await.map_err(busy)??;
-        let Response::Offer(offer) = answer.header else { return Err(invalid()) };
+        let offer = tokio::time::timeout(QUOTE, asked).await.map_err(busy)??;
         let bytes = offer.to_bytes().map_err(|_| invalid())?;
         let offer = admit_offer(&bytes, self.net.network(), UnixTime::now()).map_err(|_| invalid())?;
         if offer.node == node { Ok(offer) } else { Err(invalid()) }

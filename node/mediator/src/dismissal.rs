@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fincrypt_protocol::record::{Adopt, Mandate};
-use fincrypt_protocol::shard::{Request, Response};
+use fincrypt_protocol::shard::RenewMandate;
 use fincrypt_protocol::{AccountId, NodeId, Refusal, Signed, UnixTime};
 use fincrypt_state::kv::{Batch, KeyValue, Tree};
 use fincrypt_state::state::State;
@@ -123,9 +123,9 @@ impl MediatorRole {
         else {
             return false;
         };
-        let ask = Request::Mandate { registration: registration.signed().clone(), mandate };
+        let ask = RenewMandate { registration: registration.signed().clone(), mandate };
         match self.link.send(node, ask).await {
-            Delivery::Acknowledged(Response::Mandated(newest)) => self.note_newer(account, &newest).await,
+            Delivery::Acknowledged(newest) => self.note_newer(account, &newest.mandate).await,
             _ => false,
         }
     }

@@ -10,9 +10,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use fincrypt_protocol::limits::MAX_DOUBTS;
-use fincrypt_protocol::shard::{Challenged, Request, Response};
-use fincrypt_protocol::{AccountId, Frame, NodeId, Nonce, Refusal, SegmentId, ShardId, ShardIndex, ShardLen};
+use fincrypt_protocol::shard::{Challenge, Challenged, Proofs};
+use fincrypt_protocol::{AccountId, NodeId, Nonce, Refusal, SegmentId, ShardId, ShardIndex, ShardLen};
 use futures::StreamExt;
 
 use super::MediatorRole;
@@ -103,14 +104,12 @@ impl MediatorRole {
         let nonce = Nonce::from_bytes(random);
         let challenged =
             doubtful.iter().map(|one| Challenged { account, segment: one.segment, index: one.index });
-        let request = Request::Challenge { nonce, shards: challenged.collect(), audited: None };
+        let request = Challenge { nonce, shards: challenged.collect(), audited: None };
         let asked = async {
             self.net.connect(keeper, self.directory.addresses(&keeper)).await.ok()?;
-            self.net.shard(keeper, Frame::bare(request)).await.ok()
+            self.net.shard_with(keeper, request, Bytes::new()).await.ok()
         };
-        let Ok(Some(Frame { header: Response::Proofs { verdicts }, payload })) =
-            tokio::time::timeout(ANSWER, asked).await
-        else {
+        let Ok(Some((Proofs { verdicts }, payload))) = tokio::time::timeout(ANSWER, asked).await else {
             return;
         };
         let named: Vec<_> = doubtful.iter().map(|one| (one.shard, one.length)).collect();

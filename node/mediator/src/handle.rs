@@ -6,7 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::limits::MAX_LOCATE;
-use fincrypt_protocol::mediate::{Located, NodeAddresses, Quote, Request as Ask, Response};
+use fincrypt_protocol::mediate::{
+    CommitSegment, CurrentHead, Done, GetBalance, GetDeposit, GetHead, GetHistory, GetQuote, GetRecord,
+    GetShard, GetStatements, Hello, History, KeepRun, LocateSegments, Located, LocatedSegment, Login,
+    LoginNonce, MigrateIn, MigrateOut, NodeAddresses, OpenSegment as Open, Opened, PutShard, Quote, Receipts,
+    ReleaseSegments, ReportMissing, Request as Ask, RewindAccount, Statements, SwapHead, UndoReleases,
+    Welcome, Withdraw,
+};
 use fincrypt_protocol::record::{MAX_MANDATE_LIFE, Mandate, Registration, check_life};
 use fincrypt_protocol::{
     AccountId, Code, GeometryError, Manifest, Network, NodeId, Redundancy, Refusal, RunId, SegmentId,
@@ -19,104 +25,106 @@ use super::open::OpenSegment;
 use super::records::{SegmentRecord, Slot};
 use fincrypt_accounts::failed;
 use fincrypt_net::encode_all;
-use fincrypt_net::{Answer, Request, blocking};
+use fincrypt_net::{Answer, Request, blocking, reply, reply_with};
 use fincrypt_upkeep::placement::{draw, system_random};
 
 /// A storage node counts only if it has room for at least one full shard.
 const MIN_FREE: u64 = 1 << 20;
-
-fn bare(response: Response) -> Answer<Response> {
-    Ok((response, Bytes::new()))
-}
 
 fn count(value: usize) -> u16 {
     u16::try_from(value).unwrap_or(u16::MAX)
 }
 
 impl MediatorRole {
-    pub(super) async fn handle(self: Arc<Self>, request: Request<Ask>) -> Answer<Response> {
+    pub(super) async fn handle(self: Arc<Self>, request: Request<Ask>) -> Answer {
         let Request { from, header, payload } = request;
         match header {
-            Ask::Record => bare(Response::Record(self.record().await.map_err(|error| failed(&error))?)),
-            Ask::Hello => bare(Response::Nonce(self.sessions.hello(from).ok_or(Refusal::Busy)?)),
-            Ask::Login { registration, proof } => {
-                blocking(move || self.login(from, &registration, &proof)).await
+            Ask::GetRecord(_) => reply::<GetRecord>(self.record().await.map_err(|error| failed(&error))?),
+            Ask::Hello(_) => {
+                reply::<Hello>(LoginNonce { nonce: self.sessions.hello(from).ok_or(Refusal::Busy)? })
             }
-            Ask::Quote { redundancy, max_price } => {
-                bare(Response::Quote(self.quote(redundancy, max_price).await?))
+            Ask::Login(login) => {
+                reply::<Login>(blocking(move || self.login(from, &login.registration, &login.proof)).await?)
             }
-            Ask::Open { run, mandate, manifest, tag } => self.open(from, run, &mandate, manifest, tag).await,
-            Ask::Put { segment, index } => self.put(self.account(from)?, segment, index, payload).await,
-            Ask::Commit { segment } => {
+            Ask::GetQuote(ask) => reply::<GetQuote>(self.quote(ask.redundancy, ask.max_price).await?),
+            Ask::OpenSegment(open) => reply::<Open>(self.open(from, *open).await?),
+            Ask::PutShard(put) => {
+                reply::<PutShard>(self.put(self.account(from)?, put.segment, put.index, payload).await?)
+            }
+            Ask::CommitSegment(ask) => {
                 let account = self.account(from)?;
-                self.commit(account, segment).await
+                reply::<CommitSegment>(self.commit(account, ask.segment).await?)
             }
-            Ask::Keep { keep } => {
+            Ask::KeepRun(ask) => {
                 let account = self.account(from)?;
-                self.keep(account, &keep).await?;
+                self.keep(account, &ask.keep).await?;
                 // The run is over: nothing more will gather.
                 let role = Arc::clone(&self);
                 self.tasks.spawn(async move { role.flush_holders(Some(account)).await });
-                bare(Response::Kept)
+                reply::<KeepRun>(Done {})
             }
-            Ask::Release { release } => {
+            Ask::ReleaseSegments(ask) => {
                 let account = self.account(from)?;
                 self.register(from).await?;
-                let (holders, heard, due) = self.release(account, &release).await?;
-                bare(Response::Released { holders, heard, due })
+                reply::<ReleaseSegments>(self.release(account, &ask.release).await?)
             }
-            Ask::Undo { undo } => {
+            Ask::UndoReleases(ask) => {
                 // Anyone may bring it. An owner who does is known from then on.
+                let undo = &ask.undo;
                 let about = undo.verify(self.network, UnixTime::now()).map_err(|_| Refusal::Invalid)?.account;
                 if self.sessions.account(&from) == Some(about) {
                     self.register(from).await?;
                 }
-                self.undo(&undo).await?;
-                bare(Response::Undone)
+                self.undo(undo).await?;
+                reply::<UndoReleases>(Done {})
             }
-            Ask::Rewind(rewound) => {
-                self.rewind(from, &rewound).await?;
-                bare(Response::Rewound)
+            Ask::RewindAccount(ask) => {
+                self.rewind(from, &ask.rewound).await?;
+                reply::<RewindAccount>(Done {})
             }
-            Ask::Adopt(adoption) => bare(self.adopt(self.registration(from)?, *adoption).await?),
-            Ask::Dismiss { adopt } => {
-                self.dismiss(&adopt).await?;
-                bare(Response::Dismissed)
+            Ask::MigrateIn(ask) => reply::<MigrateIn>(self.adopt(self.registration(from)?, *ask).await?),
+            Ask::MigrateOut(ask) => {
+                self.dismiss(&ask.adopt).await?;
+                reply::<MigrateOut>(Done {})
             }
-            Ask::Get { segment, index } => self.get(self.account(from)?, segment, index).await,
-            Ask::Locate { segments } => self.locate(self.account(from)?, segments).await,
-            Ask::Doubt { shards } => {
+            Ask::GetShard(ask) => {
+                reply_with::<GetShard>(Done {}, self.get(self.account(from)?, ask.segment, ask.index).await?)
+            }
+            Ask::LocateSegments(ask) => {
+                reply::<LocateSegments>(self.locate(self.account(from)?, ask.segments).await?)
+            }
+            Ask::ReportMissing(ask) => {
                 let account = self.account(from)?;
-                self.doubt(account, shards).await?;
-                bare(Response::Doubted)
+                self.doubt(account, ask.shards).await?;
+                reply::<ReportMissing>(Done {})
             }
-            Ask::Deposit => {
+            Ask::GetDeposit(_) => {
                 let account = self.account(from)?;
                 self.register(from).await?;
-                bare(Response::DepositTo(self.deposit_to(account).await?))
+                reply::<GetDeposit>(self.deposit_to(account).await?)
             }
-            Ask::Balance => bare(Response::Balance(self.balance(self.account(from)?).await?)),
-            Ask::History { after } => {
-                let (entries, more) = self.entries(self.account(from)?, after).await?;
-                bare(Response::History { entries, more })
+            Ask::GetBalance(_) => reply::<GetBalance>(self.balance(self.account(from)?).await?),
+            Ask::GetHistory(ask) => {
+                let (entries, more) = self.entries(self.account(from)?, ask.after).await?;
+                reply::<GetHistory>(History { entries, more })
             }
-            Ask::Statements { after } => {
-                let (statements, more) = self.statements(self.account(from)?, after).await?;
-                bare(Response::Statements { statements, more })
+            Ask::GetStatements(ask) => {
+                let (statements, more) = self.statements(self.account(from)?, ask.after).await?;
+                reply::<GetStatements>(Statements { statements, more })
             }
-            Ask::Withdraw(withdrawal) => {
+            Ask::Withdraw(ask) => {
                 let account = self.account(from)?;
-                bare(Response::Withdrawn(self.withdraw(account, withdrawal).await?))
+                reply::<Withdraw>(self.withdraw(account, ask.withdrawal).await?)
             }
-            Ask::HeadGet => {
+            Ask::GetHead(_) => {
                 let (records, account) = (self.records.clone(), self.account(from)?);
-                bare(Response::Head(blocking(move || records.head(&account)).await?))
+                reply::<GetHead>(CurrentHead { head: blocking(move || records.head(&account)).await? })
             }
-            Ask::HeadSwap { expected, head } => {
+            Ask::SwapHead(ask) => {
                 self.account(from)?;
                 self.register(from).await?;
-                self.swap_head(&self.registration(from)?, expected, &head).await?;
-                bare(Response::Swapped)
+                self.swap_head(&self.registration(from)?, ask.expected, &ask.head).await?;
+                reply::<SwapHead>(Done {})
             }
         }
     }
@@ -141,14 +149,14 @@ impl MediatorRole {
         from: NodeId,
         registration: &Signed<Registration>,
         proof: &Signature,
-    ) -> Answer<Response> {
+    ) -> Result<Welcome, Refusal> {
         let login = self.sessions.login(from, registration, proof).map_err(|_| Refusal::BadLogin)?;
         let known = self.accounts.registration(&login.account)?;
         if known.as_ref().is_some_and(|known| **known != *login) {
             self.sessions.end(&from);
             return Err(Refusal::OtherRegistration);
         }
-        bare(Response::Welcome { known: known.is_some() })
+        Ok(Welcome { known: known.is_some() })
     }
 
     /// Remembers who is logged in, as it does something that is remembered. A login alone leaves
@@ -183,11 +191,8 @@ impl MediatorRole {
     async fn open(
         self: &Arc<Self>,
         from: NodeId,
-        run: RunId,
-        mandate: &Signed<Mandate>,
-        manifest: Manifest,
-        tag: Tag,
-    ) -> Answer<Response> {
+        Open { run, mandate, manifest, tag }: Open,
+    ) -> Result<Opened, Refusal> {
         let registration = self.registration(from)?;
         let (account, now) = (registration.account, UnixTime::now());
         self.stays(&account)?;
@@ -248,7 +253,7 @@ impl MediatorRole {
             return Err(refusal);
         }
         let segment = self.open.get(account, id).ok_or(Refusal::Busy)?;
-        bare(Response::Opened { missing: segment.missing_data() })
+        Ok(Opened { missing: segment.missing_data() })
     }
 
     /// Chooses a node for every shard.
@@ -293,7 +298,7 @@ impl MediatorRole {
         segment: SegmentId,
         index: ShardIndex,
         payload: Bytes,
-    ) -> Answer<Response> {
+    ) -> Result<Done, Refusal> {
         let open = self.open.get(account, segment).ok_or(Refusal::UnknownSegment)?;
         let manifest = open.record().manifest;
         let is_data = index.get() < usize::from(manifest.code().data());
@@ -318,10 +323,10 @@ impl MediatorRole {
                 return Err(refusal);
             }
         }
-        bare(Response::Taken)
+        Ok(Done {})
     }
 
-    async fn commit(self: Arc<Self>, account: AccountId, segment: SegmentId) -> Answer<Response> {
+    async fn commit(self: Arc<Self>, account: AccountId, segment: SegmentId) -> Result<Receipts, Refusal> {
         let Some(open) = self.open.get(account, segment) else {
             let record = self.records.find(account, segment).await?.ok_or(Refusal::UnknownSegment)?;
             if self.releases.due(&account, &segment)?.is_some() {
@@ -359,22 +364,22 @@ impl MediatorRole {
         Ok(answer)
     }
 
-    fn receipts(record: &SegmentRecord) -> Answer<Response> {
+    fn receipts(record: &SegmentRecord) -> Result<Receipts, Refusal> {
         let receipts: Vec<_> = record.receipts().cloned().collect();
         let need = record.manifest.code().stored_threshold();
         if receipts.len() < usize::from(need) {
             let have = u8::try_from(receipts.len()).unwrap_or(u8::MAX);
             return Err(Refusal::NotStored { have, need });
         }
-        bare(Response::Receipts(receipts))
+        Ok(Receipts { receipts })
     }
 
-    async fn get(&self, account: AccountId, segment: SegmentId, index: ShardIndex) -> Answer<Response> {
+    async fn get(&self, account: AccountId, segment: SegmentId, index: ShardIndex) -> Result<Bytes, Refusal> {
         let record = self.records.find(account, segment).await?.ok_or(Refusal::UnknownSegment)?;
-        Ok((Response::Shard, self.fetch(account, &record, index).await?))
+        self.fetch(account, &record, index).await
     }
 
-    async fn locate(&self, account: AccountId, segments: Vec<SegmentId>) -> Answer<Response> {
+    async fn locate(&self, account: AccountId, segments: Vec<SegmentId>) -> Result<Located, Refusal> {
         if segments.len() > MAX_LOCATE {
             return Err(Refusal::Invalid);
         }
@@ -383,12 +388,12 @@ impl MediatorRole {
         for record in self.records.find_all(account, segments).await? {
             let holders: Vec<_> = record.holders().collect();
             nodes.extend(holders.iter().map(|(_, node)| *node));
-            located.push(Located { manifest: record.manifest.clone(), tag: record.tag, holders });
+            located.push(LocatedSegment { manifest: record.manifest.clone(), tag: record.tag, holders });
         }
         let nodes = nodes.into_iter().map(|node| {
             let addresses = encode_all(&self.directory.addresses(&node));
             NodeAddresses { node, addresses }
         });
-        bare(Response::Located { segments: located, nodes: nodes.collect() })
+        Ok(Located { segments: located, nodes: nodes.collect() })
     }
 }

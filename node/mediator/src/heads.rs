@@ -2,7 +2,7 @@
 
 use fincrypt_protocol::limits::{MAX_SEQUENCE_STEP, MAX_SHARDS};
 use fincrypt_protocol::record::{Head, Registration};
-use fincrypt_protocol::shard::Request;
+use fincrypt_protocol::shard::PutHead;
 use fincrypt_protocol::{HeadHash, Refusal, Signed, UnixTime, Verified};
 use futures::StreamExt;
 
@@ -67,7 +67,7 @@ impl MediatorRole {
         let holders = sample(all, MAX_SHARDS, system_random);
         let need = HEAD_COPIES.min(holders.len());
         let telling = holders.into_iter().map(|node| {
-            let put = Request::HeadPut { registration: registration.signed().clone(), head: head.clone() };
+            let put = PutHead { registration: registration.signed().clone(), head: head.clone() };
             async move {
                 // One that has not heard of a rewind refuses the new key's heads.
                 let told = if self.catch_up(&account, &node).await {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fincrypt_protocol::record::HolderList;
-use fincrypt_protocol::shard::Request;
-use fincrypt_protocol::{AccountId, Frame, NodeId, Signed};
+use fincrypt_protocol::shard::NoteHolders;
+use fincrypt_protocol::{AccountId, NodeId, Signed};
 use futures::StreamExt;
 
 use super::MediatorRole;
@@ -82,7 +82,7 @@ impl MediatorRole {
 
     async fn tell_holders(&self, gathered: Vec<(NodeId, Lists)>) {
         let telling = gathered.into_iter().map(|(node, lists)| async move {
-            let telling = self.net.shard(node, Frame::bare(Request::Holders { lists }));
+            let telling = self.net.shard(node, NoteHolders { lists });
             drop(tokio::time::timeout(TELL, telling).await);
         });
         futures::stream::iter(telling).buffer_unordered(KEEPERS_AT_ONCE).collect::<()>().await;

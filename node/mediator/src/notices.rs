@@ -5,9 +5,14 @@ mod keeps;
 
 use std::sync::Arc;
 
+use fincrypt_protocol::mediate::ReleaseProgress;
 use fincrypt_protocol::record::{Release, Undo};
-use fincrypt_protocol::shard::{Request, Response};
-use fincrypt_protocol::{AccountId, Body, NodeId, Refusal, Signed, UnixTime, VerifiedRewound, cbor};
+use fincrypt_protocol::shard::{
+    KeepRun, ReleaseSegments, RenewMandate, Request, RewindAccount, UndoReleases,
+};
+use fincrypt_protocol::{
+    AccountId, Body, NodeId, Refusal, Response, Signed, UnixTime, VerifiedRewound, cbor,
+};
 use fincrypt_state::kv::{Batch, KeyValue, Tree};
 use fincrypt_state::state::State;
 use futures::StreamExt;
@@ -50,10 +55,10 @@ fn key(account: &AccountId, node: &NodeId, kind: u8, number: &[u8]) -> Vec<u8> {
 fn parse(key: Vec<u8>, value: &[u8]) -> Option<Pending> {
     let node = NodeId::from_bytes(key.get(32..64)?.try_into().ok()?);
     let request = match *key.get(64)? {
-        KEEP => Request::Keep { keep: Signed::from_bytes(value).ok()? },
-        UNDO => Request::Undo { undo: Signed::from_bytes(value).ok()? },
-        REWIND => Request::Rewind(cbor::decode(value, MAX_REWOUND).ok()?),
-        RELEASE => Request::Release { release: Signed::from_bytes(value).ok()? },
+        KEEP => KeepRun { keep: Signed::from_bytes(value).ok()? }.into(),
+        UNDO => UndoReleases { undo: Signed::from_bytes(value).ok()? }.into(),
+        REWIND => RewindAccount { rewound: cbor::decode(value, MAX_REWOUND).ok()? }.into(),
+        RELEASE => ReleaseSegments { release: Signed::from_bytes(value).ok()? }.into(),
         _ => return None,
     };
     Some(Pending { key, node, request })
@@ -120,7 +125,7 @@ impl Notices {
     /// Drops what an undo makes void: releases that are still to be told, and older undos.
     fn void(&self, account: &AccountId, batch: &mut Batch) -> Result<(), Refusal> {
         for pending in self.pending(account.as_bytes(), None, usize::MAX)? {
-            if matches!(pending.request, Request::Release { .. } | Request::Undo { .. }) {
+            if matches!(pending.request, Request::ReleaseSegments(_) | Request::UndoReleases(_)) {
                 batch.remove(PENDING, pending.key);
             }
         }
@@ -146,7 +151,7 @@ impl MediatorRole {
         &self,
         account: AccountId,
         release: &Signed<Release>,
-    ) -> Result<(u32, u32, Option<UnixTime>), Refusal> {
+    ) -> Result<ReleaseProgress, Refusal> {
         let now = UnixTime::now();
         let statement = release.verify(self.network, now).map_err(|_| Refusal::Invalid)?;
         if statement.account != account {
@@ -162,13 +167,16 @@ impl MediatorRole {
             Ok::<_, Refusal>(holders)
         })?;
         let answers = self.deliver_to(account).await?;
-        let dues = answers.into_iter().filter_map(|(number, answer)| match answer {
-            Response::Released { due } if number == statement.sequence.to_be_bytes() => Some(due),
-            _ => None,
-        });
+        let number = statement.sequence.to_be_bytes();
+        let answers = answers.into_iter().filter(|(told, _)| *told == number);
+        let dues = answers.filter_map(|(_, answer)| Some(answer.read::<ReleaseSegments>().ok()?.ok()?.due));
         let dues: Vec<UnixTime> = dues.collect();
         let count = |value| u32::try_from(value).unwrap_or(u32::MAX);
-        Ok((count(holders.len()), count(dues.len()), dues.into_iter().min()))
+        Ok(ReleaseProgress {
+            holders: count(holders.len()),
+            acknowledged: count(dues.len()),
+            due: dues.into_iter().min(),
+        })
     }
 
     /// Takes an undo, whoever brings it: the guard's signature suffices.
@@ -222,7 +230,7 @@ impl MediatorRole {
     /// new may be stored there before: a release of everything would take it, too.
     pub(super) async fn catch_up(&self, account: &AccountId, node: &NodeId) -> bool {
         let prefix = [account.as_bytes().as_slice(), node.as_bytes()].concat();
-        let owed = |pending: &[Pending]| pending.iter().any(|p| !matches!(p.request, Request::Keep { .. }));
+        let owed = |pending: &[Pending]| pending.iter().any(|p| !matches!(p.request, Request::KeepRun(_)));
         match self.notices.pending(&prefix, None, ACCOUNT_ROUND) {
             Ok(pending) if !owed(&pending) => return true,
             Ok(pending) => drop(self.deliver(pending).await),
@@ -243,24 +251,22 @@ impl MediatorRole {
 
     /// Tells a release to a node that did not know, or no longer, that this mediator may bring it: with
     /// the newest mandate. Until the node accepts that, the release waits.
-    async fn tell_mandated(&self, account: AccountId, node: NodeId, request: Request) -> Delivery {
+    async fn tell_mandated(&self, account: AccountId, node: NodeId, request: Request) -> Delivery<Response> {
         let (Ok(Some(registration)), Ok(Some(mandate))) =
             (self.accounts.registration(&account), self.records.mandate(&account))
         else {
             return Delivery::TimedOut;
         };
-        let ask = Request::Mandate { registration: registration.signed().clone(), mandate: mandate.clone() };
+        let ask = RenewMandate { registration: registration.signed().clone(), mandate: mandate.clone() };
         match self.link.send(node, ask).await {
-            Delivery::Acknowledged(Response::Mandated(newest)) if newest == mandate => {
-                match self.link.send(node, request).await {
+            Delivery::Acknowledged(newest) if newest.mandate == mandate => {
+                match self.link.tell(node, request).await {
                     Delivery::Rejected(Refusal::NotMandated) => Delivery::TimedOut,
                     told => told,
                 }
             }
             // Another mediator has the vault, and the release.
-            Delivery::Acknowledged(Response::Mandated(newest))
-                if self.note_newer(&account, &newest).await =>
-            {
+            Delivery::Acknowledged(newest) if self.note_newer(&account, &newest.mandate).await => {
                 Delivery::Rejected(Refusal::NotMandated)
             }
             // It holds nothing that could be deleted.
@@ -282,18 +288,22 @@ impl MediatorRole {
         let telling = groups.into_iter().map(|group| async move {
             let (mut settled, mut answers) = (Vec::new(), Vec::new());
             for Pending { key, node, request } in group {
-                let is_keep = matches!(request, Request::Keep { .. });
+                let is_keep = matches!(request, Request::KeepRun(_));
                 if is_keep && !self.records.holds_anything(&node) {
                     settled.push(key);
                     continue;
                 }
                 let account = AccountId::from_bytes(std::array::from_fn(|at| key[at]));
-                let told = match self.link.send(node, request.clone()).await {
+                let told = match self.link.tell(node, request.clone()).await {
                     Delivery::Rejected(Refusal::NotMandated) if !is_keep => {
                         self.tell_mandated(account, node, request).await
                     }
-                    Delivery::Acknowledged(_) if is_keep && key.len() == 65 => {
-                        self.tell_keeps(account, node).await
+                    Delivery::Acknowledged(answer) if is_keep && key.len() == 65 => {
+                        match self.tell_keeps(account, node).await {
+                            Delivery::Acknowledged(()) => Delivery::Acknowledged(answer),
+                            Delivery::Rejected(refusal) => Delivery::Rejected(refusal),
+                            Delivery::TimedOut => Delivery::TimedOut,
+                        }
                     }
                     told => told,
                 };

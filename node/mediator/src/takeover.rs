@@ -12,10 +12,13 @@ use fincrypt_protocol::admission::holders_key;
 use fincrypt_protocol::limits::{
     MAX_ADOPT_HINTS, MAX_ADOPT_KEEPS, MAX_ADOPT_RELEASES, MAX_LOCATE, MAX_REQUEST_HEADER,
 };
-use fincrypt_protocol::mediate::{Adoption, Response};
+use fincrypt_protocol::mediate::{MigrateIn, MigrationProgress};
 use fincrypt_protocol::record::{Keep, MAX_MANDATE_LIFE, Mandate, Registration, Release, check_life};
-use fincrypt_protocol::shard::{HeldSegment, Request, Response as Told};
-use fincrypt_protocol::{AccountId, Frame, NodeId, Refusal, SegmentId, Signed, UnixTime, Verified, cbor};
+use fincrypt_protocol::shard::{
+    HeldSegment, KeepRun, ListShards, LocateSegments, ReleaseSegments, RenewMandate, Request, RewindAccount,
+    ShardList,
+};
+use fincrypt_protocol::{AccountId, Call, NodeId, Refusal, SegmentId, Signed, UnixTime, Verified, cbor};
 use fincrypt_state::kv::{Batch, KeyValue, Tree};
 use fincrypt_state::state::State;
 use futures::StreamExt;
@@ -75,8 +78,8 @@ struct Statements {
 
 impl Statements {
     fn requests(&self) -> impl Iterator<Item = Request> {
-        let releases = self.releases.iter().cloned().map(|release| Request::Release { release });
-        self.keeps.iter().cloned().map(|keep| Request::Keep { keep }).chain(releases)
+        let releases = self.releases.iter().cloned().map(|release| ReleaseSegments { release }.into());
+        self.keeps.iter().cloned().map(|keep| KeepRun { keep }.into()).chain(releases)
     }
 }
 
@@ -172,8 +175,8 @@ impl MediatorRole {
     pub(super) async fn adopt(
         self: &Arc<Self>,
         registration: Verified<Registration>,
-        adoption: Adoption,
-    ) -> Result<Response, Refusal> {
+        adoption: MigrateIn,
+    ) -> Result<MigrationProgress, Refusal> {
         let account = registration.account;
         let hints: Vec<_> =
             adoption.holders.iter().map(|hint| (hint.node, decode_all(&hint.addresses))).collect();
@@ -196,7 +199,7 @@ impl MediatorRole {
     fn begin_takeover(
         &self,
         registration: &Verified<Registration>,
-        adoption: &Adoption,
+        adoption: &MigrateIn,
     ) -> Result<bool, Refusal> {
         let (account, now) = (registration.account, UnixTime::now());
         let adopt = adoption.adopt.verify(self.network, now).map_err(|_| Refusal::Invalid)?;
@@ -289,7 +292,7 @@ impl MediatorRole {
         Ok(true)
     }
 
-    fn progress(&self, account: &AccountId) -> Result<Response, Refusal> {
+    fn progress(&self, account: &AccountId) -> Result<MigrationProgress, Refusal> {
         let count = |value| u32::try_from(value).unwrap_or(u32::MAX);
         let found = self.takeovers.found(account)?;
         let heard = found.iter().filter(|(_, heard)| *heard).count();
@@ -301,7 +304,7 @@ impl MediatorRole {
             after = Some(*last);
             segments += page.len() as u64;
         }
-        Ok(Response::Adopted { segments, found: count(found.len()), heard: count(heard), complete })
+        Ok(MigrationProgress { segments, found: count(found.len()), acknowledged: count(heard), complete })
     }
 
     /// Goes on with every vault that is not taken over yet.
@@ -379,9 +382,9 @@ impl MediatorRole {
         node: NodeId,
     ) -> Option<BTreeSet<NodeId>> {
         let (registration, mandate) = (takeover.registration.clone(), takeover.mandate.clone());
-        match self.link.send(node, Request::Mandate { registration, mandate }).await {
-            Delivery::Acknowledged(Told::Mandated(newest)) => {
-                if self.note_newer(&account, &newest).await {
+        match self.link.send(node, RenewMandate { registration, mandate }).await {
+            Delivery::Acknowledged(newest) => {
+                if self.note_newer(&account, &newest.mandate).await {
                     return None;
                 }
             }
@@ -391,15 +394,15 @@ impl MediatorRole {
                 self.takeovers.heard(&account, &node).ok()?;
                 return Some(BTreeSet::new());
             }
-            Delivery::Acknowledged(_) | Delivery::TimedOut => return None,
+            Delivery::TimedOut => return None,
         }
         // Before it lists what it has: what it is to delete is not taken over.
         // Releases are signed with the head key that a rewind made the account's.
         let rewound = self.accounts.rewound(&account).ok()?;
-        let rewind = rewound.map(|rewound| Request::Rewind(Box::new(rewound)));
+        let rewind = rewound.map(|rewound| Request::from(RewindAccount { rewound }));
         let statements = self.takeovers.statements(&account).ok()?;
         for request in rewind.into_iter().chain(statements.requests()) {
-            match self.link.send(node, request).await {
+            match self.link.tell(node, request).await {
                 Delivery::Acknowledged(_) => {}
                 Delivery::Rejected(refusal) => tracing::debug!(%node, %refusal, "a holder knows a statement"),
                 Delivery::TimedOut => return None,
@@ -408,8 +411,8 @@ impl MediatorRole {
         let run = takeover.keep.verify(self.network, UnixTime::now()).ok()?.run;
         let mut named = BTreeSet::new();
         for page in self.list(account, node).await?.chunks(MAX_LOCATE) {
-            let ask = Request::Locate { account, segments: page.to_vec() };
-            let Told::Located(held) = self.ask_for(node, ask).await? else { return None };
+            let ask = LocateSegments { account, segments: page.to_vec() };
+            let held = self.ask_for(node, ask).await?.segments;
             for list in held.iter().filter_map(|held| held.holders.as_ref()) {
                 // Hints: whoever is named there is asked itself.
                 let list = list.verify(self.network, UnixTime::now()).ok();
@@ -435,8 +438,7 @@ impl MediatorRole {
         let mut segments: Vec<SegmentId> = Vec::new();
         let mut after = None;
         loop {
-            let answer = self.ask_for(node, Request::List { account, after }).await?;
-            let Told::Listed { shards, more } = answer else { return None };
+            let ShardList { shards, more } = self.ask_for(node, ListShards { account, after }).await?;
             segments.extend(shards.iter().map(|(segment, ..)| *segment));
             segments.dedup();
             let last = shards.last().map(|(segment, index, _)| (*segment, *index));
@@ -448,8 +450,7 @@ impl MediatorRole {
         }
     }
 
-    async fn ask_for(&self, node: NodeId, request: Request) -> Option<Told> {
-        let answer = tokio::time::timeout(ANSWER, self.net.shard(node, Frame::bare(request))).await;
-        answer.ok()?.ok().map(|answer| answer.header)
+    async fn ask_for<C: Call<Request = Request>>(&self, node: NodeId, call: C) -> Option<C::Response> {
+        tokio::time::timeout(ANSWER, self.net.shard(node, call)).await.ok()?.ok()
     }
 }

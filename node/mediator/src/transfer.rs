@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use fincrypt_protocol::record::Receipt;
-use fincrypt_protocol::shard::{Placement, Request, Response};
-use fincrypt_protocol::{AccountId, Frame, NodeId, Refusal, SegmentId, ShardIndex, Signed, UnixTime};
+use fincrypt_protocol::shard::{GetShard, PutShard};
+use fincrypt_protocol::{AccountId, NodeId, Refusal, SegmentId, ShardIndex, Signed, UnixTime};
 use fincrypt_shards::proof::shard_id;
 use futures::StreamExt;
 
@@ -77,7 +77,7 @@ impl MediatorRole {
         payload: Bytes,
     ) -> Result<(), Refusal> {
         let record = segment.record();
-        let placement = Placement {
+        let placement = PutShard {
             registration: segment.registration.clone(),
             mandate: segment.mandate.clone(),
             run: record.run,
@@ -95,7 +95,7 @@ impl MediatorRole {
         &self,
         account: AccountId,
         node: NodeId,
-        placement: Placement,
+        placement: PutShard,
         payload: Bytes,
     ) -> Result<Signed<Receipt>, Refusal> {
         self.net.connect(node, self.directory.addresses(&node)).await.map_err(|_| Refusal::Failed)?;
@@ -104,16 +104,14 @@ impl MediatorRole {
         }
         let (index, segment) = (placement.index, placement.manifest.id());
         let shard = placement.manifest.shard(index);
-        let frame = Frame { header: Request::Put(Box::new(placement)), payload };
-        let answer = match self.net.shard(node, frame).await {
-            Ok(answer) => answer.header,
+        let receipt = match self.net.shard_with(node, placement, payload).await {
+            Ok((receipt, _)) => receipt,
             Err(error) if error.refusal() == Some(Refusal::NotMandated) => {
                 let dismissed = self.is_dismissed(&account, node).await;
                 return Err(if dismissed { Refusal::Dismissed } else { Refusal::NotMandated });
             }
             Err(error) => return Err(error.refusal().unwrap_or(Refusal::Failed)),
         };
-        let Response::Receipt(receipt) = answer else { return Err(Refusal::Failed) };
         let checked = receipt.verify(self.network, UnixTime::now()).map_err(|_| Refusal::Failed)?;
         let fits = checked.node == node
             && checked.account == account
@@ -213,14 +211,13 @@ impl MediatorRole {
         index: ShardIndex,
     ) -> Result<Bytes, Refusal> {
         self.net.connect(node, self.directory.addresses(&node)).await.map_err(|_| Refusal::NotHeld)?;
-        match self.net.shard(node, Frame::bare(Request::Get { account, segment, index })).await {
-            Ok(Frame { header: Response::Shard, payload }) => Ok(payload),
+        match self.net.shard_with(node, GetShard { account, segment, index }, Bytes::new()).await {
+            Ok((_, payload)) => Ok(payload),
             Err(error) if error.refusal() == Some(Refusal::NotMandated) => {
                 let dismissed = self.is_dismissed(&account, node).await;
                 Err(if dismissed { Refusal::Dismissed } else { Refusal::NotHeld })
             }
             Err(error) => Err(error.refusal().unwrap_or(Refusal::NotHeld)),
-            Ok(_) => Err(Refusal::NotHeld),
         }
     }
 }

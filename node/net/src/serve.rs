@@ -3,19 +3,35 @@
 use std::future::Future;
 
 use bytes::Bytes;
-use fincrypt_protocol::{Frame, NodeId, Refusal};
+use fincrypt_protocol::{Call, NodeId, Refusal, Response};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::engine::{Inbound, Refuse};
+use crate::engine::Inbound;
 use crate::queue::{FairQueue, Limits};
 
 /// Requests of one role. Each holds at most one payload, which the intake bounds, and one answer.
 /// A client asks for eight things at once; what waits comes to about 2 s of small requests.
 const LIMITS: Limits = Limits { slots: 64, slots_per_peer: 16, waiting: 128, waiting_per_peer: 32 };
 
-/// What a handler answers: a header and a payload, or a refusal.
-pub type Answer<Res> = Result<(Res, Bytes), Refusal>;
+/// What a handler answers: a response and its payload, or a refusal.
+pub type Answer = Result<(Response, Bytes), Refusal>;
+
+/// The response to a `C`, without payload.
+///
+/// # Errors
+/// [`Refusal::Failed`] if it cannot be encoded.
+pub fn reply<C: Call>(body: C::Response) -> Answer {
+    reply_with::<C>(body, Bytes::new())
+}
+
+/// The response to a `C`, with payload.
+///
+/// # Errors
+/// [`Refusal::Failed`] if it cannot be encoded.
+pub fn reply_with<C: Call>(body: C::Response, payload: Bytes) -> Answer {
+    Ok((Response::ok::<C>(&body).map_err(|_| Refusal::Failed)?, payload))
+}
 
 /// One request as a handler sees it.
 pub struct Request<Req> {
@@ -40,17 +56,12 @@ impl Drop for Slot {
     }
 }
 
-fn refusal<Res: Refuse>(refusal: Refusal) -> Frame<Res> {
-    Frame { header: Res::refused(refusal), payload: Bytes::new() }
-}
-
 /// Answers requests until the inbox closes, then waits for those under way.
-pub async fn serve<Req, Res, F, Fut>(mut inbox: mpsc::Receiver<Inbound<Req, Res>>, handler: F)
+pub async fn serve<Req, F, Fut>(mut inbox: mpsc::Receiver<Inbound<Req>>, handler: F)
 where
     Req: Send + 'static,
-    Res: Refuse,
     F: Fn(Request<Req>) -> Fut + Clone + Send + 'static,
-    Fut: Future<Output = Answer<Res>> + Send + 'static,
+    Fut: Future<Output = Answer> + Send + 'static,
 {
     let mut queue = FairQueue::new(LIMITS);
     let (freed, mut free) = mpsc::channel(LIMITS.slots);
@@ -60,12 +71,9 @@ where
             let (handler, slot) = (handler.clone(), Slot { peer, freed: freed.clone() });
             tasks.spawn(async move {
                 let Inbound { from, header, payload, permit, reply } = inbound;
-                let frame = match handler(Request { from, header, payload }).await {
-                    Ok((header, payload)) => Frame { header, payload },
-                    Err(refused) => refusal(refused),
-                };
+                let answer = handler(Request { from, header, payload }).await;
                 drop(permit);
-                reply.send(frame, slot).await;
+                reply.send(answer, slot).await;
             });
         }
         while tasks.try_join_next().is_some() {}
@@ -73,7 +81,7 @@ where
             inbound = inbox.recv() => match inbound {
                 Some(inbound) => {
                     if let Some(refused) = queue.push(inbound.from, inbound) {
-                        refused.reply.send(refusal(Refusal::Busy), ()).await;
+                        refused.reply.send(Err(Refusal::Busy), ()).await;
                     }
                 }
                 None => break,

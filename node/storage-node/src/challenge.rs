@@ -5,14 +5,13 @@ use std::collections::btree_map::Entry;
 
 use bytes::Bytes;
 use fincrypt_protocol::limits::{MAX_CHALLENGE, MAX_PAYLOAD};
-use fincrypt_protocol::shard::{Audited, Challenged, Response, Verdict};
+use fincrypt_protocol::shard::{Audited, Challenged, Proofs, Verdict};
 use fincrypt_protocol::{AccountId, AnswerDigest, NodeId, Nonce, Refusal, SegmentId, ShardIndex};
 use fincrypt_shards::proof::answer_digest;
 use fincrypt_shards::{Found, StoreError};
 
 use super::StorageRole;
 use super::handle::{Right, refuse_store};
-use fincrypt_net::Answer;
 
 impl StorageRole {
     pub(super) fn challenge(
@@ -21,7 +20,7 @@ impl StorageRole {
         nonce: &Nonce,
         shards: &[Challenged],
         audited: Option<Audited>,
-    ) -> Answer<Response> {
+    ) -> Result<(Proofs, Bytes), Refusal> {
         if shards.len() > MAX_CHALLENGE {
             return Err(Refusal::Invalid);
         }
@@ -71,7 +70,7 @@ impl StorageRole {
         if let Some(audited) = audited {
             self.count(from, audited, AnswerDigest::from_bytes(answer_digest(nonce, &proofs)))?;
         }
-        Ok((Response::Proofs { verdicts }, Bytes::from(proofs)))
+        Ok((Proofs { verdicts }, Bytes::from(proofs)))
     }
 
     /// A shard whose leaf is wrong is removed if all of it is not what it should be.

@@ -12,7 +12,7 @@ use fincrypt_billing::statement::Holding;
 use fincrypt_protocol::amount::{Msat, Permille};
 use fincrypt_protocol::limits::MAX_BILLS;
 use fincrypt_protocol::money::Stated;
-use fincrypt_protocol::shard::{Bill, Billed, Response};
+use fincrypt_protocol::shard::{Bill, Billed, Countersignatures};
 use fincrypt_protocol::statement::{Contract, Terms};
 use fincrypt_protocol::{Epoch, NodeId, Refusal, UnixTime};
 use fincrypt_state::kv::Batch;
@@ -20,7 +20,6 @@ use fincrypt_state::kv::Batch;
 use super::earnings::Earning;
 use super::{StorageRole, payouts};
 use fincrypt_accounts::failed;
-use fincrypt_net::Answer;
 
 /// Of what was counted, so much may be missing from a statement, in permille: shards whose receipts were
 /// lost.
@@ -48,7 +47,7 @@ fn tolerance(earning: &Earning) -> Result<Permille, Refusal> {
 impl StorageRole {
     /// Countersigns what agrees with this node's own counts. What was countersigned is durable before
     /// it is told.
-    pub(super) fn bill(&self, from: NodeId, bills: Vec<Bill>) -> Answer<Response> {
+    pub(super) fn bill(&self, from: NodeId, bills: Vec<Bill>) -> Result<Countersignatures, Refusal> {
         if bills.len() > MAX_BILLS {
             return Err(Refusal::Invalid);
         }
@@ -58,7 +57,7 @@ impl StorageRole {
             Ok(billed) => billed,
             Err(refusal) => Billed::Refused { refusal, newest: None },
         };
-        Ok((Response::Billed(bills.into_iter().map(answer).collect()), bytes::Bytes::new()))
+        Ok(Countersignatures { bills: bills.into_iter().map(answer).collect() })
     }
 
     fn countersign(&self, from: NodeId, bill: &Bill) -> Result<Billed, Refusal> {

@@ -189,7 +189,7 @@ mod tests {
     use fincrypt_net::{Role, Roles, Setup};
     use fincrypt_protocol::amount::Permille;
     use fincrypt_protocol::record::{Mandate, Rights};
-    use fincrypt_protocol::shard::Placement;
+    use fincrypt_protocol::shard::PutShard;
     use fincrypt_protocol::statement::{Contract, Terms};
     use fincrypt_protocol::{
         Code, Manifest, Network, RunId, ShardId, ShardIndex, ShardLen, Signed, SigningKey, Tag,
@@ -249,7 +249,7 @@ mod tests {
         let ids = vec![shard_id(&payload), ShardId::from_bytes([1; 32])];
         let manifest =
             Manifest::new(Code::new(1, 1).expect("valid"), ShardLen::new(4096).expect("valid"), ids);
-        let placement = Placement {
+        let placement = PutShard {
             registration: keys.registration(Network::Local, 0).expect("seals"),
             mandate: Signed::seal(&mandate, &key).expect("seals"),
             run: RunId::from_bytes([1; 16]),

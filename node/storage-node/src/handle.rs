@@ -9,7 +9,12 @@ use fincrypt_protocol::limits::{MAX_HOLDER_LISTS, MAX_LIST, MAX_LOCATE};
 use fincrypt_protocol::record::{
     Condition, Head, HolderList, Keep, Mandate, Receipt, Registration, Release, Undo,
 };
-use fincrypt_protocol::shard::{HeldSegment, Placement, Request as Ask, Response};
+use fincrypt_protocol::shard::{
+    Challenge, Countersign, Destination, Done, GetDestination, GetHeads, GetOffer, GetShard, Heads,
+    HeldSegment, HeldSegments, Hello, KeepRun, ListShards, LocateSegments, Login, LoginNonce, NewestMandate,
+    NoteHolders, NotePayout, PutHead, PutShard, ReleaseDue, ReleaseSegments, ReleasesUndone, RenewMandate,
+    Request as Ask, RewindAccount, ShardList, UndoReleases, Welcome,
+};
 use fincrypt_protocol::{
     AccountId, Body, NodeId, Refusal, Rewound, SegmentId, ShardIndex, Signature, Signed, UnixTime, Verified,
 };
@@ -18,7 +23,7 @@ use fincrypt_state::kv::Batch;
 
 use super::StorageRole;
 use fincrypt_accounts::{AccountsError, failed};
-use fincrypt_net::{Answer, Request, blocking};
+use fincrypt_net::{Answer, Request, blocking, reply, reply_with};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -30,10 +35,6 @@ pub(super) fn refuse_store(error: &StoreError) -> Refusal {
     }
 }
 
-fn bare(response: Response) -> Answer<Response> {
-    Ok((response, Bytes::new()))
-}
-
 /// What a reader may want to do with an account's shards.
 #[derive(Clone, Copy)]
 pub(super) enum Right {
@@ -43,40 +44,49 @@ pub(super) enum Right {
 }
 
 impl StorageRole {
-    pub(super) async fn handle(self: Arc<Self>, request: Request<Ask>) -> Answer<Response> {
+    pub(super) async fn handle(self: Arc<Self>, request: Request<Ask>) -> Answer {
         let Request { from, header, payload } = request;
         match header {
-            Ask::Quote => bare(Response::Offer(self.offer().await.map_err(|error| failed(&error))?)),
-            Ask::Hello => bare(Response::Nonce(self.sessions.hello(from).ok_or(Refusal::Busy)?)),
-            Ask::Login { registration, proof } => {
-                blocking(move || self.login(from, &registration, &proof)).await
+            Ask::GetOffer(_) => reply::<GetOffer>(self.offer().await.map_err(|error| failed(&error))?),
+            Ask::Hello(_) => {
+                reply::<Hello>(LoginNonce { nonce: self.sessions.hello(from).ok_or(Refusal::Busy)? })
             }
-            Ask::Put(placement) => self.put(from, *placement, payload).await,
-            Ask::Get { account, segment, index } => self.get(from, account, segment, index).await,
-            Ask::Challenge { nonce, shards, audited } => {
-                blocking(move || self.challenge(from, &nonce, &shards, audited)).await
+            Ask::PutShard(put) => reply::<PutShard>(self.put(from, *put, payload).await?),
+            ask => blocking(move || self.answer(from, ask)).await,
+        }
+    }
+
+    /// Requests that need the disk and nothing of the network.
+    fn answer(&self, from: NodeId, ask: Ask) -> Answer {
+        match ask {
+            Ask::GetOffer(_) | Ask::Hello(_) | Ask::PutShard(_) => Err(Refusal::Failed),
+            Ask::Login(ask) => reply::<Login>(self.login(from, &ask.registration, &ask.proof)?),
+            Ask::GetShard(ask) => {
+                reply_with::<GetShard>(Done {}, self.get(from, ask.account, ask.segment, ask.index)?)
             }
-            Ask::Bill { bills } => blocking(move || self.bill(from, bills)).await,
-            Ask::PayTo { lightning } => {
-                blocking(move || bare(Response::PayTo(self.pay_to(from, lightning)?))).await
+            Ask::Challenge(ask) => {
+                let (proofs, payload) = self.challenge(from, &ask.nonce, &ask.shards, ask.audited)?;
+                reply_with::<Challenge>(proofs, payload)
             }
-            Ask::Paid { payout } => blocking(move || self.paid(from, payout)).await,
-            Ask::List { account, after } => blocking(move || self.list(from, account, after)).await,
-            Ask::Locate { account, segments } => {
-                blocking(move || self.locate(from, account, &segments)).await
+            Ask::Countersign(ask) => reply::<Countersign>(self.bill(from, ask.bills)?),
+            Ask::GetDestination(ask) => {
+                reply::<GetDestination>(Destination { to: self.pay_to(from, ask.lightning)? })
             }
-            Ask::Holders { lists } => blocking(move || self.holders(from, &lists)).await,
-            Ask::Keep { keep } => blocking(move || self.keep(&keep)).await,
-            Ask::Mandate { registration, mandate } => {
-                blocking(move || self.mandate(from, &registration, &mandate)).await
+            Ask::NotePayout(ask) => reply::<NotePayout>(self.paid(from, ask.payout)?),
+            Ask::ListShards(ask) => reply::<ListShards>(self.list(from, ask.account, ask.after)?),
+            Ask::LocateSegments(ask) => {
+                reply::<LocateSegments>(self.locate(from, ask.account, &ask.segments)?)
             }
-            Ask::Release { release } => blocking(move || self.release(from, &release)).await,
-            Ask::Undo { undo } => blocking(move || self.undo(&undo)).await,
-            Ask::Rewind(rewound) => blocking(move || self.rewind(&rewound)).await,
-            Ask::HeadPut { registration, head } => {
-                blocking(move || self.put_head(from, &registration, &head)).await
+            Ask::NoteHolders(ask) => reply::<NoteHolders>(self.holders(from, &ask.lists)?),
+            Ask::KeepRun(ask) => reply::<KeepRun>(self.keep(&ask.keep)?),
+            Ask::RenewMandate(ask) => {
+                reply::<RenewMandate>(self.mandate(from, &ask.registration, &ask.mandate)?)
             }
-            Ask::Heads { account } => blocking(move || self.heads(from, account)).await,
+            Ask::ReleaseSegments(ask) => reply::<ReleaseSegments>(self.release(from, &ask.release)?),
+            Ask::UndoReleases(ask) => reply::<UndoReleases>(self.undo(&ask.undo)?),
+            Ask::RewindAccount(ask) => reply::<RewindAccount>(self.rewind(&ask.rewound)?),
+            Ask::PutHead(ask) => reply::<PutHead>(self.put_head(from, &ask.registration, &ask.head)?),
+            Ask::GetHeads(ask) => reply::<GetHeads>(self.heads(from, ask.account)?),
         }
     }
 
@@ -109,7 +119,7 @@ impl StorageRole {
         from: NodeId,
         registration: &Signed<Registration>,
         proof: &Signature,
-    ) -> Answer<Response> {
+    ) -> Result<Welcome, Refusal> {
         let now = UnixTime::now();
         let login = self.sessions.login(from, registration, proof).map_err(|_| Refusal::BadLogin)?;
         if let Some(known) = self.accounts.registration(&login.account)?
@@ -118,25 +128,30 @@ impl StorageRole {
             self.sessions.end(&from);
             return Err(Refusal::OtherRegistration);
         }
-        bare(Response::Welcome { mandate: self.accounts.current_mandate(&login.account, now)? })
+        Ok(Welcome { mandate: self.accounts.current_mandate(&login.account, now)? })
     }
 
-    async fn put(self: Arc<Self>, from: NodeId, placement: Placement, payload: Bytes) -> Answer<Response> {
+    async fn put(
+        self: Arc<Self>,
+        from: NodeId,
+        placement: PutShard,
+        payload: Bytes,
+    ) -> Result<Signed<Receipt>, Refusal> {
         let role = Arc::clone(&self);
         let (receipt, new_account) = blocking(move || role.store_shard(from, placement, payload)).await?;
         if let Some(account) = new_account {
             self.net.provide(holders_key(&account)).await;
         }
-        bare(Response::Receipt(receipt))
+        Ok(receipt)
     }
 
     pub(super) fn store_shard(
         &self,
         from: NodeId,
-        placement: Placement,
+        placement: PutShard,
         payload: Bytes,
     ) -> Result<(Signed<Receipt>, Option<AccountId>), Refusal> {
-        let Placement { registration, mandate, run, manifest, index, tag } = placement;
+        let PutShard { registration, mandate, run, manifest, index, tag } = placement;
         let now = UnixTime::now();
         let admitted = self.admitted.get(&registration, &mandate, now);
         let is_new = admitted.is_none();
@@ -209,19 +224,16 @@ impl StorageRole {
         Ok((receipt, new.then_some(account)))
     }
 
-    async fn get(
-        self: Arc<Self>,
+    fn get(
+        &self,
         from: NodeId,
         account: AccountId,
         segment: SegmentId,
         index: ShardIndex,
-    ) -> Answer<Response> {
-        blocking(move || {
-            self.authorize(from, &account, Right::Read)?;
-            let bytes = self.store.get(&account, &segment, index).map_err(|error| self.refuse(&error))?;
-            Ok((Response::Shard, bytes.ok_or(Refusal::NotHeld)?))
-        })
-        .await
+    ) -> Result<Bytes, Refusal> {
+        self.authorize(from, &account, Right::Read)?;
+        let bytes = self.store.get(&account, &segment, index).map_err(|error| self.refuse(&error))?;
+        bytes.ok_or(Refusal::NotHeld)
     }
 
     fn list(
@@ -229,16 +241,21 @@ impl StorageRole {
         from: NodeId,
         account: AccountId,
         after: Option<(SegmentId, ShardIndex)>,
-    ) -> Answer<Response> {
+    ) -> Result<ShardList, Refusal> {
         self.authorize(from, &account, Right::Read)?;
         let mut shards =
             self.store.list(&account, after, MAX_LIST + 1).map_err(|error| refuse_store(&error))?;
         let more = shards.len() > MAX_LIST;
         shards.truncate(MAX_LIST);
-        bare(Response::Listed { shards, more })
+        Ok(ShardList { shards, more })
     }
 
-    fn locate(&self, from: NodeId, account: AccountId, segments: &[SegmentId]) -> Answer<Response> {
+    fn locate(
+        &self,
+        from: NodeId,
+        account: AccountId,
+        segments: &[SegmentId],
+    ) -> Result<HeldSegments, Refusal> {
         self.authorize(from, &account, Right::Read)?;
         if segments.len() > MAX_LOCATE {
             return Err(Refusal::Invalid);
@@ -253,10 +270,10 @@ impl StorageRole {
                 known.push(HeldSegment { manifest, tag, run, held: indices, holders, due });
             }
         }
-        bare(Response::Located(known))
+        Ok(HeldSegments { segments: known })
     }
 
-    fn holders(&self, from: NodeId, lists: &[Signed<HolderList>]) -> Answer<Response> {
+    fn holders(&self, from: NodeId, lists: &[Signed<HolderList>]) -> Result<Done, Refusal> {
         if lists.len() > MAX_HOLDER_LISTS {
             return Err(Refusal::Invalid);
         }
@@ -276,7 +293,7 @@ impl StorageRole {
             }
         }
         self.accounts.commit(&batch)?;
-        bare(Response::Done)
+        Ok(Done {})
     }
 
     /// Takes a mandate in, unless a newer one is known; the newest.
@@ -285,7 +302,7 @@ impl StorageRole {
         from: NodeId,
         registration: &Signed<Registration>,
         mandate: &Signed<Mandate>,
-    ) -> Answer<Response> {
+    ) -> Result<NewestMandate, Refusal> {
         let (registration, mandate) = (self.verify(registration)?, self.verify(mandate)?);
         let account = mandate.account;
         if registration.account != account {
@@ -310,7 +327,7 @@ impl StorageRole {
             Err(error) => return Err(error.into()),
         }
         let newest = self.accounts.current_mandate(&account, UnixTime::now())?;
-        bare(Response::Mandated(newest.unwrap_or_else(|| mandate.signed().clone())))
+        Ok(NewestMandate { mandate: newest.unwrap_or_else(|| mandate.signed().clone()) })
     }
 
     /// Keeps a registration. An account of which something is held already, and that is not known, was lost
@@ -329,37 +346,37 @@ impl StorageRole {
     }
 
     /// The owner's signature suffices, whoever brings it.
-    fn keep(&self, keep: &Signed<Keep>) -> Answer<Response> {
+    fn keep(&self, keep: &Signed<Keep>) -> Result<Done, Refusal> {
         let keep = self.verify(keep)?;
         if self.accounts.registration(&keep.account)?.is_none() {
             return Err(Refusal::NotHeld);
         }
         self.accounts.keep(&keep, UnixTime::now(), || self.runs(&keep.account))?;
-        bare(Response::Done)
+        Ok(Done {})
     }
 
     /// The owner's signature alone does not suffice: who brings a release must be the owner, or a
     /// mediator that has the account's mandate.
-    fn release(&self, from: NodeId, release: &Signed<Release>) -> Answer<Response> {
+    fn release(&self, from: NodeId, release: &Signed<Release>) -> Result<ReleaseDue, Refusal> {
         let release = self.verify(release)?;
         self.authorize(from, &release.account, Right::Write)?;
         let known = self.accounts.registration(&release.account)?.ok_or(Refusal::NotHeld)?;
         self.accounts.check_head_key(&known, release.head_key)?;
         let due = self.releases.release(&release, UnixTime::now(), self)?;
         self.released.notify_one();
-        bare(Response::Released { due })
+        Ok(ReleaseDue { due })
     }
 
     /// The guard's signature suffices, whoever brings it.
-    fn undo(&self, undo: &Signed<Undo>) -> Answer<Response> {
+    fn undo(&self, undo: &Signed<Undo>) -> Result<ReleasesUndone, Refusal> {
         let undo = self.verify(undo)?;
         let known = self.accounts.registration(&undo.account)?.ok_or(Refusal::NotHeld)?;
         let pending = self.releases.undo(&undo, &known.guard_key, UnixTime::now())?;
-        bare(Response::Undone { pending })
+        Ok(ReleasesUndone { pending })
     }
 
     /// The guard's signature suffices, whoever brings it.
-    fn rewind(&self, rewound: &Rewound) -> Answer<Response> {
+    fn rewind(&self, rewound: &Rewound) -> Result<Done, Refusal> {
         let account = self.verify(&rewound.rewind)?.account;
         let known = self.accounts.registration(&account)?.ok_or(Refusal::NotHeld)?;
         let rewound = rewound.verify(self.network, &known.guard_key, UnixTime::now());
@@ -369,7 +386,7 @@ impl StorageRole {
             self.releases.void(&account)?;
             self.accounts.commit(&batch)?;
         }
-        bare(Response::Done)
+        Ok(Done {})
     }
 
     fn put_head(
@@ -377,7 +394,7 @@ impl StorageRole {
         from: NodeId,
         registration: &Signed<Registration>,
         head: &Signed<Head>,
-    ) -> Answer<Response> {
+    ) -> Result<Done, Refusal> {
         let (registration, head) = (self.verify(registration)?, self.verify(head)?);
         self.authorize(from, &registration.account, Right::Write)?;
         let known = self.accounts.registration(&registration.account)?.ok_or(Refusal::NotHeld)?;
@@ -385,12 +402,12 @@ impl StorageRole {
             return Err(Refusal::OtherRegistration);
         }
         self.accounts.put_head(&known, &head, UnixTime::now())?;
-        bare(Response::Done)
+        Ok(Done {})
     }
 
-    fn heads(&self, from: NodeId, account: AccountId) -> Answer<Response> {
+    fn heads(&self, from: NodeId, account: AccountId) -> Result<Heads, Refusal> {
         self.authorize(from, &account, Right::Read)?;
         let (heads, rewound) = (self.accounts.heads(&account)?, self.accounts.rewound(&account)?);
-        bare(Response::Heads { heads, rewound: rewound.map(Box::new) })
+        Ok(Heads { heads, rewound: rewound.map(Box::new) })
     }
 }

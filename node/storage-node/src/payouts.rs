@@ -13,7 +13,7 @@
 use fincrypt_protocol::amount::Msat;
 use fincrypt_protocol::limits::MAX_PARTS;
 use fincrypt_protocol::money::{Payout, PayoutState, Sending};
-use fincrypt_protocol::shard::Response;
+use fincrypt_protocol::shard::Done;
 use fincrypt_protocol::{AccountId, ContractId, NodeId, PayoutId, Refusal, UnixTime, cbor};
 use fincrypt_state::kv::{Batch, KeyValue, Tree};
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,6 @@ use serde::{Deserialize, Serialize};
 use super::StorageRole;
 use crate::PayoutTo;
 use fincrypt_accounts::failed;
-use fincrypt_net::Answer;
 
 const CONTRACTS: Tree = Tree("contracts");
 const PAYOUTS: Tree = Tree("payouts");
@@ -217,7 +216,7 @@ impl StorageRole {
     /// Takes in what a mediator says of a payout, durably. Its newest word replaces those before.
     ///
     /// Of contracts that this node does not know, or not any more, nothing is counted.
-    pub(super) fn paid(&self, from: NodeId, mut payout: Payout) -> Answer<Response> {
+    pub(super) fn paid(&self, from: NodeId, mut payout: Payout) -> Result<Done, Refusal> {
         if payout.parts.is_empty() || payout.parts.len() > MAX_PARTS {
             return Err(Refusal::Invalid);
         }
@@ -266,7 +265,7 @@ impl StorageRole {
         }
         batch.put(PAYOUTS, key, encode(&Heard { payout, since })?);
         self.accounts.commit(&batch)?;
-        Ok((Response::Done, bytes::Bytes::new()))
+        Ok(Done {})
     }
 
     /// Makes room for one more payout of a mediator. What the forgotten ones paid stays counted.

@@ -12,51 +12,42 @@ const FIXTURES: [&str; 10] = [
     include_str!("../../../tests/vectors/adopt-messages.txt"),
     include_str!("../../../tests/vectors/adopt-statements.txt"),
     include_str!("../../../tests/vectors/challenge-messages.txt"),
-    include_str!("../../../tests/vectors/doubt-messages.txt"),
+    include_str!("../../../tests/vectors/missing-messages.txt"),
     include_str!("../../../tests/vectors/bill-messages.txt"),
     include_str!("../../../tests/vectors/money-messages.txt"),
     include_str!("../../../tests/vectors/max-price.txt"),
 ];
-const RULES: [&str; 4] = ["mediate-request", "mediate-response", "shard-request", "shard-response"];
+/// Requests and, with what it answers, the first part of the rule of a response.
+const PROTOCOLS: [(&str, &str, &str); 2] =
+    [("mediate-request", "mediate-response ", "mediate-"), ("shard-request", "shard-response ", "shard-")];
 
 /// Rule and CBOR header of each frame in the fixtures.
 fn messages() -> Vec<(String, Vec<u8>)> {
     let lines = FIXTURES.iter().flat_map(|fixture| fixture.lines());
-    let framed = lines.filter_map(|line| line.split_once(' ')).filter(|(rule, _)| RULES.contains(rule));
+    let framed = lines.filter_map(|line| line.rsplit_once(' ')).filter_map(|(kind, text)| {
+        let rule = PROTOCOLS.iter().find_map(|(request, response, prefix)| {
+            let answered = kind.strip_prefix(response).map(|request| format!("{prefix}{request}"));
+            answered.or_else(|| (kind == *request).then(|| kind.to_owned()))
+        })?;
+        Some((rule, text))
+    });
     framed
         .map(|(rule, text)| {
             let frame: Vec<u8> = (0..text.len() / 2)
                 .map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).expect("hexadecimal"))
                 .collect();
             let (length, rest) = frame.split_first_chunk().expect("a length");
-            (rule.to_owned(), rest[..u32::from_le_bytes(*length) as usize].to_vec())
+            (rule, rest[..u32::from_le_bytes(*length) as usize].to_vec())
         })
         .collect()
 }
 
-/// The names of a rule's alternatives: the first text of each.
+/// The names of a rule's alternatives, each a map of one entry.
 fn alternatives(rule: &str) -> BTreeSet<String> {
     let start = SPECIFICATION.find(&format!("\n{rule} =")).expect("the rule") + 1;
     let text = SPECIFICATION[start..].split("\n\n").next().expect("its text");
-    let code: String = text.lines().skip(1).map(|line| line.split(';').next().unwrap_or_default()).collect();
-    let mut depth = 0;
-    let mut names = BTreeSet::new();
-    for (at, character) in code.char_indices() {
-        let named = |from: usize| code[from..].split('"').nth(1).map(str::to_owned);
-        match character {
-            '{' | '[' => {
-                depth += 1;
-                if depth == 1 {
-                    names.extend(named(at));
-                }
-            }
-            '}' | ']' => depth -= 1,
-            '"' if depth == 0 && code[..at].trim_end().ends_with('/') => names.extend(named(at)),
-            '"' if depth == 0 && code[..at].trim().is_empty() => names.extend(named(at)),
-            _ => {}
-        }
-    }
-    names
+    let names = text.lines().filter_map(|line| line.strip_prefix("    { \"")?.split_once('"'));
+    names.map(|(name, _)| name.to_owned()).collect()
 }
 
 /// The variant that a header is: its text, or the one key of its map.
@@ -82,19 +73,25 @@ fn every_fixture_of_a_message_is_what_the_cddl_says() {
 }
 
 #[test]
-fn every_message_of_the_cddl_has_a_fixture() {
-    for rule in RULES {
-        let named = alternatives(rule);
-        assert!(named.len() > 10, "{rule}: {named:?}");
+fn every_request_of_the_cddl_has_a_fixture_and_one_of_what_answers_it() {
+    for (requests, _, prefix) in PROTOCOLS {
+        let named = alternatives(requests);
+        assert!(named.len() > 10, "{requests}: {named:?}");
+        let messages = messages();
         let shown: BTreeSet<String> =
-            messages().iter().filter(|(of, _)| of == rule).map(|(_, header)| variant(header)).collect();
-        assert_eq!(named, shown, "{rule}");
+            messages.iter().filter(|(rule, _)| rule == requests).map(|(_, header)| variant(header)).collect();
+        assert_eq!(named, shown, "{requests}");
+        let carried_out = messages.iter().filter(|(_, header)| variant(header) == "ok");
+        let answered: BTreeSet<String> =
+            carried_out.filter_map(|(rule, _)| Some(rule.strip_prefix(prefix)?.to_owned())).collect();
+        assert_eq!(named, answered, "responses of {prefix}");
     }
 }
 
 #[test]
 fn a_message_of_another_form_is_not_what_the_cddl_says() {
-    let (rule, put) = messages().into_iter().find(|(_, header)| variant(header) == "put").expect("a put");
+    let (rule, put) =
+        messages().into_iter().find(|(_, header)| variant(header) == "put_shard").expect("a put");
     let at = put.windows(5).position(|window| window == b"index").expect("an index") + 5;
     let mut text_for_a_number = put.clone();
     text_for_a_number[at] = 0x60;

@@ -10,10 +10,11 @@ mod stored;
 mod warning;
 mod withdraw;
 
-use bytes::Bytes;
 use fincrypt_protocol::Refusal;
 use fincrypt_protocol::limits::MAX_ENTRIES;
-use fincrypt_protocol::mediate::{Request, Response};
+use fincrypt_protocol::mediate::{
+    GetBalance, GetDeposit, GetHistory, GetStatements, History, Statements, Withdraw,
+};
 use fincrypt_protocol::money::{Balance, DepositTo, Entry, Payout, Stated, Withdrawal};
 use fincrypt_protocol::statement::Contract;
 
@@ -34,17 +35,11 @@ const MOST_CONTRACTS: usize = 64;
 
 impl Link {
     async fn deposit_to(&self) -> Result<DepositTo, ClientError> {
-        match self.ask(Request::Deposit, Bytes::new()).await?.header {
-            Response::DepositTo(to) => Ok(to),
-            _ => Err(self.unexpected()),
-        }
+        self.ask(GetDeposit {}).await
     }
 
     async fn balance(&self) -> Result<Balance, ClientError> {
-        match self.ask(Request::Balance, Bytes::new()).await?.header {
-            Response::Balance(balance) => Ok(balance),
-            _ => Err(self.unexpected()),
-        }
+        self.ask(GetBalance {}).await
     }
 
     /// How the prepayment stands; none at a mediator where nobody can pay in.
@@ -60,8 +55,7 @@ impl Link {
     async fn history(&self) -> Result<Vec<Entry>, ClientError> {
         let (mut all, mut after) = (Vec::<Entry>::new(), 0);
         for _ in 0..MOST_PAGES {
-            let answer = self.ask(Request::History { after }, Bytes::new()).await?.header;
-            let Response::History { entries, more } = answer else { return Err(self.unexpected()) };
+            let History { entries, more } = self.ask(GetHistory { after }).await?;
             let grows = entries.iter().is_sorted_by(|one, next| one.number < next.number)
                 && entries.first().is_none_or(|first| first.number > after);
             if !grows || entries.len() > MAX_ENTRIES || (more && entries.is_empty()) {
@@ -80,8 +74,7 @@ impl Link {
     async fn statements(&self) -> Result<Vec<Stated>, ClientError> {
         let (mut all, mut after) = (Vec::new(), None);
         for _ in 0..MOST_CONTRACTS {
-            let answer = self.ask(Request::Statements { after }, Bytes::new()).await?.header;
-            let Response::Statements { statements, more } = answer else { return Err(self.unexpected()) };
+            let Statements { statements, more } = self.ask(GetStatements { after }).await?;
             let last = statements.last().and_then(|last| Contract::new(last.terms).ok());
             let last = last.map(|contract| contract.id());
             // What does not go on would be asked for again and again.
@@ -98,9 +91,6 @@ impl Link {
     }
 
     async fn withdraw(&self, withdrawal: Withdrawal) -> Result<Payout, ClientError> {
-        match self.ask(Request::Withdraw(withdrawal), Bytes::new()).await?.header {
-            Response::Withdrawn(payout) => Ok(payout),
-            _ => Err(self.unexpected()),
-        }
+        self.ask(Withdraw { withdrawal }).await
     }
 }

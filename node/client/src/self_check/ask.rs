@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use fincrypt_net::Multiaddr;
 use fincrypt_protocol::limits::MAX_CHALLENGE;
 use fincrypt_protocol::mediate::NodeAddresses;
 use fincrypt_protocol::record::Registration;
-use fincrypt_protocol::shard::{Challenged, Request, Response};
+use fincrypt_protocol::shard::{Challenge, Challenged, GetShard, Proofs, Request};
 use fincrypt_protocol::{
-    AccountId, Frame, Manifest, NodeId, Nonce, Refusal, SegmentId, ShardId, ShardIndex, ShardLen, Signed,
+    AccountId, Call, Manifest, NodeId, Nonce, Refusal, SegmentId, ShardId, ShardIndex, ShardLen, Signed,
     SigningKey,
 };
 use fincrypt_shards::proof::shard_id;
@@ -96,15 +97,15 @@ impl Asker {
     }
 
     /// Asks, and again a few times while the node is busy.
-    async fn call(
+    async fn call<C: Call<Request = Request>>(
         &self,
         node: NodeId,
-        request: Request,
+        call: C,
         limit: Duration,
-    ) -> Result<Frame<Response>, CallError> {
+    ) -> Result<(C::Response, Bytes), CallError> {
         let mut tries = 0;
         loop {
-            let asked = self.net.shard(node, Frame::bare(request.clone()));
+            let asked = self.net.shard_with(node, call.clone(), Bytes::new());
             tries += 1;
             match tokio::time::timeout(limit, asked).await {
                 Ok(Err(error)) if error.refusal() == Some(Refusal::Busy) && tries < BUSY_TRIES => {
@@ -153,13 +154,13 @@ impl Asker {
         }
         let nonce = Nonce::from_bytes(random);
         let account = self.account.account();
-        let request = Request::Challenge { nonce, shards: challenged(account, shards), audited: None };
+        let request = Challenge { nonce, shards: challenged(account, shards), audited: None };
         match self.call(node, request, ANSWER).await {
-            Ok(Frame { header: Response::Proofs { verdicts }, payload }) => {
+            Ok((Proofs { verdicts }, payload)) => {
                 let asked: Vec<_> = shards.iter().filter_map(named).collect();
                 judge(&nonce, &asked, &verdicts, &payload).into_iter().map(Outcome::from).collect()
             }
-            Ok(_) => vec![Outcome::Wrong; shards.len()],
+            Err(CallError::Unexpected { .. }) => vec![Outcome::Wrong; shards.len()],
             Err(error) => {
                 tracing::debug!(%error, "a challenge was not answered");
                 vec![Outcome::Unreachable; shards.len()]
@@ -171,14 +172,10 @@ impl Asker {
         if !self.is_in(node).await {
             return Outcome::Unreachable;
         }
-        let request = Request::Get { account: self.account.account(), segment: manifest.id(), index };
+        let request = GetShard { account: self.account.account(), segment: manifest.id(), index };
         match self.call(node, request, SHARD).await {
-            Ok(Frame { header: Response::Shard, payload })
-                if manifest.shard(index) == Some(shard_id(&payload)) =>
-            {
-                Outcome::Proved
-            }
-            Ok(_) => Outcome::Wrong,
+            Ok((_, payload)) if manifest.shard(index) == Some(shard_id(&payload)) => Outcome::Proved,
+            Ok(_) | Err(CallError::Unexpected { .. }) => Outcome::Wrong,
             Err(error) if error.refusal() == Some(Refusal::NotHeld) => Outcome::Missing,
             // It has it, and cannot read it.
             Err(error) if error.refusal() == Some(Refusal::Failed) => Outcome::Damaged,

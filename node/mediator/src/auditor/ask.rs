@@ -4,10 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fincrypt_protocol::shard::{Audited, Challenged, Request, Response, Verdict};
-use fincrypt_protocol::{
-    AccountId, AnswerDigest, Frame, NodeId, Nonce, Refusal, ShardId, ShardLen, UnixTime,
-};
+use bytes::Bytes;
+use fincrypt_protocol::shard::{Audited, Challenge, Challenged, GetShard, Proofs, Verdict};
+use fincrypt_protocol::{AccountId, AnswerDigest, NodeId, Nonce, Refusal, ShardId, ShardLen, UnixTime};
 use fincrypt_shards::proof::{answer_digest, shard_id};
 
 use super::nonce;
@@ -64,14 +63,14 @@ impl MediatorRole {
             }
             let nonce = nonce().ok_or(Refusal::Failed)?;
             let asked: Vec<Challenged> = known.iter().map(|known| known.asked).collect();
-            let request =
-                Frame::bare(Request::Challenge { nonce, shards: asked.clone(), audited: Some(audited) });
+            let request = Challenge { nonce, shards: asked.clone(), audited: Some(audited) };
             if self.net.connect(node, self.directory.addresses(&node)).await.is_err() {
                 return Ok((Asked::Unanswered(Came::Offline), asked));
             }
-            let answer = tokio::time::timeout(PATIENCE, self.net.shard(node, request)).await;
+            let answer =
+                tokio::time::timeout(PATIENCE, self.net.shard_with(node, request, Bytes::new())).await;
             let refused: BTreeSet<AccountId> = match &answer {
-                Ok(Ok(Frame { header: Response::Proofs { verdicts }, .. })) => {
+                Ok(Ok((Proofs { verdicts }, _))) => {
                     let refused = asked.iter().zip(verdicts).filter(|(_, said)| **said == Verdict::Refused);
                     refused.map(|(shard, _)| shard.account).collect()
                 }
@@ -92,12 +91,12 @@ impl MediatorRole {
                 continue;
             }
             let came = match answer {
-                Ok(Ok(Frame { header: Response::Proofs { verdicts }, payload })) => {
+                Ok(Ok((Proofs { verdicts }, payload))) => {
                     blocking(move || Ok(count(&nonce, &known, &verdicts, &payload))).await?
                 }
                 Ok(Err(CallError::Connect(_))) => Asked::Unanswered(Came::Offline),
                 Ok(Err(CallError::Stopped)) => Asked::Nothing,
-                Ok(_) | Err(_) => Asked::Unanswered(Came::Timeout),
+                Ok(Err(_)) | Err(_) => Asked::Unanswered(Came::Timeout),
             };
             return Ok((came, asked));
         }
@@ -145,9 +144,9 @@ impl MediatorRole {
         let at = system_random(shards.len().max(1) as u64) as usize;
         let Some(asked) = shards.get(at).copied() else { return Ok(None) };
         let Challenged { account, segment, index } = asked;
-        let get = Frame::bare(Request::Get { account, segment, index });
-        let answer = tokio::time::timeout(PATIENCE, self.net.shard(node, get)).await;
-        let Ok(Ok(Frame { header: Response::Shard, payload })) = answer else { return Ok(None) };
+        let get = GetShard { account, segment, index };
+        let answer = tokio::time::timeout(PATIENCE, self.net.shard_with(node, get, Bytes::new())).await;
+        let Ok(Ok((_, payload))) = answer else { return Ok(None) };
         let role = Arc::clone(self);
         blocking(move || {
             let record = role.records.known(&account, &segment)?;

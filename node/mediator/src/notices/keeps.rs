@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use fincrypt_protocol::record::Keep;
-use fincrypt_protocol::shard::{Request, Response};
+use fincrypt_protocol::shard::KeepRun;
 use fincrypt_protocol::{AccountId, NodeId, Refusal, RunId, Signed, UnixTime};
 use fincrypt_state::kv::{Batch, KeyValue, Tree};
 
@@ -139,7 +139,7 @@ impl MediatorRole {
     }
 
     /// Tells a node every keep of the runs of which it holds something for the account.
-    pub(super) async fn tell_keeps(&self, account: AccountId, node: NodeId) -> Delivery {
+    pub(super) async fn tell_keeps(&self, account: AccountId, node: NodeId) -> Delivery<()> {
         let (records, notices) = (self.records.clone(), self.notices.clone());
         let keeps = blocking(move || {
             let runs = records.runs_at(&account, &node)?;
@@ -148,12 +148,13 @@ impl MediatorRole {
         });
         let Ok(keeps) = keeps.await else { return Delivery::TimedOut };
         for keep in keeps {
-            match self.link.send(node, Request::Keep { keep }).await {
+            match self.link.send(node, KeepRun { keep }).await {
                 Delivery::Acknowledged(_) => {}
-                other => return other,
+                Delivery::Rejected(refusal) => return Delivery::Rejected(refusal),
+                Delivery::TimedOut => return Delivery::TimedOut,
             }
         }
-        Delivery::Acknowledged(Response::Done)
+        Delivery::Acknowledged(())
     }
 }
 

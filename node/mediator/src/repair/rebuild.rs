@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fincrypt_protocol::amount::Price;
-use fincrypt_protocol::shard::{Challenged, Placement};
+use fincrypt_protocol::shard::{Challenged, PutShard};
 use fincrypt_protocol::{AccountId, NodeId, Refusal, SegmentId, ShardIndex, Signed, UnixTime, record};
 use fincrypt_shards::erasure::rebuild;
 use fincrypt_shards::proof::shard_id;
@@ -58,7 +58,7 @@ impl MediatorRole {
         }
         let mut placed = Vec::new();
         for ((index, payload), node) in shards.into_iter().zip(new) {
-            let placement = Placement {
+            let placement = PutShard {
                 registration: registration.signed().clone(),
                 mandate: mandate.clone(),
                 run: record.run,

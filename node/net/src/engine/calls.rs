@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use crate::{Asked, Packet, Requests, node_of};
-use fincrypt_protocol::{Frame, Header, Refusal, mediate, shard};
+use fincrypt_protocol::{Frame, Header, Refusal, Response, mediate, shard};
 use libp2p::PeerId;
 use libp2p::request_response::{Event, Message, OutboundFailure, OutboundRequestId, ResponseChannel};
 use tokio::sync::mpsc;
@@ -14,41 +14,15 @@ use super::command::{Command, Waiter};
 use super::handle::{CallError, ConnectError};
 use super::inbound::{Inbound, Reply};
 
-/// An answer that can be a refusal.
-pub trait Refuse: Header {
-    /// The answer that is this refusal.
-    fn refused(refusal: Refusal) -> Self;
-    /// The refusal that this answer is, if it is one.
-    fn refusal(&self) -> Option<Refusal>;
-}
-
-/// A request of one of the protocols.
-pub(crate) trait Ask: Header {
-    /// What answers it.
-    type Answer: Refuse;
+/// The requests of one of the protocols.
+pub(crate) trait Protocol: Header {
     /// Brings an exchange to the engine.
-    fn command(exchange: Exchange<Self>) -> Command
-    where
-        Self: Sized;
+    fn command(exchange: Exchange<Self>) -> Command;
 }
 
 macro_rules! protocol {
     ($module:ident, $command:path) => {
-        impl Refuse for $module::Response {
-            /// The answer that is this refusal.
-            fn refused(refusal: Refusal) -> Self {
-                Self::Refused(refusal)
-            }
-
-            /// The refusal that this answer is, if it is one.
-            fn refusal(&self) -> Option<Refusal> {
-                if let Self::Refused(refusal) = self { Some(*refusal) } else { None }
-            }
-        }
-
-        impl Ask for $module::Request {
-            type Answer = $module::Response;
-
+        impl Protocol for $module::Request {
             fn command(exchange: Exchange<Self>) -> Command {
                 $command(exchange)
             }
@@ -59,31 +33,26 @@ protocol!(mediate, Command::Mediate);
 protocol!(shard, Command::Shard);
 
 /// What the engine is asked to send.
-pub(crate) enum Exchange<R: Ask> {
-    Call { peer: PeerId, packet: Packet<R>, done: AnswerTo<R> },
-    Answer { peer: PeerId, channel: ResponseChannel<Packet<R::Answer>>, packet: Packet<R::Answer> },
+pub(crate) enum Exchange<R: Protocol> {
+    Call { peer: PeerId, packet: Packet<R>, done: AnswerTo },
+    Answer { peer: PeerId, channel: ResponseChannel<Packet<Response>>, packet: Packet<Response> },
 }
 
-type AnswerTo<R> = Waiter<Packet<<R as Ask>::Answer>, CallError>;
-type Inbox<R> = mpsc::Sender<Inbound<R, <R as Ask>::Answer>>;
+type AnswerTo = Waiter<Packet<Response>, CallError>;
+type Inbox<R> = mpsc::Sender<Inbound<R>>;
 
 /// Who waits for answers, and where requests go; nowhere if the node does not have the role.
-pub(crate) struct Calls<R: Ask> {
+pub(crate) struct Calls<R: Protocol> {
     inbox: Option<Inbox<R>>,
-    waiting: HashMap<OutboundRequestId, (PeerId, AnswerTo<R>)>,
+    waiting: HashMap<OutboundRequestId, (PeerId, AnswerTo)>,
 }
 
-impl<R: Ask> Calls<R> {
+impl<R: Protocol> Calls<R> {
     pub(crate) fn new(inbox: Option<Inbox<R>>) -> Self {
         Self { inbox, waiting: HashMap::new() }
     }
 
-    pub(crate) fn send(
-        &mut self,
-        requests: &mut Requests<R, R::Answer>,
-        exchange: Exchange<R>,
-        budgets: &mut Budgets,
-    ) {
+    pub(crate) fn send(&mut self, requests: &mut Requests<R>, exchange: Exchange<R>, budgets: &mut Budgets) {
         match exchange {
             Exchange::Call { peer, packet, done } => {
                 let id = requests.send_request(&peer, packet);
@@ -101,7 +70,7 @@ impl<R: Ask> Calls<R> {
 
     pub(crate) fn on_event(
         &mut self,
-        event: Event<Asked<R>, Packet<R::Answer>>,
+        event: Event<Asked<R>, Packet<Response>>,
         commands: &mpsc::WeakSender<Command>,
         budgets: &mut Budgets,
     ) {
@@ -131,7 +100,7 @@ impl<R: Ask> Calls<R> {
     }
 
     /// Hands a request to its role; a full inbox and a used-up budget answer `Busy`.
-    fn deliver(&self, peer: &PeerId, request: Packet<R>, reply: Reply<R::Answer>, budgets: &mut Budgets) {
+    fn deliver(&self, peer: &PeerId, request: Packet<R>, reply: Reply, budgets: &mut Budgets) {
         let (Some(inbox), Ok(from)) = (&self.inbox, node_of(peer)) else { return };
         let (Frame { header, payload }, permit) = request.into_parts();
         let refused = if budgets.admit(from, payload.len(), Instant::now()) {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{Packet, peer_of};
-use fincrypt_protocol::{Frame, Network, NodeId, Refusal, mediate, shard};
+use bytes::Bytes;
+use fincrypt_protocol::{Call, Frame, Network, NodeId, Refusal, Response, mediate, shard};
 use libp2p::Multiaddr;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::calls::{Ask, Exchange, Refuse};
+use super::calls::{Exchange, Protocol};
 use super::command::Command;
 use fincrypt_protocol::AddressGroup;
 
@@ -182,41 +183,93 @@ impl Net {
         }
     }
 
-    /// Sends a request to a mediator and returns its answer; a refusal is an error.
+    /// Sends a request to a mediator and returns the body of its response; a refusal is an error.
     ///
     /// # Errors
     /// [`CallError`].
-    pub async fn mediate(
-        &self,
-        node: NodeId,
-        frame: Frame<mediate::Request>,
-    ) -> Result<Frame<mediate::Response>, CallError> {
-        self.call(node, frame).await
+    pub async fn mediate<C>(&self, node: NodeId, call: C) -> Result<C::Response, CallError>
+    where
+        C: Call<Request = mediate::Request>,
+    {
+        Ok(self.mediate_with(node, call, Bytes::new()).await?.0)
     }
 
-    /// Sends a request to a storage node and returns its answer; a refusal is an error.
+    /// As [`Net::mediate`], with a payload to it and from it.
     ///
     /// # Errors
     /// [`CallError`].
-    pub async fn shard(
+    pub async fn mediate_with<C>(
         &self,
         node: NodeId,
-        frame: Frame<shard::Request>,
-    ) -> Result<Frame<shard::Response>, CallError> {
-        self.call(node, frame).await
+        call: C,
+        payload: Bytes,
+    ) -> Result<(C::Response, Bytes), CallError>
+    where
+        C: Call<Request = mediate::Request>,
+    {
+        self.call(node, call, payload).await
     }
 
-    async fn call<R: Ask>(&self, node: NodeId, frame: Frame<R>) -> Result<Frame<R::Answer>, CallError> {
+    /// Sends a request to a storage node and returns the body of its response; a refusal is an error.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn shard<C>(&self, node: NodeId, call: C) -> Result<C::Response, CallError>
+    where
+        C: Call<Request = shard::Request>,
+    {
+        Ok(self.shard_with(node, call, Bytes::new()).await?.0)
+    }
+
+    /// As [`Net::shard`], with a payload to it and from it.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn shard_with<C>(
+        &self,
+        node: NodeId,
+        call: C,
+        payload: Bytes,
+    ) -> Result<(C::Response, Bytes), CallError>
+    where
+        C: Call<Request = shard::Request>,
+    {
+        self.call(node, call, payload).await
+    }
+
+    /// Sends a request to a storage node, of which only matters that it is carried out; a refusal is an
+    /// error. The response can be read by who knows what was asked.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn tell(&self, node: NodeId, request: shard::Request) -> Result<Response, CallError> {
+        let response = self.send(node, Frame::bare(request)).await?.header;
+        match response.outcome() {
+            Ok(Ok(())) => Ok(response),
+            Ok(Err(refusal)) => Err(CallError::Refused { node, refusal }),
+            Err(_) => Err(CallError::Unexpected { node }),
+        }
+    }
+
+    async fn call<C>(&self, node: NodeId, call: C, payload: Bytes) -> Result<(C::Response, Bytes), CallError>
+    where
+        C: Call<Request: Protocol>,
+    {
+        let frame = self.send(node, Frame { header: call.into(), payload }).await?;
+        match frame.header.read::<C>() {
+            Ok(Ok(body)) => Ok((body, frame.payload)),
+            Ok(Err(refusal)) => Err(CallError::Refused { node, refusal }),
+            Err(_) => Err(CallError::Unexpected { node }),
+        }
+    }
+
+    async fn send<R: Protocol>(&self, node: NodeId, frame: Frame<R>) -> Result<Frame<Response>, CallError> {
         let peer = peer_of(&node).map_err(|_| ConnectError::Unknown(node))?;
         let slots = self.slots(node);
         let _slot = slots.acquire().await.map_err(|_| CallError::Stopped)?;
         let packet = Packet::from(frame);
         let answer = self.ask(|done| R::command(Exchange::Call { peer, packet, done })).await;
-        let (frame, _) = answer.ok_or(CallError::Stopped)??.into_parts();
-        match frame.header.refusal() {
-            Some(refusal) => Err(CallError::Refused { node, refusal }),
-            None => Ok(frame),
-        }
+        Ok(answer.ok_or(CallError::Stopped)??.into_parts().0)
     }
 
     /// Announces in the DHT that this node provides `key`; repeated by itself from then on.

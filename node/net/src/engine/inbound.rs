@@ -5,16 +5,15 @@ use std::any::Any;
 use crate::{Hold, Packet};
 use bytes::Bytes;
 use fincrypt_protocol::record::StorageOffer;
-use fincrypt_protocol::{Frame, NodeId, Refusal, Verified, mediate, shard};
+use fincrypt_protocol::{Frame, NodeId, Refusal, Response, Verified, mediate, shard};
 use libp2p::PeerId;
 use libp2p::request_response::ResponseChannel;
 use tokio::sync::mpsc;
 
-use super::calls::Refuse;
 use super::command::Command;
 
 /// One request of a peer.
-pub struct Inbound<Req, Res> {
+pub struct Inbound<Req> {
     /// Who asks.
     pub from: NodeId,
     /// What is asked.
@@ -24,46 +23,51 @@ pub struct Inbound<Req, Res> {
     /// The payload's share of the intake: held until the payload is dropped.
     pub permit: Option<Hold>,
     /// Where the answer goes.
-    pub reply: Reply<Res>,
+    pub reply: Reply,
 }
 
 /// A request to a mediator.
-pub type MediateInbound = Inbound<mediate::Request, mediate::Response>;
+pub type MediateInbound = Inbound<mediate::Request>;
 /// A request to a storage node.
-pub type ShardInbound = Inbound<shard::Request, shard::Response>;
+pub type ShardInbound = Inbound<shard::Request>;
 
 /// The one answer to a request. Dropped unused, the asker sees a closed stream.
-pub struct Reply<Res> {
+pub struct Reply {
     peer: PeerId,
-    channel: ResponseChannel<Packet<Res>>,
+    channel: ResponseChannel<Packet<Response>>,
     commands: mpsc::Sender<Command>,
-    wrap: Wrap<Res>,
+    wrap: Wrap,
 }
 
-type Wrap<Res> = fn(PeerId, ResponseChannel<Packet<Res>>, Packet<Res>) -> Command;
+type Wrap = fn(PeerId, ResponseChannel<Packet<Response>>, Packet<Response>) -> Command;
 
-impl<Res> Reply<Res> {
+impl Reply {
     pub(crate) fn new(
         peer: PeerId,
-        channel: ResponseChannel<Packet<Res>>,
+        channel: ResponseChannel<Packet<Response>>,
         commands: mpsc::Sender<Command>,
-        wrap: Wrap<Res>,
+        wrap: Wrap,
     ) -> Self {
         Self { peer, channel, commands, wrap }
     }
 
     /// Refuses the request from within the engine, which must not wait for itself.
-    pub(crate) fn refuse(self, refusal: Refusal)
-    where
-        Res: Refuse,
-    {
-        let packet = Packet::from(Frame::bare(Res::refused(refusal)));
+    pub(crate) fn refuse(self, refusal: Refusal) {
+        let Ok(response) = Response::refused(refusal) else { return };
+        let packet = Packet::from(Frame::bare(response));
         let _ = self.commands.try_send((self.wrap)(self.peer, self.channel, packet));
     }
 
     /// Sends the answer, and drops `hold` once it is written. An engine that has stopped, or a peer
     /// that has gone, does not mind.
-    pub async fn send(self, frame: Frame<Res>, hold: impl Any + Send) {
+    pub async fn send(self, answer: Result<(Response, Bytes), Refusal>, hold: impl Any + Send) {
+        let frame = match answer {
+            Ok((header, payload)) => Frame { header, payload },
+            Err(refusal) => match Response::refused(refusal) {
+                Ok(header) => Frame::bare(header),
+                Err(_) => return,
+            },
+        };
         let command = (self.wrap)(self.peer, self.channel, Packet::holding(frame, hold));
         let _ = self.commands.send(command).await;
     }

@@ -16,7 +16,6 @@ mod transport;
 
 pub use addresses::{decode_all, encode_all, is_useful};
 pub use budget::Budget;
-pub use calls::Refuse;
 pub use handle::{CallError, ConnectError, Net};
 pub use inbound::{Inbound, Inboxes, MediateInbound, Reply, ShardInbound};
 pub use run::{Engine, EngineError, EngineSetup};

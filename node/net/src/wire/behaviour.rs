@@ -133,9 +133,9 @@ pub struct Behaviour {
     /// Storage offers.
     pub gossip: gossipsub::Behaviour,
     /// Client ↔ mediator.
-    pub mediate: Requests<mediate::Request, mediate::Response>,
+    pub mediate: Requests<mediate::Request>,
     /// Mediator or owner ↔ storage.
-    pub shard: Requests<shard::Request, shard::Response>,
+    pub shard: Requests<shard::Request>,
     /// Circuits through relays, for nodes behind NAT.
     pub relay_client: relay::client::Behaviour,
     relay_server: Toggle<relay::Behaviour>,
@@ -217,13 +217,13 @@ fn stream_protocol(network: Network, rest: &str) -> StreamProtocol {
     StreamProtocol::try_from_owned(network.protocol(rest)).unwrap_or(StreamProtocol::new("/fincrypt/invalid"))
 }
 
-fn requests<Req: fincrypt_protocol::Header, Res: fincrypt_protocol::Header>(
+fn requests<Req: fincrypt_protocol::Header>(
     setup: &Setup,
     own: PeerId,
     name: &str,
     server: Role,
     intake: &Intake,
-) -> Requests<Req, Res> {
+) -> Requests<Req> {
     let support = if setup.roles.has(server) { ProtocolSupport::Full } else { ProtocolSupport::Outbound };
     let config = request_response::Config::default()
         .with_request_timeout(REQUEST_TIMEOUT)

@@ -15,9 +15,9 @@ use libp2p::{PeerId, StreamProtocol};
 use super::buffers::{Buffer, PayloadBuffers};
 use super::intake::Intake;
 use super::pace::{Pace, drain, fill};
-use fincrypt_protocol::cbor;
 use fincrypt_protocol::frame::{Frame, FrameError, Header, header_len, payload_len};
 use fincrypt_protocol::limits::{MAX_HEADER, MAX_REQUEST_HEADER};
+use fincrypt_protocol::{Response, cbor};
 
 /// A request as it arrives.
 #[derive(Debug)]
@@ -87,17 +87,17 @@ impl Partner {
 
 /// Reads and writes the frames of one protocol.
 #[derive(Debug)]
-pub struct FrameCodec<Req, Res> {
+pub struct FrameCodec<Req> {
     intake: Intake,
     partner: Partner,
     pace: Pace,
     buffers: PayloadBuffers,
     /// The most payload bytes that the answer to what was asked may bring.
     answer_limit: u32,
-    kind: PhantomData<fn() -> (Req, Res)>,
+    kind: PhantomData<fn() -> Req>,
 }
 
-impl<Req, Res> Clone for FrameCodec<Req, Res> {
+impl<Req> Clone for FrameCodec<Req> {
     fn clone(&self) -> Self {
         let partner = Partner::Peer(self.partner.peer());
         let (intake, buffers) = (self.intake.clone(), self.buffers.clone());
@@ -105,7 +105,7 @@ impl<Req, Res> Clone for FrameCodec<Req, Res> {
     }
 }
 
-impl<Req, Res> FrameCodec<Req, Res> {
+impl<Req> FrameCodec<Req> {
     /// A codec whose inbound requests share `intake`.
     pub(super) fn new(intake: Intake, partner: Partner) -> Self {
         let (pace, buffers) = (Pace::PROTOCOL, PayloadBuffers::default());
@@ -144,7 +144,7 @@ async fn header(
 
 /// A decoded header, and the length of the payload that may follow it.
 fn decoded<H: Header>(bytes: &[u8], stated: [u8; 4]) -> io::Result<(H, usize)> {
-    let header: H = cbor::decode(bytes, MAX_HEADER as usize).map_err(|e| invalid(e.into()))?;
+    let header = H::from_cbor(bytes).map_err(|e| invalid(e.into()))?;
     let len = payload_len(&header, stated).map_err(invalid)?;
     Ok((header, len))
 }
@@ -159,7 +159,7 @@ async fn payload(
     Ok(buffer.freeze())
 }
 
-impl<Req: Header, Res: Header> FrameCodec<Req, Res> {
+impl<Req: Header> FrameCodec<Req> {
     async fn request(&self, io: &mut (impl AsyncRead + Unpin)) -> io::Result<Asked<Req>> {
         let peer = self.partner.peer();
         let len = stated_header(io, MAX_REQUEST_HEADER).await?;
@@ -184,7 +184,7 @@ impl<Req: Header, Res: Header> FrameCodec<Req, Res> {
         Ok(Asked::Known(Packet::holding(Frame { header, payload }, permit)))
     }
 
-    async fn response(&self, io: &mut (impl AsyncRead + Unpin)) -> io::Result<Packet<Res>> {
+    async fn response(&self, io: &mut (impl AsyncRead + Unpin)) -> io::Result<Packet<Response>> {
         let len = stated_header(io, MAX_HEADER).await?;
         let (header, stated) = header(io, len, self.pace, || false).await?;
         let (header, len) = decoded(&header, stated)?;
@@ -196,10 +196,10 @@ impl<Req: Header, Res: Header> FrameCodec<Req, Res> {
     }
 }
 
-impl<Req: Header, Res: Header> Codec for FrameCodec<Req, Res> {
+impl<Req: Header> Codec for FrameCodec<Req> {
     type Protocol = StreamProtocol;
     type Request = Asked<Req>;
-    type Response = Packet<Res>;
+    type Response = Packet<Response>;
 
     async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Asked<Req>>
     where
@@ -208,7 +208,7 @@ impl<Req: Header, Res: Header> Codec for FrameCodec<Req, Res> {
         self.request(io).await
     }
 
-    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Packet<Res>>
+    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Packet<Response>>
     where
         T: AsyncRead + Unpin + Send,
     {
@@ -233,7 +233,7 @@ impl<Req: Header, Res: Header> Codec for FrameCodec<Req, Res> {
         &mut self,
         _: &StreamProtocol,
         io: &mut T,
-        packet: Packet<Res>,
+        packet: Packet<Response>,
     ) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,

@@ -15,16 +15,16 @@ use libp2p::{Multiaddr, PeerId, StreamProtocol};
 
 use super::codec::{FrameCodec, Packet, Partner};
 use super::intake::Intake;
-use fincrypt_protocol::Header;
+use fincrypt_protocol::{Header, Response};
 
 /// One request protocol. A connection's codec is made when the connection is: here it learns its
 /// peer, so that budgets are per peer.
-pub struct Requests<Req: Header, Res: Header> {
-    inner: Behaviour<FrameCodec<Req, Res>>,
+pub struct Requests<Req: Header> {
+    inner: Behaviour<FrameCodec<Req>>,
     next: Arc<Mutex<PeerId>>,
 }
 
-impl<Req: Header, Res: Header> Requests<Req, Res> {
+impl<Req: Header> Requests<Req> {
     /// The protocol `name`; all of its inbound requests share `intake`.
     pub(super) fn new(
         own: PeerId,
@@ -49,9 +49,9 @@ impl<Req: Header, Res: Header> Requests<Req, Res> {
     /// The answer, if whoever asked has gone.
     pub fn send_response(
         &mut self,
-        channel: ResponseChannel<Packet<Res>>,
-        packet: Packet<Res>,
-    ) -> Result<(), Packet<Res>> {
+        channel: ResponseChannel<Packet<Response>>,
+        packet: Packet<Response>,
+    ) -> Result<(), Packet<Response>> {
         self.inner.send_response(channel, packet)
     }
 
@@ -60,9 +60,9 @@ impl<Req: Header, Res: Header> Requests<Req, Res> {
     }
 }
 
-impl<Req: Header, Res: Header> NetworkBehaviour for Requests<Req, Res> {
-    type ConnectionHandler = THandler<Behaviour<FrameCodec<Req, Res>>>;
-    type ToSwarm = <Behaviour<FrameCodec<Req, Res>> as NetworkBehaviour>::ToSwarm;
+impl<Req: Header> NetworkBehaviour for Requests<Req> {
+    type ConnectionHandler = THandler<Behaviour<FrameCodec<Req>>>;
+    type ToSwarm = <Behaviour<FrameCodec<Req>> as NetworkBehaviour>::ToSwarm;
 
     fn handle_established_inbound_connection(
         &mut self,

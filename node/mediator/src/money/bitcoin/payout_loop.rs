@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fincrypt_protocol::limits::MAX_DESTINATION;
-use fincrypt_protocol::shard::{Request, Response};
+use fincrypt_protocol::shard::{GetDestination, NotePayout};
 use fincrypt_protocol::{NodeId, Refusal};
 use futures::StreamExt;
 use tokio::sync::watch;
@@ -69,8 +69,8 @@ impl PayoutLoop {
     /// The destination of a storage node's earnings: as it says now, or said last if it does not answer.
     async fn destination(&self, node: NodeId) -> Result<Option<String>, Refusal> {
         let lightning = self.money.lightning().map(|node| node.id());
-        let said = match self.holders.send(node, Request::PayTo { lightning }).await {
-            Delivery::Acknowledged(Response::PayTo(to)) => to,
+        let said = match self.holders.send(node, GetDestination { lightning }).await {
+            Delivery::Acknowledged(destination) => destination.to,
             _ => return Ok(self.money.known_destination(&node)),
         };
         let said = said.filter(|to| to.len() <= MAX_DESTINATION);
@@ -112,7 +112,7 @@ impl PayoutLoop {
         let untold = blocking(move || Ok(money.untold())).await?;
         let reporting = untold.into_iter().map(|(node, payout, stage)| async move {
             let id = payout.id;
-            match self.holders.send(node, Request::Paid { payout }).await {
+            match self.holders.send(node, NotePayout { payout }).await {
                 // What it rejects it will reject again.
                 Delivery::Acknowledged(_) | Delivery::Rejected(_) => self.money.heard(&node, id, stage),
                 Delivery::TimedOut => Ok(()),
