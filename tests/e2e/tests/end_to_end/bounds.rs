@@ -6,10 +6,12 @@ use std::time::Duration;
 use fincrypt_e2e::{DEADLINE, Plan, World};
 use fincrypt_net::{Inboxes, Net};
 use fincrypt_net::{Role, Roles};
-use fincrypt_protocol::mediate::{Request, Response};
+use fincrypt_protocol::mediate::{
+    GetQuote, Hello, LocateSegments, Login, OpenSegment, Opened, Request, Welcome,
+};
 use fincrypt_protocol::record::{Mandate, Registration, Rights, login_message};
 use fincrypt_protocol::{
-    Code, Frame, Manifest, NodeId, Redundancy, Refusal, RunId, SegmentId, ShardId, ShardLen, Signed, Tag,
+    Call, Code, Manifest, NodeId, Redundancy, Refusal, RunId, SegmentId, ShardId, ShardLen, Signed, Tag,
     UnixTime, domain,
 };
 use fincrypt_state::kv::{Batch, KeyValue, Tree};
@@ -36,18 +38,16 @@ impl Stranger {
         Self { net, mediator, keys: words.vault_keys() }
     }
 
-    async fn ask(&self, request: Request) -> Result<Response, Refusal> {
-        match self.net.mediate(self.mediator, Frame::bare(request)).await {
-            Ok(frame) => Ok(frame.header),
-            Err(error) => Err(error.refusal().unwrap_or_else(|| panic!("no refusal: {error}"))),
-        }
+    async fn ask<C: Call<Request = Request>>(&self, call: C) -> Result<C::Response, Refusal> {
+        let asked = self.net.mediate(self.mediator, call).await;
+        asked.map_err(|error| error.refusal().unwrap_or_else(|| panic!("no refusal: {error}")))
     }
 
-    async fn login(&self, registration: Signed<Registration>) -> Result<Response, Refusal> {
-        let Ok(Response::Nonce(nonce)) = self.ask(Request::Hello).await else { panic!("no nonce") };
+    async fn login(&self, registration: Signed<Registration>) -> Result<Welcome, Refusal> {
+        let nonce = self.ask(Hello {}).await.expect("a nonce").nonce;
         let message = login_message(NETWORK, &nonce, &self.mediator, &self.net.own());
         let proof = self.keys.root.account(0).sign(domain::LOGIN, &message);
-        self.ask(Request::Login { registration, proof }).await
+        self.ask(Login { registration, proof }).await
     }
 
     fn registration(&self) -> Signed<Registration> {
@@ -62,13 +62,11 @@ impl Stranger {
     }
 
     async fn code(&self) -> Code {
-        match self.ask(Request::Quote { redundancy: Redundancy::MIN, max_price: None }).await {
-            Ok(Response::Quote(quote)) => quote.code,
-            other => panic!("no quote: {other:?}"),
-        }
+        let quote = self.ask(GetQuote { redundancy: Redundancy::MIN, max_price: None }).await;
+        quote.expect("a quote").code
     }
 
-    async fn open(&self, manifest: Manifest) -> Result<Response, Refusal> {
+    async fn open(&self, manifest: Manifest) -> Result<Opened, Refusal> {
         let account = self.keys.root.account(0);
         let mandate = Mandate {
             network: NETWORK,
@@ -82,14 +80,11 @@ impl Stranger {
         };
         let mandate = Signed::seal(&mandate, &account).expect("seals");
         let (run, tag) = (RunId::from_bytes([1; 16]), Tag::from_bytes([2; 32]));
-        self.ask(Request::Open { run, mandate, manifest, tag }).await
+        self.ask(OpenSegment { run, mandate, manifest, tag }).await
     }
 
     async fn known(&self, segments: &[SegmentId]) -> usize {
-        match self.ask(Request::Locate { segments: segments.to_vec() }).await {
-            Ok(Response::Located { segments, .. }) => segments.len(),
-            other => panic!("nothing is told: {other:?}"),
-        }
+        self.ask(LocateSegments { segments: segments.to_vec() }).await.expect("told").segments.len()
     }
 }
 
@@ -104,7 +99,7 @@ fn neither_a_login_nor_a_segment_that_finds_no_room_leaves_anything_behind() {
     run(async {
         let words = Words::generate().expect("words");
         let (owner, thief) = (Stranger::of(&world, &words).await, Stranger::of(&world, &words).await);
-        let unknown = Ok(Response::Welcome { known: false });
+        let unknown = Ok(Welcome { known: false });
         assert_eq!(thief.login(thief.other_registration()).await, unknown);
         assert_eq!(owner.login(owner.registration()).await, unknown, "the first login left nothing");
         assert_eq!(owner.login(owner.registration()).await, unknown, "nor did the second");
@@ -113,14 +108,14 @@ fn neither_a_login_nor_a_segment_that_finds_no_room_leaves_anything_behind() {
         let ids: Vec<SegmentId> = manifests.iter().map(Manifest::id).collect();
         let [first, second, third] = manifests;
         for manifest in [first, second] {
-            assert!(matches!(owner.open(manifest).await, Ok(Response::Opened { .. })));
+            assert!(matches!(owner.open(manifest).await, Ok(Opened { .. })));
         }
         assert_eq!(owner.open(third.clone()).await, Err(Refusal::TooManyOpen));
         assert_eq!(owner.known(&ids).await, 2, "there was no room for the third");
         // From its first segment on, the owner is known.
         assert_eq!(thief.open(third).await, Err(Refusal::OtherRegistration));
         assert_eq!(thief.login(thief.other_registration()).await, Err(Refusal::OtherRegistration));
-        assert_eq!(owner.login(owner.registration()).await, Ok(Response::Welcome { known: true }));
+        assert_eq!(owner.login(owner.registration()).await, Ok(Welcome { known: true }));
     });
 }
 

@@ -3,14 +3,18 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use bytes::Bytes;
 use fincrypt_billing::statement::{Absorbed, Billing};
 use fincrypt_net::Net;
 use fincrypt_protocol::amount::{Msat, Permille, Price};
 use fincrypt_protocol::money::{Payout, PayoutState, Sending};
-use fincrypt_protocol::shard::{Audited, Bill, Billed, Challenged, Request, Response};
+use fincrypt_protocol::shard::{
+    Audited, Bill, Billed, Challenge, Challenged, Countersign, Destination, Done, GetDestination, NotePayout,
+    Request,
+};
 use fincrypt_protocol::statement::{Contract, Terms};
 use fincrypt_protocol::{
-    AnswerDigest, ContractId, Epoch, Frame, Nonce, PaymentHash, PayoutId, Refusal, ShardIndex, UnixTime,
+    AnswerDigest, Call, ContractId, Epoch, Nonce, PaymentHash, PayoutId, Refusal, ShardIndex, UnixTime,
 };
 use fincrypt_shards::proof::answer_digest;
 use fincrypt_storage_node::PayoutTo;
@@ -54,9 +58,10 @@ impl Mediator {
         let index = ShardIndex::new(0).expect("valid");
         let (nonce, shards) = (Nonce::from_bytes([9; 32]), vec![Challenged { account, segment, index }]);
         let audited = Some(Audited { epoch, seconds: SECONDS });
-        let challenge = Frame::bare(Request::Challenge { nonce, shards, audited });
-        let answer = self.stage.mediator.shard(self.stage.node, challenge).await.expect("answered");
-        let digest = AnswerDigest::from_bytes(answer_digest(&nonce, &answer.payload));
+        let challenge = Challenge { nonce, shards, audited };
+        let asked = self.stage.mediator.shard_with(self.stage.node, challenge, Bytes::new()).await;
+        let (_, proofs) = asked.expect("answered");
+        let digest = AnswerDigest::from_bytes(answer_digest(&nonce, &proofs));
         self.billing.passed(epoch, payload(1).len() as u64, digest);
     }
 
@@ -64,10 +69,7 @@ impl Mediator {
     async fn propose(&mut self) -> Billed {
         let proposal = self.billing.propose(&self.stage.mediator_key).expect("proposes").expect("something");
         let bills = vec![Bill { terms: *self.billing.contract().terms(), proposal, newest: None }];
-        let Ok(Response::Billed(mut answers)) = self.ask(Request::Bill { bills }).await else {
-            panic!("no answer to a bill")
-        };
-        answers.remove(0)
+        self.ask(Countersign { bills }).await.expect("an answer to a bill").bills.remove(0)
     }
 
     /// Has what passed countersigned; all that was earned by now.
@@ -81,8 +83,8 @@ impl Mediator {
         }
     }
 
-    async fn ask(&self, request: Request) -> Result<Response, Refusal> {
-        self.stage.ask(&self.stage.mediator, request).await
+    async fn ask<C: Call<Request = Request>>(&self, call: C) -> Result<C::Response, Refusal> {
+        self.stage.ask(&self.stage.mediator, call).await
     }
 
     async fn put(&self, seed: u8) -> Result<(), Refusal> {
@@ -95,7 +97,7 @@ impl Mediator {
         from: &Net,
         contract: ContractId,
         (amount, state): (Msat, PayoutState),
-    ) -> Result<Response, Refusal> {
+    ) -> Result<Done, Refusal> {
         let payout = Payout {
             id: PayoutId::from_bytes([1; 16]),
             state,
@@ -103,7 +105,7 @@ impl Mediator {
             parts: vec![(contract, amount)],
             arrives: amount,
         };
-        self.stage.ask(from, Request::Paid { payout }).await
+        self.stage.ask(from, NotePayout { payout }).await
     }
 }
 
@@ -120,8 +122,8 @@ fn a_mediator_that_does_not_pay_reaches_its_bound_and_may_store_again_once_it_do
         let contract = Contract::new(Mediator::terms(&stage, first)).expect("good terms");
         let mut mediator = Mediator { stage, billing: Billing::new(contract) };
         assert_eq!(
-            mediator.ask(Request::PayTo { lightning: None }).await,
-            Ok(Response::PayTo(Some("lno1".to_owned())))
+            mediator.ask(GetDestination { lightning: None }).await,
+            Ok(Destination { to: Some("lno1".to_owned()) })
         );
         assert_eq!(mediator.put(1).await, Ok(()));
         mediator.audit(first).await;
@@ -135,9 +137,9 @@ fn a_mediator_that_does_not_pay_reaches_its_bound_and_may_store_again_once_it_do
         // At the bound: nothing new, what is there is read, charged, and may be put again.
         assert_eq!(mediator.put(2).await, Err(Refusal::CreditBound));
         assert_eq!(mediator.put(1).await, Ok(()));
-        let get = Frame::bare(mediator.stage.reads().remove(0));
-        let shard = mediator.stage.mediator.shard(mediator.stage.node, get).await.expect("served");
-        assert_eq!(shard.payload, payload(1));
+        let (node, get) = (mediator.stage.node, mediator.stage.get());
+        let shard = mediator.stage.mediator.shard_with(node, get, Bytes::new()).await.expect("served");
+        assert_eq!(shard.1, payload(1));
         let epoch = first.plus(2);
         while Mediator::now() < epoch {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -179,26 +181,26 @@ fn a_mediator_that_does_not_pay_reaches_its_bound_and_may_store_again_once_it_do
             parts,
             arrives,
         };
-        assert_eq!(mediator.stage.ask(own, Request::Paid { payout: both }).await, Ok(Response::Done));
+        assert_eq!(mediator.stage.ask(own, NotePayout { payout: both }).await, Ok(Done {}));
 
         // What is on the way is not there yet; what failed never will be; what arrived counts once.
         for state in [PayoutState::OnTheWay, PayoutState::Failed] {
-            assert_eq!(mediator.say_paid(own, id, (earned, state)).await, Ok(Response::Done));
+            assert_eq!(mediator.say_paid(own, id, (earned, state)).await, Ok(Done {}));
             tokio::time::sleep(Duration::from_millis(1100)).await;
             assert_eq!(mediator.put(2).await, Err(Refusal::CreditBound), "{state:?}");
         }
         for _ in 0..2 {
-            assert_eq!(mediator.say_paid(own, id, arrived).await, Ok(Response::Done));
+            assert_eq!(mediator.say_paid(own, id, arrived).await, Ok(Done {}));
         }
         tokio::time::sleep(Duration::from_millis(1100)).await;
         assert_eq!(mediator.put(2).await, Ok(()));
         // It is taken back: the chain was reorganised.
-        assert_eq!(mediator.say_paid(own, id, (earned, PayoutState::OnTheWay)).await, Ok(Response::Done));
+        assert_eq!(mediator.say_paid(own, id, (earned, PayoutState::OnTheWay)).await, Ok(Done {}));
         tokio::time::sleep(Duration::from_millis(1100)).await;
         assert_eq!(mediator.put(3).await, Err(Refusal::CreditBound));
 
         // Once nothing is owed another contract may begin.
-        assert_eq!(mediator.say_paid(own, id, arrived).await, Ok(Response::Done));
+        assert_eq!(mediator.say_paid(own, id, arrived).await, Ok(Done {}));
         mediator.billing = Billing::new(later);
         let next = Mediator::now();
         mediator.audit(next).await;
@@ -279,11 +281,11 @@ fn of_two_statements_of_an_epoch_that_come_at_once_one_is_signed() {
         let second = other.propose(&mediator.stage.mediator_key).expect("fits").expect("something");
         let terms = *contract.terms();
         let ask =
-            |proposal| mediator.ask(Request::Bill { bills: vec![Bill { terms, proposal, newest: None }] });
+            |proposal| mediator.ask(Countersign { bills: vec![Bill { terms, proposal, newest: None }] });
         let (one, two) = tokio::join!(ask(proposal), ask(second));
-        let agreed = [one, two].into_iter().filter(|answer| {
-            matches!(answer, Ok(Response::Billed(billed)) if matches!(billed[..], [Billed::Agreed(_)]))
-        });
+        let agreed = [one, two]
+            .into_iter()
+            .filter(|answer| matches!(answer, Ok(said) if matches!(said.bills[..], [Billed::Agreed(_)])));
         assert_eq!(agreed.count(), 1);
     });
 }
@@ -302,8 +304,7 @@ fn whoever_audits_and_never_bills_may_store_nothing_after_48_epochs() {
         }
         assert_eq!(mediator.put(3).await, Err(Refusal::CreditBound));
         // What is there is served, and one statement opens it again.
-        let get = Frame::bare(mediator.stage.reads().remove(0));
-        assert!(mediator.stage.mediator.shard(mediator.stage.node, get).await.is_ok());
+        assert!(mediator.ask(mediator.stage.get()).await.is_ok());
         mediator.audit(Mediator::now()).await;
         assert!(mediator.bill().await > Msat::ZERO);
         tokio::time::sleep(Duration::from_millis(1100)).await;
@@ -314,7 +315,7 @@ fn whoever_audits_and_never_bills_may_store_nothing_after_48_epochs() {
         );
         let (id, all) = (contract.id(), Msat::new(u64::MAX >> 1));
         let own = &mediator.stage.mediator;
-        assert_eq!(mediator.say_paid(own, id, (all, PayoutState::Arrived)).await, Ok(Response::Done));
+        assert_eq!(mediator.say_paid(own, id, (all, PayoutState::Arrived)).await, Ok(Done {}));
         tokio::time::sleep(Duration::from_millis(1100)).await;
         assert_eq!(mediator.put(3).await, Ok(()));
     });

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use fincrypt_e2e::{DEADLINE, Plan, World};
 use fincrypt_net::Identity;
+use fincrypt_net::reply;
 use fincrypt_net::{Budget, Engine, EngineSetup, Inboxes, Net, encode_all};
 use fincrypt_net::{Role, Roles, Setup};
 use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::limits::FULL_SHARD_LEN;
 use fincrypt_protocol::record::StorageOffer;
 use fincrypt_protocol::{
-    Frame, Network, NodeId, Refusal, SegmentId, ShardIndex, Signed, UnixTime, mediate, shard,
+    Frame, Network, NodeId, Nonce, Refusal, SegmentId, ShardIndex, Signed, UnixTime, mediate, shard,
 };
 use fincrypt_testkit::{Member, wait_until};
 use futures::{AsyncRead, AsyncWrite, AsyncWriteExt, StreamExt};
@@ -106,8 +107,8 @@ fn four_clients_at_once_are_served() {
 async fn pester(net: Net, nodes: [NodeId; 2], over: Arc<AtomicBool>, hits: Arc<AtomicUsize>) {
     let [mediator, storage] = nodes;
     while !over.load(Ordering::Relaxed) {
-        let record = net.mediate(mediator, Frame::bare(mediate::Request::Record)).await;
-        let hello = net.shard(storage, Frame::bare(shard::Request::Hello)).await;
+        let record = net.mediate(mediator, mediate::GetRecord {}).await;
+        let hello = net.shard(storage, shard::Hello {}).await;
         let answered = usize::from(record.is_ok()) + usize::from(hello.is_ok());
         let busy = [record.err(), hello.err()].into_iter().flatten();
         let busy = busy.filter(|error| error.refusal() == Some(Refusal::Busy)).count();
@@ -236,12 +237,13 @@ impl Codec for Trickle {
         io: &mut T,
         (): (),
     ) -> std::io::Result<()> {
-        let put = mediate::Request::Put {
+        let put = mediate::PutShard {
             segment: SegmentId::from_bytes([1; 32]),
             index: ShardIndex::new(0).map_err(std::io::Error::other)?,
         };
         let payload = vec![0; FULL_SHARD_LEN as usize].into();
-        let prefix = Frame { header: put, payload }.prefix().map_err(std::io::Error::other)?;
+        let prefix =
+            Frame { header: mediate::Request::from(put), payload }.prefix().map_err(std::io::Error::other)?;
         io.write_all(&prefix).await?;
         loop {
             io.write_all(&[0; 64]).await?;
@@ -335,7 +337,8 @@ fn a_peer_whose_budget_is_used_up_is_told_that_the_node_is_busy() {
         tokio::spawn(engine.with_budget(budget).run());
         tokio::spawn(async move {
             while let Some(inbound) = requests.recv().await {
-                inbound.reply.send(Frame::bare(shard::Response::Done), ()).await;
+                let nonce = Nonce::from_bytes([0; 32]);
+                inbound.reply.send(reply::<shard::Hello>(shard::LoginNonce { nonce }), ()).await;
             }
         });
         // Each peer has a budget of its own.
@@ -343,9 +346,9 @@ fn a_peer_whose_budget_is_used_up_is_told_that_the_node_is_busy() {
             let (net, ..) = machine(Roles::new([Role::Client]), false, Inboxes::default()).await;
             let node = net.join(bound[0].clone()).await.expect("joins");
             for _ in 0..5 {
-                assert!(net.shard(node, Frame::bare(shard::Request::Hello)).await.is_ok());
+                assert!(net.shard(node, shard::Hello {}).await.is_ok());
             }
-            let refused = net.shard(node, Frame::bare(shard::Request::Hello)).await;
+            let refused = net.shard(node, shard::Hello {}).await;
             assert_eq!(refused.err().and_then(|error| error.refusal()), Some(Refusal::Busy));
         }
     });

@@ -10,9 +10,11 @@ use fincrypt_net::{Engine, EngineSetup, Inboxes, Net};
 use fincrypt_net::{Role, Roles, Setup};
 use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::record::{Head, Mandate, Registration, Rights, login_message};
-use fincrypt_protocol::shard::{Placement, Request, Response};
+use fincrypt_protocol::shard::{
+    Done, GetHeads, GetShard, Heads, Hello, ListShards, LocateSegments, Login, PutHead, PutShard, Request,
+};
 use fincrypt_protocol::{
-    Code, Frame, Manifest, Network, NodeId, Nonce, Refusal, RunId, SegmentId, ShardId, ShardIndex, ShardLen,
+    Call, Code, Manifest, Network, NodeId, Nonce, Refusal, RunId, SegmentId, ShardId, ShardIndex, ShardLen,
     Signed, SigningKey, Tag, UnixTime, domain,
 };
 use fincrypt_shards::ShardStore;
@@ -136,12 +138,12 @@ impl Stage {
         self.mandate_of(self.mediator.own(), 1, UnixTime::now().plus(Duration::from_secs(3600)), 1 << 40)
     }
 
-    pub(super) fn placement(&self, seed: u8) -> Placement {
+    pub(super) fn placement(&self, seed: u8) -> PutShard {
         let ids = vec![shard_id(&payload(seed)), ShardId::from_bytes([seed; 32])];
         let manifest =
             Manifest::new(Code::new(1, 1).expect("valid"), ShardLen::new(LENGTH as u32).expect("valid"), ids);
         let manifest = manifest.expect("valid");
-        Placement {
+        PutShard {
             registration: self.registration(),
             mandate: self.mandate(),
             run: RunId::from_bytes([1; 16]),
@@ -155,28 +157,33 @@ impl Stage {
         self.placement(seed).manifest.id()
     }
 
-    async fn put_from(&self, net: &Net, placement: Placement, payload: Bytes) -> Result<(), Refusal> {
-        let frame = Frame { header: Request::Put(Box::new(placement)), payload };
-        match net.shard(self.node, frame).await {
-            Ok(Frame { header: Response::Receipt(receipt), .. }) => {
+    async fn put_from(&self, net: &Net, placement: PutShard, payload: Bytes) -> Result<(), Refusal> {
+        match net.shard_with(self.node, placement, payload).await {
+            Ok((receipt, _)) => {
                 let receipt = receipt.verify(NETWORK, UnixTime::now()).expect("a valid receipt");
                 assert_eq!(receipt.node, self.node);
                 Ok(())
             }
-            Ok(other) => panic!("unexpected {other:?}"),
             Err(error) => Err(error.refusal().unwrap_or_else(|| panic!("no refusal: {error}"))),
         }
     }
 
-    pub(super) async fn put(&self, placement: Placement, payload: Bytes) -> Result<(), Refusal> {
+    pub(super) async fn put(&self, placement: PutShard, payload: Bytes) -> Result<(), Refusal> {
         self.put_from(&self.mediator, placement, payload).await
     }
 
-    pub(super) async fn ask(&self, net: &Net, request: Request) -> Result<Response, Refusal> {
-        match net.shard(self.node, Frame::bare(request)).await {
-            Ok(frame) => Ok(frame.header),
-            Err(error) => Err(error.refusal().unwrap_or_else(|| panic!("no refusal: {error}"))),
-        }
+    pub(super) async fn ask<C>(&self, net: &Net, call: C) -> Result<C::Response, Refusal>
+    where
+        C: Call<Request = Request>,
+    {
+        let asked = net.shard(self.node, call).await;
+        asked.map_err(|error| error.refusal().unwrap_or_else(|| panic!("no refusal: {error}")))
+    }
+
+    /// As [`Stage::ask`], where only matters whether it is carried out.
+    pub(super) async fn tell(&self, net: &Net, request: Request) -> Result<(), Refusal> {
+        let told = net.tell(self.node, request).await.map(drop);
+        told.map_err(|error| error.refusal().unwrap_or_else(|| panic!("no refusal: {error}")))
     }
 
     pub(super) async fn stranger(&self) -> Net {
@@ -186,28 +193,34 @@ impl Stage {
     }
 
     pub(super) async fn nonce(&self, net: &Net) -> Nonce {
-        match self.ask(net, Request::Hello).await {
-            Ok(Response::Nonce(nonce)) => nonce,
-            other => panic!("no nonce: {other:?}"),
-        }
+        self.ask(net, Hello {}).await.expect("a nonce").nonce
     }
 
     /// The owner's login over a connection.
-    pub(super) async fn login(&self, net: &Net) -> Request {
+    pub(super) async fn login(&self, net: &Net) -> Login {
         let nonce = self.nonce(net).await;
         let message = login_message(NETWORK, &nonce, &self.node, &net.own());
         let proof = self.account().sign(domain::LOGIN, &message);
-        Request::Login { registration: self.registration(), proof }
+        Login { registration: self.registration(), proof }
     }
 
     pub(super) fn reads(&self) -> Vec<Request> {
+        let account = self.account().account();
+        let list = ListShards { account, after: None };
+        vec![self.get().into(), list.into(), self.locate().into(), self.heads().into()]
+    }
+
+    pub(super) fn get(&self) -> GetShard {
         let (account, segment) = (self.account().account(), self.segment(1));
-        vec![
-            Request::Get { account, segment, index: ShardIndex::new(0).expect("valid") },
-            Request::List { account, after: None },
-            Request::Locate { account, segments: vec![segment] },
-            Request::Heads { account },
-        ]
+        GetShard { account, segment, index: ShardIndex::new(0).expect("valid") }
+    }
+
+    pub(super) fn locate(&self) -> LocateSegments {
+        LocateSegments { account: self.account().account(), segments: vec![self.segment(1)] }
+    }
+
+    pub(super) fn heads(&self) -> GetHeads {
+        GetHeads { account: self.account().account() }
     }
 
     pub(super) fn head(&self, keys: &VaultKeys, sequence: u64) -> Signed<Head> {
@@ -232,9 +245,8 @@ fn a_put_is_receipted_may_be_repeated_and_is_read_back() {
         let stage = stage(1 << 30).await;
         assert_eq!(stage.put(stage.placement(1), payload(1)).await, Ok(()));
         assert_eq!(stage.put(stage.placement(1), payload(1)).await, Ok(()));
-        let get = stage.reads().remove(0);
-        let answer = stage.mediator.shard(stage.node, Frame::bare(get)).await.expect("the mandate allows it");
-        assert_eq!(answer.payload, payload(1));
+        let asked = stage.mediator.shard_with(stage.node, stage.get(), Bytes::new()).await;
+        assert_eq!(asked.expect("the mandate allows it").1, payload(1));
     });
 }
 
@@ -245,8 +257,8 @@ fn a_node_takes_no_second_shard_of_a_segment() {
         let ids = vec![shard_id(&payload(1)), shard_id(&payload(2))];
         let manifest =
             Manifest::new(Code::new(1, 1).expect("valid"), ShardLen::new(LENGTH as u32).expect("valid"), ids);
-        let first = Placement { manifest: manifest.expect("valid"), ..stage.placement(1) };
-        let second = Placement { index: ShardIndex::new(1).expect("valid"), ..first.clone() };
+        let first = PutShard { manifest: manifest.expect("valid"), ..stage.placement(1) };
+        let second = PutShard { index: ShardIndex::new(1).expect("valid"), ..first.clone() };
         let (a, b) =
             tokio::join!(stage.put(first.clone(), payload(1)), stage.put(second.clone(), payload(2)));
         assert_eq!(usize::from(a.is_ok()) + usize::from(b.is_ok()), 1, "{a:?} {b:?}");
@@ -263,9 +275,9 @@ fn wrong_bytes_and_manifests_that_do_not_fit_are_refused() {
         assert_eq!(stage.put(stage.placement(1), payload(2)).await, Err(Refusal::WrongShard));
         assert_eq!(stage.put(stage.placement(1), payload(1).slice(..100)).await, Err(Refusal::Invalid));
         // The parity of other data: what a lying mediator would forward.
-        let parity = Placement { index: ShardIndex::new(1).expect("valid"), ..stage.placement(1) };
+        let parity = PutShard { index: ShardIndex::new(1).expect("valid"), ..stage.placement(1) };
         assert_eq!(stage.put(parity, payload(9)).await, Err(Refusal::WrongShard));
-        let beyond = Placement { index: ShardIndex::new(5).expect("valid"), ..stage.placement(1) };
+        let beyond = PutShard { index: ShardIndex::new(5).expect("valid"), ..stage.placement(1) };
         assert_eq!(stage.put(beyond, payload(1)).await, Err(Refusal::Invalid));
     });
 }
@@ -280,7 +292,7 @@ fn without_a_valid_mandate_of_its_own_nobody_can_add() {
         assert_eq!(stolen, Err(Refusal::NotMandated), "a mandate of another mediator");
         let past = stage.mandate_of(stage.mediator.own(), 1, UnixTime::from_secs(1), cap);
         assert_eq!(
-            stage.put(Placement { mandate: past, ..stage.placement(1) }, payload(1)).await,
+            stage.put(PutShard { mandate: past, ..stage.placement(1) }, payload(1)).await,
             Err(Refusal::Invalid)
         );
         let forger = Words::generate().expect("words").vault_keys();
@@ -290,17 +302,17 @@ fn without_a_valid_mandate_of_its_own_nobody_can_add() {
         };
         let forged = Signed::seal(&forged, &forger.root.account(0)).expect("seals");
         assert_eq!(
-            stage.put(Placement { mandate: forged, ..stage.placement(1) }, payload(1)).await,
+            stage.put(PutShard { mandate: forged, ..stage.placement(1) }, payload(1)).await,
             Err(Refusal::Invalid)
         );
         let small = stage.mandate_of(stage.mediator.own(), 1, later, LENGTH as u64 - 1);
         assert_eq!(
-            stage.put(Placement { mandate: small, ..stage.placement(1) }, payload(1)).await,
+            stage.put(PutShard { mandate: small, ..stage.placement(1) }, payload(1)).await,
             Err(Refusal::NotMandated)
         );
         // A newer mandate supersedes: the older one cannot be replayed.
         let newer = stage.mandate_of(stage.mediator.own(), 9, later, cap);
-        assert_eq!(stage.put(Placement { mandate: newer, ..stage.placement(1) }, payload(1)).await, Ok(()));
+        assert_eq!(stage.put(PutShard { mandate: newer, ..stage.placement(1) }, payload(1)).await, Ok(()));
         assert_eq!(stage.put(stage.placement(3), payload(3)).await, Err(Refusal::NotMandated));
     });
 }
@@ -316,20 +328,20 @@ fn a_dismissed_mediator_can_neither_add_nor_read() {
         stage.put(stage.placement(1), payload(1)).await.expect("stored");
         let newer = stage.mandate_of(successor.own(), 2, until(later), 1 << 40);
         let placement =
-            |seed, mandate: &Signed<Mandate>| Placement { mandate: mandate.clone(), ..stage.placement(seed) };
+            |seed, mandate: &Signed<Mandate>| PutShard { mandate: mandate.clone(), ..stage.placement(seed) };
         assert_eq!(stage.put_from(&successor, placement(2, &newer), payload(2)).await, Ok(()));
         assert_eq!(stage.put(stage.placement(3), payload(3)).await, Err(Refusal::NotMandated));
         for request in stage.reads() {
-            assert_eq!(stage.ask(&stage.mediator, request.clone()).await, Err(Refusal::NotMandated));
-            assert!(stage.ask(&successor, request).await.is_ok());
+            assert_eq!(stage.tell(&stage.mediator, request.clone()).await, Err(Refusal::NotMandated));
+            assert_eq!(stage.tell(&successor, request).await, Ok(()));
         }
-        let lists = Request::HeadPut { registration: stage.registration(), head: stage.head(&stage.keys, 1) };
+        let lists = PutHead { registration: stage.registration(), head: stage.head(&stage.keys, 1) };
         assert_eq!(stage.ask(&stage.mediator, lists).await, Err(Refusal::NotMandated));
         // Expired while it was in use; nor does its end bring the older one back.
         let short = stage.mandate_of(successor.own(), 3, until(soon), 1 << 40);
         assert_eq!(stage.put_from(&successor, placement(4, &short), payload(4)).await, Ok(()));
         let begun = tokio::time::Instant::now();
-        while stage.ask(&successor, stage.reads().remove(0)).await.is_ok() {
+        while stage.ask(&successor, stage.get()).await.is_ok() {
             assert!(begun.elapsed() < Duration::from_secs(20), "it never ends");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -347,14 +359,14 @@ fn strangers_can_neither_read_nor_list_and_a_login_cannot_be_replayed() {
         stage.put(stage.placement(1), payload(1)).await.expect("stored");
         let (stranger, owner) = (stage.stranger().await, stage.stranger().await);
         for request in stage.reads() {
-            assert_eq!(stage.ask(&stranger, request).await, Err(Refusal::NotMandated));
+            assert_eq!(stage.tell(&stranger, request).await, Err(Refusal::NotMandated));
         }
         let login = stage.login(&owner).await;
         stage.nonce(&stranger).await;
         assert_eq!(stage.ask(&stranger, login.clone()).await, Err(Refusal::BadLogin));
-        assert!(matches!(stage.ask(&owner, login.clone()).await, Ok(Response::Welcome { mandate: Some(_) })));
+        assert!(stage.ask(&owner, login.clone()).await.expect("welcome").mandate.is_some());
         for request in stage.reads() {
-            assert!(stage.ask(&owner, request).await.is_ok());
+            assert_eq!(stage.tell(&owner, request).await, Ok(()));
         }
         assert_eq!(stage.ask(&owner, login).await, Err(Refusal::BadLogin), "its nonce is used up");
     });
@@ -375,7 +387,7 @@ fn the_first_registration_of_an_account_stays() {
             guard_key: thief.guard(0).guard_key(),
         };
         let registration = Signed::seal(&other, &account).expect("seals");
-        let refused = stage.put(Placement { registration, ..stage.placement(2) }, payload(2)).await;
+        let refused = stage.put(PutShard { registration, ..stage.placement(2) }, payload(2)).await;
         assert_eq!(refused, Err(Refusal::OtherRegistration));
     });
 }
@@ -385,16 +397,16 @@ fn only_heads_of_the_registered_key_are_kept_and_none_leaps_ahead() {
     run(async {
         let stage = stage(1 << 30).await;
         stage.put(stage.placement(1), payload(1)).await.expect("stored");
-        let put = |head: Signed<Head>| Request::HeadPut { registration: stage.registration(), head };
+        let put = |head: Signed<Head>| PutHead { registration: stage.registration(), head };
         let foreign = Words::generate().expect("words").vault_keys();
         assert_eq!(stage.ask(&stage.mediator, put(stage.head(&foreign, 1))).await, Err(Refusal::Invalid));
-        assert_eq!(stage.ask(&stage.mediator, put(stage.head(&stage.keys, 1))).await, Ok(Response::Done));
+        assert_eq!(stage.ask(&stage.mediator, put(stage.head(&stage.keys, 1))).await, Ok(Done {}));
         let leap = stage.head(&stage.keys, 1 + (1 << 16) + 1);
         assert_eq!(stage.ask(&stage.mediator, put(leap)).await, Err(Refusal::Invalid));
         let stranger = stage.stranger().await;
         assert_eq!(stage.ask(&stranger, put(stage.head(&stage.keys, 2))).await, Err(Refusal::NotMandated));
-        match stage.ask(&stage.mediator, stage.reads().remove(3)).await {
-            Ok(Response::Heads { heads, rewound: None }) => assert_eq!(heads.len(), 1),
+        match stage.ask(&stage.mediator, stage.heads()).await {
+            Ok(Heads { heads, rewound: None }) => assert_eq!(heads.len(), 1),
             other => panic!("no heads: {other:?}"),
         }
     });
@@ -405,7 +417,7 @@ fn a_full_node_refuses_before_it_writes() {
     run(async {
         let stage = stage(LENGTH as u64).await;
         assert_eq!(stage.put(stage.placement(1), payload(1)).await, Err(Refusal::Full));
-        match stage.ask(&stage.mediator, stage.reads().remove(0)).await {
+        match stage.ask(&stage.mediator, stage.get()).await {
             Err(Refusal::NotMandated | Refusal::NotHeld) => {}
             other => panic!("something was kept: {other:?}"),
         }

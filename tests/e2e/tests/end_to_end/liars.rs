@@ -10,17 +10,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fincrypt_e2e::{DEADLINE, Plan, World};
+use fincrypt_net::{Answer, reply, reply_with};
 use fincrypt_net::{Inboxes, MediateInbound, Net, Sessions, ShardInbound};
 use fincrypt_net::{Role, Roles, peer_of};
 use fincrypt_protocol::admission::{AnnouncedRole, holders_key, role_bucket, role_key};
 use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::limits::MAX_LIST;
-use fincrypt_protocol::mediate::{self, Located, NodeAddresses, Quote};
+use fincrypt_protocol::mediate::{self, NodeAddresses};
 use fincrypt_protocol::record::{Head, Mandate, MediatorRecord, Receipt, Rewind, Rights};
-use fincrypt_protocol::shard::{self, HeldSegment};
+use fincrypt_protocol::shard;
 use fincrypt_protocol::{
-    Code, Frame, Manifest, Network, NodeId, Redundancy, Refusal, Rewound, SegmentId, ShardId, ShardIndex,
-    Signed, SigningKey, Tag, UnixTime,
+    Code, Manifest, Network, NodeId, Redundancy, Refusal, Rewound, SegmentId, ShardId, ShardIndex, Signed,
+    SigningKey, Tag, UnixTime,
 };
 use fincrypt_shards::ShardMeta;
 use fincrypt_testkit::{Client, Member, Outcome, Programs, Scratch};
@@ -124,51 +125,53 @@ impl LyingMediator {
 
     async fn serve(self: Arc<Self>, mut requests: mpsc::Receiver<MediateInbound>) {
         while let Some(request) = requests.recv().await {
-            let header = self.answer(request.from, request.header);
-            request.reply.send(Frame { header, payload: Bytes::new() }, ()).await;
+            let answer = self.answer(request.from, request.header);
+            request.reply.send(answer, ()).await;
         }
     }
 
-    fn answer(&self, from: NodeId, request: mediate::Request) -> mediate::Response {
-        use mediate::{Request, Response};
+    fn answer(&self, from: NodeId, request: mediate::Request) -> Answer {
+        use mediate::*;
         match request {
-            Request::Record => Response::Record(self.record()),
-            Request::Hello => Response::Nonce(self.sessions.hello(from).expect("room")),
-            Request::Login { registration, proof } => {
-                match self.sessions.login(from, &registration, &proof) {
-                    Ok(_) => Response::Welcome { known: false },
-                    Err(_) => Response::Refused(Refusal::BadLogin),
-                }
+            Request::GetRecord(_) => reply::<GetRecord>(self.record()),
+            Request::Hello(_) => {
+                reply::<Hello>(LoginNonce { nonce: self.sessions.hello(from).expect("room") })
             }
-            Request::Quote { redundancy, .. } => Response::Quote(Quote {
+            Request::Login(login) => match self.sessions.login(from, &login.registration, &login.proof) {
+                Ok(_) => reply::<Login>(Welcome { known: false }),
+                Err(_) => Err(Refusal::BadLogin),
+            },
+            Request::GetQuote(ask) => reply::<GetQuote>(Quote {
                 eligible: 8,
-                code: Code::for_peers(8, redundancy).expect("valid"),
+                code: Code::for_peers(8, ask.redundancy).expect("valid"),
                 price: Price::FREE,
                 egress_price: Price::FREE,
                 fee_permille: 0,
                 caps_off: true,
             }),
-            Request::Open { mandate, manifest, tag, .. } => {
+            Request::OpenSegment(open) => {
+                let OpenSegment { mandate, manifest, tag, .. } = *open;
                 let missing = (1 << manifest.code().data()) - 1;
                 let announced = Announced { manifest, mandate, tag };
                 self.announced.lock().insert(announced.manifest.id(), announced);
-                Response::Opened { missing }
+                reply::<OpenSegment>(Opened { missing })
             }
-            Request::Put { .. } => Response::Taken,
-            Request::Commit { segment } => {
+            Request::PutShard(_) => reply::<PutShard>(Done {}),
+            Request::CommitSegment(ask) => {
                 let announced = self.announced.lock();
-                Response::Receipts((self.forge)(announced.get(&segment).expect("announced"), &self.keepers))
+                let announced = announced.get(&ask.segment).expect("announced");
+                reply::<CommitSegment>(Receipts { receipts: (self.forge)(announced, &self.keepers) })
             }
-            Request::Keep { .. } => Response::Kept,
-            Request::HeadGet => Response::Head(self.head()),
-            Request::HeadSwap { head, .. } => {
-                *self.head.lock() = Some(head);
-                Response::Swapped
+            Request::KeepRun(_) => reply::<KeepRun>(Done {}),
+            Request::GetHead(_) => reply::<GetHead>(CurrentHead { head: self.head() }),
+            Request::SwapHead(swap) => {
+                *self.head.lock() = Some(swap.head);
+                reply::<SwapHead>(Done {})
             }
-            Request::Locate { segments } => {
+            Request::LocateSegments(ask) => {
                 let announced = self.announced.lock();
-                let known = segments.iter().filter_map(|segment| announced.get(segment));
-                let segments = known.map(|one| Located {
+                let known = ask.segments.iter().filter_map(|segment| announced.get(segment));
+                let segments = known.map(|one| LocatedSegment {
                     manifest: one.manifest.clone(),
                     tag: one.tag,
                     holders: one
@@ -178,19 +181,23 @@ impl LyingMediator {
                         .zip(self.keepers.iter().map(SigningKey::node))
                         .collect(),
                 });
-                Response::Located { segments: segments.collect(), nodes: self.addresses.clone() }
+                let located = Located { segments: segments.collect(), nodes: self.addresses.clone() };
+                reply::<LocateSegments>(located)
             }
-            Request::Doubt { .. } => Response::Doubted,
-            Request::Statements { .. } => Response::Statements { statements: Vec::new(), more: false },
-            Request::Deposit | Request::Balance | Request::History { .. } | Request::Withdraw(_) => {
-                Response::Refused(Refusal::NoWallet)
+            Request::ReportMissing(_) => reply::<ReportMissing>(Done {}),
+            Request::GetStatements(_) => {
+                reply::<GetStatements>(Statements { statements: Vec::new(), more: false })
             }
-            Request::Get { .. }
-            | Request::Release { .. }
-            | Request::Undo { .. }
-            | Request::Rewind(_)
-            | Request::Adopt(_)
-            | Request::Dismiss { .. } => Response::Refused(Refusal::NotHeld),
+            Request::GetDeposit(_)
+            | Request::GetBalance(_)
+            | Request::GetHistory(_)
+            | Request::Withdraw(_) => Err(Refusal::NoWallet),
+            Request::GetShard(_)
+            | Request::ReleaseSegments(_)
+            | Request::UndoReleases(_)
+            | Request::RewindAccount(_)
+            | Request::MigrateIn(_)
+            | Request::MigrateOut(_) => Err(Refusal::NotHeld),
         }
     }
 
@@ -341,23 +348,25 @@ impl LyingHolder {
 
     async fn serve(self: Arc<Self>, mut requests: mpsc::Receiver<ShardInbound>) {
         while let Some(request) = requests.recv().await {
-            let (header, payload) = self.answer(request.from, request.header);
-            request.reply.send(Frame { header, payload }, ()).await;
+            let answer = self.answer(request.from, request.header);
+            request.reply.send(answer, ()).await;
         }
     }
 
-    fn answer(&self, from: NodeId, request: shard::Request) -> (shard::Response, Bytes) {
-        use shard::{Request, Response};
-        let header = match request {
-            Request::Hello => Response::Nonce(self.sessions.hello(from).expect("room")),
-            Request::Login { registration, proof } => {
-                self.sessions.login(from, &registration, &proof).expect("a good login");
-                Response::Welcome { mandate: Some(self.foreign_mandate()) }
+    fn answer(&self, from: NodeId, request: shard::Request) -> Answer {
+        use shard::*;
+        match request {
+            Request::Hello(_) => {
+                reply::<Hello>(LoginNonce { nonce: self.sessions.hello(from).expect("room") })
             }
-            Request::Locate { segments, .. } => {
+            Request::Login(login) => {
+                self.sessions.login(from, &login.registration, &login.proof).expect("a good login");
+                reply::<Login>(Welcome { mandate: Some(self.foreign_mandate()) })
+            }
+            Request::LocateSegments(ask) => {
                 self.located.fetch_add(1, Ordering::Relaxed);
                 let known = |id: &SegmentId| self.shards.iter().find(|meta| meta.manifest.id() == *id);
-                let held = segments.iter().filter_map(known).map(|meta| HeldSegment {
+                let held = ask.segments.iter().filter_map(known).map(|meta| HeldSegment {
                     manifest: meta.manifest.clone(),
                     tag: (self.tag)(meta.tag),
                     run: meta.run,
@@ -365,25 +374,27 @@ impl LyingHolder {
                     holders: None,
                     due: None,
                 });
-                Response::Located(held.collect())
+                reply::<LocateSegments>(HeldSegments { segments: held.collect() })
             }
-            Request::List { after, .. } => self.another_page(after.map(|(segment, _)| segment)),
-            Request::Heads { .. } => {
-                Response::Heads { heads: self.forged_heads(), rewound: Some(Box::new(self.forged_rewind())) }
+            Request::ListShards(ask) => {
+                reply::<ListShards>(self.another_page(ask.after.map(|(segment, _)| segment)))
             }
-            Request::Get { segment, .. } => {
+            Request::GetHeads(_) => {
+                let rewound = Some(Box::new(self.forged_rewind()));
+                reply::<GetHeads>(Heads { heads: self.forged_heads(), rewound })
+            }
+            Request::GetShard(ask) => {
                 self.asked.fetch_add(1, Ordering::Relaxed);
-                let meta = self.shards.iter().find(|meta| meta.manifest.id() == segment);
+                let meta = self.shards.iter().find(|meta| meta.manifest.id() == ask.segment);
                 let length = meta.map_or(4096, |meta| meta.manifest.shard_len().get() as usize);
-                return (Response::Shard, Bytes::from(vec![0xee; length]));
+                reply_with::<GetShard>(Done {}, Bytes::from(vec![0xee; length]))
             }
-            _ => Response::Refused(Refusal::NotMandated),
-        };
-        (header, Bytes::new())
+            _ => Err(Refusal::NotMandated),
+        }
     }
 
     /// Ever new segments, in order, that nobody has.
-    fn another_page(&self, after: Option<SegmentId>) -> shard::Response {
+    fn another_page(&self, after: Option<SegmentId>) -> shard::ShardList {
         self.listed.fetch_add(1, Ordering::Relaxed);
         let last = after.and_then(|segment| segment.as_bytes().first_chunk().copied());
         let next = last.map_or(0, |last| u64::from_be_bytes(last) + 1);
@@ -393,7 +404,7 @@ impl LyingHolder {
             id[..8].copy_from_slice(&number.to_be_bytes());
             (SegmentId::from_bytes(id), index, ShardId::from_bytes(id))
         });
-        shard::Response::Listed { shards: shards.collect(), more: true }
+        shard::ShardList { shards: shards.collect(), more: true }
     }
 
     /// How many pages of its endless list were asked for.

@@ -7,9 +7,10 @@ use bytes::Bytes;
 use fincrypt_e2e::{DEADLINE, Plan, World};
 use fincrypt_net::{Inboxes, Sessions, ShardInbound, encode_all};
 use fincrypt_net::{Role, Roles};
+use fincrypt_net::{reply, reply_with};
+use fincrypt_protocol::Refusal;
 use fincrypt_protocol::mediate::NodeAddresses;
-use fincrypt_protocol::shard::{Request, Response, Verdict};
-use fincrypt_protocol::{Frame, Refusal};
+use fincrypt_protocol::shard::{Challenge, Hello, Login, LoginNonce, Proofs, Request, Verdict, Welcome};
 use fincrypt_testkit::{Client, Member, Outcome, wait_until};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -167,21 +168,22 @@ async fn keeper(verdict: Verdict) -> (fincrypt_protocol::SigningKey, NodeAddress
 async fn keep_nothing(sessions: Arc<Sessions>, mut requests: mpsc::Receiver<ShardInbound>, verdict: Verdict) {
     while let Some(request) = requests.recv().await {
         let from = request.from;
-        let (header, payload) = match request.header {
-            Request::Hello => (Response::Nonce(sessions.hello(from).expect("room")), Bytes::new()),
-            Request::Login { registration, proof } => {
-                sessions.login(from, &registration, &proof).expect("a good login");
-                (Response::Welcome { mandate: None }, Bytes::new())
+        let answer = match request.header {
+            Request::Hello(_) => reply::<Hello>(LoginNonce { nonce: sessions.hello(from).expect("room") }),
+            Request::Login(login) => {
+                sessions.login(from, &login.registration, &login.proof).expect("a good login");
+                reply::<Login>(Welcome { mandate: None })
             }
-            Request::Challenge { shards, .. } => {
+            Request::Challenge(challenge) => {
+                let shards = challenge.shards;
                 // Ten siblings are more than any proof here has.
                 let proofs = if verdict == Verdict::Proved { shards.len() * (1024 + 320) } else { 0 };
                 let verdicts = vec![verdict; shards.len()];
-                (Response::Proofs { verdicts }, Bytes::from(vec![0xee; proofs]))
+                reply_with::<Challenge>(Proofs { verdicts }, Bytes::from(vec![0xee; proofs]))
             }
-            _ => (Response::Refused(Refusal::NotHeld), Bytes::new()),
+            _ => Err(Refusal::NotHeld),
         };
-        request.reply.send(Frame { header, payload }, ()).await;
+        request.reply.send(answer, ()).await;
     }
 }
 

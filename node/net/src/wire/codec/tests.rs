@@ -7,10 +7,10 @@ use futures::io::Cursor;
 
 use super::*;
 use fincrypt_protocol::SegmentId;
-use fincrypt_protocol::mediate::{Request, Response};
+use fincrypt_protocol::mediate::{Done, GetQuote, GetShard, Hello, PutShard, Request};
 use fincrypt_protocol::{Redundancy, Refusal, ShardIndex};
 
-type Mediate = FrameCodec<Request, Response>;
+type Mediate = FrameCodec<Request>;
 
 const SHARD: usize = fincrypt_protocol::limits::FULL_SHARD_LEN as usize;
 
@@ -47,13 +47,18 @@ fn index() -> ShardIndex {
     ShardIndex::new(0).expect("valid")
 }
 
+/// What brings a shard, as payload.
+fn shard() -> Response {
+    Response::ok::<GetShard>(&Done {}).expect("encodes")
+}
+
 fn get() -> Request {
-    Request::Get { segment: SEGMENT, index: index() }
+    GetShard { segment: SEGMENT, index: index() }.into()
 }
 
 /// A put of one full shard.
 fn put() -> Vec<u8> {
-    frame_bytes(Request::Put { segment: SEGMENT, index: index() }, &vec![7; SHARD])
+    frame_bytes(Request::from(PutShard { segment: SEGMENT, index: index() }), &vec![7; SHARD])
 }
 
 fn asked(request: Request) -> Mediate {
@@ -116,7 +121,7 @@ async fn read_request(codec: &mut Mediate, io: &mut (impl AsyncRead + Unpin + Se
 fn a_frame_crosses_a_stream() {
     let mut codec = any_codec();
     let mut out = Cursor::new(Vec::new());
-    let frame = Frame { header: Response::Shard, payload: Bytes::from_static(b"shard") };
+    let frame = Frame { header: shard(), payload: Bytes::from_static(b"shard") };
     block_on(codec.write_response(&protocol(), &mut out, frame.clone().into())).expect("writes");
     let bytes = out.into_inner();
     assert_eq!(Frame::from_slice(&bytes).expect("parses"), frame);
@@ -127,7 +132,7 @@ fn a_frame_crosses_a_stream() {
 
 #[test]
 fn a_payload_where_none_belongs_is_refused_before_it_is_read() {
-    let mut bytes = frame_bytes(Response::Taken, b"");
+    let mut bytes = frame_bytes(shard(), b"");
     let at = bytes.len() - 4;
     bytes[at..].copy_from_slice(&u32::MAX.to_le_bytes());
     let result = answered(&mut asked(get()), &bytes).map_err(|error| error.kind());
@@ -136,9 +141,9 @@ fn a_payload_where_none_belongs_is_refused_before_it_is_read() {
 
 #[test]
 fn a_payload_that_was_not_asked_for_is_refused_before_it_is_read() {
-    let bytes = frame_bytes(Response::Shard, &[7; 100]);
+    let bytes = frame_bytes(shard(), &[7; 100]);
     assert!(answered(&mut asked(get()), &bytes).is_ok());
-    let result = answered(&mut asked(Request::Hello), &bytes).map_err(|error| error.kind());
+    let result = answered(&mut asked(Hello {}.into()), &bytes).map_err(|error| error.kind());
     assert_eq!(result, Err(io::ErrorKind::InvalidData));
 }
 
@@ -177,7 +182,7 @@ fn a_trickled_header_and_a_trickled_answer_are_cut_off() {
         let result = read_request(&mut any_codec(), &mut header).await.map_err(|error| error.kind());
         assert_eq!(result, Err(io::ErrorKind::TimedOut));
 
-        let bytes = frame_bytes(Response::Shard, &vec![7; SHARD]);
+        let bytes = frame_bytes(shard(), &vec![7; SHARD]);
         let mut answer = Trickle::new(bytes, 4096, Duration::from_millis(2));
         let answer = asked(get()).read_response(&protocol(), &mut answer).await;
         assert_eq!(answer.map(|_| ()).map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
@@ -225,7 +230,7 @@ fn a_reader_that_does_not_read_its_answer_is_cut_off() {
         }
     }
     on_tokio(async {
-        let refused = Frame::bare(Response::Refused(Refusal::Busy));
+        let refused = Frame::bare(Response::refused(Refusal::Busy).expect("encodes"));
         let result = any_codec().write_response(&protocol(), &mut Stuck, refused.into()).await;
         assert_eq!(result.map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
     });
@@ -266,7 +271,7 @@ fn a_field_of_a_later_version_is_ignored() {
         quote.extend_from_slice(key.as_bytes());
         quote.extend_from_slice(value);
     }
-    let Ok(Asked::Known(packet)) = read(&later(&[("quote", &quote)])) else { panic!("not read") };
-    let expected = Request::Quote { redundancy: Redundancy::MIN, max_price: None };
+    let Ok(Asked::Known(packet)) = read(&later(&[("get_quote", &quote)])) else { panic!("not read") };
+    let expected = Request::from(GetQuote { redundancy: Redundancy::MIN, max_price: None });
     assert_eq!(packet.frame.header, expected);
 }
