@@ -10,7 +10,7 @@ use fincrypt_mediator::{BillingTerms, MediatorTerms, MoneyOptions, MoneyPaths, U
 use fincrypt_net::{Budget, Multiaddr};
 use fincrypt_protocol::amount::{Msat, ParseAmountError, Price};
 use fincrypt_protocol::limits::{MAX_CATALOG_REFS, MAX_DESTINATION};
-use fincrypt_protocol::{Bytes, Network, Redundancy};
+use fincrypt_protocol::{ByteSize, Network, Redundancy};
 use fincrypt_storage_node::{PayoutTo, StorageTerms};
 #[cfg(feature = "bitcoin")]
 use fincrypt_treasury::onchain::Bitcoind;
@@ -314,7 +314,7 @@ impl Settings {
                 Ok(epochs @ 1..=100_000_u64) => Ok(epochs),
                 _ => Err("write epochs between 1 and 100000".to_owned()),
             })?,
-            repair_rate: self.parse::<Bytes>("repair_rate")?.0,
+            repair_rate: self.parse::<ByteSize>("repair_rate")?.0,
             api: self.read("api", |text| match text {
                 "off" => Ok(None),
                 text => match text.parse::<std::net::SocketAddr>() {
@@ -386,7 +386,7 @@ impl Settings {
             exclude: self.setting("exclude").values,
             budget: Budget {
                 requests: self.parse("requests_per_minute")?,
-                bytes: self.parse::<Bytes>("bytes_per_minute")?.0,
+                bytes: self.parse::<ByteSize>("bytes_per_minute")?.0,
             },
             mdns: self.parse("mdns")?,
             upnp: self.parse("upnp")?,
@@ -529,7 +529,7 @@ pub struct Config {
     /// First contacts.
     pub bootstrap: Vec<Multiaddr>,
     /// Bytes a storage node offers.
-    pub capacity: Bytes,
+    pub capacity: ByteSize,
     /// Length of an epoch.
     pub epoch_seconds: u64,
     /// Epochs that a storage node may be away.
@@ -728,7 +728,7 @@ mod tests {
         let settings = Settings::defaults().with_file(&path, true).expect("read");
         let settings = settings.with_flag("capacity", vec!["7GB".to_owned()]);
         let config = settings.resolve().expect("valid");
-        assert_eq!(config.capacity, Bytes(7_000_000_000));
+        assert_eq!(config.capacity, ByteSize(7_000_000_000));
         assert_eq!(config.epoch_seconds, 60);
         assert_eq!(config.network, Network::Main);
     }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use fincrypt_protocol::Bytes;
+use fincrypt_protocol::ByteSize;
 use fincrypt_vault::words::Words;
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -287,7 +287,7 @@ impl Session {
                     &snapshot.id[..12],
                     snapshot.when,
                     snapshot.files,
-                    Bytes(snapshot.bytes).to_string()
+                    ByteSize(snapshot.bytes).to_string()
                 );
             }
         });
@@ -360,10 +360,10 @@ fn show_backup(report: &BackupReport, quiet: bool) {
         "Snapshot {}: {} files, {}; new {}, uploaded {}, stored {} in {} segments, {:.1} s.",
         &report.snapshot[..12],
         report.files,
-        Bytes(report.bytes_in),
-        Bytes(report.bytes_new),
-        Bytes(report.bytes_uploaded),
-        Bytes(report.bytes_stored),
+        ByteSize(report.bytes_in),
+        ByteSize(report.bytes_new),
+        ByteSize(report.bytes_uploaded),
+        ByteSize(report.bytes_stored),
         report.segments,
         report.seconds
     );
