@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 use crate::api::{self, Facts};
-use crate::config::Config;
+use crate::config::{Api, Config};
 use crate::home::Home;
 use crate::own_node;
 
@@ -109,7 +109,7 @@ pub async fn run(
         tracing::warn!(aside = %aside.display(), "the state database did not open; it was set aside and is rebuilt");
     }
     let store = if roles.has(Role::Storage) {
-        let (store, report) = ShardStore::open(&home.shards(), state.clone(), config.capacity.0)?;
+        let (store, report) = ShardStore::open(&home.shards(), state.clone(), config.storage.capacity.0)?;
         tracing::info!(?report, "the shard store is open");
         Some(store)
     } else {
@@ -139,21 +139,24 @@ pub async fn run(
         offers: mediator.then_some(offers_in),
         storage_seen: mediator.then_some(seen_in),
     };
-    let listen =
-        if config.listen.is_empty() { default_listen(config.network) } else { config.listen.clone() };
+    let listen = if config.network.listen.is_empty() {
+        default_listen(config.network.network)
+    } else {
+        config.network.listen.clone()
+    };
     let behaviour = Setup {
-        network: config.network,
+        network: config.network.network,
         roles: roles.clone(),
         intake: INTAKE,
-        mdns: config.mdns,
-        upnp: config.upnp,
+        mdns: config.network.mdns,
+        upnp: config.network.upnp,
     };
     let setup = EngineSetup { behaviour, keypair: identity.keypair, listen, inboxes };
     let (engine, net, sessions, bound) = Engine::start(setup).await?;
-    let mut engine = tokio::spawn(engine.with_budget(config.budget).run());
+    let mut engine = tokio::spawn(engine.with_budget(config.network.budget()).run());
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
-    tasks.spawn(keep_joined(net.clone(), config.bootstrap.clone(), stopping.clone()));
+    tasks.spawn(keep_joined(net.clone(), config.network.bootstrap.clone(), stopping.clone()));
     let mut own_lightning = None;
     if let Some(store) = store {
         let terms = config.storage();
@@ -175,13 +178,13 @@ pub async fn run(
         tasks.spawn(role.run(inbox, stopping));
     }
     if let Some(vault) = vault {
-        let (folders, interval) = (config.folders.clone(), config.backup_interval);
+        let (folders, interval) = (config.client.folders.clone(), config.client.backup_interval);
         let (stopping, handle) = (stop.subscribe(), tokio::runtime::Handle::current());
         // A thread of its own: a backup works the disk and the CPU hard.
         tasks.spawn_blocking(move || handle.block_on(keep_backing_up(vault, &folders, interval, stopping)));
     }
-    let api = match config.api {
-        Some(address) => {
+    let api = match config.network.api {
+        Api::At(address) => {
             let facts = Facts {
                 net: net.clone(),
                 roles,
@@ -190,13 +193,13 @@ pub async fn run(
                 own_lightning,
                 mediated,
                 state: state.clone(),
-                payable: config.payout != PayoutTo::Nowhere,
+                payable: config.storage.payout() != PayoutTo::Nowhere,
             };
             let (url, server) = api::start(address, &home, facts, stop.subscribe()).await?;
             tasks.spawn(server);
             url
         }
-        None => "off".to_owned(),
+        Api::Off => "off".to_owned(),
     };
     print_ready(&net, &bound, &api);
 

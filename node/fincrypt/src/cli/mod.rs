@@ -2,6 +2,7 @@
 
 mod args;
 mod client;
+mod config;
 mod drain;
 mod forget;
 mod local;
