@@ -230,7 +230,7 @@ async fn metrics(State(facts): State<Arc<Facts>>) -> impl IntoResponse {
 fn new_token(home: &Home) -> Result<Zeroizing<String>, ClientError> {
     let mut random = Zeroizing::new([0; 32]);
     getrandom::fill(random.as_mut_slice()).map_err(|_| ClientError::Inner)?;
-    let token: Zeroizing<String> = Zeroizing::new(random.iter().map(|byte| format!("{byte:02x}")).collect());
+    let token: Zeroizing<String> = Zeroizing::new(hex::encode(random.as_slice()));
     let path = home.api_token();
     fincrypt_state::durable::write_file(&path, token.as_bytes(), 0o600).map_err(ClientError::io(&path))?;
     Ok(token)

@@ -58,10 +58,6 @@ fn note(id: PayoutId) -> String {
     format!("fincrypt payout {id}")
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn hash_of(kind: &PaymentKind) -> Option<PaymentHash> {
     match kind {
         PaymentKind::Bolt11 { hash, .. }
@@ -78,7 +74,7 @@ fn sum_up(attempts: impl Iterator<Item = PaymentDetails>) -> Stands {
     for attempt in attempts {
         match attempt.status {
             PaymentStatus::Succeeded => {
-                let hash = hash_of(&attempt.kind).map(|hash| hex(&hash.0)).unwrap_or_default();
+                let hash = hash_of(&attempt.kind).map(|hash| hex::encode(hash.0)).unwrap_or_default();
                 return Stands::Paid { hash, fee: Msat::new(attempt.fee_paid_msat.unwrap_or(0)) };
             }
             PaymentStatus::Pending => stands = Stands::Pending,
