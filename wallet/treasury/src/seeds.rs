@@ -1,6 +1,6 @@
 //! What a mediator's 24 words derive.
 
-use ldk_node::bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha512};
+use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha512};
 use zeroize::Zeroizing;
 
 /// Separates the Lightning node's seed from the wallet's.

@@ -1,8 +1,8 @@
+use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
+use bitcoin::secp256k1::PublicKey;
 use fincrypt_protocol::PayoutId;
 use fincrypt_protocol::amount::Msat;
 use ldk_node::NodeError;
-use ldk_node::bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
-use ldk_node::bitcoin::secp256k1::PublicKey;
 use ldk_node::lightning::ln::channelmanager::PaymentId;
 use ldk_node::lightning::routing::router::RouteParametersConfig;
 use ldk_node::lightning_types::payment::{PaymentHash, PaymentPreimage};

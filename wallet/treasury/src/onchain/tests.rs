@@ -3,7 +3,7 @@
 use super::record::Record;
 use super::*;
 use crate::ChainSource;
-use bdk_wallet::bitcoin::Network;
+use bitcoin::Network;
 use zeroize::Zeroizing;
 
 fn setup(folder: &std::path::Path, seed: u8) -> TreasurySetup {
