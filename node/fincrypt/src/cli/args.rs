@@ -10,7 +10,15 @@ use super::forget::{ForgetArgs, PruneArgs};
 use super::prepayment::PrepaymentCommand;
 use crate::config::with_flags;
 
-/// Backs up folders into the swarm and brings them back.
+/// Backs up folders to machines of other people, encrypted and spread so that several may vanish,
+/// and brings them back with 24 words.
+///
+/// A vault is a set of snapshots of folders. Files are cut into pieces, compressed, encrypted here and
+/// encoded into shards, of which any few bring a piece back. A mediator places the shards on storage
+/// nodes, audits and repairs them, and pays for storage out of what is prepaid; neither it nor storage
+/// can read or forge anything.
+///
+/// First: `fincrypt init FOLDER`, then `fincrypt backup`. On a new machine: `fincrypt recover`.
 #[derive(Parser)]
 #[command(name = "fincrypt", version, about)]
 pub(super) struct Args {

@@ -10,6 +10,7 @@ use fincrypt_vault::words::Words;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use super::advice;
 use super::args::{Args, Command, MediatorCommand, program};
 use super::output::{Exit, complain, print_json};
 use super::prepayment::warn_of;
@@ -78,7 +79,13 @@ pub(super) fn main(args: Vec<OsString>) -> Exit {
     match runtime.block_on(run(args, &matches)) {
         Ok(exit) => exit,
         Err(failure) => {
-            complain(NAME, &failure);
+            match &failure {
+                Failure::Client(error) => match advice::on(error) {
+                    Some(advice) => complain(NAME, &format_args!("{error}: {advice}")),
+                    None => complain(NAME, error),
+                },
+                _ => complain(NAME, &failure),
+            }
             failure.exit()
         }
     }

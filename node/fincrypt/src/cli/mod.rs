@@ -1,5 +1,6 @@
 //! What is typed: the two programs' arguments, prompts, output and exit codes.
 
+mod advice;
 mod args;
 mod client;
 mod config;

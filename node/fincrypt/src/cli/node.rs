@@ -17,7 +17,15 @@ use crate::home::Home;
 
 const NAME: &str = "fincrypt-node";
 
-/// Runs a Fincrypt node: storage, mediator, bootstrap, or several at once.
+/// Runs a node of the encrypted filestore Fincrypt: storage, mediator, bootstrap, or several at once.
+///
+/// A storage node keeps shards of other people's encrypted backups and is paid for it; a mediator
+/// places, audits and repairs shards and bills for them; a bootstrap node is a first contact; a client
+/// node backs up its home's vault at intervals.
+///
+/// Each option can also be set by a variable `FINCRYPT_KEY` or by its key in config.toml, with _ for -;
+/// flags win over variables, these over the file. `fincrypt-node config check` shows where each value
+/// comes from.
 #[derive(Parser)]
 #[command(name = NAME, version, about)]
 struct Args {
