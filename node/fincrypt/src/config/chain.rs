@@ -24,7 +24,7 @@ fn conflict(key: &'static str, reason: &str) -> Conflict {
 /// The option that does not fit the others.
 pub(super) fn chain(args: &BitcoinArgs, network: Network) -> Result<Option<Chain>, Conflict> {
     let Some(source) = source(args)? else { return Ok(None) };
-    let network = match (args.bitcoin_network.as_deref(), network) {
+    let network: BitcoinNetwork = match (args.bitcoin_network.as_deref(), network) {
         (Some(name), _) => {
             name.parse().map_err(|_| conflict("bitcoin_network", &format!("{name} is not supported")))?
         }

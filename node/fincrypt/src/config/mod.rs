@@ -1,6 +1,6 @@
 //! Configuration: defaults < file < `FINCRYPT_*` < flags, each value with where it came from.
 //!
-//! [`options`] declares every option once. [`Settings`] merges the layers and checks each value;
+//! `options` declares every option once. [`Settings`] merges the layers and checks each value;
 //! [`Config`] is what comes out.
 
 #[cfg(feature = "bitcoin")]

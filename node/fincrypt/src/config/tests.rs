@@ -153,6 +153,44 @@ fn every_option_has_a_meaning_and_its_key_as_its_flag() {
     Settings::defaults().resolve().expect("defaults are valid");
 }
 
+/// Rows of the tables of settings in the guide: keys and default.
+fn guide() -> Vec<(Vec<String>, String)> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/guide");
+    let mut rows = Vec::new();
+    for page in ["back-up.md", "run-a-storage-node.md", "run-a-mediator.md"] {
+        let text = std::fs::read_to_string(folder.join(page)).expect("read");
+        let mut lines = text.lines();
+        while lines.any(|line| line == "| key | default | meaning |") {
+            for line in lines.by_ref().skip(1).take_while(|line| line.starts_with('|')) {
+                let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+                let keys = cells[1].split('`').skip(1).step_by(2).map(str::to_owned).collect();
+                let default = cells[2].replace(['`', ','], "");
+                rows.push((keys, default.split(' ').next().unwrap_or_default().to_owned()));
+            }
+        }
+    }
+    rows
+}
+
+#[test]
+fn the_guide_names_every_option_with_its_default() {
+    let (declared, guide) = (settings::declared(), guide());
+    for key in guide.iter().flat_map(|(keys, _)| keys) {
+        assert!(declared.get_arguments().any(|arg| arg.get_id().as_str() == key.as_str()), "no option {key}");
+    }
+    for arg in declared.get_arguments() {
+        let key = arg.get_id().as_str();
+        let rows: Vec<_> = guide.iter().filter(|(keys, _)| keys.iter().any(|of| of == key)).collect();
+        assert!(!rows.is_empty(), "the guide does not name {key}");
+        if let Some(default) = arg.get_default_values().first() {
+            assert!(
+                rows.iter().all(|(_, said)| *said == default.to_string_lossy()),
+                "default of {key}: {rows:?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_release_waits_as_long_as_everyone_expects_unless_told_otherwise() {
     let delay = Settings::defaults().resolve().expect("valid").storage.release_delay;
