@@ -2,10 +2,10 @@
 
 #![no_main]
 
-use fincrypt_protocol::Bytes;
+use fincrypt_protocol::ByteSize;
 use fincrypt_vault::words::Words;
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
     let _ = Words::parse(text);
-    let _ = text.parse::<Bytes>();
+    let _ = text.parse::<ByteSize>();
 });

@@ -15,23 +15,12 @@ pub struct ParseIdError {
 }
 
 pub(crate) fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    bytes.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    f.write_str(&hex::encode(bytes))
 }
 
 pub(crate) fn parse_hex<const N: usize>(text: &str) -> Result<[u8; N], ParseIdError> {
-    let error = ParseIdError { expected: 2 * N };
-    let digits = text.as_bytes();
-    if digits.len() != 2 * N {
-        return Err(error);
-    }
     let mut out = [0; N];
-    for (byte, pair) in out.iter_mut().zip(digits.chunks_exact(2)) {
-        for digit in pair {
-            let value = char::from(*digit).to_digit(16).ok_or(ParseIdError { expected: 2 * N })?;
-            // A hexadecimal digit is below 16, so the cast keeps it.
-            *byte = (*byte << 4) | value as u8;
-        }
-    }
+    hex::decode_to_slice(text, &mut out).map_err(|_| ParseIdError { expected: 2 * N })?;
     Ok(out)
 }
 

@@ -57,5 +57,5 @@ pub use random::Random;
 pub use refusal::Refusal;
 pub use rewind::{Rewound, VerifiedRewound};
 pub use signed::{Body, RecordError, Signed, Verified};
-pub use size::{Bytes, ParseBytesError};
+pub use size::{ByteSize, ParseByteSizeError};
 pub use time::UnixTime;

@@ -74,17 +74,13 @@ pub enum Refusal {
     #[error("the vault has moved to another mediator")]
     Dismissed,
     /// The account's history goes on under another head key.
-    #[error(
-        "the vault was rewound with its 24 words, and this machine's keys are of before: run `fincrypt recover` with the words in a new home"
-    )]
+    #[error("the vault was rewound with its 24 words, and this machine's keys are of before")]
     Rewound,
     /// The statement is not what the node counted, or its terms are not what it offers.
     #[error("the storage node counts otherwise, or does not agree to the terms")]
     Misstated,
     /// The account's prepayment does not cover what is stored.
-    #[error(
-        "the prepayment is used up: pay in with `fincrypt prepayment deposit`; what is stored is kept meanwhile"
-    )]
+    #[error("the prepayment is used up; what is stored is kept meanwhile")]
     Unpaid,
     /// What is owed has reached the bound that the storage node set.
     #[error("too much is owed to the storage node")]
@@ -93,15 +89,13 @@ pub enum Refusal {
     #[error("the mediator cannot take or pay money now")]
     NoWallet,
     /// Money cannot go there.
-    #[error(
-        "no money can be sent there: give an address, an offer or an invoice of the mediator's Bitcoin network"
-    )]
+    #[error("no money can be sent there")]
     Destination,
     /// There is less than that.
     #[error("there is less than that, or too little to be worth a payment")]
     Insufficient,
     /// The invoice was used before, whatever came of it.
-    #[error("the invoice was used before, and counts once: ask the payee for another, or for an offer")]
+    #[error("the invoice was used before, and counts once")]
     Used,
     /// A record of a higher sequence is known already.
     #[error("a newer record is known already")]

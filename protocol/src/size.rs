@@ -5,12 +5,12 @@ use std::str::FromStr;
 
 /// A number of bytes, read from and shown in the units people use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Bytes(pub u64);
+pub struct ByteSize(pub u64);
 
 /// Not a size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot read {text:?} as a size: write a number and a unit, such as 500GB, 1.5TB or 64MiB")]
-pub struct ParseBytesError {
+pub struct ParseByteSizeError {
     text: String,
 }
 
@@ -27,10 +27,10 @@ const UNITS: [(&str, u64); 10] = [
     ("tib", 1 << 40),
 ];
 
-impl FromStr for Bytes {
-    type Err = ParseBytesError;
-    fn from_str(text: &str) -> Result<Self, ParseBytesError> {
-        let error = || ParseBytesError { text: text.to_owned() };
+impl FromStr for ByteSize {
+    type Err = ParseByteSizeError;
+    fn from_str(text: &str) -> Result<Self, ParseByteSizeError> {
+        let error = || ParseByteSizeError { text: text.to_owned() };
         let text = text.trim();
         let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         let (number, unit) = text.split_at(split);
@@ -49,7 +49,7 @@ impl FromStr for Bytes {
     }
 }
 
-impl fmt::Display for Bytes {
+impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, factor) in
             [("TB", 1_000_000_000_000), ("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000)]
@@ -70,18 +70,18 @@ mod tests {
 
     #[test]
     fn units_of_both_kinds_are_read() {
-        assert_eq!("500GB".parse(), Ok(Bytes(500_000_000_000)));
-        assert_eq!("1.5 TiB".parse(), Ok(Bytes((1 << 40) + (1 << 40) / 10 * 5)));
-        assert_eq!("0".parse(), Ok(Bytes(0)));
+        assert_eq!("500GB".parse(), Ok(ByteSize(500_000_000_000)));
+        assert_eq!("1.5 TiB".parse(), Ok(ByteSize((1 << 40) + (1 << 40) / 10 * 5)));
+        assert_eq!("0".parse(), Ok(ByteSize(0)));
         for bad in ["", "GB", "-1GB", "1XB", "99999999TB", "1.2.3GB"] {
-            assert!(bad.parse::<Bytes>().is_err(), "{bad}");
+            assert!(bad.parse::<ByteSize>().is_err(), "{bad}");
         }
     }
 
     proptest! {
         #[test]
         fn any_text_is_read_or_refused(text in ".{0,20}") {
-            let _ = text.parse::<Bytes>();
+            let _ = text.parse::<ByteSize>();
         }
     }
 }

@@ -299,7 +299,7 @@ fn lines<H: Header + Clone + PartialEq + std::fmt::Debug>(title: &str, messages:
         let frame = Frame { header, payload };
         let bytes = [frame.prefix().expect("encodes"), frame.payload.to_vec()].concat();
         assert_eq!(Frame::from_slice(&bytes).expect("decodes"), frame);
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = hex::encode(bytes);
         writeln!(out, "{title} {hex}").expect("a string takes everything");
     }
 }

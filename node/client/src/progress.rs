@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use fincrypt_protocol::Bytes;
+use fincrypt_protocol::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Between plain lines.
@@ -53,7 +53,7 @@ impl Progress {
         let inner = &self.0;
         let files = inner.files.fetch_add(1, Ordering::Relaxed) + 1;
         let bytes = inner.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let text = || format!("{} {files} files, {}", inner.verb, Bytes(bytes));
+        let text = || format!("{} {files} files, {}", inner.verb, ByteSize(bytes));
         if let Some(bar) = &inner.bar {
             if files.is_multiple_of(64) {
                 bar.set_message(text());

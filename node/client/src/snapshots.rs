@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fincrypt_vault::snapshot::Snapshot;
 use fincrypt_vault::tree::{Name, NodeKind};
 use serde::Serialize;
+use time::{OffsetDateTime, PrimitiveDateTime};
 
 use super::error::ClientError;
 use super::fetch::Fetcher;
@@ -48,25 +49,24 @@ pub struct EntryInfo {
     pub mtime: i64,
 }
 
-/// Year, month and day of a day counted from 1970, by Howard Hinnant's civil-from-days.
-pub(crate) fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+/// A time in UTC; the end of the year 9999 for all that are later.
+fn moment(secs: u64) -> OffsetDateTime {
+    let moment = i64::try_from(secs).ok().and_then(|secs| OffsetDateTime::from_unix_timestamp(secs).ok());
+    moment.unwrap_or(PrimitiveDateTime::MAX.assume_utc())
+}
+
+/// Year and month (1 to 12) of a time in seconds since 1970, in UTC.
+pub(crate) fn year_and_month(secs: u64) -> (i32, u8) {
+    let moment = moment(secs);
+    (moment.year(), moment.month().into())
 }
 
 /// `YYYY-MM-DD hh:mm:ss` in UTC.
 #[must_use]
 pub fn utc(secs: u64) -> String {
-    let rest = secs % 86_400;
-    let (year, month, day) = civil(secs / 86_400);
-    format!("{year}-{month:02}-{day:02} {:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60)
+    let moment = moment(secs);
+    let (hour, minute, second) = moment.to_hms();
+    format!("{} {hour:02}:{minute:02}:{second:02}", moment.date())
 }
 
 /// The name under which each folder of a snapshot appears in it: the folder's own name, numbered

@@ -8,6 +8,7 @@
 //! * `/api/v1/wallet…`: a mediator's money ([`wallet`]).
 //! * `GET /metrics`: the same numbers in OpenMetrics text.
 
+mod metrics;
 mod wallet;
 
 use std::future::Future;
@@ -37,7 +38,6 @@ use fincrypt_client::ClientError;
 use fincrypt_mediator::{MediatorFacts, MediatorInfo};
 use fincrypt_net::Net;
 use fincrypt_storage_node::{Disk, Earned, Leaving, PaidView, StorageRole, days, told};
-use fincrypt_upkeep::State as Stands;
 
 /// What the interface tells about.
 pub(crate) struct Facts {
@@ -175,62 +175,10 @@ async fn node(State(facts): State<Arc<Facts>>) -> Json<NodeInfo> {
     Json(facts.info().await)
 }
 
-async fn metrics(State(facts): State<Arc<Facts>>) -> impl IntoResponse {
-    let info = facts.info().await;
-    let mut text = String::new();
-    let mut gauge = |name: &str, help: &str, value: u64| {
-        text.push_str(&format!(
-            "# HELP fincrypt_{name} {help}\n# TYPE fincrypt_{name} gauge\nfincrypt_{name} {value}\n"
-        ));
-    };
-    gauge("connected_peers", "Peers with a connection.", info.connected_peers as u64);
-    gauge("dht_peers", "Peers in the routing table.", info.dht_peers as u64);
-    if let Some(storage) = info.storage {
-        gauge("storage_used_bytes", "Bytes that shard files take.", storage.used_bytes);
-        gauge("storage_capacity_bytes", "Bytes that shard files may take.", storage.capacity_bytes);
-        gauge("storage_free_bytes", "Bytes that still fit.", storage.free_bytes);
-        gauge("storage_disk_failing", "Whether the disk fails.", storage.disk_failing.into());
-        for (name, help, sum) in [
-            (
-                "storage_earned_msat",
-                "Countersigned earnings.",
-                storage.earned.iter().map(|of| of.earned_msat).sum(),
-            ),
-            (
-                "storage_paid_msat",
-                "Earnings that arrived.",
-                storage.earned.iter().map(|of| of.paid_msat).sum(),
-            ),
-            (
-                "storage_owed_msat",
-                "Earnings that are owed.",
-                storage.earned.iter().map(|of| of.owed_msat).sum(),
-            ),
-        ] {
-            gauge(name, help, sum);
-        }
-        gauge("storage_rotten_shards", "Shards found rotten since the start.", storage.rotten_shards);
-    }
-    if let Some(mediator) = info.mediator {
-        gauge("mediator_degraded_segments", "Segments that lack a good keeper.", mediator.health.degraded);
-        let in_state = |state| mediator.nodes.iter().filter(|node| node.state == state).count() as u64;
-        for (name, state) in [
-            ("sound", Stands::Sound),
-            ("suspect", Stands::Suspect),
-            ("absent", Stands::Absent),
-            ("lost", Stands::Lost),
-        ] {
-            gauge(&format!("mediator_nodes_{name}"), "Storage nodes in this state.", in_state(state));
-        }
-    }
-    text.push_str("# EOF\n");
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
-}
-
 fn new_token(home: &Home) -> Result<Zeroizing<String>, ClientError> {
     let mut random = Zeroizing::new([0; 32]);
     getrandom::fill(random.as_mut_slice()).map_err(|_| ClientError::Inner)?;
-    let token: Zeroizing<String> = Zeroizing::new(random.iter().map(|byte| format!("{byte:02x}")).collect());
+    let token: Zeroizing<String> = Zeroizing::new(hex::encode(random.as_slice()));
     let path = home.api_token();
     fincrypt_state::durable::write_file(&path, token.as_bytes(), 0o600).map_err(ClientError::io(&path))?;
     Ok(token)
@@ -255,7 +203,7 @@ pub(crate) async fn start(
     let router = Router::new()
         .route("/api/v1/node", get(node))
         .merge(wallet::routes())
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(metrics::metrics))
         .layer(middleware::from_fn_with_state(access, admit))
         .with_state(Arc::new(facts));
     let stopped = async move { drop(stop.changed().await) };

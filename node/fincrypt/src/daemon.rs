@@ -7,21 +7,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fincrypt_client::{BadShard, ClientError, ClientOptions, Vault, backup, self_check};
-use fincrypt_mediator::{MediatorInbox, MediatorRole, Money, MoneyError};
-use fincrypt_net::{Engine, EngineSetup, Identity, Inboxes, Multiaddr, Net, Role, Roles, Setup, peer_of};
-use fincrypt_protocol::Network;
+use fincrypt_mediator::{MediatorFacts, MediatorInbox, MediatorRole, Money, MoneyError};
+use fincrypt_net::{
+    Engine, EngineSetup, Identity, Inboxes, Keypair, Multiaddr, Net, Role, Roles, Sessions, Setup,
+    ShardInbound, peer_of,
+};
+use fincrypt_protocol::{Network, SigningKey};
 use fincrypt_shards::ShardStore;
 use fincrypt_state::state::State;
 use fincrypt_storage_node::{Disk, Leaving, PayoutTo, StorageRole};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use zeroize::Zeroizing;
 
 use crate::api::{self, Facts};
-use crate::config::Config;
+use crate::config::{Api, Config};
 use crate::home::Home;
-use crate::own_node;
+use crate::own_node::{self, OwnNode};
 
 /// Inbound payload in memory at once: 24 full shards.
 const INTAKE: usize = 24 << 20;
@@ -104,116 +107,200 @@ pub async fn run(
 ) -> Result<(), NodeError> {
     home.create()?;
     let identity = Identity::open(&home.identity())?;
+    let state = open_state(&home)?;
+    let store = open_store(&home, &config, &roles, &state)?;
+    let vault = open_vault(&home, &config, &roles, &state, password)?;
+    let disk = Arc::new(Disk::open(state.clone()));
+    let leaving = Arc::new(Leaving::open(home.path()));
+    let served = store.map(|store| (store, disk, leaving));
+
+    let (inboxes, mediate_out, shard_out) = inboxes(&roles);
+    let setup = engine_setup(&config, &roles, identity.keypair, inboxes);
+    let (engine, net, sessions, bound) = Engine::start(setup).await?;
+    let engine = tokio::spawn(engine.with_budget(config.network.budget()).run());
+    let (stop, _) = watch::channel(false);
+    let mut node =
+        Node { home, config, net, sessions, state, key: identity.signing, stop, tasks: JoinSet::new() };
+    node.join();
+    let own_lightning = node.serve_storage(served.clone(), shard_out)?;
+    let mediated = node.mediate(mediate_out)?;
+    node.back_up(vault);
+    let facts = Facts {
+        net: node.net.clone(),
+        roles,
+        listen: bound.clone(),
+        store: served,
+        own_lightning,
+        mediated,
+        state: node.state.clone(),
+        payable: node.config.storage.payout() != PayoutTo::Nowhere,
+    };
+    let api = node.serve_api(facts).await?;
+    print_ready(&node.net, &bound, &api);
+    wait_for_end(engine).await?;
+    node.end().await;
+    Ok(())
+}
+
+fn open_state(home: &Home) -> Result<State, NodeError> {
     let (state, report) = State::open(&home.state())?;
     if let Some(aside) = &report.set_aside {
         tracing::warn!(aside = %aside.display(), "the state database did not open; it was set aside and is rebuilt");
     }
-    let store = if roles.has(Role::Storage) {
-        let (store, report) = ShardStore::open(&home.shards(), state.clone(), config.capacity.0)?;
-        tracing::info!(?report, "the shard store is open");
-        Some(store)
-    } else {
-        None
-    };
+    Ok(state)
+}
 
-    let vault = match password {
+fn open_store(
+    home: &Home,
+    config: &Config,
+    roles: &Roles,
+    state: &State,
+) -> Result<Option<ShardStore>, NodeError> {
+    if !roles.has(Role::Storage) {
+        return Ok(None);
+    }
+    let (store, report) = ShardStore::open(&home.shards(), state.clone(), config.storage.capacity.0)?;
+    tracing::info!(?report, "shard_store_opened");
+    Ok(Some(store))
+}
+
+fn open_vault(
+    home: &Home,
+    config: &Config,
+    roles: &Roles,
+    state: &State,
+    password: Option<Zeroizing<String>>,
+) -> Result<Option<Vault>, NodeError> {
+    match password {
         Some(password) if roles.has(Role::Client) => {
             // Nobody is there to be asked.
             let options = ClientOptions { auto_migrate: true, ..config.client() };
-            Some(Vault::open_over(home.vault(), options, &password, state.clone())?)
+            Ok(Some(Vault::open_over(home.vault(), options, &password, state.clone())?))
         }
-        _ => None,
-    };
+        _ => Ok(None),
+    }
+}
 
-    let disk = Arc::new(Disk::open(state.clone()));
-    let leaving = Arc::new(Leaving::open(home.path()));
-    let served = store.clone().map(|store| (store, Arc::clone(&disk), Arc::clone(&leaving)));
-    let (mediate_in, mediate_out) = mpsc::channel(INBOX);
+/// What the storage role works on.
+type Served = (ShardStore, Arc<Disk>, Arc<Leaving>);
+
+/// The engine's ends of the roles' queues, and the ends from which the roles that there are take.
+fn inboxes(roles: &Roles) -> (Inboxes, Option<MediatorInbox>, Option<mpsc::Receiver<ShardInbound>>) {
+    let (mediate_in, requests) = mpsc::channel(INBOX);
     let (shard_in, shard_out) = mpsc::channel(INBOX);
-    let (offers_in, offers_out) = mpsc::channel(NEWS);
-    let (seen_in, seen_out) = mpsc::channel(NEWS);
-    let mediator = roles.has(Role::Mediator);
+    let (offers_in, offers) = mpsc::channel(NEWS);
+    let (seen_in, storage_seen) = mpsc::channel(NEWS);
+    let (mediator, storage) = (roles.has(Role::Mediator), roles.has(Role::Storage));
     let inboxes = Inboxes {
         mediate: mediator.then_some(mediate_in),
-        shard: store.is_some().then_some(shard_in),
+        shard: storage.then_some(shard_in),
         offers: mediator.then_some(offers_in),
         storage_seen: mediator.then_some(seen_in),
     };
+    let mediate_out = mediator.then_some(MediatorInbox { requests, offers, storage_seen });
+    (inboxes, mediate_out, storage.then_some(shard_out))
+}
+
+fn engine_setup(config: &Config, roles: &Roles, keypair: Keypair, inboxes: Inboxes) -> EngineSetup {
+    let options = &config.network;
     let listen =
-        if config.listen.is_empty() { default_listen(config.network) } else { config.listen.clone() };
+        if options.listen.is_empty() { default_listen(options.network) } else { options.listen.clone() };
     let behaviour = Setup {
-        network: config.network,
+        network: options.network,
         roles: roles.clone(),
         intake: INTAKE,
-        mdns: config.mdns,
-        upnp: config.upnp,
+        mdns: options.mdns,
+        upnp: options.upnp,
     };
-    let setup = EngineSetup { behaviour, keypair: identity.keypair, listen, inboxes };
-    let (engine, net, sessions, bound) = Engine::start(setup).await?;
-    let mut engine = tokio::spawn(engine.with_budget(config.budget).run());
-    let (stop, stopping) = watch::channel(false);
-    let mut tasks = JoinSet::new();
-    tasks.spawn(keep_joined(net.clone(), config.bootstrap.clone(), stopping.clone()));
-    let mut own_lightning = None;
-    if let Some(store) = store {
-        let terms = config.storage();
-        let key = identity.signing.clone();
-        let (sessions, condition) = (sessions.clone(), (Arc::clone(&disk), Arc::clone(&leaving)));
-        let role = StorageRole::new(net.clone(), sessions, store, state.clone(), key, condition, terms);
-        own_lightning = own_node::open(&home, &config)?;
-        let role = role.with_lightning(own_lightning.clone().map(|node| node as _));
-        tasks.spawn(role.run(shard_out, stopping.clone()));
-    }
-    let mut mediated = None;
-    if mediator {
-        let options = config.money(&home).map_err(NodeError::LightningListen)?;
-        let money = Arc::new(Money::open(&options, state.clone())?);
-        let terms = config.mediator();
-        let role = MediatorRole::new(net.clone(), sessions, state.clone(), money, identity.signing, terms);
-        mediated = Some(role.facts());
-        let inbox = MediatorInbox { requests: mediate_out, offers: offers_out, storage_seen: seen_out };
-        tasks.spawn(role.run(inbox, stopping));
-    }
-    if let Some(vault) = vault {
-        let (folders, interval) = (config.folders.clone(), config.backup_interval);
-        let (stopping, handle) = (stop.subscribe(), tokio::runtime::Handle::current());
-        // A thread of its own: a backup works the disk and the CPU hard.
-        tasks.spawn_blocking(move || handle.block_on(keep_backing_up(vault, &folders, interval, stopping)));
-    }
-    let api = match config.api {
-        Some(address) => {
-            let facts = Facts {
-                net: net.clone(),
-                roles,
-                listen: bound.clone(),
-                store: served,
-                own_lightning,
-                mediated,
-                state: state.clone(),
-                payable: config.payout != PayoutTo::Nowhere,
-            };
-            let (url, server) = api::start(address, &home, facts, stop.subscribe()).await?;
-            tasks.spawn(server);
-            url
-        }
-        None => "off".to_owned(),
-    };
-    print_ready(&net, &bound, &api);
+    EngineSetup { behaviour, keypair, listen, inboxes }
+}
 
+/// What the roles of a running node share, and their tasks.
+struct Node {
+    home: Home,
+    config: Config,
+    net: Net,
+    sessions: Arc<Sessions>,
+    state: State,
+    key: SigningKey,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Node {
+    fn join(&mut self) {
+        let contacts = self.config.network.bootstrap.clone();
+        self.tasks.spawn(keep_joined(self.net.clone(), contacts, self.stop.subscribe()));
+    }
+
+    /// Starts the storage role, if there is one; the operator's own Lightning node, if there is one.
+    fn serve_storage(
+        &mut self,
+        served: Option<Served>,
+        requests: Option<mpsc::Receiver<ShardInbound>>,
+    ) -> Result<Option<Arc<OwnNode>>, NodeError> {
+        let Some(((store, disk, leaving), requests)) = served.zip(requests) else { return Ok(None) };
+        let (net, sessions, state) = (self.net.clone(), Arc::clone(&self.sessions), self.state.clone());
+        let terms = self.config.storage();
+        let role = StorageRole::new(net, sessions, store, state, self.key.clone(), (disk, leaving), terms);
+        let own_lightning = own_node::open(&self.home, &self.config)?;
+        let role = role.with_lightning(own_lightning.clone().map(|node| node as _));
+        self.tasks.spawn(role.run(requests, self.stop.subscribe()));
+        Ok(own_lightning)
+    }
+
+    /// Starts the mediator role, if there is one.
+    fn mediate(&mut self, inbox: Option<MediatorInbox>) -> Result<Option<MediatorFacts>, NodeError> {
+        let Some(inbox) = inbox else { return Ok(None) };
+        let options = self.config.money(&self.home).map_err(NodeError::LightningListen)?;
+        let money = Arc::new(Money::open(&options, self.state.clone())?);
+        let (net, sessions, state) = (self.net.clone(), Arc::clone(&self.sessions), self.state.clone());
+        let terms = self.config.mediator();
+        let role = MediatorRole::new(net, sessions, state, money, self.key.clone(), terms);
+        let mediated = role.facts();
+        self.tasks.spawn(role.run(inbox, self.stop.subscribe()));
+        Ok(Some(mediated))
+    }
+
+    /// Starts the client role, if there is a vault.
+    fn back_up(&mut self, vault: Option<Vault>) {
+        let Some(vault) = vault else { return };
+        let (folders, interval) = (self.config.client.folders.clone(), self.config.client.backup_interval);
+        let (stopping, handle) = (self.stop.subscribe(), tokio::runtime::Handle::current());
+        // A thread of its own: a backup works the disk and the CPU hard.
+        self.tasks
+            .spawn_blocking(move || handle.block_on(keep_backing_up(vault, &folders, interval, stopping)));
+    }
+
+    /// Starts the local interface; its URL, or `off`.
+    async fn serve_api(&mut self, facts: Facts) -> Result<String, NodeError> {
+        let Api::At(address) = self.config.network.api else { return Ok("off".to_owned()) };
+        let (url, server) = api::start(address, &self.home, facts, self.stop.subscribe()).await?;
+        self.tasks.spawn(server);
+        Ok(url)
+    }
+
+    /// Ends all tasks; what is under way gets [`GRACE`].
+    async fn end(mut self) {
+        tracing::info!("node_stopping");
+        let _ = self.stop.send(true);
+        self.net.stop().await;
+        let ending = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(GRACE, ending).await.is_err() {
+            tracing::warn!("requests_cut_off");
+        }
+        self.state.close();
+    }
+}
+
+/// Waits for SIGTERM, Ctrl-C, or the end of the engine.
+async fn wait_for_end(mut engine: JoinHandle<()>) -> Result<(), NodeError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(NodeError::Signals)?;
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
-        _ = &mut engine => tracing::error!("the engine has stopped"),
+        _ = &mut engine => tracing::error!("engine_stopped"),
     }
-    tracing::info!("stopping");
-    let _ = stop.send(true);
-    net.stop().await;
-    let ending = async { while tasks.join_next().await.is_some() {} };
-    if tokio::time::timeout(GRACE, ending).await.is_err() {
-        tracing::warn!("some requests were cut off");
-    }
-    state.close();
     Ok(())
 }
 

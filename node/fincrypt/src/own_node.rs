@@ -24,7 +24,7 @@ mod with_bitcoin {
 
     /// The node, if the operator wants to be paid there.
     pub(crate) fn open(home: &Home, config: &Config) -> Result<Option<Arc<OwnNode>>, NodeError> {
-        if config.payout != PayoutTo::Own {
+        if config.storage.payout() != PayoutTo::Own {
             return Ok(None);
         }
         let chain = config.chain.clone().ok_or(NodeError::NoChain)?;
@@ -32,7 +32,7 @@ mod with_bitcoin {
             folder: home.storage_lightning(),
             seed: seed_file::read_or_draw(&home.lightning_seed())?,
             listen: config.lightning_listen(home).map_err(NodeError::LightningListen)?,
-            alias: config.lightning_alias.clone(),
+            alias: config.bitcoin.lightning_alias.clone(),
             chain,
             trusted: home.lightning_trusted(),
         };

@@ -219,7 +219,7 @@ mod tests {
     fn contracts_and_statements_are_what_the_fixture_says() {
         let contract = Contract::new(terms()).expect("good terms");
         let proposal = Signed::seal(&statement(&contract), &key(2)).expect("seals");
-        let hex = |bytes: Vec<u8>| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex = |bytes: Vec<u8>| hex::encode(bytes);
         let text = format!(
             "terms {}\ncontract {}\nproposal {}\ncountersigned {}\n",
             hex(cbor::encode(&terms()).expect("encodes")),

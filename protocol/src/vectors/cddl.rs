@@ -33,9 +33,7 @@ fn messages() -> Vec<(String, Vec<u8>)> {
     });
     framed
         .map(|(rule, text)| {
-            let frame: Vec<u8> = (0..text.len() / 2)
-                .map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).expect("hexadecimal"))
-                .collect();
+            let frame = hex::decode(text).expect("hexadecimal");
             let (length, rest) = frame.split_first_chunk().expect("a length");
             (rule, rest[..u32::from_le_bytes(*length) as usize].to_vec())
         })

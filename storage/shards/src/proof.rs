@@ -257,9 +257,7 @@ mod tests {
             writeln!(text, "{number} {length} {leaf}").expect("written");
         }
         let digest = answer_digest(&Nonce::from_bytes([1; 32]), &[[2; LEAF], [3; LEAF]].concat());
-        for byte in digest {
-            write!(text, "{byte:02x}").expect("written");
-        }
+        text.push_str(&hex::encode(digest));
         fincrypt_vectors::check("challenge.txt", &text);
     }
 }

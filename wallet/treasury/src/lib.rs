@@ -10,6 +10,6 @@ pub mod onchain;
 pub mod seed_file;
 mod seeds;
 
+pub use bitcoin::Network as BitcoinNetwork;
 pub use chain::{Chain, ChainSource};
-pub use ldk_node::bitcoin::Network as BitcoinNetwork;
 pub use seeds::lightning_seed;

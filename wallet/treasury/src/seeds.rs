@@ -1,6 +1,6 @@
 //! What a mediator's 24 words derive.
 
-use ldk_node::bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha512};
+use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha512};
 use zeroize::Zeroizing;
 
 /// Separates the Lightning node's seed from the wallet's.
@@ -22,8 +22,7 @@ mod tests {
     #[test]
     fn the_lightning_nodes_seed_follows_from_the_wallets_and_is_another() {
         let seed = lightning_seed(&[1; 64]);
-        let hex: String = seed.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "9d421b52d35fb5ee");
+        assert_eq!(hex::encode(&seed[..8]), "9d421b52d35fb5ee");
         assert_ne!(*seed, *lightning_seed(&[2; 64]));
         assert_ne!(*seed, [1; 64]);
     }

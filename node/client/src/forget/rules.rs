@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::snapshots::civil;
+use crate::snapshots::year_and_month;
 
 /// One day.
 const DAY: u64 = 86_400;
@@ -59,10 +59,10 @@ const PERIODS: [(&str, Period); 6] = [
     // 1970 began on a Thursday.
     ("weekly", |secs| (secs / DAY + 3) / 7),
     ("monthly", |secs| {
-        let (year, month, _) = civil(secs / DAY);
-        year * 12 + month
+        let (year, month) = year_and_month(secs);
+        u64::from(year.unsigned_abs()) * 12 + u64::from(month)
     }),
-    ("yearly", |secs| civil(secs / DAY).0),
+    ("yearly", |secs| u64::from(year_and_month(secs).0.unsigned_abs())),
 ];
 
 /// Why each snapshot is kept, in the order given; those without a reason go.

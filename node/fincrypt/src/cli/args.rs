@@ -2,29 +2,29 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use fincrypt_protocol::limits::MAX_SLOTS;
 
+use super::config::ConfigCommand;
 use super::forget::{ForgetArgs, PruneArgs};
 use super::prepayment::PrepaymentCommand;
+use crate::config::with_flags;
 
-/// Backs up folders into the swarm and brings them back.
+/// Backs up folders to machines of other people, encrypted and spread so that several may vanish,
+/// and brings them back with 24 words.
+///
+/// A vault is a set of snapshots of folders. Files are cut into pieces, compressed, encrypted here and
+/// encoded into shards, of which any few bring a piece back. A mediator places the shards on storage
+/// nodes, audits and repairs them, and pays for storage out of what is prepaid; neither it nor storage
+/// can read or forge anything.
+///
+/// First: `fincrypt init FOLDER`, then `fincrypt backup`. On a new machine: `fincrypt recover`.
 #[derive(Parser)]
 #[command(name = "fincrypt", version, about)]
 pub(super) struct Args {
     /// Where the vault's local part is [default: the user's data folder].
     #[arg(long, global = true)]
     pub(super) home: Option<PathBuf>,
-    /// Address of a first contact; may be given several times.
-    #[arg(long, global = true)]
-    pub(super) bootstrap: Vec<String>,
-    /// local, test or main.
-    #[arg(long, global = true)]
-    pub(super) network: Option<String>,
-    /// The most that storage may take, in satoshi per GiB-month, before the mediator's fee. Storage that
-    /// takes more is not used, and a run for which there is none is refused.
-    #[arg(long, global = true, value_name = "SAT")]
-    pub(super) max_price: Option<String>,
     /// Print one JSON document on standard output.
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -41,6 +41,14 @@ pub(super) struct Args {
     pub(super) command: Command,
 }
 
+/// The program, with flags for the options that a person sets by hand; all others come from the file
+/// or the environment.
+pub(super) fn program() -> clap::Command {
+    let everywhere = |key: &str| matches!(key, "network" | "bootstrap" | "max_price");
+    with_flags(Args::command(), everywhere, true)
+        .mut_subcommand("init", |init| with_flags(init, |key| key == "redundancy", false))
+}
+
 #[derive(Subcommand)]
 pub(super) enum Command {
     /// Makes a vault and shows its 24 words, once.
@@ -48,9 +56,6 @@ pub(super) enum Command {
         /// Folders to back up.
         #[arg(required = true)]
         folders: Vec<PathBuf>,
-        /// Stored bytes per source byte, at least 2.0.
-        #[arg(long)]
-        redundancy: Option<String>,
         /// Write the words into this file (mode 0600) instead of showing them.
         #[arg(long)]
         words_file: Option<PathBuf>,
@@ -149,6 +154,11 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: PrepaymentCommand,
     },
+    /// Looks at the configuration.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
     /// Asks storage straight for a proof of every shard: a leaf of 1 KiB that nobody could foresee.
     Verify {
         /// Fetch whole shards rather than single leaves.
@@ -169,4 +179,12 @@ pub(super) enum MediatorCommand {
         /// Its peer id or an address of it.
         mediator: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn arguments_and_options_fit_together() {
+        super::program().debug_assert();
+    }
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::Parser;
-use fincrypt_protocol::Bytes;
+use clap::{ArgMatches, FromArgMatches};
+use fincrypt_protocol::ByteSize;
 use fincrypt_vault::words::Words;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::args::{Args, Command, MediatorCommand};
+use super::advice;
+use super::args::{Args, Command, MediatorCommand, program};
 use super::output::{Exit, complain, print_json};
 use super::prepayment::warn_of;
 use super::secret::{self, SecretError};
@@ -52,8 +53,11 @@ impl From<fincrypt_vault::words::WordsError> for Failure {
 }
 
 pub(super) fn main(args: Vec<OsString>) -> Exit {
-    let args = match Args::try_parse_from(args) {
-        Ok(args) => args,
+    let parsed = program()
+        .try_get_matches_from(args)
+        .and_then(|matches| Args::from_arg_matches(&matches).map(|args| (args, matches)));
+    let (args, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             let _ = error.print();
             return if error.use_stderr() { Exit::Usage } else { Exit::Done };
@@ -72,10 +76,16 @@ pub(super) fn main(args: Vec<OsString>) -> Exit {
             return Exit::Failed;
         }
     };
-    match runtime.block_on(run(args)) {
+    match runtime.block_on(run(args, &matches)) {
         Ok(exit) => exit,
         Err(failure) => {
-            complain(NAME, &failure);
+            match &failure {
+                Failure::Client(error) => match advice::on(error) {
+                    Some(advice) => complain(NAME, &format_args!("{error}: {advice}")),
+                    None => complain(NAME, error),
+                },
+                _ => complain(NAME, &failure),
+            }
             failure.exit()
         }
     }
@@ -89,54 +99,61 @@ pub(super) struct Session {
     password_file: Option<PathBuf>,
 }
 
-async fn run(args: Args) -> Result<Exit, Failure> {
+async fn run(args: Args, matches: &ArgMatches) -> Result<Exit, Failure> {
     let home = args.home.or_else(default_home);
     let home =
         Home::new(home.ok_or_else(|| Failure::Usage("no home: give --home DIR or set HOME".to_owned()))?);
     let mut settings = Settings::defaults()
         .with_file(&home.config(), false)?
-        .with_environment()
-        .with_flag("network", args.network.into_iter().collect())
-        .with_flag("bootstrap", args.bootstrap)
-        .with_flag("max_price", args.max_price.into_iter().collect());
-    if let Command::Init { redundancy: Some(redundancy), .. } = &args.command {
-        settings = settings.with_flag("redundancy", vec![redundancy.clone()]);
+        .with_environment(|name| std::env::var(name).ok())
+        .with_flags(matches);
+    if let Some(("init", matches)) = matches.subcommand() {
+        settings = settings.with_flags(matches);
+    }
+    if let Command::Config { command } = args.command {
+        return Ok(super::config::run(command, &settings));
     }
     let config = settings.resolve()?;
     let session =
         Session { home, config, json: args.json, quiet: args.quiet, password_file: args.password_file };
-    match args.command {
-        Command::Init { folders, words_file, slot, .. } => {
-            session.init(&folders, words_file.as_deref(), slot)
-        }
-        Command::Backup { folders } => session.backup(folders).await,
-        Command::Snapshots => session.snapshots().await,
-        Command::Ls { snapshot, path } => session.ls(&snapshot, path.as_deref()).await,
-        Command::Restore { snapshot, target: Some(target), paths, overwrite, direct, .. } => {
-            session.restore(RestoreOptions { snapshot, target, paths, overwrite, direct }).await
-        }
-        Command::Restore { snapshot, target: None, direct, .. } => {
-            session.test_restore(&snapshot, direct).await
-        }
-        Command::Status { brief } => session.status(brief).await,
-        Command::Recover { words_file, list_heads: true, .. } => session.list_heads(&words_file).await,
-        Command::Recover { words_file, head, .. } => session.recover(&words_file, head.as_deref()).await,
-        Command::Forget(args) => session.forget(args).await,
-        Command::Prune(args) => session.prune(args).await,
-        Command::Release { yes, .. } => session.release(yes).await,
-        Command::UndoRelease { words_file, lift, rewind } => {
-            session.undo_release(&words_file, lift, rewind.as_deref()).await
-        }
-        Command::Mediator { command: MediatorCommand::List } => session.mediators().await,
-        Command::Mediator { command: MediatorCommand::Use { mediator } } => {
-            session.use_mediator(&mediator).await
-        }
-        Command::Prepayment { command } => session.prepayment(command).await,
-        Command::Verify { data, sample } => session.verify(VerifyOptions { data, sample }).await,
-    }
+    session.run(args.command).await
 }
 
 impl Session {
+    async fn run(&self, command: Command) -> Result<Exit, Failure> {
+        match command {
+            Command::Init { folders, words_file, slot, .. } => {
+                self.init(&folders, words_file.as_deref(), slot)
+            }
+            Command::Backup { folders } => self.backup(folders).await,
+            Command::Snapshots => self.snapshots().await,
+            Command::Ls { snapshot, path } => self.ls(&snapshot, path.as_deref()).await,
+            Command::Restore { snapshot, target: Some(target), paths, overwrite, direct, .. } => {
+                self.restore(RestoreOptions { snapshot, target, paths, overwrite, direct }).await
+            }
+            Command::Restore { snapshot, target: None, direct, .. } => {
+                self.test_restore(&snapshot, direct).await
+            }
+            Command::Status { brief } => self.status(brief).await,
+            Command::Recover { words_file, list_heads: true, .. } => self.list_heads(&words_file).await,
+            Command::Recover { words_file, head, .. } => self.recover(&words_file, head.as_deref()).await,
+            Command::Forget(args) => self.forget(args).await,
+            Command::Prune(args) => self.prune(args).await,
+            Command::Release { yes, .. } => self.release(yes).await,
+            Command::UndoRelease { words_file, lift, rewind } => {
+                self.undo_release(&words_file, lift, rewind.as_deref()).await
+            }
+            Command::Mediator { command: MediatorCommand::List } => self.mediators().await,
+            Command::Mediator { command: MediatorCommand::Use { mediator } } => {
+                self.use_mediator(&mediator).await
+            }
+            Command::Prepayment { command } => self.prepayment(command).await,
+            Command::Verify { data, sample } => self.verify(VerifyOptions { data, sample }).await,
+            // Answered before the configuration was resolved: it may be wrong.
+            Command::Config { .. } => Ok(Exit::Done),
+        }
+    }
+
     /// Prints the result: as JSON, or as `human` says.
     pub(super) fn print<T: Serialize>(&self, value: &T, human: impl FnOnce()) {
         if self.json {
@@ -230,15 +247,15 @@ impl Session {
         let strings =
             |items: Vec<String>| toml::Value::Array(items.into_iter().map(toml::Value::String).collect());
         let config = &self.config;
-        table.insert("network".to_owned(), config.network.to_string().into());
+        table.insert("network".to_owned(), config.network.network.to_string().into());
         table.insert(
             "bootstrap".to_owned(),
-            strings(config.bootstrap.iter().map(ToString::to_string).collect()),
+            strings(config.network.bootstrap.iter().map(ToString::to_string).collect()),
         );
-        let permille = config.redundancy.permille();
+        let permille = config.client.redundancy.permille();
         let redundancy = format!("{}.{:03}", permille / 1000, permille % 1000);
         table.insert("redundancy".to_owned(), redundancy.into());
-        if let Some(price) = config.max_price {
+        if let Some(price) = config.client.max_price {
             let price = format!("{}.{:03}", price.get() / 1000, price.get() % 1000);
             table.insert("max_price".to_owned(), price.into());
         }
@@ -252,7 +269,7 @@ impl Session {
 
     async fn backup(&self, folders: Vec<PathBuf>) -> Result<Exit, Failure> {
         let vault = self.open()?;
-        let folders = if folders.is_empty() { self.config.folders.clone() } else { folders };
+        let folders = if folders.is_empty() { self.config.client.folders.clone() } else { folders };
         if folders.is_empty() {
             return Err(Failure::Usage("nothing to back up: name a folder".to_owned()));
         }
@@ -287,7 +304,7 @@ impl Session {
                     &snapshot.id[..12],
                     snapshot.when,
                     snapshot.files,
-                    Bytes(snapshot.bytes).to_string()
+                    ByteSize(snapshot.bytes).to_string()
                 );
             }
         });
@@ -360,10 +377,10 @@ fn show_backup(report: &BackupReport, quiet: bool) {
         "Snapshot {}: {} files, {}; new {}, uploaded {}, stored {} in {} segments, {:.1} s.",
         &report.snapshot[..12],
         report.files,
-        Bytes(report.bytes_in),
-        Bytes(report.bytes_new),
-        Bytes(report.bytes_uploaded),
-        Bytes(report.bytes_stored),
+        ByteSize(report.bytes_in),
+        ByteSize(report.bytes_new),
+        ByteSize(report.bytes_uploaded),
+        ByteSize(report.bytes_stored),
         report.segments,
         report.seconds
     );

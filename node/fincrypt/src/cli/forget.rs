@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use fincrypt_protocol::Bytes;
+use fincrypt_protocol::ByteSize;
 
 use super::client::{Failure, Session};
 use super::output::Exit;
@@ -103,7 +103,7 @@ impl PruneArgs {
         let max_repack = match self.max_repack {
             None => u64::MAX,
             Some(text) => {
-                let size: Result<Bytes, _> = text.parse();
+                let size: Result<ByteSize, _> = text.parse();
                 size.map_err(|_| Failure::Usage(format!("{text:?} is no size: give one such as 10GB")))?.0
             }
         };
@@ -155,25 +155,25 @@ fn show_prune(report: &PruneReport, dry_run: bool) {
         "{} segments stay; {} blobs, {}, {would}packed anew.",
         report.kept,
         report.repacked,
-        Bytes(report.bytes_repacked)
+        ByteSize(report.bytes_repacked)
     );
     println!(
         "{} segments, {}, {would}released: storage deletes them after its delay, within which the words undo it.",
         report.released,
-        Bytes(report.bytes_released)
+        ByteSize(report.bytes_released)
     );
     println!(
         "{} segments, {}, {would}marked, beside {}, {}, from before: a later prune releases them.",
         report.marked,
-        Bytes(report.bytes_marked),
+        ByteSize(report.bytes_marked),
         report.waiting,
-        Bytes(report.bytes_waiting)
+        ByteSize(report.bytes_waiting)
     );
     if report.orphans > 0 {
         println!(
             "{} segments, {}, lie at the holders without a use: a run that was never finished left them, or is under way.",
             report.orphans,
-            Bytes(report.bytes_orphans)
+            ByteSize(report.bytes_orphans)
         );
     }
     if report.guarded {

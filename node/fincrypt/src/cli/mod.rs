@@ -1,7 +1,9 @@
 //! What is typed: the two programs' arguments, prompts, output and exit codes.
 
+mod advice;
 mod args;
 mod client;
+mod config;
 mod drain;
 mod forget;
 mod local;

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use clap::Subcommand;
-use fincrypt_protocol::Bytes;
+use fincrypt_protocol::ByteSize;
 use fincrypt_protocol::amount::{Msat, Price, Sat};
 
 use super::client::{Failure, NAME, Session};
@@ -193,7 +193,7 @@ fn show_statements(report: &StatementsReport) {
             "{}  epoch {}: {} at {}; {} earned, {} fee{}",
             statement.storage,
             statement.epoch,
-            Bytes(statement.bytes),
+            ByteSize(statement.bytes),
             Price::new(statement.price_msat),
             Msat::new(statement.earned_msat),
             Msat::new(statement.fee_msat),

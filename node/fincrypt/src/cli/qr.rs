@@ -1,36 +1,23 @@
 //! A QR code on a terminal: two modules to a character, by half blocks.
 
-use qrcode::types::Color;
+use qrcode::render::Renderer;
+use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 
 /// Columns that a terminal has at least.
 const COLUMNS: usize = 80;
-/// Light modules around the code, as its standard has it; half of them where columns are few.
-const QUIET: usize = 4;
+/// Light modules around the code, as its standard has it.
+const QUIET: u32 = 4;
+/// The same where columns are few.
+const NARROW: u32 = 2;
 
 /// The code of a text; none if it is too long for any.
 pub(super) fn code(text: &str) -> Option<String> {
     // Nothing covers a part of a terminal: the least correction makes the smallest code.
     let code = QrCode::with_error_correction_level(text, EcLevel::L).ok()?;
     let (width, colors) = (code.width(), code.into_colors());
-    let quiet = if width + 2 * QUIET <= COLUMNS { QUIET } else { QUIET / 2 };
-    let dark = |row: usize, column: usize| {
-        let at = row.checked_sub(quiet).zip(column.checked_sub(quiet));
-        let inside = at.filter(|(row, column)| *row < width && *column < width);
-        inside.is_some_and(|(row, column)| colors.get(row * width + column) == Some(&Color::Dark))
-    };
-    let side = width + 2 * quiet;
-    let mut out = String::new();
-    for row in (0..side).step_by(2) {
-        out.extend((0..side).map(|column| match (dark(row, column), dark(row + 1, column)) {
-            (true, true) => '█',
-            (true, false) => '▀',
-            (false, true) => '▄',
-            (false, false) => ' ',
-        }));
-        out.push('\n');
-    }
-    Some(out)
+    let quiet = if width + 2 * QUIET as usize <= COLUMNS { QUIET } else { NARROW };
+    Some(Renderer::<Dense1x2>::new(&colors, width, quiet).module_dimensions(1, 1).build() + "\n")
 }
 
 /// The same in black on white, whatever the terminal's colours are: not every wallet reads an

@@ -1,6 +1,6 @@
 //! `fincrypt restore`, for good or as a test.
 
-use fincrypt_protocol::Bytes;
+use fincrypt_protocol::ByteSize;
 
 use super::client::{Failure, NAME, Session};
 use super::output::Exit;
@@ -25,7 +25,7 @@ impl Session {
             println!(
                 "{done} {} files, {}, in {:.1} s from snapshot {}.",
                 report.files,
-                Bytes(report.bytes),
+                ByteSize(report.bytes),
                 report.seconds,
                 &report.snapshot[..12]
             );

@@ -1,6 +1,6 @@
 //! `fincrypt status`.
 
-use fincrypt_protocol::{Bytes, UnixTime};
+use fincrypt_protocol::{ByteSize, UnixTime};
 
 use super::client::{Failure, Session};
 use super::output::Exit;
@@ -50,7 +50,7 @@ fn show(report: &StatusReport, brief: bool) {
         "snapshots   {} in {} segments, head {}{age}",
         report.snapshots, report.segments, report.sequence
     );
-    println!("stored      {}, parity included", Bytes(report.bytes_stored));
+    println!("stored      {}, parity included", ByteSize(report.bytes_stored));
     if !brief {
         show_health(report);
         println!("checked     by this machine, {}", ago(report.last_check));
@@ -100,7 +100,7 @@ fn show_snapshot(snapshot: &SnapshotStatus) {
         &snapshot.id[..12],
         ago(Some(snapshot.time)),
         snapshot.files,
-        Bytes(snapshot.bytes),
+        ByteSize(snapshot.bytes),
         snapshot.segments,
         ago(snapshot.last_proof),
         ago(snapshot.last_test_restore)

@@ -222,7 +222,7 @@ fn check(world: &World, operator: &LightningWallet, saver: &ChainWallet, inside:
         }
     });
     for came in operator.node.deposits() {
-        let hash: String = came.id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = hex::encode(came.id);
         if let Some(stated) = hashes.remove(&hash) {
             assert_eq!(stated, came.amount.get());
         }

@@ -215,7 +215,7 @@ fn check(world: &World, credited: u64, operator: &LightningWallet, saver: &Chain
             }
         }
     });
-    let hex = |id: [u8; 32]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |id: [u8; 32]| hex::encode(id);
     let came: BTreeSet<_> =
         operator.node.deposits().into_iter().map(|came| (hex(came.id), came.amount.get())).collect();
     assert_eq!(came, paid, "over Lightning");

@@ -325,7 +325,7 @@ impl Stage {
 
     /// The nodes and their operators' wallets as they stand now.
     fn look(&self, cheated: &[u64]) -> Outcomes<Table> {
-        let hex = |id: [u8; 32]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex = |id: [u8; 32]| hex::encode(id);
         let (mut nodes, mut wallets) = (Vec::new(), Vec::new());
         let (mut shared, refused) = (Vec::new(), self.refused());
         for at in 0..STORAGE {

@@ -104,7 +104,6 @@ impl Contradiction {
     /// # Errors
     /// Never for one of ours; the encoder's refusal otherwise.
     pub fn to_hex(&self) -> Result<String, CborError> {
-        let bytes = cbor::encode(&self.signers)?;
-        Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hex::encode(cbor::encode(&self.signers)?))
     }
 }

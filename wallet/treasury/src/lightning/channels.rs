@@ -1,5 +1,5 @@
+use bitcoin::secp256k1::PublicKey;
 use fincrypt_protocol::amount::Msat;
-use ldk_node::bitcoin::secp256k1::PublicKey;
 use ldk_node::lightning::ln::msgs::SocketAddress;
 use ldk_node::{LightningBalance, NodeError, UserChannelId};
 

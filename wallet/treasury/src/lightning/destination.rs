@@ -1,8 +1,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use bitcoin::secp256k1::PublicKey;
 use fincrypt_protocol::amount::Msat;
-use ldk_node::bitcoin::secp256k1::PublicKey;
 use ldk_node::lightning::offers::offer::Offer;
 use ldk_node::lightning_invoice::Bolt11Invoice;
 

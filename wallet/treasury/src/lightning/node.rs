@@ -1,8 +1,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ldk_node::bitcoin::Network;
-use ldk_node::bitcoin::secp256k1::PublicKey;
+use bitcoin::Network;
+use bitcoin::secp256k1::PublicKey;
 use ldk_node::config::Config;
 use ldk_node::lightning::ln::msgs::SocketAddress;
 use ldk_node::{Builder, Node};

@@ -1,8 +1,8 @@
+use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
+use bitcoin::secp256k1::PublicKey;
 use fincrypt_protocol::PayoutId;
 use fincrypt_protocol::amount::Msat;
 use ldk_node::NodeError;
-use ldk_node::bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
-use ldk_node::bitcoin::secp256k1::PublicKey;
 use ldk_node::lightning::ln::channelmanager::PaymentId;
 use ldk_node::lightning::routing::router::RouteParametersConfig;
 use ldk_node::lightning_types::payment::{PaymentHash, PaymentPreimage};
@@ -58,10 +58,6 @@ fn note(id: PayoutId) -> String {
     format!("fincrypt payout {id}")
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn hash_of(kind: &PaymentKind) -> Option<PaymentHash> {
     match kind {
         PaymentKind::Bolt11 { hash, .. }
@@ -78,7 +74,7 @@ fn sum_up(attempts: impl Iterator<Item = PaymentDetails>) -> Stands {
     for attempt in attempts {
         match attempt.status {
             PaymentStatus::Succeeded => {
-                let hash = hash_of(&attempt.kind).map(|hash| hex(&hash.0)).unwrap_or_default();
+                let hash = hash_of(&attempt.kind).map(|hash| hex::encode(hash.0)).unwrap_or_default();
                 return Stands::Paid { hash, fee: Msat::new(attempt.fee_paid_msat.unwrap_or(0)) };
             }
             PaymentStatus::Pending => stands = Stands::Pending,

@@ -1,6 +1,6 @@
 //! Where a wallet learns of the chain, and sends its transactions to.
 
-use bdk_wallet::bitcoin::{FeeRate, Network, Transaction};
+use bitcoin::{FeeRate, Network, Transaction};
 
 use super::TreasuryError;
 use super::esplora::Esplora;

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bdk_esplora::EsploraAsyncExt;
 use bdk_esplora::esplora_client::{AsyncClient, Builder, Error, convert_fee_rate};
 use bdk_wallet::Update;
-use bdk_wallet::bitcoin::constants::genesis_block;
-use bdk_wallet::bitcoin::{FeeRate, Network, Transaction, Txid};
 use bdk_wallet::chain::{ConfirmationBlockTime, TxUpdate};
+use bitcoin::constants::genesis_block;
+use bitcoin::{FeeRate, Network, Transaction, Txid};
 use tokio::runtime::Runtime;
 
 use super::TreasuryError;

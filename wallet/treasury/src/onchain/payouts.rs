@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bdk_wallet::SignOptions;
-use bdk_wallet::bitcoin::consensus::encode::{deserialize, serialize};
-use bdk_wallet::bitcoin::hashes::Hash;
-use bdk_wallet::bitcoin::{Amount, FeeRate, OutPoint, Psbt, ScriptBuf, Transaction, Txid};
 use bdk_wallet::error::CreateTxError;
+use bitcoin::consensus::encode::{deserialize, serialize};
+use bitcoin::hashes::Hash;
+use bitcoin::{Amount, FeeRate, OutPoint, Psbt, ScriptBuf, Transaction, Txid};
 use fincrypt_protocol::amount::Sat;
 use fincrypt_protocol::{PayoutId, TxId};
 use serde::{Deserialize, Serialize};

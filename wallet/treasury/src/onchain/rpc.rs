@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use bdk_bitcoind_rpc::bitcoincore_rpc::{Auth, Client, Error, RpcApi, jsonrpc};
 use bdk_bitcoind_rpc::{Emitter, NO_EXPECTED_MEMPOOL_TXS};
-use bdk_wallet::bitcoin::{FeeRate, Network, Transaction};
+use bitcoin::{FeeRate, Network, Transaction};
 
 use super::TreasuryError;
 use super::chain::{Sent, bounded_rate};

@@ -3,7 +3,7 @@
 use super::record::Record;
 use super::*;
 use crate::ChainSource;
-use bdk_wallet::bitcoin::Network;
+use bitcoin::Network;
 use zeroize::Zeroizing;
 
 fn setup(folder: &std::path::Path, seed: u8) -> TreasurySetup {
@@ -26,8 +26,7 @@ fn addresses_are_those_of_any_wallet_with_the_same_words_and_survive_a_restart()
     // The test vector of BIP-84: `abandon … about`, whose first address on the main network is
     // bc1qcr8te4kr609gcawutmrza0j4xv80jy8z306fyu.
     let seed = "5eb00bbddcf069084889a8ab9155568165f5c453ccb85e70811aaed6f6da5fc19a5ac40b389cd370d086206dec8aa6c43daea6690f20ad3d8d48b2d2ce9e38e4";
-    let bytes: Vec<u8> =
-        (0..64).map(|at| u8::from_str_radix(&seed[2 * at..2 * at + 2], 16).expect("hex")).collect();
+    let bytes = hex::decode(seed).expect("hexadecimal");
     let mut setup_main = setup(dir.path(), 0);
     setup_main.network = Network::Bitcoin;
     setup_main.seed.copy_from_slice(&bytes);

@@ -4,12 +4,12 @@ use parking_lot::{Mutex, MutexGuard};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use bdk_wallet::bitcoin::bip32::Xpriv;
-use bdk_wallet::bitcoin::hashes::Hash;
-use bdk_wallet::bitcoin::{Address, Network, Txid};
 use bdk_wallet::chain::{ChainPosition, ConfirmationBlockTime, Merge};
 use bdk_wallet::template::Bip84;
 use bdk_wallet::{ChangeSet, KeychainKind, LocalOutput, Wallet};
+use bitcoin::bip32::Xpriv;
+use bitcoin::hashes::Hash;
+use bitcoin::{Address, Network, Txid};
 use fincrypt_protocol::TxId;
 use fincrypt_protocol::amount::Sat;
 use fincrypt_protocol::money::Arrival;
