@@ -49,7 +49,7 @@ fn text(state: &mut u64) -> Vec<u8> {
         include_str!("../../net/src/engine/handle.rs"),
         include_str!("../../mediator/src/handle.rs"),
         include_str!("../../storage-node/src/handle.rs"),
-        include_str!("../../fincrypt/src/config.rs"),
+        include_str!("../../fincrypt/src/config/settings.rs"),
         include_str!("../../fincrypt/src/cli/client.rs"),
     ];
     let lines: Vec<&str> = sources.iter().flat_map(|source| source.lines()).collect();
