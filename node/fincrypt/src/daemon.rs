@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fincrypt_client::{BadShard, ClientError, ClientOptions, Vault, backup, self_check};
-use fincrypt_mediator::{MediatorInbox, MediatorRole, Money, MoneyError};
+use fincrypt_mediator::{MediatorError, MediatorInbox, MediatorRole, Money, MoneyError};
 use fincrypt_net::{Engine, EngineSetup, Identity, Inboxes, Multiaddr, Net, Role, Roles, Setup, peer_of};
-use fincrypt_protocol::Network;
+use fincrypt_protocol::{Clock, Network, Random};
 use fincrypt_shards::ShardStore;
 use fincrypt_state::state::State;
 use fincrypt_storage_node::{Disk, Leaving, PayoutTo, StorageRole};
@@ -46,6 +46,9 @@ pub enum NodeError {
     /// The mediator's money cannot be looked after.
     #[error(transparent)]
     Money(#[from] MoneyError),
+    /// The mediator's contracts cannot be read.
+    #[error(transparent)]
+    Mediator(#[from] MediatorError),
     /// The seed of the Lightning node cannot be had.
     #[cfg(feature = "bitcoin")]
     #[error(transparent)]
@@ -66,6 +69,9 @@ pub enum NodeError {
         /// Why.
         source: std::io::Error,
     },
+    /// The system has no randomness.
+    #[error("the system gives no randomness")]
+    Randomness(#[source] getrandom::Error),
     /// Signals cannot be waited for.
     #[error("cannot wait for signals: {0}")]
     Signals(std::io::Error),
@@ -167,9 +173,10 @@ pub async fn run(
     let mut mediated = None;
     if mediator {
         let options = config.money(&home).map_err(NodeError::LightningListen)?;
-        let money = Arc::new(Money::open(&options, state.clone())?);
+        let random = Random::system().map_err(NodeError::Randomness)?;
+        let money = Arc::new(Money::open(&options, state.clone(), Clock::system(), random)?);
         let terms = config.mediator();
-        let role = MediatorRole::new(net.clone(), sessions, state.clone(), money, identity.signing, terms);
+        let role = MediatorRole::new(net.clone(), sessions, state.clone(), money, identity.signing, terms)?;
         mediated = Some(role.facts());
         let inbox = MediatorInbox { requests: mediate_out, offers: offers_out, storage_seen: seen_out };
         tasks.spawn(role.run(inbox, stopping));

@@ -93,20 +93,20 @@ impl MediatorRole {
             Ask::Deposit => {
                 let account = self.account(from)?;
                 self.register(from).await?;
-                bare(Response::DepositTo(self.deposit_to(account).await?))
+                bare(Response::DepositTo(self.prepayments.deposit_to(account).await?))
             }
-            Ask::Balance => bare(Response::Balance(self.balance(self.account(from)?).await?)),
+            Ask::Balance => bare(Response::Balance(self.prepayments.balance(self.account(from)?).await?)),
             Ask::History { after } => {
-                let (entries, more) = self.entries(self.account(from)?, after).await?;
+                let (entries, more) = self.prepayments.entries(self.account(from)?, after).await?;
                 bare(Response::History { entries, more })
             }
             Ask::Statements { after } => {
-                let (statements, more) = self.statements(self.account(from)?, after).await?;
+                let (statements, more) = self.prepayments.statements(self.account(from)?, after);
                 bare(Response::Statements { statements, more })
             }
             Ask::Withdraw(withdrawal) => {
                 let account = self.account(from)?;
-                bare(Response::Withdrawn(self.withdraw(account, withdrawal).await?))
+                bare(Response::Withdrawn(self.prepayments.withdraw(account, withdrawal).await?))
             }
             Ask::HeadGet => {
                 let (records, account) = (self.records.clone(), self.account(from)?);
@@ -221,8 +221,8 @@ impl MediatorRole {
                     self.assign(run, manifest, tag, given.max_price).await?
                 }
             };
-            let (role, wanted) = (Arc::clone(self), record.clone());
-            blocking(move || role.admit_cost(account, &wanted)).await?;
+            let (prepayments, wanted) = (self.prepayments.clone(), record.clone());
+            blocking(move || prepayments.admit_cost(account, &wanted)).await?;
             let signed = registration.signed().clone();
             let mandate = given.signed().clone();
             // Room first: what finds none leaves nothing behind.

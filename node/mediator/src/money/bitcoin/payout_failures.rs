@@ -2,9 +2,9 @@
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use fincrypt_protocol::NodeId;
+use fincrypt_protocol::{Clock, NodeId, UnixTime};
 use serde::Serialize;
 
 /// After the first failure, and twice as long after each further one.
@@ -12,9 +12,9 @@ const FIRST: Duration = Duration::from_secs(2);
 /// At most.
 const LAST: Duration = Duration::from_secs(6 * 3600);
 
-/// What stands in the way of paying a node.
+/// Why a storage node could not be paid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Trouble {
+pub struct PayoutFailure {
     /// The node.
     pub node: String,
     /// Failures in a row.
@@ -27,36 +27,43 @@ pub struct Trouble {
 
 struct Failures {
     tries: u32,
-    until: Instant,
+    until: UnixTime,
     reason: String,
 }
 
 /// All of them, in memory: after a start everything is tried at once.
-#[derive(Default)]
-pub(super) struct Troubles(Mutex<HashMap<NodeId, Failures>>);
+pub(super) struct PayoutFailures {
+    clock: Clock,
+    nodes: Mutex<HashMap<NodeId, Failures>>,
+}
 
-impl Troubles {
+impl PayoutFailures {
+    /// No node has failed yet.
+    pub(super) fn new(clock: Clock) -> Self {
+        Self { clock, nodes: Mutex::default() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Failures>> {
-        self.0.lock()
+        self.nodes.lock()
     }
 
     /// Notes a failure.
-    pub(super) fn note(&self, node: &NodeId, reason: &str) {
-        let mut troubles = self.lock();
-        let tries = troubles.get(node).map_or(1, |known| known.tries.saturating_add(1));
+    pub(super) fn record(&self, node: &NodeId, reason: &str) {
+        let mut nodes = self.lock();
+        let tries = nodes.get(node).map_or(1, |known| known.tries.saturating_add(1));
         let pause = FIRST.saturating_mul(1 << tries.min(20).saturating_sub(1)).min(LAST);
-        let until = Instant::now() + pause;
-        troubles.insert(*node, Failures { tries, until, reason: reason.to_owned() });
+        let until = self.clock.now().plus(pause);
+        nodes.insert(*node, Failures { tries, until, reason: reason.to_owned() });
     }
 
     /// Notes that it was paid.
-    pub(super) fn end(&self, node: &NodeId) {
+    pub(super) fn clear(&self, node: &NodeId) {
         self.lock().remove(node);
     }
 
     /// Whether it is not tried yet.
     pub(super) fn waits(&self, node: &NodeId) -> bool {
-        self.lock().get(node).is_some_and(|known| known.until > Instant::now())
+        self.lock().get(node).is_some_and(|known| known.until > self.clock.now())
     }
 
     /// Failures in a row.
@@ -65,15 +72,15 @@ impl Troubles {
     }
 
     /// For the operator.
-    pub(super) fn all(&self) -> Vec<Trouble> {
-        let now = Instant::now();
-        let trouble = |(node, known): (&NodeId, &Failures)| Trouble {
+    pub(super) fn all(&self) -> Vec<PayoutFailure> {
+        let now = self.clock.now();
+        let failure = |(node, known): (&NodeId, &Failures)| PayoutFailure {
             node: fincrypt_net::shown(node),
             tries: known.tries,
-            again_in: known.until.saturating_duration_since(now).as_secs(),
+            again_in: known.until.since(now).as_secs(),
             reason: known.reason.clone(),
         };
-        let mut all: Vec<Trouble> = self.lock().iter().map(trouble).collect();
+        let mut all: Vec<PayoutFailure> = self.lock().iter().map(failure).collect();
         all.sort_unstable_by(|a, b| a.node.cmp(&b.node));
         all
     }
@@ -84,19 +91,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_could_not_be_paid_is_left_alone_longer_each_time() {
-        let (troubles, node) = (Troubles::default(), NodeId::from_bytes([1; 32]));
-        assert!(!troubles.waits(&node));
+    fn a_node_that_could_not_be_paid_is_left_alone_longer_each_time() {
+        let clock = Clock::manual(UnixTime::from_secs(1000));
+        let (failures, node) = (PayoutFailures::new(clock.clone()), NodeId::from_bytes([1; 32]));
+        assert!(!failures.waits(&node));
         let mut last = 0;
         for tries in 1..40 {
-            troubles.note(&node, "offline");
-            let trouble = troubles.all().pop().expect("one");
-            assert_eq!((trouble.tries, trouble.reason.as_str()), (tries, "offline"));
-            assert!(trouble.again_in >= last && trouble.again_in <= LAST.as_secs());
-            last = trouble.again_in;
+            failures.record(&node, "offline");
+            let failure = failures.all().pop().expect("one");
+            assert_eq!((failure.tries, failure.reason.as_str()), (tries, "offline"));
+            assert!(failure.again_in >= last && failure.again_in <= LAST.as_secs());
+            last = failure.again_in;
         }
-        assert!(troubles.waits(&node) && last + 1 >= LAST.as_secs());
-        troubles.end(&node);
-        assert!(!troubles.waits(&node));
+        assert!(failures.waits(&node) && last + 1 >= LAST.as_secs());
+        clock.advance(Duration::from_secs(last - 1));
+        assert!(failures.waits(&node));
+        clock.advance(Duration::from_secs(1));
+        assert!(!failures.waits(&node), "it is tried again");
+        failures.record(&node, "offline");
+        failures.clear(&node);
+        assert!(!failures.waits(&node));
     }
 }
