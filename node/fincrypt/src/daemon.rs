@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fincrypt_client::{BadShard, ClientError, ClientOptions, Vault, backup, self_check};
-use fincrypt_mediator::{MediatorFacts, MediatorInbox, MediatorRole, Money, MoneyError};
+use fincrypt_mediator::{MediatorError, MediatorFacts, MediatorInbox, MediatorRole, Money, MoneyError};
 use fincrypt_net::{
     Engine, EngineSetup, Identity, Inboxes, Keypair, Multiaddr, Net, Role, Roles, Sessions, Setup,
     ShardInbound, peer_of,
 };
-use fincrypt_protocol::{Network, SigningKey};
+use fincrypt_protocol::{Clock, Network, Random, SigningKey};
 use fincrypt_shards::ShardStore;
 use fincrypt_state::state::State;
 use fincrypt_storage_node::{Disk, Leaving, PayoutTo, StorageRole};
@@ -49,6 +49,9 @@ pub enum NodeError {
     /// The mediator's money cannot be looked after.
     #[error(transparent)]
     Money(#[from] MoneyError),
+    /// The mediator's contracts cannot be read.
+    #[error(transparent)]
+    Mediator(#[from] MediatorError),
     /// The seed of the Lightning node cannot be had.
     #[cfg(feature = "bitcoin")]
     #[error(transparent)]
@@ -69,6 +72,9 @@ pub enum NodeError {
         /// Why.
         source: std::io::Error,
     },
+    /// The system has no randomness.
+    #[error("the system gives no randomness")]
+    Randomness(#[source] getrandom::Error),
     /// Signals cannot be waited for.
     #[error("cannot wait for signals: {0}")]
     Signals(std::io::Error),
@@ -253,10 +259,11 @@ impl Node {
     fn mediate(&mut self, inbox: Option<MediatorInbox>) -> Result<Option<MediatorFacts>, NodeError> {
         let Some(inbox) = inbox else { return Ok(None) };
         let options = self.config.money(&self.home).map_err(NodeError::LightningListen)?;
-        let money = Arc::new(Money::open(&options, self.state.clone())?);
+        let random = Random::system().map_err(NodeError::Randomness)?;
+        let money = Arc::new(Money::open(&options, self.state.clone(), Clock::system(), random)?);
         let (net, sessions, state) = (self.net.clone(), Arc::clone(&self.sessions), self.state.clone());
         let terms = self.config.mediator();
-        let role = MediatorRole::new(net, sessions, state, money, self.key.clone(), terms);
+        let role = MediatorRole::new(net, sessions, state, money, self.key.clone(), terms)?;
         let mediated = role.facts();
         self.tasks.spawn(role.run(inbox, self.stop.subscribe()));
         Ok(Some(mediated))

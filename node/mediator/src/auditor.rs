@@ -153,7 +153,7 @@ impl MediatorRole {
         blocking(move || role.settle_audit(node, epoch, open.since, asked)).await?;
         // After what it lost is noted: it is paid for what it has.
         match passed {
-            Some(answer) => self.bill(node, epoch, answer).await,
+            Some(answer) => self.billing.bill(node, epoch, answer).await,
             None => Ok(()),
         }
     }

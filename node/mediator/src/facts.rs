@@ -7,7 +7,7 @@ use std::sync::Arc;
 use fincrypt_net::peer_of;
 use serde::Serialize;
 
-use super::billing::{Bills, Owed};
+use super::contracts::{Contracts, Owed};
 use super::money::Money;
 use super::records::{Load, Records};
 use super::repair::Health;
@@ -20,7 +20,7 @@ pub struct MediatorFacts {
     pub(super) standings: Arc<Standings>,
     pub(super) records: Records,
     pub(super) health: Arc<Mutex<Health>>,
-    pub(super) bills: Bills,
+    pub(super) contracts: Arc<Contracts>,
     pub(super) money: Arc<Money>,
 }
 
@@ -89,7 +89,7 @@ impl MediatorFacts {
             epoch: self.standings.now().number(),
             health,
             nodes: ids.into_iter().map(facts).collect(),
-            owed: self.bills.owed(),
+            owed: self.contracts.owed(),
         }
     }
 }

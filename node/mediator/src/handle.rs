@@ -101,20 +101,20 @@ impl MediatorRole {
             Ask::GetDeposit(_) => {
                 let account = self.account(from)?;
                 self.register(from).await?;
-                reply::<GetDeposit>(self.deposit_to(account).await?)
+                reply::<GetDeposit>(self.prepayments.deposit_to(account).await?)
             }
-            Ask::GetBalance(_) => reply::<GetBalance>(self.balance(self.account(from)?).await?),
+            Ask::GetBalance(_) => reply::<GetBalance>(self.prepayments.balance(self.account(from)?).await?),
             Ask::GetHistory(ask) => {
-                let (entries, more) = self.entries(self.account(from)?, ask.after).await?;
+                let (entries, more) = self.prepayments.entries(self.account(from)?, ask.after).await?;
                 reply::<GetHistory>(History { entries, more })
             }
             Ask::GetStatements(ask) => {
-                let (statements, more) = self.statements(self.account(from)?, ask.after).await?;
+                let (statements, more) = self.prepayments.statements(self.account(from)?, ask.after);
                 reply::<GetStatements>(Statements { statements, more })
             }
             Ask::Withdraw(ask) => {
                 let account = self.account(from)?;
-                reply::<Withdraw>(self.withdraw(account, ask.withdrawal).await?)
+                reply::<Withdraw>(self.prepayments.withdraw(account, ask.withdrawal).await?)
             }
             Ask::GetHead(_) => {
                 let (records, account) = (self.records.clone(), self.account(from)?);
@@ -226,8 +226,8 @@ impl MediatorRole {
                     self.assign(run, manifest, tag, given.max_price).await?
                 }
             };
-            let (role, wanted) = (Arc::clone(self), record.clone());
-            blocking(move || role.admit_cost(account, &wanted)).await?;
+            let (prepayments, wanted) = (self.prepayments.clone(), record.clone());
+            blocking(move || prepayments.admit_cost(account, &wanted)).await?;
             let signed = registration.signed().clone();
             let mandate = given.signed().clone();
             // Room first: what finds none leaves nothing behind.

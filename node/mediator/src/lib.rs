@@ -4,12 +4,13 @@
 mod auditor;
 mod billing;
 mod candidates;
+mod contract_terms;
+mod contracts;
 mod directory;
 mod dismissal;
 mod doubts;
 mod encoders;
 mod facts;
-mod gate;
 mod handle;
 mod heads;
 mod holder_link;
@@ -17,7 +18,7 @@ mod holder_lists;
 mod money;
 mod notices;
 mod open;
-mod purse;
+mod prepayment;
 mod records;
 mod repair;
 mod rewind;
@@ -33,7 +34,9 @@ use std::time::Duration;
 
 use fincrypt_protocol::admission::{AnnouncedRole, mediator_record_key, role_bucket, role_key};
 use fincrypt_protocol::record::{MediatorRecord, StorageOffer};
-use fincrypt_protocol::{Network, NodeId, RecordError, Redundancy, Signed, SigningKey, UnixTime, Verified};
+use fincrypt_protocol::{
+    Clock, Network, NodeId, RecordError, Redundancy, Signed, SigningKey, UnixTime, Verified,
+};
 use fincrypt_state::state::State;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -43,10 +46,12 @@ use fincrypt_net::{MediateInbound, Net, Sessions, encode_all};
 use fincrypt_net::{blocking, serve};
 
 use auditor::Challenges;
-pub use billing::BillingTerms;
-use billing::Bills;
-pub use billing::Owed;
+use billing::Billing;
 use candidates::Met;
+pub use contract_terms::BillingTerms;
+use contract_terms::{ContractTerms, OwnTerms};
+use contracts::Contracts;
+pub use contracts::Owed;
 use directory::Directory;
 use dismissal::Dismissals;
 use doubts::Doubts;
@@ -54,15 +59,15 @@ use encoders::Encoders;
 pub use facts::MediatorFacts;
 pub use facts::{MediatorInfo, NodeFacts};
 use fincrypt_accounts::releases::{self, Releases};
-use gate::Gate;
 use holder_link::HolderLink;
 use holder_lists::HolderLists;
 use money::Settlement;
 #[cfg(feature = "bitcoin")]
-pub use money::{LightningView, MoveError, Trouble, WalletView};
+pub use money::{LightningView, MoveError, PayoutFailure, WalletView};
 pub use money::{Money, MoneyError, MoneyOptions, MoneyPaths};
 use notices::Notices;
 use open::OpenSegments;
+use prepayment::Prepayments;
 use records::Records;
 pub use repair::Health;
 use repair::Pace;
@@ -111,8 +116,9 @@ pub struct MediatorRole {
     notices: Notices,
     standings: Arc<Standings>,
     challenges: Challenges,
-    bills: Bills,
-    gate: Gate,
+    contracts: Arc<Contracts>,
+    billing: Billing,
+    prepayments: Prepayments,
     money: Arc<Money>,
     /// Told when a segment may lack a keeper.
     lacking: Notify,
@@ -126,6 +132,11 @@ pub struct MediatorRole {
     key: SigningKey,
     terms: MediatorTerms,
 }
+
+/// A mediator cannot begin.
+#[derive(Debug, thiserror::Error)]
+#[error("contracts cannot be read, so nothing may be signed or paid")]
+pub struct MediatorError(#[from] contracts::ContractsError);
 
 /// What comes to a mediator.
 pub struct MediatorInbox {
@@ -154,7 +165,9 @@ const FORGET: Duration = Duration::from_secs(3600);
 
 impl MediatorRole {
     /// Puts the role together over an open state.
-    #[must_use]
+    ///
+    /// # Errors
+    /// [`MediatorError`] if contracts cannot be read: nothing may be signed then.
     pub fn new(
         net: Net,
         sessions: Arc<Sessions>,
@@ -162,23 +175,51 @@ impl MediatorRole {
         money: Arc<Money>,
         key: SigningKey,
         terms: MediatorTerms,
-    ) -> Self {
-        let network = net.network();
-        let bills = Bills::new(state.clone());
+    ) -> Result<Self, MediatorError> {
+        let (network, clock) = (net.network(), Clock::system());
         let directory = Arc::new(Directory::open(net.clone(), state.clone()));
-        Self {
-            gate: Gate::new(state.clone(), bills.lines()),
-            link: HolderLink::new(net.clone(), Arc::clone(&directory)),
+        let link = HolderLink::new(net.clone(), Arc::clone(&directory));
+        let records = Records::new(state.clone());
+        let standings = Arc::new(Standings::open(state.clone(), terms.upkeep));
+        let contracts = Arc::new(Contracts::open(state.clone()).map_err(MediatorError)?);
+        let fee_permille = terms.fee_permille;
+        let contract_terms = Arc::new(ContractTerms {
+            own: OwnTerms { network, mediator: net.own(), fee_permille, billing: terms.billing },
+            contracts: Arc::clone(&contracts),
+            directory: Arc::clone(&directory),
+            standings: Arc::clone(&standings),
+            records: records.clone(),
+        });
+        let prepayments = Prepayments {
+            contracts: Arc::clone(&contracts),
+            terms: Arc::clone(&contract_terms),
+            money: Arc::clone(&money),
+            clock: clock.clone(),
+        };
+        let billing = Billing {
+            contracts: Arc::clone(&contracts),
+            terms: contract_terms,
+            prepayments: prepayments.clone(),
+            records: records.clone(),
+            money: Arc::clone(&money),
+            link: link.clone(),
+            key: key.clone(),
+            clock,
+        };
+        Ok(Self {
+            link,
             directory,
             accounts: Accounts::new(state.clone(), network),
-            records: Records::new(state.clone()),
+            records,
+            contracts,
+            billing,
+            prepayments,
             releases: Releases::new(state.clone(), releases::AT_MEDIATOR, terms.release_delay),
             takeovers: Takeovers::new(state.clone()),
             dismissals: Dismissals::open(state.clone()),
             notices: Notices::new(state.clone()),
-            standings: Arc::new(Standings::open(state.clone(), terms.upkeep)),
+            standings,
             challenges: Challenges::new(state),
-            bills,
             money,
             lacking: Notify::new(),
             health: Arc::default(),
@@ -197,7 +238,7 @@ impl MediatorRole {
             sessions,
             key,
             terms,
-        }
+        })
     }
 
     /// Serves until the inbox closes. `stop` ends the background work.
@@ -231,7 +272,7 @@ impl MediatorRole {
             standings: Arc::clone(&self.standings),
             records: self.records.clone(),
             health: Arc::clone(&self.health),
-            bills: self.bills.clone(),
+            contracts: Arc::clone(&self.contracts),
             money: Arc::clone(&self.money),
         }
     }

@@ -109,6 +109,16 @@ impl Countersigned {
         Ok(Agreed { statement, countersigned: self.clone() })
     }
 
+    /// A statement that was verified before it was stored: its form is read, its signatures are not
+    /// checked again.
+    ///
+    /// # Errors
+    /// If the form is wrong: it was not stored by this program.
+    pub fn verified_before(&self) -> Result<Agreed, RecordError> {
+        let statement = self.proposal.clone().verified_before()?;
+        Ok(Agreed { statement, countersigned: self.clone() })
+    }
+
     /// The mediator's half, unchecked.
     #[must_use]
     pub fn proposal(&self) -> &Signed<Statement> {

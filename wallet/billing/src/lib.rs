@@ -1,7 +1,7 @@
 //! Rules of money: what storage earns, to the millisatoshi.
 //!
 //! Exact accrual over any split of time and bytes, the rules by which storage is billed
-//! ([`statement`]), how long a prepayment lasts ([`Escrow`]) and what it covers ([`Claims`]).
+//! ([`statement`]), how long a prepayment lasts ([`EmptySince`]) and what it covers ([`Holds`]).
 //! Sans-IO: no disk, no clock, no chain.
 //!
 //! ```
@@ -15,10 +15,10 @@
 //! ```
 
 mod accrual;
-mod escrow;
-mod gate;
+mod holds;
+mod runway;
 pub mod statement;
 
 pub use accrual::{Accrual, AccrualOverflow, earned};
-pub use escrow::{Cost, Escrow, EscrowStanding, WARN_DAYS};
-pub use gate::{Charged, Claims};
+pub use holds::{Charged, Holds};
+pub use runway::{Cost, EmptySince, Runway, WARN_DAYS};

@@ -235,13 +235,13 @@ fn show(home: &Home, as_json: bool) -> Result<(), String> {
             payout["sending"].as_str().unwrap_or_default(),
         );
     }
-    for trouble in wallet["troubles"].as_array().into_iter().flatten() {
+    for failure in wallet["payout_failures"].as_array().into_iter().flatten() {
         println!(
             "{} is not paid: {}; tried {} times, again in {} s",
-            text(&trouble["node"]),
-            text(&trouble["reason"]),
-            trouble["tries"],
-            trouble["again_in"]
+            text(&failure["node"]),
+            text(&failure["reason"]),
+            failure["tries"],
+            failure["again_in"]
         );
     }
     Ok(())

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fincrypt_ledger::Ledger;
 use fincrypt_protocol::money::{Payout, Pending, Withdrawal};
-use fincrypt_protocol::{AccountId, NodeId, Refusal};
+use fincrypt_protocol::{AccountId, Clock, NodeId, Random, Refusal};
 use fincrypt_state::state::State;
 use tokio::sync::watch;
 
@@ -22,7 +22,12 @@ impl Money {
     ///
     /// # Errors
     /// [`MoneyError`]: nothing may be promised then.
-    pub fn open(options: &MoneyOptions, _state: State) -> Result<Self, MoneyError> {
+    pub fn open(
+        options: &MoneyOptions,
+        _state: State,
+        _clock: Clock,
+        _random: Random,
+    ) -> Result<Self, MoneyError> {
         let (ledger, found) = Ledger::open(&options.paths.ledger)?;
         tracing::info!(?found, "ledger_opened");
         Ok(Self { ledger })
@@ -56,7 +61,7 @@ impl Settlement for Money {
         Err(Refusal::NoWallet)
     }
 
-    fn tell_again(&self, _node: &NodeId) -> Result<(), Refusal> {
+    fn repeat_reports(&self, _node: &NodeId) -> Result<(), Refusal> {
         Ok(())
     }
 

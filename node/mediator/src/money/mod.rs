@@ -19,7 +19,7 @@ use fincrypt_protocol::{AccountId, NodeId, Refusal};
 use tokio::sync::watch;
 
 #[cfg(feature = "bitcoin")]
-pub use bitcoin::{LightningView, Money, MoveError, Trouble, WalletView};
+pub use bitcoin::{LightningView, Money, MoveError, PayoutFailure, WalletView};
 #[cfg(not(feature = "bitcoin"))]
 pub use books_only::Money;
 
@@ -107,7 +107,7 @@ pub(super) trait Settlement: Send + Sync + 'static {
     ///
     /// # Errors
     /// If this cannot be recorded.
-    fn tell_again(&self, node: &NodeId) -> Result<(), Refusal>;
+    fn repeat_reports(&self, node: &NodeId) -> Result<(), Refusal>;
 
     /// Books, pays and reports to storage nodes until told to stop; `epoch` is the time between audits.
     fn run(

@@ -177,8 +177,8 @@ fn pay() {
     });
     assert!(retold, "{before:?} {}", world.storage_info(lost));
     // Nobody named a destination for the last: it accrues, and the operator is told.
-    let troubles = wallet(&world)["troubles"].to_string();
-    assert!(troubles.contains("--payout"), "{troubles}");
+    let failures = wallet(&world)["payout_failures"].to_string();
+    assert!(failures.contains("--payout"), "{failures}");
     // The client has paid what storage earned and the mediator's fee, and nothing else.
     let history = world.ok(&world.owner, &["prepayment", "history"]);
     assert!(history["entries"].as_array().is_some_and(|entries| entries.len() > 5), "{history}");

@@ -82,7 +82,8 @@ fn over_esplora_a_payout_that_waits_is_replaced_at_a_higher_fee_and_arrives_once
     world.backup();
 
     // While blocks are that dear nobody is paid, and the operator is told.
-    let dear = || wallet(&world)["troubles"].to_string().matches("a transaction would cost").count() == 2;
+    let dear =
+        || wallet(&world)["payout_failures"].to_string().matches("a transaction would cost").count() == 2;
     assert!(wait_until(DEADLINE, dear), "{}", wallet(&world));
     assert!(open(&world).is_empty(), "{}", wallet(&world));
     esplora.ask_fee(1);

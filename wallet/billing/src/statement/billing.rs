@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fincrypt_protocol::amount::Msat;
 use fincrypt_protocol::money::Stated;
 use fincrypt_protocol::statement::{Agreed, Contract, Countersigned, Statement, Terms};
-use fincrypt_protocol::{AnswerDigest, Epoch, Signed, SigningKey};
+use fincrypt_protocol::{AnswerDigest, Epoch, Signed, SigningKey, Verified};
 use serde::{Deserialize, Serialize};
 
 use super::{Fault, MAX_STEP, check_sum};
@@ -59,20 +59,42 @@ impl Billing {
     /// # Errors
     /// If a signature in it does not verify or is of another contract.
     pub fn restore(contract: Contract, saved: &SavedBilling) -> Result<Self, Fault> {
-        let mut billing = Self::new(contract);
         let network = contract.terms().network;
-        if let Some(agreed) = &saved.agreed {
-            billing.absorb(agreed)?;
+        let agreed = saved.agreed.as_ref().map(|agreed| agreed.verify(network)).transpose()?;
+        let proposed = saved.proposed.as_ref().map(|proposed| proposed.verify_proposal(network));
+        Self::assemble(contract, agreed, proposed.transpose()?, saved)
+    }
+
+    /// What was saved by a [`Billing`], whose statements were verified before: their signatures are not
+    /// checked again.
+    ///
+    /// # Errors
+    /// If something in it cannot be read or is of another contract.
+    pub fn verified_before(contract: Contract, saved: &SavedBilling) -> Result<Self, Fault> {
+        let agreed = saved.agreed.as_ref().map(Countersigned::verified_before).transpose()?;
+        let proposed = saved.proposed.clone().map(Signed::verified_before).transpose()?;
+        Self::assemble(contract, agreed, proposed, saved)
+    }
+
+    fn assemble(
+        contract: Contract,
+        agreed: Option<Agreed>,
+        proposed: Option<Verified<Statement>>,
+        saved: &SavedBilling,
+    ) -> Result<Self, Fault> {
+        if let Some(agreed) = &agreed {
+            check_sum(&contract, agreed)?;
         }
-        if let Some(proposed) = &saved.proposed {
-            let verified = proposed.verify_proposal(network)?;
-            check_sum(&contract, &verified)?;
-            let (epoch, earned) = (verified.epoch, verified.earned);
-            billing.proposed = Some(Proposed { epoch, earned, statement: proposed.clone() });
+        if let Some(proposed) = &proposed {
+            check_sum(&contract, proposed)?;
         }
-        billing.passed =
-            saved.passed.iter().map(|(epoch, bytes, answer)| (*epoch, (*bytes, *answer))).collect();
-        Ok(billing)
+        let proposed = proposed.map(|proposed| Proposed {
+            epoch: proposed.epoch,
+            earned: proposed.earned,
+            statement: proposed.signed().clone(),
+        });
+        let passed = saved.passed.iter().map(|(epoch, bytes, answer)| (*epoch, (*bytes, *answer))).collect();
+        Ok(Self { contract, agreed, passed, proposed })
     }
 
     /// What to keep. It must be durable before a proposal leaves, so that no second one is signed

@@ -3,11 +3,12 @@
 use fincrypt_ledger::{Event, LedgerError, Part, PayTo, Rail};
 use fincrypt_protocol::amount::{Msat, Sat};
 use fincrypt_protocol::limits::MAX_PARTS;
-use fincrypt_protocol::{NodeId, PayoutId, UnixTime};
+use fincrypt_protocol::{NodeId, PayoutId};
 use fincrypt_treasury::onchain::{Output, Treasury, TreasuryError};
 
-use super::transactions::TARGET;
-use super::{Due, Money};
+use super::chain_payouts::TARGET;
+use super::due::Due;
+use super::payout_intents::PayoutIntents;
 
 /// What the network may get of a batch, in permille.
 const MOST_FEE_PERMILLE: u64 = 25;
@@ -99,7 +100,7 @@ impl From<LedgerError> for NotDecided {
     }
 }
 
-impl Money {
+impl PayoutIntents {
     /// Decides to pay these outputs, of which each bears its share of the fee: durable in the books
     /// before it is signed, and signed before it is sent.
     pub(super) fn intend_transaction(
@@ -110,7 +111,7 @@ impl Money {
         outputs: &[Output],
         most_permille: u64,
     ) -> Result<(), NotDecided> {
-        let _deciding = self.decide();
+        let _deciding = self.wallets.decide();
         let fee = treasury.quote(outputs, TARGET)?;
         let sum: u64 = outputs.iter().map(|output| output.amount.get()).sum();
         if is_dear(fee, Sat::new(sum), most_permille) {
@@ -123,10 +124,10 @@ impl Money {
         };
         let to = outputs.iter().map(to).collect::<Option<_>>().ok_or(NotDecided::Dear(1000))?;
         let event = Event::PayoutIntent { payout, rail: Rail::OnChain, parts, to };
-        self.ledger.record(UnixTime::now(), &event)?;
+        self.wallets.record(&event)?;
         if let Err(error) = treasury.prepare(payout, &outputs, fee) {
             // Nothing was signed.
-            self.ledger.record(UnixTime::now(), &Event::PayoutFailed { payout })?;
+            self.wallets.record(&Event::PayoutFailed { payout })?;
             return Err(error.into());
         }
         Ok(())
@@ -136,14 +137,14 @@ impl Money {
     fn spendable(&self, treasury: &Treasury) -> Msat {
         let funds = treasury.funds();
         let coins = funds.confirmed.checked_sub(funds.committed).and_then(Sat::to_msat).unwrap_or_default();
-        coins.min(self.unpromised())
+        coins.min(self.wallets.unpromised())
     }
 
     /// Decides to pay all of these in one transaction, unless that costs too much of it. Blocks.
-    pub(crate) fn intend_batch(&self, due: Vec<(Due, String)>) -> Result<(), LedgerError> {
-        let Some(treasury) = self.treasury() else { return Ok(()) };
+    pub(super) fn intend_batch(&self, due: Vec<(Due, String)>) -> Result<(), LedgerError> {
+        let Some(treasury) = self.wallets.treasury() else { return Ok(()) };
         let (due, waiting) = choose(due, || self.spendable(treasury));
-        waiting.iter().for_each(|(node, reason)| self.trouble(node, reason));
+        waiting.iter().for_each(|(node, reason)| self.failures.record(node, reason));
         if due.is_empty() {
             return Ok(());
         }
@@ -151,7 +152,7 @@ impl Money {
             .iter()
             .map(|(due, address)| Output { address: address.clone(), amount: due.total.whole_sat() })
             .collect();
-        let Ok(payout) = super::payout_intents::draw() else { return Ok(()) };
+        let payout = self.wallets.draw();
         let parts = due.iter().flat_map(|(due, _)| due.parts.clone()).collect();
         let decided = self.intend_transaction(treasury, payout, parts, &outputs, MOST_FEE_PERMILLE);
         let reason = match decided {
@@ -164,7 +165,7 @@ impl Money {
             Err(NotDecided::Ledger(LedgerError::Books(refused))) => refused.to_string(),
             Err(NotDecided::Ledger(failed)) => return Err(failed),
         };
-        due.iter().for_each(|(due, _)| self.trouble(&due.node, &reason));
+        due.iter().for_each(|(due, _)| self.failures.record(&due.node, &reason));
         Ok(())
     }
 }

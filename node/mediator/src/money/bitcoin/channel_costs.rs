@@ -6,13 +6,16 @@
 //! different blocks agree on is booked: what is missing as costs, what is there beyond as income. One that is too large
 //! for that is not booked but shown, since a wrong folder or coins that somebody else took are no costs.
 
+use std::sync::Arc;
+
 use fincrypt_ledger::{Account, Event, LedgerError, Rail};
-use fincrypt_protocol::UnixTime;
 use fincrypt_protocol::amount::Msat;
 use fincrypt_treasury::lightning::Holdings;
 use fincrypt_treasury::onchain::{StandsOnChain, Treasury};
+use parking_lot::Mutex;
 
-use super::Money;
+use super::deposits::Deposits;
+use super::wallets::Wallets;
 
 /// What is booked by itself at most: such a share of what there is, in permille, or what a dear channel
 /// costs, if that is more.
@@ -59,10 +62,23 @@ fn compare(books: Msat, there: Holdings, before: Compared) -> (Compared, Booked)
     }
 }
 
-impl Money {
+/// Compares the Lightning node with the books.
+pub(super) struct ChannelCosts {
+    wallets: Arc<Wallets>,
+    deposits: Arc<Deposits>,
+    /// How they stood to each other at the last look.
+    compared: Mutex<Compared>,
+}
+
+impl ChannelCosts {
+    /// Nothing was compared yet.
+    pub(super) fn new(wallets: Arc<Wallets>, deposits: Arc<Deposits>) -> Self {
+        Self { wallets, deposits, compared: Mutex::default() }
+    }
+
     /// Books what channels have cost and earned since the last look. Blocks.
-    pub(super) fn compare_channels(&self, treasury: &Treasury) -> Result<(), LedgerError> {
-        let Some(lightning) = self.lightning() else { return Ok(()) };
+    pub(super) fn settle(&self, treasury: &Treasury) -> Result<(), LedgerError> {
+        let Some(lightning) = self.wallets.lightning() else { return Ok(()) };
         if self.moves_money(treasury) {
             return Ok(());
         }
@@ -71,8 +87,8 @@ impl Money {
             return Ok(());
         }
         // What came in meanwhile is no income.
-        self.collect_payments()?;
-        let (books, costs, income) = self.ledger.books(|books| {
+        self.deposits.collect_payments()?;
+        let (books, costs, income) = self.wallets.ledger.books(|books| {
             (books.balance(Account::Lightning), books.channel_costs(), books.forwarding_income())
         });
         let booked = {
@@ -89,15 +105,17 @@ impl Money {
             }
         };
         let Some(event) = event else { return Ok(()) };
-        tracing::info!(?event, "what channels have cost or earned is booked");
-        self.ledger.record(UnixTime::now(), &event).map(drop)
+        tracing::info!(?event, "channel_costs_booked");
+        self.wallets.record(&event).map(drop)
     }
 
     /// Whether a payout over Lightning, or money between the wallet and the Lightning node, is on its way.
     fn moves_money(&self, treasury: &Treasury) -> bool {
-        let (paying, known) = self.ledger.books(|books| {
+        // Before the ledger is locked: no other lock is taken under its.
+        let pending = treasury.pending();
+        let (paying, known) = self.wallets.ledger.books(|books| {
             let paying = books.open_payouts().any(|(_, book)| book.rail == Rail::Lightning);
-            let pending = treasury.pending().into_iter();
+            let pending = pending.into_iter();
             let moves = pending.filter(|pending| books.payout(pending.payout).is_none());
             (paying, moves.map(|pending| pending.payout).collect::<Vec<_>>())
         });

@@ -1,20 +1,24 @@
 //! What comes in, and whose it is.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use fincrypt_ledger::{Event, LedgerError, Owner, Source};
 use fincrypt_protocol::amount::Sat;
 use fincrypt_protocol::money::{Arrival, Pending};
-use fincrypt_protocol::{AccountId, PaymentHash, Refusal, UnixTime};
-use fincrypt_state::kv::Tree;
+use fincrypt_protocol::{AccountId, PaymentHash, Refusal};
+use fincrypt_state::kv::Batch;
+use fincrypt_state::state::State;
+use fincrypt_state::table::Table;
 
 use fincrypt_treasury::onchain::{Arrived, Treasury};
+use parking_lot::Mutex;
 
-use super::Money;
+use super::wallets::Wallets;
 use fincrypt_accounts::failed;
 
 /// `account` → its offer.
-const OFFERS: Tree = Tree("deposit_offers");
+const OFFERS: Table<AccountId, String> = Table::new("deposit_offers", 1 << 16);
 
 /// Confirmations from which on a deposit counts, and those of one above [`LARGE`].
 const CREDITED: u32 = 3;
@@ -26,13 +30,36 @@ fn needed(amount: Sat) -> u32 {
     if amount > LARGE { CREDITED_LARGE } else { CREDITED }
 }
 
-impl Money {
+/// Addresses and offers of accounts, and what comes to them.
+pub(super) struct Deposits {
+    wallets: Arc<Wallets>,
+    state: State,
+    /// Held while an address or an offer is given to an account.
+    attributing: Mutex<()>,
+}
+
+impl Deposits {
+    /// Deposits into these wallets.
+    pub(super) fn new(wallets: Arc<Wallets>, state: State) -> Self {
+        Self { wallets, state, attributing: Mutex::default() }
+    }
+
+    /// An address and an offer of the account.
+    ///
+    /// # Errors
+    /// [`Refusal::NoWallet`] if there is neither.
+    pub(super) fn deposit_to(&self, account: AccountId) -> Result<(Option<String>, Option<String>), Refusal> {
+        let address = self.address_for(Owner::Client(account))?;
+        let offer = self.offer_for(account)?;
+        if address.is_none() && offer.is_none() { Err(Refusal::NoWallet) } else { Ok((address, offer)) }
+    }
+
     /// Somebody's address: another one once something has come to it.
     pub(super) fn address_for(&self, owner: Owner) -> Result<Option<String>, Refusal> {
-        let Some(treasury) = self.treasury() else { return Ok(None) };
+        let Some(treasury) = self.wallets.treasury() else { return Ok(None) };
         let used: BTreeSet<u32> = treasury.arrivals().into_iter().map(|came| came.index).collect();
         let _one = self.attributing.lock();
-        let (known, next) = self.ledger.books(|books| {
+        let (known, next) = self.wallets.ledger.books(|books| {
             let index = |source| match source {
                 Source::Address(index) => Some(index),
                 Source::Offer(_) => None,
@@ -43,7 +70,7 @@ impl Money {
             Some(index) => index,
             None => {
                 let event = Event::Attributed { source: Source::Address(next), owner };
-                self.ledger.record(UnixTime::now(), &event).map_err(|error| failed(&error))?;
+                self.wallets.record(&event).map_err(|error| failed(&error))?;
                 next
             }
         };
@@ -52,26 +79,29 @@ impl Money {
 
     /// The account's offer: always the same. None while the Lightning node has no peer that could
     /// pass a payment on.
-    pub(super) fn offer_for(&self, account: AccountId) -> Result<Option<String>, Refusal> {
-        if let Some(known) = self.read(OFFERS, account.as_bytes())? {
+    fn offer_for(&self, account: AccountId) -> Result<Option<String>, Refusal> {
+        let _one = self.attributing.lock();
+        if let Some(known) = OFFERS.get(&self.state, &account).map_err(|error| failed(&error))? {
             return Ok(Some(known));
         }
-        let Some(lightning) = self.lightning() else { return Ok(None) };
+        let Some(lightning) = self.wallets.lightning() else { return Ok(None) };
         let Ok((id, offer)) = lightning.offer("Fincrypt storage, prepaid") else { return Ok(None) };
         // Whose it is comes first: nobody has seen it yet.
         let event = Event::Attributed { source: Source::Offer(id.0), owner: Owner::Client(account) };
-        self.ledger.record(UnixTime::now(), &event).map_err(|error| failed(&error))?;
-        self.write(OFFERS, account.as_bytes(), &offer)?;
+        self.wallets.record(&event).map_err(|error| failed(&error))?;
+        let mut batch = Batch::default();
+        OFFERS.put(&mut batch, &account, &offer).map_err(|error| failed(&error))?;
+        self.state.commit(&batch).map_err(|error| failed(&error))?;
         Ok(Some(offer))
     }
 
     fn owner(&self, index: u32) -> Owner {
-        self.ledger.books(|books| books.owner(Source::Address(index))).unwrap_or(Owner::Operator)
+        self.wallets.ledger.books(|books| books.owner(Source::Address(index))).unwrap_or(Owner::Operator)
     }
 
     /// What is on its way in for an account and does not count yet.
-    pub(super) fn pending_outputs(&self, account: &AccountId) -> Vec<Pending> {
-        let Some(treasury) = self.treasury() else { return Vec::new() };
+    pub(super) fn pending(&self, account: &AccountId) -> Vec<Pending> {
+        let Some(treasury) = self.wallets.treasury() else { return Vec::new() };
         let arrivals =
             treasury.arrivals().into_iter().filter(|came| came.confirmations < needed(came.amount));
         let ours = arrivals.filter(|came| self.owner(came.index) == Owner::Client(*account));
@@ -86,21 +116,21 @@ impl Money {
     pub(super) fn collect_outputs(&self, treasury: &Treasury) -> Result<(), LedgerError> {
         let arrivals = treasury.arrivals();
         let there: BTreeSet<Arrival> = arrivals.iter().map(|came| came.arrival).collect();
-        let credited: Vec<(Arrival, u32)> = self.ledger.books(|books| {
+        let credited: Vec<(Arrival, u32)> = self.wallets.ledger.books(|books| {
             let outputs = books.credited().filter(|(arrival, ..)| matches!(arrival, Arrival::Output(..)));
             outputs.map(|(arrival, round, _)| (arrival, round)).collect()
         });
         for (arrival, round) in credited.into_iter().filter(|(arrival, _)| !there.contains(arrival)) {
-            tracing::warn!(?arrival, "a deposit is no longer in the chain");
-            self.ledger.record(UnixTime::now(), &Event::DepositReorged { arrival, round })?;
+            tracing::warn!(?arrival, "deposit_reorganised");
+            self.wallets.record(&Event::DepositReorged { arrival, round })?;
         }
         for came in arrivals.into_iter().filter(|came| came.confirmations >= needed(came.amount)) {
             let arrival = came.arrival;
-            let (round, known) = self.ledger.books(|books| books.deposit(arrival));
+            let (round, known) = self.wallets.ledger.books(|books| books.deposit(arrival));
             if let (false, Some(amount)) = (known, came.amount.to_msat()) {
                 let event = Event::Deposit { arrival, round, owner: self.owner(came.index), amount };
-                self.ledger.record(UnixTime::now(), &event)?;
-                tracing::info!(%amount, "a deposit has come in on the chain");
+                self.wallets.record(&event)?;
+                tracing::info!(%amount, "chain_deposit_credited");
             }
         }
         Ok(())
@@ -108,17 +138,17 @@ impl Money {
 
     /// Books whatever came in over Lightning and is not booked.
     pub(super) fn collect_payments(&self) -> Result<(), LedgerError> {
-        let Some(lightning) = self.lightning() else { return Ok(()) };
+        let Some(lightning) = self.wallets.lightning() else { return Ok(()) };
         for deposit in lightning.deposits() {
             let arrival = Arrival::Payment(PaymentHash::from_bytes(deposit.id));
-            let (known, owner) = self.ledger.books(|books| {
+            let (known, owner) = self.wallets.ledger.books(|books| {
                 let owner = deposit.offer.and_then(|offer| books.owner(Source::Offer(offer.0)));
                 (books.deposit(arrival).1, owner.unwrap_or(Owner::Operator))
             });
             if !known {
                 let event = Event::Deposit { arrival, round: 0, owner, amount: deposit.amount };
-                self.ledger.record(UnixTime::now(), &event)?;
-                tracing::info!(amount = %deposit.amount, "a Lightning deposit came in");
+                self.wallets.record(&event)?;
+                tracing::info!(amount = %deposit.amount, "lightning_deposit_credited");
             }
         }
         Ok(())

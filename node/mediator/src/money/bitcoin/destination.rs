@@ -1,6 +1,17 @@
 //! What a storage operator or client names as its destination.
 
+use fincrypt_accounts::failed;
+use fincrypt_protocol::limits::MAX_DESTINATION;
+use fincrypt_protocol::{NodeId, Refusal};
+use fincrypt_state::kv::Batch;
+use fincrypt_state::state::State;
+use fincrypt_state::table::Table;
+use fincrypt_treasury::BitcoinNetwork;
 use fincrypt_treasury::lightning::{Destination, Peer};
+use fincrypt_treasury::onchain::is_address;
+
+/// `node` → where its operator wants to be paid, as it said last.
+const PAY_TO: Table<NodeId, String> = Table::new("pay_to", MAX_DESTINATION + 16);
 
 /// Where money is to go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +43,49 @@ impl To {
         }
         let refused = |_| NoDestination(text.chars().take(80).collect());
         text.parse().map(|to| Self::Lightning(Box::new(to))).map_err(refused)
+    }
+}
+
+/// Where storage nodes want to be paid.
+pub(super) struct Destinations {
+    state: State,
+    /// None without a chain.
+    network: Option<BitcoinNetwork>,
+}
+
+impl Destinations {
+    /// Destinations on this network of Bitcoin.
+    pub(super) fn new(state: State, network: Option<BitcoinNetwork>) -> Self {
+        Self { state, network }
+    }
+
+    /// Reads where money is to go.
+    ///
+    /// # Errors
+    /// [`NoDestination`] if nothing can be sent there.
+    pub(super) fn read(&self, text: &str) -> Result<To, NoDestination> {
+        To::read(text, |text| self.network.is_some_and(|network| is_address(text, network)))
+    }
+
+    /// Where a node wants to be paid, as it said last.
+    ///
+    /// # Errors
+    /// If that cannot be read.
+    pub(super) fn known(&self, node: &NodeId) -> Result<Option<String>, Refusal> {
+        PAY_TO.get(&self.state, node).map_err(|error| failed(&error))
+    }
+
+    /// Remembers what a node says.
+    ///
+    /// # Errors
+    /// If it cannot be stored.
+    pub(super) fn learn(&self, node: &NodeId, to: &str) -> Result<(), Refusal> {
+        if self.known(node)?.as_deref() == Some(to) {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        PAY_TO.put(&mut batch, node, &to.to_owned()).map_err(|error| failed(&error))?;
+        self.state.commit(&batch).map_err(|error| failed(&error))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use fincrypt_ledger::{Books, Owed, Part};
+use fincrypt_ledger::{Books, Owed, Part, PayoutBook};
 use fincrypt_protocol::amount::Msat;
 use fincrypt_protocol::limits::MAX_PARTS;
 use fincrypt_protocol::{ContractId, NodeId};
@@ -19,6 +19,14 @@ pub(crate) struct PayoutTerms {
     pub(crate) channel_from: Msat,
     /// What the route of a Lightning payment may cost, in permille.
     pub(crate) routing_permille: u16,
+}
+
+/// Storage nodes that a payout pays, once for each of its parts.
+pub(super) fn nodes_of<'a>(books: &'a Books, payout: &'a PayoutBook) -> impl Iterator<Item = NodeId> + 'a {
+    payout.parts.iter().filter_map(|part| match part.owed {
+        Owed::Contract(contract) => books.contract(contract).map(|contract| contract.storage),
+        _ => None,
+    })
 }
 
 /// What is due to one node, in whole satoshi.
@@ -80,14 +88,8 @@ pub(super) fn due(
     terms: &PayoutTerms,
     since: impl Fn(&NodeId) -> Option<Duration>,
 ) -> Vec<Due> {
-    let busy: BTreeSet<NodeId> = books
-        .open_payouts()
-        .flat_map(|(_, payout)| &payout.parts)
-        .filter_map(|part| match part.owed {
-            Owed::Contract(contract) => books.contract(contract).map(|contract| contract.storage),
-            _ => None,
-        })
-        .collect();
+    let busy: BTreeSet<NodeId> =
+        books.open_payouts().flat_map(|(_, payout)| nodes_of(books, payout)).collect();
     let payables = books.payables().into_iter().filter(|(node, _)| !busy.contains(node));
     let due = payables.filter_map(|(node, owed)| {
         let (parts, total) = whole(owed);

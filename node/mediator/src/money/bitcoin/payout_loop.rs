@@ -9,7 +9,10 @@ use fincrypt_protocol::{NodeId, Refusal};
 use futures::StreamExt;
 use tokio::sync::watch;
 
-use super::{Due, Money, To};
+use super::Money;
+use super::destination::To;
+use super::due::Due;
+use super::payout_reports::Report;
 use crate::holder_link::{Delivery, HolderLink};
 use fincrypt_accounts::failed;
 use fincrypt_net::blocking;
@@ -41,7 +44,7 @@ impl PayoutLoop {
             }
             tokio::select! {
                 _ = stop.changed() => return,
-                () = self.money.moved() => {}
+                () = self.money.wallets.moved() => {}
                 () = tokio::time::sleep(self.pause) => {}
             }
         }
@@ -50,13 +53,13 @@ impl PayoutLoop {
     async fn round(&self) -> Result<(), Refusal> {
         self.move_money().await?;
         let money = Arc::clone(&self.money);
-        let due = blocking(move || Ok(money.due())).await?;
+        let due = blocking(move || Ok(money.intents.due())).await?;
         let deciding = due.into_iter().map(|due| self.decide(due));
         let decided: Vec<_> = futures::stream::iter(deciding).buffer_unordered(AT_ONCE).collect().await;
         let on_chain = decided.into_iter().collect::<Result<Vec<_>, Refusal>>()?;
         let on_chain: Vec<(Due, String)> = on_chain.into_iter().flatten().collect();
         let money = Arc::clone(&self.money);
-        blocking(move || money.intend_batch(on_chain).map_err(|error| failed(&error))).await?;
+        blocking(move || money.intents.intend_batch(on_chain).map_err(|error| failed(&error))).await?;
         self.move_money().await?;
         self.report().await
     }
@@ -68,15 +71,15 @@ impl PayoutLoop {
 
     /// The destination of a storage node's earnings: as it says now, or said last if it does not answer.
     async fn destination(&self, node: NodeId) -> Result<Option<String>, Refusal> {
-        let lightning = self.money.lightning().map(|node| node.id());
+        let lightning = self.money.wallets.lightning().map(|node| node.id());
         let said = match self.holders.send(node, GetDestination { lightning }).await {
             Delivery::Acknowledged(destination) => destination.to,
-            _ => return Ok(self.money.known_destination(&node)),
+            _ => return self.money.destinations.known(&node),
         };
         let said = said.filter(|to| to.len() <= MAX_DESTINATION);
         if let Some(to) = &said {
             let (money, to) = (Arc::clone(&self.money), to.clone());
-            blocking(move || money.learn_destination(&node, &to)).await?;
+            blocking(move || money.destinations.learn(&node, &to)).await?;
         }
         Ok(said)
     }
@@ -84,21 +87,21 @@ impl PayoutLoop {
     /// Decides to pay a node; if it wants that on the chain, gives back where, for a batch.
     async fn decide(&self, due: Due) -> Result<Option<(Due, String)>, Refusal> {
         let Some(text) = self.destination(due.node).await? else {
-            self.money.trouble(&due.node, "its operator names no destination (--payout)");
+            self.money.failures.record(&due.node, "its operator names no destination (--payout)");
             return Ok(None);
         };
         let money = Arc::clone(&self.money);
         blocking(move || {
-            let to = match money.read_destination(&text) {
+            let to = match money.destinations.read(&text) {
                 Ok(to) => to,
                 Err(error) => {
-                    money.trouble(&due.node, &error.to_string());
+                    money.failures.record(&due.node, &error.to_string());
                     return Ok(None);
                 }
             };
             let decided = match to {
-                To::Lightning(to) => money.intend_over_routes(due, &to),
-                To::Channel(peer) => money.intend_over_channel(&due, &peer),
+                To::Lightning(to) => money.intents.intend_over_routes(due, &to),
+                To::Channel(peer) => money.intents.intend_over_channel(&due, &peer),
                 To::Chain(address) => return Ok(Some((due, address))),
             };
             decided.map(|()| None).map_err(|error| failed(&error))
@@ -109,12 +112,15 @@ impl PayoutLoop {
     /// Reports to storage nodes what became of payouts to them.
     async fn report(&self) -> Result<(), Refusal> {
         let money = Arc::clone(&self.money);
-        let untold = blocking(move || Ok(money.untold())).await?;
-        let reporting = untold.into_iter().map(|(node, payout, stage)| async move {
+        let outstanding = blocking(move || money.reports.outstanding()).await?;
+        let reporting = outstanding.into_iter().map(|Report { node, payout, stage }| async move {
             let id = payout.id;
             match self.holders.send(node, NotePayout { payout }).await {
                 // What it rejects it will reject again.
-                Delivery::Acknowledged(_) | Delivery::Rejected(_) => self.money.heard(&node, id, stage),
+                Delivery::Acknowledged(_) | Delivery::Rejected(_) => {
+                    let money = Arc::clone(&self.money);
+                    blocking(move || money.reports.acknowledged(&node, id, stage)).await
+                }
                 Delivery::TimedOut => Ok(()),
             }
         });

@@ -1,16 +1,21 @@
 //! Clients take out what they prepaid and did not use.
 
+use std::sync::Arc;
+
 use fincrypt_ledger::{Account, Event, LedgerError, Owed, Part, PayTo, Rail};
 use fincrypt_protocol::amount::Msat;
 use fincrypt_protocol::limits::MAX_DESTINATION;
 use fincrypt_protocol::money::{Payout, Withdrawal};
-use fincrypt_protocol::{AccountId, PayoutId, Refusal, UnixTime};
+use fincrypt_protocol::{AccountId, PayoutId, Refusal};
 use fincrypt_treasury::lightning::Destination;
-use fincrypt_treasury::onchain::{Output, TreasuryError, is_address};
+use fincrypt_treasury::onchain::{Output, TreasuryError};
 
 use super::batch::NotDecided;
+use super::destination::{Destinations, To};
 use super::due::arrives;
-use super::{Money, To};
+use super::payout_intents::PayoutIntents;
+use super::payout_reports::PayoutReports;
+use super::wallets::Wallets;
 use fincrypt_accounts::failed;
 
 /// What the network may get of a withdrawal, in permille.
@@ -18,19 +23,26 @@ const MOST_FEE_PERMILLE: u64 = 500;
 /// The least that is worth a payment.
 const LEAST: Msat = Msat::new(2000);
 
-impl Money {
+/// Decides on withdrawals.
+pub(super) struct Withdrawals {
+    pub(super) wallets: Arc<Wallets>,
+    pub(super) destinations: Arc<Destinations>,
+    pub(super) intents: Arc<PayoutIntents>,
+    pub(super) reports: Arc<PayoutReports>,
+}
+
+impl Withdrawals {
     /// Pays out of an account's prepayment, once for each withdrawal.
-    pub(super) fn withdraw_once(
-        &self,
-        account: AccountId,
-        withdrawal: &Withdrawal,
-    ) -> Result<Payout, Refusal> {
+    ///
+    /// # Errors
+    /// Why nothing is paid.
+    pub(super) fn withdraw(&self, account: AccountId, withdrawal: &Withdrawal) -> Result<Payout, Refusal> {
         let id = withdrawal.payout(&account);
-        if self.told_client(account, id).is_none() {
+        if self.reports.to_client(account, id).is_none() {
             self.intend_withdrawal(account, id, withdrawal)?;
-            self.moved.notify_one();
+            self.wallets.wake();
         }
-        self.told_client(account, id).ok_or(Refusal::Failed)
+        self.reports.to_client(account, id).ok_or(Refusal::Failed)
     }
 
     fn intend_withdrawal(
@@ -42,8 +54,8 @@ impl Money {
         if withdrawal.to.len() > MAX_DESTINATION {
             return Err(Refusal::Destination);
         }
-        let to = self.read_destination(&withdrawal.to).map_err(|_| Refusal::Destination)?;
-        let there = self.ledger.books(|books| books.balance(Account::Prepayment(account)));
+        let to = self.destinations.read(&withdrawal.to).map_err(|_| Refusal::Destination)?;
+        let there = self.wallets.ledger.books(|books| books.balance(Account::Prepayment(account)));
         let whole = Msat::new(there.get() - there.get() % 1000);
         let amount = withdrawal.amount.unwrap_or(whole);
         if amount < LEAST || amount > there || !amount.get().is_multiple_of(1000) {
@@ -64,11 +76,11 @@ impl Money {
         amount: Msat,
         address: String,
     ) -> Result<(), Refusal> {
-        let treasury = self.treasury().ok_or(Refusal::NoWallet)?;
+        let treasury = self.wallets.treasury().ok_or(Refusal::NoWallet)?;
         let parts = vec![Part { owed: Owed::Client(account), amount }];
         let output = Output { address, amount: amount.whole_sat() };
         // Who withdraws chose the chain, and bears what it costs.
-        match self.intend_transaction(treasury, id, parts, &[output], MOST_FEE_PERMILLE) {
+        match self.intents.intend_transaction(treasury, id, parts, &[output], MOST_FEE_PERMILLE) {
             Ok(()) => Ok(()),
             Err(NotDecided::Dear(_) | NotDecided::Treasury(TreasuryError::Dust(_))) => {
                 Err(Refusal::Insufficient)
@@ -87,29 +99,24 @@ impl Money {
         amount: Msat,
         to: &Destination,
     ) -> Result<(), Refusal> {
-        let most = arrives(amount, self.terms.routing_permille, false).ok_or(Refusal::Insufficient)?;
+        let most =
+            arrives(amount, self.intents.terms.routing_permille, false).ok_or(Refusal::Insufficient)?;
         let arriving = to.asks().unwrap_or(most);
         if arriving > most {
             return Err(Refusal::Insufficient);
         }
-        let _deciding = self.decide();
-        if self.is_used(to) {
+        let _deciding = self.wallets.decide();
+        if self.intents.is_used(to) {
             return Err(Refusal::Used);
         }
         let to = vec![PayTo { destination: to.to_string(), amount: arriving }];
         let parts = vec![Part { owed: Owed::Client(account), amount }];
         let event = Event::PayoutIntent { payout: id, rail: Rail::Lightning, parts, to };
-        match self.ledger.record(UnixTime::now(), &event) {
+        match self.wallets.record(&event) {
             Ok(_) => Ok(()),
             // Too little in the channels.
             Err(LedgerError::Books(_)) => Err(Refusal::NoWallet),
             Err(error) => Err(failed(&error)),
         }
-    }
-
-    /// Reads where money is to go.
-    pub(crate) fn read_destination(&self, text: &str) -> Result<To, super::destination::NoDestination> {
-        let network = self.network();
-        To::read(text, |text| network.is_some_and(|network| is_address(text, network)))
     }
 }

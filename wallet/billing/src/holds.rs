@@ -38,7 +38,7 @@ impl Charged {
 
 /// What of an account's prepayment is spoken for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Claims {
+pub struct Holds {
     /// Signed for and not booked, or on its way out.
     pub aside: Msat,
     /// For epochs that passed and that nothing was signed for.
@@ -50,14 +50,14 @@ fn plus(sum: Msat, more: Msat) -> Msat {
     sum.checked_add(more).unwrap_or(Msat::new(u64::MAX))
 }
 
-impl Claims {
-    /// The claims of all of an account's contracts, and what else is set aside.
+impl Holds {
+    /// The holds of all of an account's contracts, and what else is set aside.
     #[must_use]
     pub fn of(contracts: impl IntoIterator<Item = Charged>, aside: Msat) -> Self {
         let none = Self { aside, arrears: Msat::ZERO };
-        contracts.into_iter().fold(none, |claims, contract| Self {
-            aside: plus(claims.aside, contract.aside()),
-            arrears: plus(claims.arrears, contract.arrears()),
+        contracts.into_iter().fold(none, |holds, contract| Self {
+            aside: plus(holds.aside, contract.aside()),
+            arrears: plus(holds.arrears, contract.arrears()),
         })
     }
 
@@ -69,7 +69,7 @@ impl Claims {
 
     /// Whether a statement of all that passed of `contract`, one of these, may be signed.
     #[must_use]
-    pub fn lets_sign(&self, balance: Msat, contract: &Charged) -> bool {
+    pub fn can_authorize(&self, balance: Msat, contract: &Charged) -> bool {
         contract.arrears() <= self.free(balance)
     }
 
@@ -106,23 +106,23 @@ mod tests {
     #[test]
     fn what_is_signed_is_set_aside_before_anything_else_is_signed() {
         let (first, second) = (charged(10, 30, 30), charged(0, 0, 80));
-        let claims = Claims::of([first, second], Msat::ZERO);
-        assert_eq!(claims, Claims { aside: Msat::new(20), arrears: Msat::new(80) });
-        assert!(claims.lets_sign(Msat::new(100), &second));
-        assert!(!claims.lets_sign(Msat::new(99), &second));
+        let holds = Holds::of([first, second], Msat::ZERO);
+        assert_eq!(holds, Holds { aside: Msat::new(20), arrears: Msat::new(80) });
+        assert!(holds.can_authorize(Msat::new(100), &second));
+        assert!(!holds.can_authorize(Msat::new(99), &second));
         // Nothing new costs nothing, and what leaves is set aside, too.
-        assert!(claims.lets_sign(Msat::ZERO, &first));
-        assert!(!Claims::of([first, second], Msat::new(1)).lets_sign(Msat::new(100), &second));
-        assert_eq!(claims.free(Msat::new(25)), Msat::new(5));
+        assert!(holds.can_authorize(Msat::ZERO, &first));
+        assert!(!Holds::of([first, second], Msat::new(1)).can_authorize(Msat::new(100), &second));
+        assert_eq!(holds.free(Msat::new(25)), Msat::new(5));
     }
 
     #[test]
     fn arrears_come_before_what_is_new_and_what_is_free_needs_nothing() {
-        let claims = Claims::of([charged(10, 30, 110)], Msat::ZERO);
-        assert!(claims.covers(Msat::new(107), Msat::new(7)));
-        assert!(!claims.covers(Msat::new(106), Msat::new(7)));
-        assert!(claims.covers(Msat::ZERO, Msat::ZERO));
-        assert_eq!((claims.left(Msat::new(100)), claims.left(Msat::new(99))), (Some(Msat::ZERO), None));
+        let holds = Holds::of([charged(10, 30, 110)], Msat::ZERO);
+        assert!(holds.covers(Msat::new(107), Msat::new(7)));
+        assert!(!holds.covers(Msat::new(106), Msat::new(7)));
+        assert!(holds.covers(Msat::ZERO, Msat::ZERO));
+        assert_eq!((holds.left(Msat::new(100)), holds.left(Msat::new(99))), (Some(Msat::ZERO), None));
     }
 
     const NETWORK: Network = Network::Local;
@@ -179,9 +179,9 @@ mod tests {
     }
 
     fn sign(lines: &mut [Line], at: usize, balance: Msat) {
-        let claims = Claims::of(lines.iter().map(Line::charged), Msat::ZERO);
+        let holds = Holds::of(lines.iter().map(Line::charged), Msat::ZERO);
         let line = &mut lines[at];
-        if line.billing.has_news() && claims.lets_sign(balance, &line.charged()) {
+        if line.billing.has_news() && holds.can_authorize(balance, &line.charged()) {
             line.signed.extend(line.billing.propose(&key(1)).expect("fits"));
             line.promised = line.promised.max(line.billing.promised());
         }
@@ -251,8 +251,8 @@ mod tests {
                 balance = balance.checked_sub(line.agree(line.signed.len().wrapping_sub(1))).expect("covered");
                 prop_assert!(!line.billing.has_news());
             }
-            let claims = Claims::of(lines.iter().map(Line::charged), Msat::ZERO);
-            prop_assert_eq!(claims.arrears, Msat::ZERO);
+            let holds = Holds::of(lines.iter().map(Line::charged), Msat::ZERO);
+            prop_assert_eq!(holds.arrears, Msat::ZERO);
         }
     }
 }

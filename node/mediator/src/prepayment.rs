@@ -1,27 +1,31 @@
-//! What clients ask about their money.
+//! Accounts' prepayments: how long they last, what may still be stored for them, and what clients ask
+//! about them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use fincrypt_billing::WARN_DAYS;
+use fincrypt_billing::{Cost, Holds, WARN_DAYS};
 use fincrypt_ledger::{Account, Books, Event, Owed, Owner, Part, Record};
 use fincrypt_protocol::amount::{Msat, Sat};
 use fincrypt_protocol::limits::MAX_ENTRIES;
 use fincrypt_protocol::money::{Balance, Change, DepositTo, Entry, Payout, Stated, Withdrawal};
-use fincrypt_protocol::{AccountId, ContractId, NodeId, Refusal};
+use fincrypt_protocol::{AccountId, Clock, ContractId, Refusal, UnixTime};
 
-use super::MediatorRole;
-use super::gate::PurseStanding;
-use super::money::Settlement;
+use super::contract_terms::ContractTerms;
+use super::contracts::{Contracts, Spoken};
+use super::money::{Money, Settlement};
+use super::records::SegmentRecord;
 use fincrypt_accounts::failed;
 use fincrypt_net::blocking;
 
+const DAY: Duration = Duration::from_secs(24 * 3600);
 /// What is advised at least: less is hardly worth a payment.
 const LEAST_DEPOSIT: Sat = Sat::new(1000);
 
 /// What should be there: what is owed by now, and a warning's worth of days.
-fn advised(standing: &PurseStanding) -> Option<Sat> {
-    let spoken_for = standing.claims.arrears.checked_add(standing.claims.aside)?;
-    let wanted = standing.cost.day.checked_mul(WARN_DAYS)?.checked_add(spoken_for)?;
+fn advised(status: &PrepaymentStatus) -> Option<Sat> {
+    let spoken_for = status.holds.arrears.checked_add(status.holds.aside)?;
+    let wanted = status.cost.day.checked_mul(WARN_DAYS)?.checked_add(spoken_for)?;
     Some(Sat::new(wanted.get().div_ceil(1000)).max(LEAST_DEPOSIT))
 }
 
@@ -67,45 +71,120 @@ fn change(record: &Record, account: AccountId) -> Option<Change> {
     })
 }
 
-impl MediatorRole {
+/// How an account's prepayment stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PrepaymentStatus {
+    /// By the books.
+    prepaid: Msat,
+    /// What of it is spoken for.
+    holds: Holds,
+    /// What the account's shards cost.
+    cost: Cost,
+    /// Since when the next epoch is not covered.
+    empty: Option<UnixTime>,
+    /// Days after that until storage may delete.
+    grace_days: u16,
+}
+
+/// Answers clients about their prepayments, and decides what they cover. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Prepayments {
+    pub(super) contracts: Arc<Contracts>,
+    pub(super) terms: Arc<ContractTerms>,
+    pub(super) money: Arc<Money>,
+    pub(super) clock: Clock,
+}
+
+impl Prepayments {
+    /// How an account's prepayment stands, noting since when it is empty. Blocks.
+    ///
+    /// # Errors
+    /// If that cannot be noted, or the sums do not fit.
+    pub(super) fn status(&self, account: AccountId) -> Result<PrepaymentStatus, Refusal> {
+        let held = self.terms.held(account)?;
+        let cost = Cost::of(held.iter().map(|(terms, bytes)| (terms, *bytes)));
+        let cost = cost.map_err(|error| failed(&error))?;
+        let grace_days = held.iter().map(|(terms, _)| terms.grace_days).min().unwrap_or(0);
+        let Spoken { prepaid, holds } = self.contracts.spoken(&account, self.money.books());
+        let left = holds.left(prepaid).unwrap_or_default();
+        let grace = DAY * u32::from(grace_days);
+        let empty = self.contracts.note_runway(account, left, cost, grace, self.clock.now());
+        let empty = empty.map_err(|error| failed(&error))?;
+        Ok(PrepaymentStatus { prepaid, holds, cost, empty, grace_days })
+    }
+
+    /// Refuses a segment whose account's prepayment does not cover the next epoch of what it has and of
+    /// this. What costs nothing is stored in any case, and so is all where nobody can pay in. Blocks.
+    ///
+    /// # Errors
+    /// [`Refusal::Unpaid`] if it does not.
+    pub(super) fn admit_cost(&self, account: AccountId, segment: &SegmentRecord) -> Result<(), Refusal> {
+        if !self.money.takes_deposits() {
+            return Ok(());
+        }
+        let length = u64::from(segment.manifest.shard_len().get());
+        let lacking = segment.slots.iter().filter(|slot| slot.receipt.is_none());
+        let new = self.terms.at(account, lacking.filter_map(|slot| Some((slot.node?, length))))?;
+        let cost = Cost::of(new.iter().map(|(terms, bytes)| (terms, *bytes)));
+        let cost = cost.map_err(|error| failed(&error))?;
+        if cost.epoch.is_zero() {
+            return Ok(());
+        }
+        let status = self.status(account)?;
+        let cost = status.cost.epoch.checked_add(cost.epoch).ok_or(Refusal::Unpaid)?;
+        if status.holds.covers(status.prepaid, cost) { Ok(()) } else { Err(Refusal::Unpaid) }
+    }
+
     /// Where an account may pay in, and how much it should.
-    pub(super) async fn deposit_to(self: &Arc<Self>, account: AccountId) -> Result<DepositTo, Refusal> {
-        let role = Arc::clone(self);
-        let asked = move || Ok((role.money.deposit_to(account)?, role.purse_standing(account)?));
-        let ((address, offer), standing) = blocking(asked).await?;
-        let advised = advised(&standing).ok_or_else(|| failed(&"the cost is more than there can be"))?;
+    ///
+    /// # Errors
+    /// [`Refusal::NoWallet`] if nobody can pay in.
+    pub(super) async fn deposit_to(&self, account: AccountId) -> Result<DepositTo, Refusal> {
+        let this = self.clone();
+        let asked = move || Ok((this.money.deposit_to(account)?, this.status(account)?));
+        let ((address, offer), status) = blocking(asked).await?;
+        let advised = advised(&status).ok_or_else(|| failed(&"the cost is more than there can be"))?;
         Ok(DepositTo { address, offer, advised })
     }
 
-    /// How its prepayment stands.
-    pub(super) async fn balance(self: &Arc<Self>, account: AccountId) -> Result<Balance, Refusal> {
+    /// How an account's prepayment stands.
+    ///
+    /// # Errors
+    /// [`Refusal::NoWallet`] if nobody can pay in.
+    pub(super) async fn balance(&self, account: AccountId) -> Result<Balance, Refusal> {
         if !self.money.takes_deposits() {
             return Err(Refusal::NoWallet);
         }
-        let role = Arc::clone(self);
-        let standing = blocking(move || role.purse_standing(account)).await?;
-        Ok(Balance {
-            prepaid: standing.prepaid,
-            epoch: standing.cost.epoch,
-            day: standing.cost.day,
-            pending: self.money.pending(&account).into_iter().take(MAX_ENTRIES).collect(),
-            leaving: self.money.books().books(|books| leaving(books, account)),
-            empty: standing.empty,
-            grace_days: standing.grace_days,
-        })
+        let this = self.clone();
+        let balance = move || {
+            let status = this.status(account)?;
+            Ok(Balance {
+                prepaid: status.prepaid,
+                epoch: status.cost.epoch,
+                day: status.cost.day,
+                pending: this.money.pending(&account).into_iter().take(MAX_ENTRIES).collect(),
+                leaving: this.money.books().books(|books| leaving(books, account)),
+                empty: status.empty,
+                grace_days: status.grace_days,
+            })
+        };
+        blocking(balance).await
     }
 
     /// A page of what changed it, and whether more follows.
+    ///
+    /// # Errors
+    /// If the books cannot be read.
     pub(super) async fn entries(
-        self: &Arc<Self>,
+        &self,
         account: AccountId,
         after: u64,
     ) -> Result<(Vec<Entry>, bool), Refusal> {
-        let role = Arc::clone(self);
+        let money = Arc::clone(&self.money);
         blocking(move || {
             let (mut entries, mut after) = (Vec::new(), after);
             loop {
-                let records = role.money.books().history(Account::Prepayment(account), after, MAX_ENTRIES);
+                let records = money.books().history(Account::Prepayment(account), after, MAX_ENTRIES);
                 let records = records.map_err(|error| failed(&error))?;
                 let (Some(last), count) = (records.last(), records.len()) else {
                     return Ok((entries, false));
@@ -126,58 +205,59 @@ impl MediatorRole {
         .await
     }
 
-    /// A page of the newest statements of its contracts, and whether more follow.
-    pub(super) async fn statements(
-        self: &Arc<Self>,
-        account: AccountId,
-        after: Option<ContractId>,
-    ) -> Result<(Vec<Stated>, bool), Refusal> {
-        let role = Arc::clone(self);
-        blocking(move || {
-            let nodes: Vec<NodeId> = role.gate.nodes(&account);
-            role.bills.agreed_of(&account, nodes, after, MAX_ENTRIES)
-        })
-        .await
+    /// A page of the newest statements of an account's contracts, and whether more follow.
+    pub(super) fn statements(&self, account: AccountId, after: Option<ContractId>) -> (Vec<Stated>, bool) {
+        self.contracts.agreed_of(&account, after, MAX_ENTRIES)
     }
 
     /// Pays out of it, unless what it would take is spoken for.
+    ///
+    /// # Errors
+    /// [`Refusal::Insufficient`] if it is, or why else nothing is withdrawn.
     pub(super) async fn withdraw(
-        self: &Arc<Self>,
+        &self,
         account: AccountId,
-        mut withdrawal: Withdrawal,
+        withdrawal: Withdrawal,
     ) -> Result<Payout, Refusal> {
         if !self.money.takes_deposits() {
             return Err(Refusal::NoWallet);
         }
-        // One that was decided on is told, not decided on again.
+        let this = self.clone();
+        blocking(move || this.withdraw_now(account, withdrawal)).await
+    }
+
+    fn withdraw_now(&self, account: AccountId, mut withdrawal: Withdrawal) -> Result<Payout, Refusal> {
         let (ledger, payout) = (self.money.books(), withdrawal.payout(&account));
-        let leaving = if ledger.books(|books| books.payout(payout).is_some()) {
+        // One that was decided on is told, not decided on again.
+        let hold = if ledger.books(|books| books.payout(payout).is_some()) {
             None
         } else {
-            Some(self.gate.leave(account, withdrawal.amount, ledger).ok_or(Refusal::Insufficient)?)
+            let hold = self.contracts.hold(account, withdrawal.amount, ledger);
+            Some(hold.ok_or(Refusal::Insufficient)?)
         };
-        if let Some(leaving) = &leaving {
+        if let Some(hold) = &hold {
             // All means all that can be moved on the chain, too.
-            let all = || leaving.amount().whole_sat().to_msat().filter(|all| !all.is_zero());
+            let all = || hold.amount().whole_sat().to_msat().filter(|all| !all.is_zero());
             withdrawal.amount = Some(withdrawal.amount.or_else(all).ok_or(Refusal::Insufficient)?);
         }
-        let money = Arc::clone(&self.money);
-        blocking(move || money.withdraw(account, &withdrawal)).await
+        // On hold until it is in the books, or refused.
+        let decided = self.money.withdraw(account, &withdrawal);
+        drop(hold);
+        decided
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fincrypt_billing::{Claims, Cost};
     use fincrypt_ledger::{Ledger, PayTo, Rail, Source};
     use fincrypt_protocol::money::{Arrival, Sending};
-    use fincrypt_protocol::{Epoch, PayoutId, TxId, UnixTime};
+    use fincrypt_protocol::{Epoch, NodeId, PayoutId, TxId};
 
-    fn standing(day: u64, arrears: u64) -> PurseStanding {
-        PurseStanding {
+    fn status(day: u64, arrears: u64) -> PrepaymentStatus {
+        PrepaymentStatus {
             prepaid: Msat::ZERO,
-            claims: Claims { aside: Msat::ZERO, arrears: Msat::new(arrears) },
+            holds: Holds { aside: Msat::ZERO, arrears: Msat::new(arrears) },
             cost: Cost { epoch: Msat::new(1), day: Msat::new(day) },
             empty: None,
             grace_days: 90,
@@ -186,11 +266,11 @@ mod tests {
 
     #[test]
     fn thirty_days_and_what_is_owed_are_advised_in_whole_satoshi() {
-        assert_eq!(advised(&standing(0, 0)), Some(Sat::new(1000)));
-        assert_eq!(advised(&standing(33_333, 0)), Some(Sat::new(1000)));
-        assert_eq!(advised(&standing(33_334, 0)), Some(Sat::new(1001)));
-        assert_eq!(advised(&standing(100_000, 500)), Some(Sat::new(3001)));
-        assert_eq!(advised(&standing(u64::MAX, 0)), None);
+        assert_eq!(advised(&status(0, 0)), Some(Sat::new(1000)));
+        assert_eq!(advised(&status(33_333, 0)), Some(Sat::new(1000)));
+        assert_eq!(advised(&status(33_334, 0)), Some(Sat::new(1001)));
+        assert_eq!(advised(&status(100_000, 500)), Some(Sat::new(3001)));
+        assert_eq!(advised(&status(u64::MAX, 0)), None);
     }
 
     #[test]

@@ -9,10 +9,10 @@
 use fincrypt_ledger::{Event, LedgerError, PayTo, PayoutBook, Rail};
 use fincrypt_protocol::amount::Msat;
 use fincrypt_protocol::money::Sending;
-use fincrypt_protocol::{PaymentHash, PayoutId, UnixTime};
+use fincrypt_protocol::{PaymentHash, PayoutId};
 use fincrypt_treasury::lightning::{Lightning, LightningError, Payment, Stands};
 
-use super::Money;
+use super::payout_sender::PayoutSender;
 
 /// What an open payout came to.
 enum Came {
@@ -50,11 +50,11 @@ fn look(lightning: &Lightning, payment: &Payment) -> Came {
     }
 }
 
-impl Money {
+impl PayoutSender {
     /// Sends what is to be sent over Lightning, and books what has arrived or failed. Blocks.
     pub(super) fn push_payments(&self) -> Result<(), LedgerError> {
-        let Some(lightning) = self.lightning() else { return Ok(()) };
-        let open: Vec<(PayoutId, PayoutBook)> = self.ledger.books(|books| {
+        let Some(lightning) = self.wallets.lightning() else { return Ok(()) };
+        let open: Vec<(PayoutId, PayoutBook)> = self.wallets.ledger.books(|books| {
             let open = books.open_payouts().filter(|(_, book)| book.rail == Rail::Lightning);
             open.map(|(id, book)| (id, book.clone())).collect()
         });
@@ -64,21 +64,21 @@ impl Money {
                 Some(payment) => look(&lightning, payment),
                 None => Came::Failed("its destination cannot be read".to_owned()),
             };
-            let now = UnixTime::now();
+            let now = self.wallets.now();
             match came {
                 Came::Nothing => {}
                 Came::Paid { hash, fee } => {
                     let sending = Sending::Payment(hash);
                     let arrived = payment.map_or(Msat::ZERO, |payment| payment.amount);
                     let left = arrived.checked_add(fee).unwrap_or(arrived);
-                    self.ledger.record(now, &Event::PayoutSent { payout: id, sending })?;
+                    self.wallets.record(&Event::PayoutSent { payout: id, sending })?;
                     let settled = Event::PayoutSettled { payout: id, round: book.round, sending, left };
-                    self.ledger.record(now, &settled)?;
+                    self.wallets.record(&settled)?;
                     self.paid(&book, now);
                 }
                 Came::Failed(reason) => {
-                    tracing::warn!(payout = %id, reason, "a Lightning payout did not go through");
-                    self.ledger.record(now, &Event::PayoutFailed { payout: id })?;
+                    tracing::warn!(payout = %id, reason, "lightning_payout_failed");
+                    self.wallets.record(&Event::PayoutFailed { payout: id })?;
                     self.not_paid(&book, &reason);
                 }
             }

@@ -1,16 +1,17 @@
 //! What a mediator's operator sees of the money, and may do with it.
 
-use fincrypt_protocol::amount::Msat;
+use fincrypt_protocol::amount::{Msat, Sat};
 use fincrypt_protocol::money::Sending;
-use fincrypt_protocol::{PaymentHash, PayoutId};
+use fincrypt_protocol::{PaymentHash, PayoutId, TxId};
 
 use fincrypt_ledger::{Account, Books, Owner, PayoutBook, PayoutStage, Rail};
 use fincrypt_treasury::lightning::{ChannelInfo, Lightning, LightningError, Peer};
 use fincrypt_treasury::onchain::Treasury;
 use serde::Serialize;
 
-use super::transactions::MoveError;
-use super::{Money, Trouble};
+use super::Money;
+use super::payout_failures::PayoutFailure;
+use super::transfers::MoveError;
 
 /// Payouts shown.
 const SHOWN: usize = 100;
@@ -163,7 +164,7 @@ pub struct WalletView {
     /// The newest payouts that are open, and some others.
     pub payouts: Vec<PayoutView>,
     /// Nodes that could not be paid.
-    pub troubles: Vec<Trouble>,
+    pub payout_failures: Vec<PayoutFailure>,
 }
 
 fn sending(sending: Sending) -> String {
@@ -204,9 +205,16 @@ fn payouts(books: &Books) -> Vec<PayoutView> {
 impl Money {
     /// What there is, and how payouts stand.
     pub fn view(&self) -> WalletView {
-        let lightning = self.lightning();
-        let troubles = self.troubles();
-        self.ledger.books(|books| {
+        // Before the ledger is locked: no other lock is taken under its, and the Lightning node may take
+        // its time.
+        let wallets = &self.wallets;
+        let lightning = wallets.lightning().as_deref().map(LightningView::of);
+        let lightning_down = wallets.lightning_keeper().and_then(|keeper| keeper.reason());
+        let lightning_lacks_msat = self.channel_costs.lightning_lacks();
+        let chain = wallets.treasury().map(ChainView::of);
+        let chain_down = self.chain_down.lock().clone();
+        let payout_failures = self.failures.all();
+        wallets.ledger.books(|books| {
             let msat = |account| books.balance(account).get();
             WalletView {
                 on_chain_msat: msat(Account::OnChain),
@@ -215,36 +223,44 @@ impl Money {
                 fees_earned_msat: msat(Account::Fees),
                 forwarding_msat: msat(Account::Forwarding),
                 capital_msat: msat(Account::Capital),
-                chain: self.treasury().map(ChainView::of),
-                chain_down: self.chain_down.lock().clone(),
-                lightning: lightning.as_deref().map(LightningView::of),
-                lightning_down: self.lightning.as_ref().and_then(|keeper| keeper.reason()),
-                lightning_lacks_msat: self.lightning_lacks(),
+                chain,
+                chain_down,
+                lightning,
+                lightning_down,
+                lightning_lacks_msat,
                 payouts: payouts(books),
-                troubles,
+                payout_failures,
             }
         })
     }
 
     /// An address for the operator's own capital. Blocks.
     pub fn capital_address(&self) -> Result<String, MoveError> {
-        let address = self.address_for(Owner::Operator).map_err(|_| MoveError::NoWallet)?;
+        let address = self.deposits.address_for(Owner::Operator).map_err(|_| MoveError::NoWallet)?;
         address.ok_or(MoveError::NoWallet)
+    }
+
+    /// Moves the wallet's money to the Lightning node's own coins, from which it opens channels. Blocks.
+    ///
+    /// # Errors
+    /// [`MoveError`]: nothing was moved.
+    pub fn fund_lightning(&self, amount: Sat) -> Result<TxId, MoveError> {
+        self.transfers.fund_lightning(amount)
     }
 
     /// The public descriptors of the wallet on the chain.
     pub fn descriptors(&self) -> Result<[String; 2], MoveError> {
-        self.treasury().map(Treasury::descriptors).ok_or(MoveError::NoWallet)
+        self.wallets.treasury().map(Treasury::descriptors).ok_or(MoveError::NoWallet)
     }
 
     /// Opens a channel to `peer`, announced, from the Lightning node's own coins. Blocks.
     pub fn open_channel(&self, peer: &Peer, sat: u64) -> Result<String, LightningError> {
-        let lightning = self.lightning().ok_or(LightningError::NotRunning)?;
+        let lightning = self.wallets.lightning().ok_or(LightningError::NotRunning)?;
         lightning.open_channel(peer, sat, Msat::ZERO, true).map(|id| id.to_string())
     }
 
     /// Closes a channel. Blocks.
     pub fn close_channel(&self, id: u128, force: bool) -> Result<(), LightningError> {
-        self.lightning().ok_or(LightningError::NotRunning)?.close_channel(id, force)
+        self.wallets.lightning().ok_or(LightningError::NotRunning)?.close_channel(id, force)
     }
 }

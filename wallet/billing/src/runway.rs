@@ -46,7 +46,7 @@ impl Cost {
 
 /// How a client's prepayment stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EscrowStanding {
+pub enum Runway {
     /// Nothing costs anything.
     Free,
     /// It lasts.
@@ -71,29 +71,22 @@ pub enum EscrowStanding {
     },
 }
 
-/// What a mediator remembers of a client's prepayment.
+/// Since when the next epoch is not covered by a client's prepayment, if it is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Escrow {
-    /// Since when the next epoch is not covered.
-    pub empty: Option<UnixTime>,
-}
+pub struct EmptySince(pub Option<UnixTime>);
 
-impl Escrow {
+impl EmptySince {
     /// How `balance` stands against `cost`; while it does not cover an epoch the grace runs.
-    pub fn standing(&mut self, balance: Msat, cost: Cost, grace: Duration, now: UnixTime) -> EscrowStanding {
+    pub fn runway(&mut self, balance: Msat, cost: Cost, grace: Duration, now: UnixTime) -> Runway {
         if balance < cost.epoch {
-            let until = self.empty.get_or_insert(now).plus(grace);
-            return if until <= now {
-                EscrowStanding::Lapsed { since: until }
-            } else {
-                EscrowStanding::Empty { until }
-            };
+            let until = self.0.get_or_insert(now).plus(grace);
+            return if until <= now { Runway::Lapsed { since: until } } else { Runway::Empty { until } };
         }
-        self.empty = None;
+        self.0 = None;
         match balance.get().checked_div(cost.day.get()) {
-            None => EscrowStanding::Free,
-            Some(days) if days < WARN_DAYS => EscrowStanding::Low { days },
-            Some(days) => EscrowStanding::Covered { days },
+            None => Runway::Free,
+            Some(days) if days < WARN_DAYS => Runway::Low { days },
+            Some(days) => Runway::Covered { days },
         }
     }
 }
@@ -128,24 +121,23 @@ mod tests {
         // A GiB at 30 sat a month: a sat a day, and 42 msat an hour.
         let cost = Cost::of([(&terms(30_000, 0), 1 << 30)]).expect("fits");
         assert_eq!(cost, Cost { epoch: Msat::new(42), day: Msat::new(1001) });
-        let (mut escrow, grace) = (Escrow::default(), Duration::from_secs(1000));
-        let mut at =
-            |balance, now| escrow.standing(Msat::new(balance), cost, grace, UnixTime::from_secs(now));
-        assert_eq!(at(30_030, 1), EscrowStanding::Covered { days: 30 });
-        assert_eq!(at(30_029, 2), EscrowStanding::Low { days: 29 });
-        assert_eq!(at(41, 3), EscrowStanding::Empty { until: UnixTime::from_secs(1003) });
-        assert_eq!(at(41, 1002), EscrowStanding::Empty { until: UnixTime::from_secs(1003) });
-        assert_eq!(at(60_000, 1002), EscrowStanding::Covered { days: 59 });
-        assert_eq!(at(41, 1100), EscrowStanding::Empty { until: UnixTime::from_secs(2100) });
-        assert_eq!(at(41, 2100), EscrowStanding::Lapsed { since: UnixTime::from_secs(2100) });
+        let (mut empty, grace) = (EmptySince::default(), Duration::from_secs(1000));
+        let mut at = |balance, now| empty.runway(Msat::new(balance), cost, grace, UnixTime::from_secs(now));
+        assert_eq!(at(30_030, 1), Runway::Covered { days: 30 });
+        assert_eq!(at(30_029, 2), Runway::Low { days: 29 });
+        assert_eq!(at(41, 3), Runway::Empty { until: UnixTime::from_secs(1003) });
+        assert_eq!(at(41, 1002), Runway::Empty { until: UnixTime::from_secs(1003) });
+        assert_eq!(at(60_000, 1002), Runway::Covered { days: 59 });
+        assert_eq!(at(41, 1100), Runway::Empty { until: UnixTime::from_secs(2100) });
+        assert_eq!(at(41, 2100), Runway::Lapsed { since: UnixTime::from_secs(2100) });
     }
 
     #[test]
     fn what_is_free_needs_no_prepayment() {
         let cost = Cost::of([(&terms(0, 25), 1 << 40)]).expect("fits");
         let now = UnixTime::from_secs(1);
-        let standing = Escrow::default().standing(Msat::ZERO, cost, Duration::ZERO, now);
-        assert_eq!((cost, standing), (Cost::default(), EscrowStanding::Free));
+        let standing = EmptySince::default().runway(Msat::ZERO, cost, Duration::ZERO, now);
+        assert_eq!((cost, standing), (Cost::default(), Runway::Free));
     }
 
     proptest! {
