@@ -9,16 +9,16 @@ use std::time::Duration;
 use fincrypt_client::{BadShard, ClientError, ClientOptions, Vault, backup, self_check};
 use fincrypt_mediator::{MediatorInbox, MediatorRole, Money, MoneyError};
 use fincrypt_net::{Engine, EngineSetup, Identity, Inboxes, Multiaddr, Net, Role, Roles, Setup, peer_of};
-use fincrypt_protocol::Network;
+use fincrypt_protocol::{Clock, Network};
 use fincrypt_shards::ShardStore;
 use fincrypt_state::state::State;
-use fincrypt_storage_node::{Disk, Leaving, PayoutTo, StorageRole};
+use fincrypt_storage_node::{Disk, Drain, Health, Ledger, PayoutTo, StorageOptions, StorageRole};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
-use crate::api::{self, Facts};
+use crate::api::{self, Facts, Served};
 use crate::config::Config;
 use crate::home::Home;
 use crate::own_node;
@@ -125,9 +125,10 @@ pub async fn run(
         _ => None,
     };
 
-    let disk = Arc::new(Disk::open(state.clone()));
-    let leaving = Arc::new(Leaving::open(home.path()));
-    let served = store.clone().map(|store| (store, Arc::clone(&disk), Arc::clone(&leaving)));
+    let health =
+        Health { disk: Arc::new(Disk::open(state.clone())), drain: Arc::new(Drain::open(home.path())) };
+    let ledger = Ledger::new(state.clone());
+    let served = store.clone().map(|store| Served { store, health: health.clone(), ledger: ledger.clone() });
     let (mediate_in, mediate_out) = mpsc::channel(INBOX);
     let (shard_in, shard_out) = mpsc::channel(INBOX);
     let (offers_in, offers_out) = mpsc::channel(NEWS);
@@ -156,12 +157,19 @@ pub async fn run(
     tasks.spawn(keep_joined(net.clone(), config.bootstrap.clone(), stopping.clone()));
     let mut own_lightning = None;
     if let Some(store) = store {
-        let terms = config.storage();
-        let key = identity.signing.clone();
-        let (sessions, condition) = (sessions.clone(), (Arc::clone(&disk), Arc::clone(&leaving)));
-        let role = StorageRole::new(net.clone(), sessions, store, state.clone(), key, condition, terms);
         own_lightning = own_node::open(&home, &config)?;
-        let role = role.with_lightning(own_lightning.clone().map(|node| node as _));
+        let role = StorageRole::new(StorageOptions {
+            net: net.clone(),
+            sessions: sessions.clone(),
+            store,
+            state: state.clone(),
+            ledger,
+            key: identity.signing.clone(),
+            health,
+            terms: config.storage(),
+            clock: Clock::system(),
+            lightning: own_lightning.clone().map(|node| node as _),
+        });
         tasks.spawn(role.run(shard_out, stopping.clone()));
     }
     let mut mediated = None;
@@ -189,7 +197,6 @@ pub async fn run(
                 store: served,
                 own_lightning,
                 mediated,
-                state: state.clone(),
                 payable: config.payout != PayoutTo::Nowhere,
             };
             let (url, server) = api::start(address, &home, facts, stop.subscribe()).await?;

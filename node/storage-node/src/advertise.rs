@@ -1,15 +1,18 @@
-//! Background work: advertising, announcing in the DHT.
+//! The node's offer, which is published, and what it announces in the DHT.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use fincrypt_protocol::admission::{AnnouncedRole, holders_key, role_bucket, role_key};
 use fincrypt_protocol::record::{Condition, PayoutKind, StorageOffer};
-use fincrypt_protocol::{RecordError, Signed, UnixTime};
+use fincrypt_protocol::{AccountId, Clock, RecordError, Signed, SigningKey};
 use tokio::sync::watch;
 
-use super::StorageRole;
-use fincrypt_net::encode_all;
+use fincrypt_net::{Net, encode_all};
+use fincrypt_shards::ShardStore;
+
+use crate::StorageTerms;
+use crate::health::Health;
 
 /// An offer lives so long; it is repeated four times in that time.
 const OFFER_LIFE: Duration = Duration::from_secs(24 * 3600);
@@ -18,48 +21,66 @@ const OFFER_REFRESH: Duration = Duration::from_secs(6 * 3600);
 /// Between tries until there is anyone to tell.
 const OFFER_RETRY: Duration = Duration::from_millis(500);
 
-impl StorageRole {
+/// What [`Advertiser`] is made of.
+pub(crate) struct AdvertiseOptions {
+    pub(crate) net: Net,
+    pub(crate) store: ShardStore,
+    pub(crate) health: Health,
+    pub(crate) key: SigningKey,
+    pub(crate) terms: Arc<StorageTerms>,
+    pub(crate) clock: Clock,
+}
+
+/// Says what the node offers.
+pub(crate) struct Advertiser(AdvertiseOptions);
+
+impl Advertiser {
+    pub(crate) fn new(options: AdvertiseOptions) -> Self {
+        Self(options)
+    }
+
     /// The node's offer as of now, signed. The sequence is the time, so that it grows over restarts.
+    ///
+    /// # Errors
+    /// If the offer cannot be sealed.
     pub(crate) async fn offer(&self) -> Result<Signed<StorageOffer>, RecordError> {
-        let (now, condition) = (UnixTime::now(), self.condition());
+        let AdvertiseOptions { net, store, health, key, terms, clock } = &self.0;
+        let (now, condition) = (clock.now(), health.condition());
         let offer = StorageOffer {
-            network: self.network,
-            node: self.net.own(),
-            price: self.terms.price,
-            egress_price: self.terms.egress_price,
+            network: net.network(),
+            node: net.own(),
+            price: terms.price,
+            egress_price: terms.egress_price,
             condition,
-            free_bytes: if condition == Condition::Serving { self.store.free() } else { 0 },
-            grace_days: self.terms.grace_days,
-            minimum_days: self.terms.minimum_days,
+            free_bytes: if condition == Condition::Serving { store.free() } else { 0 },
+            grace_days: terms.grace_days,
+            minimum_days: terms.minimum_days,
             payout: vec![PayoutKind::Lightning, PayoutKind::OnChain],
-            addresses: encode_all(&self.net.own_addresses().await),
+            addresses: encode_all(&net.own_addresses().await),
             sequence: now.secs(),
             expiry: now.plus(OFFER_LIFE),
         };
-        Signed::seal(&offer, &self.key)
+        Signed::seal(&offer, key)
     }
 
-    /// How the node is, by its own word.
-    pub(crate) fn condition(&self) -> Condition {
-        match (self.leaving.is_wished(), self.disk.is_failing()) {
-            (true, _) => Condition::Leaving,
-            (false, true) => Condition::Failing,
-            (false, false) => Condition::Serving,
-        }
+    /// Announces that shards of an account are held here.
+    pub(crate) async fn announce_account(&self, account: &AccountId) {
+        self.0.net.provide(holders_key(account)).await;
     }
 
     /// Announces role and accounts once there is anyone to tell. Kademlia repeats it from then on.
     async fn announce(&self) {
-        while self.net.dht_peers().await == 0 {
+        while self.0.net.dht_peers().await == 0 {
             tokio::time::sleep(OFFER_RETRY).await;
         }
-        self.net.provide(role_key(AnnouncedRole::Storage, role_bucket(&self.net.own()))).await;
-        for account in self.store.accounts() {
-            self.net.provide(holders_key(&account)).await;
+        self.0.net.provide(role_key(AnnouncedRole::Storage, role_bucket(&self.0.net.own()))).await;
+        for account in self.0.store.accounts() {
+            self.announce_account(&account).await;
         }
     }
 
-    pub(super) async fn advertise(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+    /// Repeats the offer until `stop` changes.
+    pub(crate) async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         tokio::select! {
             _ = stop.changed() => return,
             () = self.announce() => {}
@@ -68,12 +89,12 @@ impl StorageRole {
         loop {
             tokio::select! {
                 _ = stop.changed() => return,
-                () = self.disk.changed.notified() => next_offer = tokio::time::Instant::now(),
+                () = self.0.health.disk.changed.notified() => next_offer = tokio::time::Instant::now(),
                 () = tokio::time::sleep_until(next_offer) => {
                     let heard = match self.offer().await.and_then(|offer| offer.to_bytes()) {
-                        Ok(bytes) => self.net.publish(bytes).await,
+                        Ok(bytes) => self.0.net.publish(bytes).await,
                         Err(error) => {
-                            tracing::error!(%error, "the offer could not be made");
+                            tracing::error!(%error, "offer_not_sealed");
                             false
                         }
                     };

@@ -1,396 +1,105 @@
-//! Answers to each request of `/shard/1`.
+//! Answers to each request of `/shard/1`: which service is asked, and how its answer travels.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use fincrypt_protocol::admission::holders_key;
-use fincrypt_protocol::limits::{MAX_HOLDER_LISTS, MAX_LIST, MAX_LOCATE};
-use fincrypt_protocol::record::{
-    Condition, Head, HolderList, Keep, Mandate, Receipt, Registration, Release, Undo,
-};
-use fincrypt_protocol::shard::{HeldSegment, Placement, Request as Ask, Response};
-use fincrypt_protocol::{
-    AccountId, Body, NodeId, Refusal, Rewound, SegmentId, ShardIndex, Signature, Signed, UnixTime, Verified,
-};
-use fincrypt_shards::{CheckedShard, PutOutcome, ShardMeta, StoreError};
-use fincrypt_state::kv::Batch;
+use fincrypt_net::{Answer, Request, blocking};
+use fincrypt_protocol::limits::{MAX_BILLS, MAX_HOLDER_LISTS, MAX_LIST, MAX_LOCATE};
+use fincrypt_protocol::shard::{Bill, Billed, Placement, Request as Ask, Response};
+use fincrypt_protocol::{NodeId, Refusal};
 
 use super::StorageRole;
-use fincrypt_accounts::{AccountsError, failed};
-use fincrypt_net::{Answer, Request, blocking};
-
-const DAY: Duration = Duration::from_secs(24 * 3600);
-
-pub(super) fn refuse_store(error: &StoreError) -> Refusal {
-    match error {
-        StoreError::Full { .. } => Refusal::Full,
-        StoreError::Conflict => Refusal::Conflict,
-        error => failed(error),
-    }
-}
+use crate::error::failed;
 
 fn bare(response: Response) -> Answer<Response> {
     Ok((response, Bytes::new()))
 }
 
-/// What a reader may want to do with an account's shards.
-#[derive(Clone, Copy)]
-pub(super) enum Right {
-    Read,
-    Write,
-    Audit,
+fn done<E>(answer: Result<(), E>) -> Answer<Response>
+where
+    Refusal: From<E>,
+{
+    answer?;
+    bare(Response::Done)
+}
+
+fn bounded(entries: usize, most: usize) -> Result<(), Refusal> {
+    if entries > most { Err(Refusal::Invalid) } else { Ok(()) }
 }
 
 impl StorageRole {
+    /// Answers a request. All but the first three work the disk, away from the network's threads.
     pub(super) async fn handle(self: Arc<Self>, request: Request<Ask>) -> Answer<Response> {
         let Request { from, header, payload } = request;
         match header {
-            Ask::Quote => bare(Response::Offer(self.offer().await.map_err(|error| failed(&error))?)),
-            Ask::Hello => bare(Response::Nonce(self.sessions.hello(from).ok_or(Refusal::Busy)?)),
-            Ask::Login { registration, proof } => {
-                blocking(move || self.login(from, &registration, &proof)).await
+            Ask::Quote => {
+                bare(Response::Offer(self.advertiser.offer().await.map_err(|error| failed(&error))?))
             }
+            Ask::Hello => bare(Response::Nonce(self.access.hello(from).ok_or(Refusal::Busy)?)),
             Ask::Put(placement) => self.put(from, *placement, payload).await,
-            Ask::Get { account, segment, index } => self.get(from, account, segment, index).await,
-            Ask::Challenge { nonce, shards, audited } => {
-                blocking(move || self.challenge(from, &nonce, &shards, audited)).await
+            header => blocking(move || self.answer(from, header)).await,
+        }
+    }
+
+    fn answer(&self, from: NodeId, header: Ask) -> Answer<Response> {
+        match header {
+            Ask::Quote | Ask::Hello | Ask::Put(_) => Err(Refusal::Failed),
+            Ask::Login { registration, proof } => {
+                bare(Response::Welcome { mandate: self.access.login(from, &registration, &proof)? })
             }
-            Ask::Bill { bills } => blocking(move || self.bill(from, bills)).await,
-            Ask::PayTo { lightning } => {
-                blocking(move || bare(Response::PayTo(self.pay_to(from, lightning)?))).await
+            Ask::Get { account, segment, index } => {
+                Ok((Response::Shard, self.reads.get(from, &account, &segment, index)?))
             }
-            Ask::Paid { payout } => blocking(move || self.paid(from, payout)).await,
-            Ask::List { account, after } => blocking(move || self.list(from, account, after)).await,
+            Ask::List { account, after } => {
+                let page = self.reads.list(from, &account, after, MAX_LIST)?;
+                bare(Response::Listed { shards: page.shards, more: page.more })
+            }
             Ask::Locate { account, segments } => {
-                blocking(move || self.locate(from, account, &segments)).await
+                bounded(segments.len(), MAX_LOCATE)?;
+                bare(Response::Located(self.reads.locate(from, &account, &segments)?))
             }
-            Ask::Holders { lists } => blocking(move || self.holders(from, &lists)).await,
-            Ask::Keep { keep } => blocking(move || self.keep(&keep)).await,
+            Ask::Challenge { nonce, shards, audited } => {
+                let answer = self.proofs.answer(from, &nonce, &shards, audited)?;
+                Ok((Response::Proofs { verdicts: answer.verdicts }, Bytes::from(answer.proofs)))
+            }
+            Ask::Bill { bills } => self.bill(from, &bills),
+            Ask::PayTo { lightning } => bare(Response::PayTo(self.payouts.destination(from, lightning)?)),
+            Ask::Paid { payout } => done(self.payouts.record(from, payout)),
+            Ask::Holders { lists } => {
+                bounded(lists.len(), MAX_HOLDER_LISTS)?;
+                done(self.admissions.holders(from, &lists))
+            }
+            Ask::Keep { keep } => done(self.admissions.keep(&keep)),
             Ask::Mandate { registration, mandate } => {
-                blocking(move || self.mandate(from, &registration, &mandate)).await
+                bare(Response::Mandated(self.admissions.mandate(from, &registration, &mandate)?))
             }
-            Ask::Release { release } => blocking(move || self.release(from, &release)).await,
-            Ask::Undo { undo } => blocking(move || self.undo(&undo)).await,
-            Ask::Rewind(rewound) => blocking(move || self.rewind(&rewound)).await,
-            Ask::HeadPut { registration, head } => {
-                blocking(move || self.put_head(from, &registration, &head)).await
+            Ask::Release { release } => {
+                bare(Response::Released { due: self.deletions.release(from, &release)? })
             }
-            Ask::Heads { account } => blocking(move || self.heads(from, account)).await,
+            Ask::Undo { undo } => bare(Response::Undone { pending: self.deletions.undo(&undo)? }),
+            Ask::Rewind(rewound) => done(self.heads.rewind(&rewound)),
+            Ask::HeadPut { registration, head } => done(self.heads.put(from, &registration, &head)),
+            Ask::Heads { account } => {
+                let known = self.heads.get(from, &account)?;
+                bare(Response::Heads { heads: known.heads, rewound: known.rewound.map(Box::new) })
+            }
         }
-    }
-
-    fn verify<T: Body>(&self, signed: &Signed<T>) -> Result<Verified<T>, Refusal> {
-        signed.verify(self.network, UnixTime::now()).map_err(|_| Refusal::Invalid)
-    }
-
-    /// Owners may do everything with their own account; a mediator what its mandate says.
-    pub(super) fn authorize(&self, from: NodeId, account: &AccountId, right: Right) -> Result<(), Refusal> {
-        if self.sessions.account(&from) == Some(*account) {
-            return Ok(());
-        }
-        let mandate = self.accounts.mandate(account, &from, UnixTime::now())?.ok_or(Refusal::NotMandated)?;
-        let allowed = match right {
-            Right::Read => mandate.rights.get,
-            Right::Write => mandate.rights.put,
-            Right::Audit => mandate.rights.audit,
-        };
-        if allowed { Ok(()) } else { Err(Refusal::NotMandated) }
-    }
-
-    /// Refuses what the store refused, and takes note of what that says about the disk.
-    fn refuse(&self, error: &StoreError) -> Refusal {
-        self.disk.note(error);
-        refuse_store(error)
-    }
-
-    fn login(
-        &self,
-        from: NodeId,
-        registration: &Signed<Registration>,
-        proof: &Signature,
-    ) -> Answer<Response> {
-        let now = UnixTime::now();
-        let login = self.sessions.login(from, registration, proof).map_err(|_| Refusal::BadLogin)?;
-        if let Some(known) = self.accounts.registration(&login.account)?
-            && *known != *login
-        {
-            self.sessions.end(&from);
-            return Err(Refusal::OtherRegistration);
-        }
-        bare(Response::Welcome { mandate: self.accounts.current_mandate(&login.account, now)? })
     }
 
     async fn put(self: Arc<Self>, from: NodeId, placement: Placement, payload: Bytes) -> Answer<Response> {
         let role = Arc::clone(&self);
-        let (receipt, new_account) = blocking(move || role.store_shard(from, placement, payload)).await?;
-        if let Some(account) = new_account {
-            self.net.provide(holders_key(&account)).await;
+        let stored = blocking(move || Ok(role.intake.store(from, placement, payload)?)).await?;
+        if let Some(account) = stored.new_account {
+            self.advertiser.announce_account(&account).await;
         }
-        bare(Response::Receipt(receipt))
+        bare(Response::Receipt(stored.receipt))
     }
 
-    pub(super) fn store_shard(
-        &self,
-        from: NodeId,
-        placement: Placement,
-        payload: Bytes,
-    ) -> Result<(Signed<Receipt>, Option<AccountId>), Refusal> {
-        let Placement { registration, mandate, run, manifest, index, tag } = placement;
-        let now = UnixTime::now();
-        let admitted = self.admitted.get(&registration, &mandate, now);
-        let is_new = admitted.is_none();
-        let (registration, mandate) = match admitted {
-            Some(pair) => pair,
-            None => (self.verify(&registration)?, self.verify(&mandate)?),
-        };
-        let account = mandate.account;
-        if mandate.mediator != from || !mandate.rights.put {
-            return Err(Refusal::NotMandated);
-        }
-        let shard = manifest.shard(index).ok_or(Refusal::Invalid)?;
-        let length = manifest.shard_len().get();
-        if registration.account != account || payload.len() != length as usize {
-            return Err(Refusal::Invalid);
-        }
-        let held = self.store.bytes_of(&account);
-        if held.saturating_add(length.into()) > mandate.byte_cap {
-            return Err(Refusal::NotMandated);
-        }
-        let segment = manifest.id();
-        let _position = self.positions.claim(account, segment, index)?;
-        let known = self.store.positions(&account, &segment).map_err(|error| refuse_store(&error))?;
-        if known.iter().any(|held| *held != index) {
-            return Err(Refusal::Conflict);
-        }
-        let new = held == 0;
-        let checked = CheckedShard::check(payload, shard).map_err(|_| Refusal::WrongShard)?;
-        if self.condition() != Condition::Serving && !known.contains(&index) {
-            return Err(Refusal::Full);
-        }
-        let unbilled = !known.contains(&index) && self.admit_credit(from, account)?;
-        // Nobody is remembered for a shard that finds no room.
-        if !known.contains(&index) && self.store.free() < length.into() {
-            return Err(Refusal::Full);
-        }
-        if unbilled {
-            self.wait_for_bill(from, account)?;
-        }
-        if is_new {
-            let mut batch = Batch::default();
-            self.admit_registration(&registration, &mut batch)?;
-            self.accounts.admit_mandate(&mandate, now, &mut batch)?;
-            self.accounts.commit(&batch)?;
-            self.admitted.remember(registration, mandate.clone());
-        }
-        let hash = mandate.signed().mandate_hash();
-        // Before the shard is looked for: it is spared now, or gone already and stored anew.
-        self.releases.want(&account, &segment)?;
-        let meta =
-            ShardMeta { account, manifest, index, tag, run, mandate: mandate.signed().clone(), stored: now };
-        let put = self.store.put(&checked, &meta).map_err(|error| self.refuse(&error))?;
-        if put == PutOutcome::New {
-            self.fresh.note(now, account, length.into());
-        }
-        let receipt = Receipt {
-            network: self.network,
-            node: self.net.own(),
-            account,
-            mandate: hash,
-            segment,
-            index,
-            shard,
-            length,
-            price: self.terms.price,
-            time: now,
-            paid_until: now.plus(DAY * u32::from(self.terms.grace_days)),
-        };
-        let receipt = Signed::seal(&receipt, &self.key).map_err(|error| failed(&error))?;
-        Ok((receipt, new.then_some(account)))
-    }
-
-    async fn get(
-        self: Arc<Self>,
-        from: NodeId,
-        account: AccountId,
-        segment: SegmentId,
-        index: ShardIndex,
-    ) -> Answer<Response> {
-        blocking(move || {
-            self.authorize(from, &account, Right::Read)?;
-            let bytes = self.store.get(&account, &segment, index).map_err(|error| self.refuse(&error))?;
-            Ok((Response::Shard, bytes.ok_or(Refusal::NotHeld)?))
-        })
-        .await
-    }
-
-    fn list(
-        &self,
-        from: NodeId,
-        account: AccountId,
-        after: Option<(SegmentId, ShardIndex)>,
-    ) -> Answer<Response> {
-        self.authorize(from, &account, Right::Read)?;
-        let mut shards =
-            self.store.list(&account, after, MAX_LIST + 1).map_err(|error| refuse_store(&error))?;
-        let more = shards.len() > MAX_LIST;
-        shards.truncate(MAX_LIST);
-        bare(Response::Listed { shards, more })
-    }
-
-    fn locate(&self, from: NodeId, account: AccountId, segments: &[SegmentId]) -> Answer<Response> {
-        self.authorize(from, &account, Right::Read)?;
-        if segments.len() > MAX_LOCATE {
-            return Err(Refusal::Invalid);
-        }
-        let mut known = Vec::new();
-        for segment in segments {
-            if let Some(held) = self.store.segment(&account, segment).map_err(|error| refuse_store(&error))? {
-                let holders = self.accounts.holders(&account, segment)?.map(|list| list.signed().clone());
-                let indices = held.shards.iter().map(|shard| shard.index).collect();
-                let (manifest, tag, run) = (held.manifest, held.tag, held.run);
-                let due = self.releases.due(&account, segment)?;
-                known.push(HeldSegment { manifest, tag, run, held: indices, holders, due });
-            }
-        }
-        bare(Response::Located(known))
-    }
-
-    fn holders(&self, from: NodeId, lists: &[Signed<HolderList>]) -> Answer<Response> {
-        if lists.len() > MAX_HOLDER_LISTS {
-            return Err(Refusal::Invalid);
-        }
-        let mut batch = Batch::default();
-        let mut authorized = None;
-        for list in lists {
-            let list = self.verify(list)?;
-            if list.mediator != from {
-                return Err(Refusal::NotMandated);
-            }
-            if authorized != Some(list.account) {
-                self.authorize(from, &list.account, Right::Write)?;
-                authorized = Some(list.account);
-            }
-            if self.store.holds(&list.account, &list.segment).map_err(|error| refuse_store(&error))? {
-                self.accounts.admit_holders(&list, &mut batch)?;
-            }
-        }
-        self.accounts.commit(&batch)?;
-        bare(Response::Done)
-    }
-
-    /// Takes a mandate in, unless a newer one is known; the newest.
-    fn mandate(
-        &self,
-        from: NodeId,
-        registration: &Signed<Registration>,
-        mandate: &Signed<Mandate>,
-    ) -> Answer<Response> {
-        let (registration, mandate) = (self.verify(registration)?, self.verify(mandate)?);
-        let account = mandate.account;
-        if registration.account != account {
-            return Err(Refusal::Invalid);
-        }
-        if mandate.mediator != from && self.sessions.account(&from) != Some(account) {
-            return Err(Refusal::NotMandated);
-        }
-        // Whoever holds nothing for an account need not know its mediator. A node that holds something
-        // and does not know the account has lost its state, not its shards.
-        let mut batch = Batch::default();
-        match self.accounts.registration(&account)? {
-            None if self.store.shard_bytes_of(&account) == 0 => return Err(Refusal::NotHeld),
-            _ => self.admit_registration(&registration, &mut batch)?,
-        }
-        match self.accounts.admit_mandate(&mandate, UnixTime::now(), &mut batch) {
-            Ok(()) => {
-                self.accounts.commit(&batch)?;
-                self.admitted.remember(registration, mandate.clone());
-            }
-            Err(AccountsError::Superseded) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let newest = self.accounts.current_mandate(&account, UnixTime::now())?;
-        bare(Response::Mandated(newest.unwrap_or_else(|| mandate.signed().clone())))
-    }
-
-    /// Keeps a registration. An account of which something is held already, and that is not known, was lost
-    /// with the state.
-    fn admit_registration(
-        &self,
-        registration: &Verified<Registration>,
-        batch: &mut Batch,
-    ) -> Result<(), Refusal> {
-        let account = registration.account;
-        if self.accounts.registration(&account)?.is_none() && self.store.bytes_of(&account) > 0 {
-            self.accounts.regain(registration, self.runs(&account)?, UnixTime::now(), batch)?;
-            return Ok(());
-        }
-        Ok(self.accounts.admit_registration(registration, batch)?)
-    }
-
-    /// The owner's signature suffices, whoever brings it.
-    fn keep(&self, keep: &Signed<Keep>) -> Answer<Response> {
-        let keep = self.verify(keep)?;
-        if self.accounts.registration(&keep.account)?.is_none() {
-            return Err(Refusal::NotHeld);
-        }
-        self.accounts.keep(&keep, UnixTime::now(), || self.runs(&keep.account))?;
-        bare(Response::Done)
-    }
-
-    /// The owner's signature alone does not suffice: who brings a release must be the owner, or a
-    /// mediator that has the account's mandate.
-    fn release(&self, from: NodeId, release: &Signed<Release>) -> Answer<Response> {
-        let release = self.verify(release)?;
-        self.authorize(from, &release.account, Right::Write)?;
-        let known = self.accounts.registration(&release.account)?.ok_or(Refusal::NotHeld)?;
-        self.accounts.check_head_key(&known, release.head_key)?;
-        let due = self.releases.release(&release, UnixTime::now(), self)?;
-        self.released.notify_one();
-        bare(Response::Released { due })
-    }
-
-    /// The guard's signature suffices, whoever brings it.
-    fn undo(&self, undo: &Signed<Undo>) -> Answer<Response> {
-        let undo = self.verify(undo)?;
-        let known = self.accounts.registration(&undo.account)?.ok_or(Refusal::NotHeld)?;
-        let pending = self.releases.undo(&undo, &known.guard_key, UnixTime::now())?;
-        bare(Response::Undone { pending })
-    }
-
-    /// The guard's signature suffices, whoever brings it.
-    fn rewind(&self, rewound: &Rewound) -> Answer<Response> {
-        let account = self.verify(&rewound.rewind)?.account;
-        let known = self.accounts.registration(&account)?.ok_or(Refusal::NotHeld)?;
-        let rewound = rewound.verify(self.network, &known.guard_key, UnixTime::now());
-        let mut batch = Batch::default();
-        if self.accounts.admit_rewind(&known, &rewound.map_err(|_| Refusal::Invalid)?, &mut batch)? {
-            // Before the rewind is noted: repeated after a crash, it must be new again.
-            self.releases.void(&account)?;
-            self.accounts.commit(&batch)?;
-        }
-        bare(Response::Done)
-    }
-
-    fn put_head(
-        &self,
-        from: NodeId,
-        registration: &Signed<Registration>,
-        head: &Signed<Head>,
-    ) -> Answer<Response> {
-        let (registration, head) = (self.verify(registration)?, self.verify(head)?);
-        self.authorize(from, &registration.account, Right::Write)?;
-        let known = self.accounts.registration(&registration.account)?.ok_or(Refusal::NotHeld)?;
-        if *known != *registration {
-            return Err(Refusal::OtherRegistration);
-        }
-        self.accounts.put_head(&known, &head, UnixTime::now())?;
-        bare(Response::Done)
-    }
-
-    fn heads(&self, from: NodeId, account: AccountId) -> Answer<Response> {
-        self.authorize(from, &account, Right::Read)?;
-        let (heads, rewound) = (self.accounts.heads(&account)?, self.accounts.rewound(&account)?);
-        bare(Response::Heads { heads, rewound: rewound.map(Box::new) })
+    fn bill(&self, from: NodeId, bills: &[Bill]) -> Answer<Response> {
+        bounded(bills.len(), MAX_BILLS)?;
+        let refused = |error| Billed::Refused { refusal: Refusal::from(error), newest: None };
+        let answers = self.countersigner.answer(from, bills);
+        let billed = answers.into_iter().map(|answer| answer.unwrap_or_else(refused));
+        bare(Response::Billed(billed.collect()))
     }
 }
