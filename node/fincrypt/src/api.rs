@@ -25,7 +25,6 @@ use fincrypt_net::Multiaddr;
 use fincrypt_net::{Roles, peer_of};
 use fincrypt_protocol::UnixTime;
 use fincrypt_shards::ShardStore;
-use fincrypt_state::state::State as LocalState;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -37,18 +36,25 @@ use crate::own_node::{self, OwnNode};
 use fincrypt_client::ClientError;
 use fincrypt_mediator::{MediatorFacts, MediatorInfo};
 use fincrypt_net::Net;
-use fincrypt_storage_node::{Disk, Earned, Leaving, PaidView, StorageRole, days, told};
+use fincrypt_storage_node::{Earned, EarnedOnDay, Health, Ledger, LedgerError, PaidView};
+
+/// A storage node's shards, health and earnings.
+#[derive(Clone)]
+pub(crate) struct Served {
+    pub(crate) store: ShardStore,
+    pub(crate) health: Health,
+    pub(crate) ledger: Ledger,
+}
 
 /// What the interface tells about.
 pub(crate) struct Facts {
     pub(crate) net: Net,
     pub(crate) roles: Roles,
     pub(crate) listen: Vec<Multiaddr>,
-    pub(crate) store: Option<(ShardStore, Arc<Disk>, Arc<Leaving>)>,
+    pub(crate) store: Option<Served>,
     /// The storage operator's own Lightning node.
     pub(crate) own_lightning: Option<Arc<OwnNode>>,
     pub(crate) mediated: Option<MediatorFacts>,
-    pub(crate) state: LocalState,
     /// Whether a destination for earnings was named.
     pub(crate) payable: bool,
 }
@@ -65,7 +71,7 @@ struct StorageInfo {
     accounts: usize,
     /// Whether it is to be switched off.
     leaving: bool,
-    /// Shards that have no other keeper yet, of a node that is leaving.
+    /// Shards that have no other holder yet, of a node that is leaving.
     #[serde(skip_serializing_if = "Option::is_none")]
     shards_left: Option<u64>,
     /// Whether the disk fails: no shards are taken then.
@@ -109,30 +115,42 @@ struct NodeInfo {
     mediator: Option<MediatorInfo>,
 }
 
+/// What the ledger says; nothing of it if it cannot be read.
+fn read<T: Default>(answer: Result<T, LedgerError>) -> T {
+    answer.unwrap_or_else(|error| {
+        tracing::error!(%error, "ledger_not_read");
+        T::default()
+    })
+}
+
 impl Facts {
-    async fn info(&self) -> NodeInfo {
-        let storage = self.store.as_ref().map(|(store, disk, leaving)| StorageInfo {
+    fn storage(&self, Served { store, health: Health { disk, drain }, ledger }: &Served) -> StorageInfo {
+        let now = UnixTime::now();
+        let days = read(ledger.earned_days(now, DAYS));
+        let shown = |earned: EarnedOnDay| EarnedDay {
+            mediator: fincrypt_net::shown(&earned.mediator),
+            day: earned.day,
+            msat: earned.earned.get(),
+        };
+        StorageInfo {
             used_bytes: store.used(),
             capacity_bytes: store.capacity(),
-            free_bytes: if disk.is_failing() || leaving.is_wished() { 0 } else { store.free() },
-            leaving: leaving.is_wished(),
-            shards_left: leaving.left(),
+            free_bytes: if disk.is_failing() || drain.is_wished() { 0 } else { store.free() },
+            leaving: drain.is_wished(),
+            shards_left: drain.left(),
             disk_failing: disk.is_failing(),
             rotten_shards: disk.rotten(),
-            earned: StorageRole::earned(&self.state),
-            earned_days: days(&self.state, UnixTime::now(), DAYS)
-                .into_iter()
-                .map(|(mediator, day, msat)| EarnedDay {
-                    mediator: fincrypt_net::shown(&mediator),
-                    day,
-                    msat: msat.get(),
-                })
-                .collect(),
-            payouts: told(&self.state, PAYOUTS),
+            earned: read(ledger.earned(now)),
+            earned_days: days.into_iter().map(shown).collect(),
+            payouts: read(ledger.paid_out(PAYOUTS)),
             payable: self.payable,
             own_node: self.own_lightning.as_deref().map(own_node::View::of).unwrap_or_default(),
             accounts: store.accounts().len(),
-        });
+        }
+    }
+
+    async fn info(&self) -> NodeInfo {
+        let storage = self.store.as_ref().map(|served| self.storage(served));
         NodeInfo {
             version: env!("CARGO_PKG_VERSION"),
             peer: peer_of(&self.net.own()).map(|peer| peer.to_string()).unwrap_or_default(),

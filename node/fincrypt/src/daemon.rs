@@ -15,13 +15,13 @@ use fincrypt_net::{
 use fincrypt_protocol::{Clock, Network, Random, SigningKey};
 use fincrypt_shards::ShardStore;
 use fincrypt_state::state::State;
-use fincrypt_storage_node::{Disk, Leaving, PayoutTo, StorageRole};
+use fincrypt_storage_node::{Disk, Drain, Health, Ledger, PayoutTo, StorageOptions, StorageRole};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use zeroize::Zeroizing;
 
-use crate::api::{self, Facts};
+use crate::api::{self, Facts, Served};
 use crate::config::{Api, Config};
 use crate::home::Home;
 use crate::own_node::{self, OwnNode};
@@ -116,9 +116,10 @@ pub async fn run(
     let state = open_state(&home)?;
     let store = open_store(&home, &config, &roles, &state)?;
     let vault = open_vault(&home, &config, &roles, &state, password)?;
-    let disk = Arc::new(Disk::open(state.clone()));
-    let leaving = Arc::new(Leaving::open(home.path()));
-    let served = store.map(|store| (store, disk, leaving));
+    let served = store.map(|store| {
+        let (disk, drain) = (Arc::new(Disk::open(state.clone())), Arc::new(Drain::open(home.path())));
+        Served { store, health: Health { disk, drain }, ledger: Ledger::new(state.clone()) }
+    });
 
     let (inboxes, mediate_out, shard_out) = inboxes(&roles);
     let setup = engine_setup(&config, &roles, identity.keypair, inboxes);
@@ -138,7 +139,6 @@ pub async fn run(
         store: served,
         own_lightning,
         mediated,
-        state: node.state.clone(),
         payable: node.config.storage.payout() != PayoutTo::Nowhere,
     };
     let api = node.serve_api(facts).await?;
@@ -186,9 +186,6 @@ fn open_vault(
         _ => Ok(None),
     }
 }
-
-/// What the storage role works on.
-type Served = (ShardStore, Arc<Disk>, Arc<Leaving>);
 
 /// The engine's ends of the roles' queues, and the ends from which the roles that there are take.
 fn inboxes(roles: &Roles) -> (Inboxes, Option<MediatorInbox>, Option<mpsc::Receiver<ShardInbound>>) {
@@ -245,12 +242,20 @@ impl Node {
         served: Option<Served>,
         requests: Option<mpsc::Receiver<ShardInbound>>,
     ) -> Result<Option<Arc<OwnNode>>, NodeError> {
-        let Some(((store, disk, leaving), requests)) = served.zip(requests) else { return Ok(None) };
-        let (net, sessions, state) = (self.net.clone(), Arc::clone(&self.sessions), self.state.clone());
-        let terms = self.config.storage();
-        let role = StorageRole::new(net, sessions, store, state, self.key.clone(), (disk, leaving), terms);
+        let Some((served, requests)) = served.zip(requests) else { return Ok(None) };
         let own_lightning = own_node::open(&self.home, &self.config)?;
-        let role = role.with_lightning(own_lightning.clone().map(|node| node as _));
+        let role = StorageRole::new(StorageOptions {
+            net: self.net.clone(),
+            sessions: Arc::clone(&self.sessions),
+            store: served.store,
+            state: self.state.clone(),
+            ledger: served.ledger,
+            key: self.key.clone(),
+            health: served.health,
+            terms: self.config.storage(),
+            clock: Clock::system(),
+            lightning: own_lightning.clone().map(|node| node as _),
+        });
         self.tasks.spawn(role.run(requests, self.stop.subscribe()));
         Ok(own_lightning)
     }

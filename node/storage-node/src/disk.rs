@@ -8,15 +8,13 @@ use parking_lot::{Mutex, MutexGuard};
 use std::io;
 
 use fincrypt_shards::StoreError;
-use fincrypt_state::kv::{Batch, KeyValue, Tree};
+use fincrypt_state::kv::Batch;
 use fincrypt_state::state::State;
+use fincrypt_state::table::Table;
 use tokio::sync::Notify;
 
-use fincrypt_accounts::failed;
-
-/// `failing` → nothing.
-const DISK: Tree = Tree("disk");
-const FAILING: &[u8] = b"failing";
+/// Whether the disk fails, if a verdict was given.
+const FAILING: Table<(), bool> = Table::new("disk", 1);
 /// Refusals of the system that may be chance.
 const REFUSALS: u32 = 3;
 /// Rotten shards in one walk that may be chance.
@@ -36,8 +34,8 @@ struct Noticed {
 }
 
 impl Noticed {
-    /// Whether this changes the verdict.
-    fn judge(&mut self) -> bool {
+    /// Whether what was noticed changes the verdict.
+    fn check(&mut self) -> bool {
         let rots = self.rotten > ROTTEN && self.rotten * OF > self.looked_at;
         let bad = self.refusals >= REFUSALS || rots;
         let changed = bad && !self.failing;
@@ -87,7 +85,7 @@ impl Disk {
     /// What is known of the disk beneath this state.
     #[must_use]
     pub fn open(state: State) -> Self {
-        let failing = state.get(DISK, FAILING).is_ok_and(|mark| mark.is_some());
+        let failing = matches!(FAILING.get(&state, &()), Ok(Some(true)));
         let noticed = Mutex::new(Noticed { failing, ..Noticed::default() });
         Self { state, noticed, rotten: Mutex::default(), changed: Notify::new() }
     }
@@ -104,18 +102,15 @@ impl Disk {
             }
             noticed.failing
         };
-        let mut batch = Batch::default();
         if failing {
-            tracing::error!(
-                "the disk fails: no more shards are taken, and those that can be read are served"
-            );
-            batch.put(DISK, FAILING, Vec::new());
+            tracing::error!("disk_failing");
         } else {
-            tracing::info!("a walk over all shards found nothing wrong: shards are taken again");
-            batch.remove(DISK, FAILING);
+            tracing::info!("disk_sound_again");
         }
-        if let Err(error) = self.state.commit(&batch) {
-            failed(&error);
+        let mut batch = Batch::default();
+        let stored = FAILING.put(&mut batch, &(), &failing).and_then(|()| self.state.commit(&batch));
+        if let Err(error) = stored {
+            tracing::error!(%error, "disk_verdict_not_stored");
         }
         self.changed.notify_one();
     }
@@ -136,7 +131,7 @@ impl Disk {
             self.update(|noticed| {
                 noticed.refusals += 1;
                 noticed.found = true;
-                noticed.judge()
+                noticed.check()
             });
         }
     }
@@ -153,7 +148,7 @@ impl Disk {
             noticed.looked_at += 1;
             noticed.rotten += 1;
             noticed.found = true;
-            noticed.judge()
+            noticed.check()
         });
     }
 
@@ -170,17 +165,17 @@ mod tests {
     #[test]
     fn three_refusals_or_much_rot_make_a_disk_fail_and_a_clean_walk_makes_it_good() {
         let mut noticed = Noticed { refusals: 2, found: true, ..Noticed::default() };
-        assert!(!noticed.judge() && !noticed.walked());
+        assert!(!noticed.check() && !noticed.walked());
         noticed.refusals += 1;
         noticed.found = true;
-        assert!(noticed.judge() && noticed.failing);
-        assert!(!noticed.judge(), "it is said once");
+        assert!(noticed.check() && noticed.failing);
+        assert!(!noticed.check(), "it is said once");
         assert!(!noticed.walked() && noticed.failing, "that walk was not clean");
         assert!(noticed.walked() && !noticed.failing);
         let mut few = Noticed { rotten: 4, looked_at: 4000, ..Noticed::default() };
-        assert!(!few.judge());
+        assert!(!few.check());
         few.looked_at = 3999;
-        assert!(few.judge());
+        assert!(few.check());
     }
 
     #[test]

@@ -3,76 +3,100 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fincrypt_shards::{Checked, Found, WalkPosition};
-use fincrypt_state::kv::{Batch, KeyValue, Tree};
+use fincrypt_shards::{Checked, Found, ShardStore, WalkPosition};
+use fincrypt_state::kv::{Batch, KeyValue, KvError};
+use fincrypt_state::state::State;
+use fincrypt_state::table::Table;
 use tokio::sync::watch;
 
-use super::StorageRole;
-use fincrypt_accounts::failed;
+use crate::Disk;
 
-/// `position` → where the walk stands. Its loss only begins the walk anew.
-const WALK: Tree = Tree("scrub");
-const POSITION: &[u8] = b"position";
+/// The bytes of the [`WalkPosition`] at which the walk stands. After a loss it begins again.
+const WALK: Table<(), Vec<u8>> = Table::new("scrub", 160);
 /// The longest pause: an empty store is looked at again after this.
 const LONGEST: Duration = Duration::from_secs(3600);
 /// The shortest: less is gathered first.
 const SHORTEST: Duration = Duration::from_millis(5);
-/// Shards between two notes of where the walk stands.
-const NOTE: u32 = 64;
+/// Shards between two records of where the walk stands.
+const RECORD_EVERY: u32 = 64;
 
-impl StorageRole {
-    fn scrub_step(&self, after: Option<WalkPosition>) -> Option<Checked> {
-        let checked = match self.store.check_next(after) {
+/// What [`Scrubber`] is made of.
+pub(crate) struct ScrubOptions {
+    pub(crate) store: ShardStore,
+    pub(crate) disk: Arc<Disk>,
+    pub(crate) state: State,
+    /// In which every shard is read once.
+    pub(crate) period: Duration,
+}
+
+/// Reads all shards, over and over.
+pub(crate) struct Scrubber(ScrubOptions);
+
+impl Scrubber {
+    pub(crate) fn new(options: ScrubOptions) -> Self {
+        Self(options)
+    }
+
+    fn step(&self, after: Option<WalkPosition>) -> Option<Checked> {
+        let checked = match self.0.store.check_next(after) {
             Ok(checked) => checked?,
             Err(error) => {
-                self.disk.note(&error);
-                failed(&error);
+                tracing::error!(%error, "scrub_failed");
+                self.0.disk.note(&error);
                 return None;
             }
         };
         match &checked.found {
-            Found::Good => self.disk.good(),
+            Found::Good => self.0.disk.good(),
             Found::Rotten => {
-                tracing::warn!("a shard has rotted; it is removed, and reported when it is asked for");
-                self.disk.rot();
+                tracing::warn!("rotten_shard_removed");
+                self.0.disk.rot();
             }
             Found::Unreadable(error) => {
-                tracing::warn!(%error, "a shard cannot be read");
-                self.disk.note(error);
+                tracing::warn!(%error, "shard_unreadable");
+                self.0.disk.note(error);
             }
             Found::Gone => {}
         }
         Some(checked)
     }
 
-    fn note_walk(&self, position: Option<WalkPosition>) {
+    fn recorded(&self) -> Option<WalkPosition> {
+        let recorded = WALK.get(&self.0.state, &()).ok().flatten();
+        recorded.and_then(|bytes| WalkPosition::from_bytes(&bytes))
+    }
+
+    fn record(&self, position: Option<WalkPosition>) {
         let mut batch = Batch::default();
-        match position {
-            Some(position) => batch.put(WALK, POSITION, position.to_bytes()),
-            None => batch.remove(WALK, POSITION),
-        }
-        if let Err(error) = self.accounts.state.apply(&batch) {
-            failed(&error);
+        let staged = match position {
+            Some(position) => WALK.put(&mut batch, &(), &position.to_bytes()),
+            None => {
+                WALK.remove(&mut batch, &());
+                Ok(())
+            }
+        };
+        let recorded: Result<(), KvError> = staged.and_then(|()| self.0.state.apply(&batch));
+        if let Err(error) = recorded {
+            tracing::error!(%error, "scrub_position_not_recorded");
         }
     }
 
     /// How long the walk may take for `bytes`, if it is to see everything once in its period.
     fn share(&self, bytes: u64) -> Duration {
-        let share = bytes as f64 / self.store.used().max(bytes).max(1) as f64;
-        self.terms.scrub_period.mul_f64(share)
+        let share = bytes as f64 / self.0.store.used().max(bytes).max(1) as f64;
+        self.0.period.mul_f64(share)
     }
 
-    /// Walks over and over, at an even pace, from where the last start ended.
-    pub(super) async fn scrub(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
-        let noted = self.accounts.state.get(WALK, POSITION).ok().flatten();
-        let mut position = noted.and_then(|bytes| WalkPosition::from_bytes(&bytes));
-        // What an earlier start saw is not known any more: the walk that it began judges nothing.
+    /// Walks over and over, at an even pace, from where the last start ended, until `stop` changes.
+    pub(crate) async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let mut position = self.recorded();
+        // What an earlier start saw is not known any more: the walk that it began gives no verdict.
         let mut whole = position.is_none();
-        let (mut unnoted, mut owed) = (0, Duration::ZERO);
+        let (mut unrecorded, mut owed) = (0, Duration::ZERO);
         loop {
-            let (role, after) = (Arc::clone(&self), position);
-            let step = tokio::task::spawn_blocking(move || role.scrub_step(after)).await.ok().flatten();
-            unnoted += 1;
+            let (scrubber, after) = (Arc::clone(&self), position);
+            let step = tokio::task::spawn_blocking(move || scrubber.step(after)).await.ok().flatten();
+            unrecorded += 1;
             match step {
                 Some(checked) => {
                     position = Some(checked.position);
@@ -82,16 +106,16 @@ impl StorageRole {
                 // was seen.
                 None => {
                     match position.take() {
-                        Some(_) if whole => self.disk.walked(),
+                        Some(_) if whole => self.0.disk.walked(),
                         Some(_) => {}
-                        None => owed = self.terms.scrub_period.min(LONGEST),
+                        None => owed = self.0.period.min(LONGEST),
                     }
-                    (whole, unnoted) = (true, NOTE);
+                    (whole, unrecorded) = (true, RECORD_EVERY);
                 }
             }
-            if unnoted >= NOTE {
-                unnoted = 0;
-                self.note_walk(position);
+            if unrecorded >= RECORD_EVERY {
+                unrecorded = 0;
+                self.record(position);
             }
             if owed >= SHORTEST {
                 tokio::select! {

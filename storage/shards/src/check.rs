@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::io;
 
-use fincrypt_protocol::{AccountId, SegmentId, ShardIndex};
+use fincrypt_state::table::Key;
 use rustix::fs::Advice;
 
+use super::entries::Entries;
+use super::error::{StoreError, at};
 use super::file;
 use super::index::{FileEntry, FileKey};
-use super::store::{ShardStore, StoreError, at};
 use crate::proof::shard_id;
 
 /// Where a walk over all shards stands.
@@ -25,7 +26,7 @@ impl WalkPosition {
     /// The position with these bytes.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        FileKey::parse(bytes).map(Self)
+        FileKey::read(bytes).map(Self)
     }
 }
 
@@ -53,79 +54,52 @@ pub struct Checked {
     pub found: Found,
 }
 
-impl ShardStore {
-    /// Looks at the shard after `after`, or the first one; none if there are no more.
-    ///
-    /// # Errors
-    /// If the index fails, or a rotten file cannot be removed.
-    pub fn check_next(&self, after: Option<WalkPosition>) -> Result<Option<Checked>, StoreError> {
-        let Some((key, entry)) = self.table().file_after(after.map(|position| position.0).as_ref())? else {
-            return Ok(None);
-        };
-        let found = self.check_file(&key, &entry)?;
-        Ok(Some(Checked { position: WalkPosition(key), bytes: entry.shard_len.get().into(), found }))
-    }
+/// Looks at the file after `after`, or the first one; none if there are no more.
+///
+/// # Errors
+/// If the index fails, or a rotten file cannot be removed.
+pub(super) fn check_next(
+    entries: &Entries,
+    after: Option<WalkPosition>,
+) -> Result<Option<Checked>, StoreError> {
+    let after = after.map(|position| position.0);
+    let Some((key, entry)) = entries.table.file_after(after.as_ref())? else { return Ok(None) };
+    let found = check_file(entries, &key, &entry)?;
+    Ok(Some(Checked { position: WalkPosition(key), bytes: entry.shard_len.get().into(), found }))
+}
 
-    /// Looks at one shard.
-    ///
-    /// # Errors
-    /// As [`ShardStore::check_next`].
-    pub fn check(
-        &self,
-        account: &AccountId,
-        segment: &SegmentId,
-        index: ShardIndex,
-    ) -> Result<Found, StoreError> {
-        let Some(shard) = self.table().place(account, segment, index)? else { return Ok(Found::Gone) };
-        let key = FileKey { shard, account: *account };
-        match self.table().file(&key)? {
-            Some(entry) => self.check_file(&key, &entry),
-            None => Ok(Found::Gone),
+/// Looks at one file, and removes it if it is rotten.
+///
+/// # Errors
+/// As [`check_next`].
+pub(super) fn check_file(entries: &Entries, key: &FileKey, entry: &FileEntry) -> Result<Found, StoreError> {
+    let path = entries.path(key);
+    // What seems to be rot may be a fault of the memory: it is read again, from the disk itself.
+    for again in [false, true] {
+        if again {
+            forget_pages(&path).map_err(at(&path))?;
+        }
+        match file::read_data(&path, entry.shard_len.get()) {
+            Ok(bytes) if shard_id(&bytes) == key.shard => return Ok(Found::Good),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // A shard that was removed meanwhile is no loss; one whose file is gone is.
+                return match entries.table.file(key)? {
+                    Some(_) => remove_rotten(entries, key, entry),
+                    None => Ok(Found::Gone),
+                };
+            }
+            Err(error) => return Ok(Found::Unreadable(at(&path)(error))),
         }
     }
+    remove_rotten(entries, key, entry)
+}
 
-    pub(super) fn check_file(&self, key: &FileKey, entry: &FileEntry) -> Result<Found, StoreError> {
-        let path = self.path(key);
-        // What seems to be rot may be a fault of the memory: it is read again, from the disk itself.
-        for again in [false, true] {
-            if again {
-                forget_pages(&path).map_err(at(&path))?;
-            }
-            match file::read_data(&path, entry.shard_len.get()) {
-                Ok(bytes) if shard_id(&bytes) == key.shard => return Ok(Found::Good),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    // A shard that was removed meanwhile is no loss; one whose file is gone is.
-                    return match self.table().file(key)? {
-                        Some(_) => self.drop_rotten(key, entry),
-                        None => Ok(Found::Gone),
-                    };
-                }
-                Err(error) => return Ok(Found::Unreadable(at(&path)(error))),
-            }
-        }
-        self.drop_rotten(key, entry)
-    }
-
-    fn drop_rotten(&self, key: &FileKey, entry: &FileEntry) -> Result<Found, StoreError> {
-        self.table().remember_damaged(&key.account, &entry.segment, entry.index)?;
-        self.remove_file(key, entry)?;
-        Ok(Found::Rotten)
-    }
-
-    /// Whether a shard was found rotten and removed, and was not stored again since.
-    ///
-    /// # Errors
-    /// If the index fails.
-    pub fn was_damaged(
-        &self,
-        account: &AccountId,
-        segment: &SegmentId,
-        index: ShardIndex,
-    ) -> Result<bool, StoreError> {
-        Ok(self.table().was_damaged(account, segment, index)?)
-    }
+fn remove_rotten(entries: &Entries, key: &FileKey, entry: &FileEntry) -> Result<Found, StoreError> {
+    entries.table.remember_damaged(key.account, entry)?;
+    entries.remove(key, entry)?;
+    Ok(Found::Rotten)
 }
 
 /// Makes the next read come from the disk.

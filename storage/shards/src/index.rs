@@ -1,26 +1,24 @@
 //! The shard store's index, in volatile state: rebuilt from the files' own metas.
 //!
-//! Two trees: by file, to compare with the disk, and by segment, to answer requests.
+//! Two tables: by file, to compare with the disk, and by place, to answer requests.
 
 use fincrypt_protocol::{AccountId, RunId, SegmentId, ShardId, ShardIndex, ShardLen, UnixTime};
+use fincrypt_state::kv::{Batch, KeyValue, KvError};
+use fincrypt_state::state::State;
+use fincrypt_state::table::{Everything, Key, Prefix, Table};
+use serde::{Deserialize, Serialize};
 
 use super::file::ShardMeta;
-use fincrypt_state::kv::{Batch, KeyValue, KvError, Tree};
-use fincrypt_state::state::State;
 
-/// `shard id ‖ account` → [`FileEntry`].
-const FILES: Tree = Tree("shard_files");
-/// `account ‖ segment ‖ position` → shard id.
-const PLACES: Tree = Tree("shard_places");
-/// `account ‖ segment ‖ position` → nothing: shards that rotted and were removed.
-const DAMAGED: Tree = Tree("shards_damaged");
+/// What is known of each file.
+const FILES: Table<FileKey, FileEntry> = Table::new("shard_files", 256);
+/// The shard at each place.
+const PLACES: Table<Place, ShardId> = Table::new("shard_places", 80);
+/// Places whose shards rotted and were removed.
+const DAMAGED: Table<Place, ()> = Table::new("shards_damaged", 1);
 
 /// Keys read at once.
-pub(super) const PAGE: usize = 1024;
-
-fn corrupt(tree: Tree) -> KvError {
-    KvError::Corrupt { tree: tree.0 }
-}
+const PAGE: usize = 1024;
 
 /// The name of a shard's file: which shard, for whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,22 +27,63 @@ pub(super) struct FileKey {
     pub(super) account: AccountId,
 }
 
-impl FileKey {
-    pub(super) fn bytes(&self) -> Vec<u8> {
-        [self.shard.as_bytes().as_slice(), self.account.as_bytes()].concat()
+impl Key for FileKey {
+    const LEN: usize = ShardId::LEN + AccountId::LEN;
+
+    fn write(&self, out: &mut Vec<u8>) {
+        (self.shard, self.account).write(out);
     }
 
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
-        let (shard, account) = bytes.split_first_chunk::<32>()?;
-        Some(Self {
-            shard: ShardId::from_bytes(*shard),
-            account: AccountId::from_bytes(account.try_into().ok()?),
-        })
+    fn read(bytes: &[u8]) -> Option<Self> {
+        <(ShardId, AccountId)>::read(bytes).map(|(shard, account)| Self { shard, account })
+    }
+}
+
+/// All files whose shard ids begin with a byte.
+struct FirstByte(u8);
+
+impl Prefix<FileKey> for FirstByte {
+    fn prefix(&self) -> Vec<u8> {
+        vec![self.0]
+    }
+}
+
+/// A position of an account's segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    account: AccountId,
+    segment: SegmentId,
+    index: ShardIndex,
+}
+
+impl Key for Place {
+    const LEN: usize = AccountId::LEN + SegmentId::LEN + 1;
+
+    fn write(&self, out: &mut Vec<u8>) {
+        (self.account, self.segment, u8::from(self.index)).write(out);
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (account, segment, index) = <(AccountId, SegmentId, u8)>::read(bytes)?;
+        Some(Self { account, segment, index: ShardIndex::new(index).ok()? })
+    }
+}
+
+/// The places of an account, or of one of its segments.
+struct PlacesOf<'a>(&'a AccountId, Option<&'a SegmentId>);
+
+impl Prefix<Place> for PlacesOf<'_> {
+    fn prefix(&self) -> Vec<u8> {
+        let mut prefix = self.0.bytes();
+        if let Some(segment) = self.1 {
+            segment.write(&mut prefix);
+        }
+        prefix
     }
 }
 
 /// What the index knows of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FileEntry {
     pub(super) segment: SegmentId,
     pub(super) index: ShardIndex,
@@ -66,36 +105,9 @@ impl FileEntry {
         }
     }
 
-    /// `segment 32 │ position 1 │ length class 1 │ file length u64le │ stored u64le │ run 16`
-    fn encode(&self) -> Vec<u8> {
-        let mut out = self.segment.as_bytes().to_vec();
-        out.extend_from_slice(&[self.index.into(), self.shard_len.class()]);
-        out.extend_from_slice(&self.file_len.to_le_bytes());
-        out.extend_from_slice(&self.stored.secs().to_le_bytes());
-        out.extend_from_slice(self.run.as_bytes());
-        out
+    fn place(&self, account: AccountId) -> Place {
+        Place { account, segment: self.segment, index: self.index }
     }
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let (segment, rest) = bytes.split_first_chunk::<32>()?;
-        let ([index, class], rest) = rest.split_first_chunk::<2>()?;
-        let (file_len, rest) = rest.split_first_chunk::<8>()?;
-        let (stored, run) = rest.split_first_chunk::<8>()?;
-        Some(Self {
-            segment: SegmentId::from_bytes(*segment),
-            index: ShardIndex::new(*index).ok()?,
-            shard_len: ShardLen::from_class(*class).ok()?,
-            file_len: u64::from_le_bytes(*file_len),
-            stored: UnixTime::from_secs(u64::from_le_bytes(*stored)),
-            run: RunId::from_bytes(run.try_into().ok()?),
-        })
-    }
-}
-
-fn place_key(account: &AccountId, segment: &SegmentId, index: ShardIndex) -> Vec<u8> {
-    let mut key = [account.as_bytes().as_slice(), segment.as_bytes()].concat();
-    key.push(index.into());
-    key
 }
 
 /// The index.
@@ -104,47 +116,38 @@ pub(super) struct ShardTable(pub(super) State);
 
 impl ShardTable {
     pub(super) fn insert(&self, key: &FileKey, entry: &FileEntry) -> Result<(), KvError> {
-        let mut batch = Batch::default();
-        batch.put(FILES, key.bytes(), entry.encode());
-        let place = place_key(&key.account, &entry.segment, entry.index);
-        if self.0.get(DAMAGED, &place)?.is_some() {
-            batch.remove(DAMAGED, place.clone());
+        let (mut batch, place) = (Batch::default(), entry.place(key.account));
+        FILES.put(&mut batch, key, entry)?;
+        if DAMAGED.contains(&self.0, &place)? {
+            DAMAGED.remove(&mut batch, &place);
         }
-        batch.put(PLACES, place, *key.shard.as_bytes());
+        PLACES.put(&mut batch, &place, &key.shard)?;
         self.0.apply(&batch)
     }
 
     pub(super) fn remove(&self, key: &FileKey, entry: &FileEntry) -> Result<(), KvError> {
         let mut batch = Batch::default();
-        batch.remove(FILES, key.bytes());
-        batch.remove(PLACES, place_key(&key.account, &entry.segment, entry.index));
+        FILES.remove(&mut batch, key);
+        PLACES.remove(&mut batch, &entry.place(key.account));
         self.0.apply(&batch)
     }
 
     pub(super) fn file(&self, key: &FileKey) -> Result<Option<FileEntry>, KvError> {
-        let bytes = self.0.get(FILES, &key.bytes())?;
-        bytes.map(|bytes| FileEntry::decode(&bytes).ok_or_else(|| corrupt(FILES))).transpose()
+        FILES.get(&self.0, key)
     }
 
-    /// A page of files whose shard ids begin with `prefix`, after `after`.
-    pub(super) fn files(
-        &self,
-        prefix: &[u8],
-        after: Option<&FileKey>,
-    ) -> Result<Vec<(FileKey, FileEntry)>, KvError> {
-        self.page(prefix, after, PAGE)
+    /// A page of all files, after `after`.
+    pub(super) fn files(&self, after: Option<&FileKey>) -> Result<Vec<(FileKey, FileEntry)>, KvError> {
+        FILES.scan(&self.0, &Everything, after, PAGE)
     }
 
-    fn page(
+    /// A page of the files whose shard ids begin with `first`, after `after`.
+    pub(super) fn files_in(
         &self,
-        prefix: &[u8],
+        first: u8,
         after: Option<&FileKey>,
-        most: usize,
     ) -> Result<Vec<(FileKey, FileEntry)>, KvError> {
-        let after = after.map(FileKey::bytes);
-        let entries = self.0.scan(FILES, prefix, after.as_deref(), most)?;
-        let parse = |(key, value): (Vec<u8>, Vec<u8>)| FileKey::parse(&key).zip(FileEntry::decode(&value));
-        entries.into_iter().map(|entry| parse(entry).ok_or_else(|| corrupt(FILES))).collect()
+        FILES.scan(&self.0, &FirstByte(first), after, PAGE)
     }
 
     /// The file after `after`, or the first one.
@@ -152,18 +155,13 @@ impl ShardTable {
         &self,
         after: Option<&FileKey>,
     ) -> Result<Option<(FileKey, FileEntry)>, KvError> {
-        Ok(self.page(&[], after, 1)?.pop())
+        Ok(FILES.scan(&self.0, &Everything, after, 1)?.pop())
     }
 
     /// Remembers that a shard rotted.
-    pub(super) fn remember_damaged(
-        &self,
-        account: &AccountId,
-        segment: &SegmentId,
-        index: ShardIndex,
-    ) -> Result<(), KvError> {
+    pub(super) fn remember_damaged(&self, account: AccountId, entry: &FileEntry) -> Result<(), KvError> {
         let mut batch = Batch::default();
-        batch.put(DAMAGED, place_key(account, segment, index), Vec::new());
+        DAMAGED.put(&mut batch, &entry.place(account), &())?;
         self.0.apply(&batch)
     }
 
@@ -173,15 +171,14 @@ impl ShardTable {
         segment: &SegmentId,
         index: ShardIndex,
     ) -> Result<bool, KvError> {
-        Ok(self.0.get(DAMAGED, &place_key(account, segment, index))?.is_some())
+        DAMAGED.contains(&self.0, &Place { account: *account, segment: *segment, index })
     }
 
     /// Forgets what rotted of a segment.
     pub(super) fn forget_damaged(&self, account: &AccountId, segment: &SegmentId) -> Result<(), KvError> {
-        let prefix = [account.as_bytes().as_slice(), segment.as_bytes()].concat();
         let mut batch = Batch::default();
-        for (key, _) in self.0.scan(DAMAGED, &prefix, None, PAGE)? {
-            batch.remove(DAMAGED, key);
+        for (place, ()) in DAMAGED.scan(&self.0, &PlacesOf(account, Some(segment)), None, PAGE)? {
+            DAMAGED.remove(&mut batch, &place);
         }
         self.0.apply(&batch)
     }
@@ -192,8 +189,7 @@ impl ShardTable {
         segment: &SegmentId,
         index: ShardIndex,
     ) -> Result<Option<ShardId>, KvError> {
-        let bytes = self.0.get(PLACES, &place_key(account, segment, index))?;
-        bytes.map(|bytes| bytes.try_into().map(ShardId::from_bytes).map_err(|_| corrupt(PLACES))).transpose()
+        PLACES.get(&self.0, &Place { account: *account, segment: *segment, index })
     }
 
     /// Places of an account, or of one segment of it, in order, after `after`.
@@ -204,15 +200,8 @@ impl ShardTable {
         after: Option<(SegmentId, ShardIndex)>,
         limit: usize,
     ) -> Result<Vec<(SegmentId, ShardIndex, ShardId)>, KvError> {
-        let prefix =
-            [account.as_bytes().as_slice(), segment.map_or(&[][..], |segment| segment.as_bytes())].concat();
-        let after = after.map(|(segment, index)| place_key(account, &segment, index));
-        let entries = self.0.scan(PLACES, &prefix, after.as_deref(), limit)?;
-        let parse = |(key, value): (Vec<u8>, Vec<u8>)| {
-            let segment = SegmentId::from_bytes(key.get(32..64)?.try_into().ok()?);
-            let index = ShardIndex::new(*key.get(64)?).ok()?;
-            Some((segment, index, ShardId::from_bytes(value.try_into().ok()?)))
-        };
-        entries.into_iter().map(|entry| parse(entry).ok_or_else(|| corrupt(PLACES))).collect()
+        let after = after.map(|(segment, index)| Place { account: *account, segment, index });
+        let found = PLACES.scan(&self.0, &PlacesOf(account, segment), after.as_ref(), limit)?;
+        Ok(found.into_iter().map(|(place, shard)| (place.segment, place.index, shard)).collect())
     }
 }

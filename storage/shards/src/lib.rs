@@ -7,15 +7,19 @@
 
 pub mod answer;
 mod check;
+mod entries;
 pub mod erasure;
+mod error;
 mod file;
 mod index;
+mod layout;
 pub mod proof;
+mod quota;
 mod reconcile;
-mod remove;
 mod store;
 
 pub use check::{Checked, Found, WalkPosition};
+pub use error::StoreError;
 pub use file::{CheckedShard, ShardMeta, WrongShard};
 pub use reconcile::StoreReport;
-pub use store::{HeldSegment, HeldShard, PutOutcome, ShardStore, StoreError};
+pub use store::{HeldSegment, HeldShard, PutOutcome, ShardStore};

@@ -1,60 +1,28 @@
 //! The shard store: quota, durable puts, reads, and the comparison with the disk on opening.
 
-use parking_lot::{Mutex, MutexGuard};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fincrypt_protocol::limits::MAX_SHARDS;
 use fincrypt_protocol::{AccountId, Manifest, Nonce, RunId, SegmentId, ShardId, ShardIndex, Tag, UnixTime};
-
-use super::check::Found;
-use super::file::{self, CheckedShard, NewFile, ShardMeta};
-use super::index::{FileEntry, FileKey, ShardTable};
-use super::reconcile::StoreReport;
-use crate::proof::{LeafProof, challenged_leaf, prove};
-use fincrypt_state::durable::sync_dir;
-use fincrypt_state::kv::KvError;
 use fincrypt_state::state::State;
 
-/// Left free on the disk, whatever the quota says.
-const RESERVE: u64 = 64 << 20;
-/// Folder for files being written.
-const TEMP: &str = "tmp";
+use super::check::{self, Checked, Found, WalkPosition};
+use super::entries::Entries;
+use super::error::{StoreError, at};
+use super::file::{self, CheckedShard, NewFile, ShardMeta};
+use super::index::{FileEntry, FileKey, ShardTable};
+use super::layout::Layout;
+use super::quota::Quota;
+use super::reconcile::{StoreReport, reconcile};
+use crate::proof::{LeafProof, challenged_leaf, prove};
+
 /// Shards looked through at once for their runs.
 const RUNS_PAGE: usize = 1024;
-
-/// The store failed or refused.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The quota or the disk has no room.
-    #[error("no room for {needed} bytes, {free} are free")]
-    Full {
-        /// Bytes wanted.
-        needed: u64,
-        /// Bytes left.
-        free: u64,
-    },
-    /// The account holds this shard as part of something else.
-    #[error("the shard is held already as part of another segment")]
-    Conflict,
-    /// A file is short or altered.
-    #[error("the shard file {0} is damaged")]
-    Damaged(PathBuf),
-    /// The system refused.
-    #[error("cannot read or write {path}: {source}")]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The index failed.
-    #[error(transparent)]
-    State(#[from] KvError),
-}
 
 /// Whether a put changed anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,54 +55,9 @@ pub struct HeldSegment {
     pub shards: Vec<HeldShard>,
 }
 
-/// What an account's shards take.
-#[derive(Default)]
-struct Taken {
-    /// Bytes of files.
-    files: u64,
-    /// Bytes of shards, which are paid.
-    shards: u64,
-}
-
-#[derive(Default)]
-struct Usage {
-    used: u64,
-    reserved: u64,
-    accounts: HashMap<AccountId, Taken>,
-    /// Shards being written now.
-    writing: HashSet<FileKey>,
-}
-
-struct Inner {
-    dir: PathBuf,
-    table: ShardTable,
-    capacity: u64,
-    usage: Mutex<Usage>,
-}
-
 /// A storage node's shards; clones share them. All methods block on the disk.
 #[derive(Clone)]
-pub struct ShardStore(Arc<Inner>);
-
-pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
-    let path = path.to_owned();
-    move |source| StoreError::Io { path, source }
-}
-
-/// Gives back what a put had reserved.
-struct Reservation<'a> {
-    store: &'a ShardStore,
-    key: FileKey,
-    bytes: u64,
-}
-
-impl Drop for Reservation<'_> {
-    fn drop(&mut self) {
-        let mut usage = self.store.usage();
-        usage.reserved -= self.bytes;
-        usage.writing.remove(&self.key);
-    }
-}
+pub struct ShardStore(Arc<Entries>);
 
 impl ShardStore {
     /// Opens the store in `dir` and compares its files with the index in `state`.
@@ -142,95 +65,31 @@ impl ShardStore {
     /// # Errors
     /// If the folder cannot be used or the index fails.
     pub fn open(dir: &Path, state: State, capacity: u64) -> Result<(Self, StoreReport), StoreError> {
-        let mut report = StoreReport::default();
-        let temp = dir.join(TEMP);
-        std::fs::create_dir_all(&temp).map_err(at(&temp))?;
-        for entry in std::fs::read_dir(&temp).map_err(at(&temp))? {
-            let path = entry.map_err(at(&temp))?.path();
-            std::fs::remove_file(&path).map_err(at(&path))?;
-            report.unfinished += 1;
-        }
-        let inner =
-            Inner { dir: dir.to_owned(), table: ShardTable(state), capacity, usage: Mutex::default() };
-        let store = Self(Arc::new(inner));
+        let entries =
+            Entries { layout: Layout::new(dir), table: ShardTable(state), quota: Quota::new(capacity) };
+        let mut report = StoreReport { unfinished: entries.layout.create()?, ..StoreReport::default() };
         for first in 0..=u8::MAX {
-            let folder = store.folder(first);
-            std::fs::create_dir_all(&folder).map_err(at(&folder))?;
-            store.reconcile(first, &folder, &mut report)?;
+            reconcile(&entries, first, &mut report)?;
         }
-        sync_dir(dir).map_err(at(dir))?;
-        Ok((store, report))
-    }
-
-    fn usage(&self) -> MutexGuard<'_, Usage> {
-        self.0.usage.lock()
-    }
-
-    /// The index.
-    pub(super) fn table(&self) -> &ShardTable {
-        &self.0.table
-    }
-
-    pub(super) fn folder(&self, first: u8) -> PathBuf {
-        self.0.dir.join(format!("{first:02x}"))
-    }
-
-    pub(super) fn path(&self, key: &FileKey) -> PathBuf {
-        self.folder(key.shard.as_bytes()[0]).join(format!("{}.{}", key.shard, key.account))
-    }
-
-    pub(super) fn count(&self, account: &AccountId, entry: &FileEntry) {
-        let mut usage = self.usage();
-        usage.used += entry.file_len;
-        let taken = usage.accounts.entry(*account).or_default();
-        taken.files += entry.file_len;
-        taken.shards += u64::from(entry.shard_len.get());
-    }
-
-    fn disk_free(&self) -> u64 {
-        // A disk that cannot be asked has no room.
-        rustix::fs::statvfs(&self.0.dir)
-            .map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
-            .saturating_sub(RESERVE)
+        Ok((Self(Arc::new(entries)), report))
     }
 
     /// Bytes that the store's files take.
     #[must_use]
     pub fn used(&self) -> u64 {
-        self.usage().used
+        self.0.quota.used()
     }
 
     /// Bytes that the store may take.
     #[must_use]
     pub fn capacity(&self) -> u64 {
-        self.0.capacity
+        self.0.quota.capacity()
     }
 
     /// Bytes that still fit: within the quota and on the disk.
     #[must_use]
     pub fn free(&self) -> u64 {
-        let usage = self.usage();
-        let quota = self.0.capacity.saturating_sub(usage.used + usage.reserved);
-        drop(usage);
-        quota.min(self.disk_free())
-    }
-
-    fn reserve(&self, key: FileKey, bytes: u64) -> Result<Reservation<'_>, StoreError> {
-        let disk = self.disk_free();
-        let mut usage = self.usage();
-        let free = self
-            .0
-            .capacity
-            .saturating_sub(usage.used + usage.reserved)
-            .min(disk.saturating_sub(usage.reserved));
-        if bytes > free {
-            return Err(StoreError::Full { needed: bytes, free });
-        }
-        if !usage.writing.insert(key) {
-            return Err(StoreError::Conflict);
-        }
-        usage.reserved += bytes;
-        Ok(Reservation { store: self, key, bytes })
+        self.0.quota.free(self.0.layout.disk_free())
     }
 
     /// Stores a shard; it is on disk, name and all, when this returns.
@@ -240,34 +99,21 @@ impl ShardStore {
     /// holds the shard as part of something else, or stores it at this moment.
     pub fn put(&self, shard: &CheckedShard, meta: &ShardMeta) -> Result<PutOutcome, StoreError> {
         let key = FileKey { shard: shard.id(), account: meta.account };
-        let path = self.path(&key);
-        let new = NewFile::new(shard, meta).map_err(at(&path))?;
-        let file_len = new.length();
-        let entry = FileEntry::new(meta, file_len);
+        let new = NewFile::new(shard, meta).map_err(at(&self.0.path(&key)))?;
+        let entry = FileEntry::new(meta, new.length());
         if let Some(known) = self.0.table.file(&key)? {
             if known.segment != entry.segment || known.index != entry.index {
                 return Err(StoreError::Conflict);
             }
             // A receipt is given for it: it has to be there, and what it should be. A rotten one is
             // removed, and stored anew.
-            match self.check_file(&key, &known)? {
+            match check::check_file(&self.0, &key, &known)? {
                 Found::Good => return Ok(PutOutcome::AlreadyHeld),
                 Found::Unreadable(error) => return Err(error),
                 Found::Rotten | Found::Gone => {}
             }
         }
-        let _reservation = self.reserve(key, file_len)?;
-        let temp = self.0.dir.join(TEMP).join(format!("{}.{}", key.shard, key.account));
-        let written = new.write(&temp).and_then(|()| std::fs::rename(&temp, &path));
-        if let Err(error) = written {
-            // What was written is of no use; if it stays behind, the next start removes it.
-            let _ = std::fs::remove_file(&temp);
-            return Err(at(&temp)(error));
-        }
-        let folder = self.folder(key.shard.as_bytes()[0]);
-        sync_dir(&folder).map_err(at(&folder))?;
-        self.0.table.insert(&key, &entry)?;
-        self.count(&key.account, &entry);
+        self.0.write(&key, &entry, &new)?;
         Ok(PutOutcome::New)
     }
 
@@ -281,10 +127,8 @@ impl ShardStore {
         segment: &SegmentId,
         index: ShardIndex,
     ) -> Result<Option<Bytes>, StoreError> {
-        let Some(shard) = self.0.table.place(account, segment, index)? else { return Ok(None) };
-        let key = FileKey { shard, account: *account };
-        let Some(entry) = self.0.table.file(&key)? else { return Ok(None) };
-        let path = self.path(&key);
+        let Some((key, entry)) = self.0.at_place(account, segment, index)? else { return Ok(None) };
+        let path = self.0.path(&key);
         match file::read_data(&path, entry.shard_len.get()) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -305,11 +149,9 @@ impl ShardStore {
         index: ShardIndex,
         nonce: &Nonce,
     ) -> Result<Option<LeafProof>, StoreError> {
-        let Some(shard) = self.0.table.place(account, segment, index)? else { return Ok(None) };
-        let key = FileKey { shard, account: *account };
-        let Some(entry) = self.0.table.file(&key)? else { return Ok(None) };
-        let (path, length) = (self.path(&key), entry.shard_len);
-        let leaf = challenged_leaf(nonce, &shard, length);
+        let Some((key, entry)) = self.0.at_place(account, segment, index)? else { return Ok(None) };
+        let (path, length) = (self.0.path(&key), entry.shard_len);
+        let leaf = challenged_leaf(nonce, &key.shard, length);
         let (group, groups) = match file::read_group(&path, length, leaf) {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -318,7 +160,8 @@ impl ShardStore {
             }
             Err(error) => return Err(at(&path)(error)),
         };
-        let proof = prove(length, leaf, &group, &groups).filter(|proof| proof.verify(&shard, length, leaf));
+        let proof =
+            prove(length, leaf, &group, &groups).filter(|proof| proof.verify(&key.shard, length, leaf));
         proof.map(Some).ok_or(StoreError::Damaged(path))
     }
 
@@ -327,8 +170,7 @@ impl ShardStore {
     /// # Errors
     /// If the index fails.
     pub fn positions(&self, account: &AccountId, segment: &SegmentId) -> Result<Vec<ShardIndex>, StoreError> {
-        let most = fincrypt_protocol::limits::MAX_SHARDS;
-        let places = self.0.table.places(account, Some(segment), None, most)?;
+        let places = self.0.table.places(account, Some(segment), None, MAX_SHARDS)?;
         Ok(places.into_iter().map(|(_, index, _)| index).collect())
     }
 
@@ -341,10 +183,9 @@ impl ShardStore {
         account: &AccountId,
         segment: &SegmentId,
     ) -> Result<Option<HeldSegment>, StoreError> {
-        let places =
-            self.0.table.places(account, Some(segment), None, fincrypt_protocol::limits::MAX_SHARDS)?;
+        let places = self.0.table.places(account, Some(segment), None, MAX_SHARDS)?;
         let Some((_, _, first)) = places.first() else { return Ok(None) };
-        let path = self.path(&FileKey { shard: *first, account: *account });
+        let path = self.0.path(&FileKey { shard: *first, account: *account });
         let (meta, _) = file::read_meta(&path).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => StoreError::Damaged(path.clone()),
             _ => at(&path)(error),
@@ -386,24 +227,19 @@ impl ShardStore {
     /// Accounts that have shards here.
     #[must_use]
     pub fn accounts(&self) -> Vec<AccountId> {
-        self.usage()
-            .accounts
-            .iter()
-            .filter(|(_, taken)| taken.files > 0)
-            .map(|(account, _)| *account)
-            .collect()
+        self.0.quota.accounts()
     }
 
     /// Bytes that an account's files take.
     #[must_use]
     pub fn bytes_of(&self, account: &AccountId) -> u64 {
-        self.usage().accounts.get(account).map_or(0, |taken| taken.files)
+        self.0.quota.files_of(account)
     }
 
     /// Bytes of the shards held for an account: what is paid.
     #[must_use]
     pub fn shard_bytes_of(&self, account: &AccountId) -> u64 {
-        self.usage().accounts.get(account).map_or(0, |taken| taken.shards)
+        self.0.quota.shards_of(account)
     }
 
     /// Removes a shard; the bytes that became free.
@@ -416,29 +252,77 @@ impl ShardStore {
         segment: &SegmentId,
         index: ShardIndex,
     ) -> Result<u64, StoreError> {
-        let Some(shard) = self.0.table.place(account, segment, index)? else { return Ok(0) };
-        let key = FileKey { shard, account: *account };
-        match self.0.table.file(&key)? {
-            Some(entry) => self.remove_file(&key, &entry),
+        match self.0.at_place(account, segment, index)? {
+            Some((key, entry)) => self.0.remove(&key, &entry),
             None => Ok(0),
         }
     }
 
-    pub(super) fn remove_file(&self, key: &FileKey, entry: &FileEntry) -> Result<u64, StoreError> {
-        let path = self.path(key);
-        match std::fs::remove_file(&path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(at(&path)(error)),
+    /// Whether any shard of a segment is held.
+    ///
+    /// # Errors
+    /// If the index fails.
+    pub fn holds(&self, account: &AccountId, segment: &SegmentId) -> Result<bool, StoreError> {
+        Ok(!self.0.table.places(account, Some(segment), None, 1)?.is_empty())
+    }
+
+    /// Removes all shards of a segment; the bytes that became free. A power cut may bring them
+    /// back until [`ShardStore::sync_folders`] has returned.
+    ///
+    /// # Errors
+    /// If a file or the index refuses.
+    pub fn remove_segment(&self, account: &AccountId, segment: &SegmentId) -> Result<u64, StoreError> {
+        let mut freed = 0;
+        for index in self.positions(account, segment)? {
+            freed += self.remove(account, segment, index)?;
         }
-        self.0.table.remove(key, entry)?;
-        let mut usage = self.usage();
-        usage.used = usage.used.saturating_sub(entry.file_len);
-        if let Some(taken) = usage.accounts.get_mut(&key.account) {
-            taken.files = taken.files.saturating_sub(entry.file_len);
-            taken.shards = taken.shards.saturating_sub(entry.shard_len.get().into());
+        self.0.table.forget_damaged(account, segment)?;
+        Ok(freed)
+    }
+
+    /// Makes all removals so far durable.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn sync_folders(&self) -> Result<(), StoreError> {
+        (0..=u8::MAX).try_for_each(|first| self.0.layout.sync(first))
+    }
+
+    /// Looks at the shard after `after`, or the first one; none if there are no more.
+    ///
+    /// # Errors
+    /// If the index fails, or a rotten file cannot be removed.
+    pub fn check_next(&self, after: Option<WalkPosition>) -> Result<Option<Checked>, StoreError> {
+        check::check_next(&self.0, after)
+    }
+
+    /// Looks at one shard.
+    ///
+    /// # Errors
+    /// As [`ShardStore::check_next`].
+    pub fn check(
+        &self,
+        account: &AccountId,
+        segment: &SegmentId,
+        index: ShardIndex,
+    ) -> Result<Found, StoreError> {
+        match self.0.at_place(account, segment, index)? {
+            Some((key, entry)) => check::check_file(&self.0, &key, &entry),
+            None => Ok(Found::Gone),
         }
-        Ok(entry.file_len)
+    }
+
+    /// Whether a shard was found rotten and removed, and was not stored again since.
+    ///
+    /// # Errors
+    /// If the index fails.
+    pub fn was_damaged(
+        &self,
+        account: &AccountId,
+        segment: &SegmentId,
+        index: ShardIndex,
+    ) -> Result<bool, StoreError> {
+        Ok(self.0.table.was_damaged(account, segment, index)?)
     }
 
     /// Removes the shards of runs that were never kept and were stored longer than `after` ago; the
@@ -454,12 +338,12 @@ impl ShardStore {
     ) -> Result<u64, StoreError> {
         let (mut freed, mut last) = (0, None);
         loop {
-            let page = self.0.table.files(&[], last.as_ref())?;
+            let page = self.0.table.files(last.as_ref())?;
             let Some((key, _)) = page.last() else { return Ok(freed) };
             last = Some(*key);
             for (key, entry) in page {
                 if now.since(entry.stored) > after && !kept(&key.account, &entry.run) {
-                    freed += self.remove_file(&key, &entry)?;
+                    freed += self.0.remove(&key, &entry)?;
                 }
             }
         }

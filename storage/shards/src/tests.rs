@@ -1,4 +1,3 @@
-use super::super::check::{Found, WalkPosition};
 use super::super::file::WrongShard;
 use super::*;
 use crate::proof::shard_id;
@@ -99,7 +98,7 @@ fn a_shard_file_is_what_the_fixture_says() {
     let setup = Setup::new();
     let (store, _) = setup.open(1 << 30);
     put(&store, 1).expect("stored");
-    let path = store.path(&FileKey { shard: shard_id(&shard(1)), account: key().account() });
+    let path = store.0.path(&FileKey { shard: shard_id(&shard(1)), account: key().account() });
     let file = std::fs::read(&path).expect("reads");
     // The data stands first, as it is; the rest is pinned.
     assert_eq!(&file[..LENGTH], &shard(1)[..]);
@@ -138,7 +137,7 @@ fn files_that_vanished_are_noticed_and_unfinished_ones_removed() {
         put(&store, seed).expect("stored");
     }
     let key = FileKey { shard: shard_id(&shard(2)), account: key().account() };
-    std::fs::remove_file(store.path(&key)).expect("removed");
+    std::fs::remove_file(store.0.path(&key)).expect("removed");
     std::fs::write(setup.dir.path().join("shards/tmp/half"), b"half").expect("written");
     drop(store);
     let (store, report) = setup.open(1 << 30);
@@ -188,7 +187,7 @@ fn a_cut_file_is_named_damaged() {
     let (store, _) = setup.open(1 << 30);
     put(&store, 1).expect("stored");
     let meta = meta(1);
-    let path = store.path(&FileKey { shard: meta.manifest.ids()[0], account: meta.account });
+    let path = store.0.path(&FileKey { shard: meta.manifest.ids()[0], account: meta.account });
     std::fs::write(&path, b"short").expect("written");
     assert!(matches!(store.get(&meta.account, &meta.manifest.id(), meta.index), Err(StoreError::Damaged(_))));
 }
@@ -213,7 +212,7 @@ fn rot_is_found_by_the_walk_removed_remembered_and_healed_by_a_new_put() {
     assert!(matches!(walk(&store).as_slice(), [Found::Good, Found::Good, Found::Good]));
     let (account, segment, index) = (key().account(), meta(2).manifest.id(), meta(2).index);
     let rotten = FileKey { shard: shard_id(&shard(2)), account };
-    let path = store.path(&rotten);
+    let path = store.0.path(&rotten);
     let mut bytes = std::fs::read(&path).expect("read");
     bytes[LENGTH / 2 + 17] ^= 4;
     std::fs::write(&path, &bytes).expect("written");
@@ -241,7 +240,7 @@ fn a_shard_that_the_system_cannot_read_stays() {
     let (store, _) = setup.open(1 << 30);
     let checked = CheckedShard::check(shard(1), shard_id(&shard(1))).expect("right");
     store.put(&checked, &meta(1)).expect("put");
-    let path = store.path(&FileKey { shard: shard_id(&shard(1)), account: key().account() });
+    let path = store.0.path(&FileKey { shard: shard_id(&shard(1)), account: key().account() });
     let aside = setup.dir.path().join("aside");
     std::fs::rename(&path, &aside).expect("renamed");
     // Reading where no memory is mapped fails with EIO, as a broken disk does.
@@ -258,7 +257,7 @@ fn one_leaf_is_proved_and_a_damaged_one_is_noticed_here() {
     let checked = CheckedShard::check(shard(1), shard_id(&shard(1))).expect("right");
     store.put(&checked, &meta(1)).expect("put");
     let (account, segment, index) = (key().account(), meta(1).manifest.id(), meta(1).index);
-    let path = store.path(&FileKey { shard: shard_id(&shard(1)), account });
+    let path = store.0.path(&FileKey { shard: shard_id(&shard(1)), account });
     let good = std::fs::read(&path).expect("read");
     for number in 0..40 {
         let nonce = Nonce::from_bytes([number; 32]);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::output::{Exit, complain};
 use crate::home::Home;
-use fincrypt_storage_node::Leaving;
+use fincrypt_storage_node::Drain;
 
 /// Between looks at what is left.
 const LOOK: Duration = Duration::from_millis(500);
@@ -18,8 +18,8 @@ pub(super) fn run(name: &str, home: &Home, cancel: bool, wait: bool) -> Exit {
         complain(name, &format!("{} is no storage node's home: give --home DIR", home.path().display()));
         return Exit::Failed;
     }
-    let leaving = Leaving::open(home.path());
-    let done = if cancel { leaving.cancel() } else { leaving.wish() };
+    let drain = Drain::open(home.path());
+    let done = if cancel { drain.cancel() } else { drain.wish() };
     if let Err(error) = done {
         complain(name, &format!("cannot write to {}: {error}", home.path().display()));
         return Exit::Failed;
@@ -31,13 +31,13 @@ pub(super) fn run(name: &str, home: &Home, cancel: bool, wait: bool) -> Exit {
     println!(
         "The node takes no new shards; those it has are moved while it runs. `drain --cancel` undoes it."
     );
-    if wait { watch(&leaving) } else { Exit::Done }
+    if wait { watch(&drain) } else { Exit::Done }
 }
 
-fn watch(leaving: &Leaving) -> Exit {
+fn watch(drain: &Drain) -> Exit {
     let (begun, mut shown, mut warned) = (Instant::now(), None, false);
     loop {
-        match leaving.said() {
+        match drain.said() {
             Some(0) => {
                 println!("Everything is elsewhere: the node may be switched off.");
                 return Exit::Done;

@@ -52,6 +52,13 @@ impl Mediator {
         Epoch::at(UnixTime::now(), Duration::from_secs(SECONDS.into()))
     }
 
+    /// Waits until this machine's clock is in an epoch, or past it.
+    async fn wait_until(epoch: Epoch) {
+        while Self::now() < epoch {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Audits an epoch that is over.
     async fn audit(&mut self, epoch: Epoch) {
         let (account, segment) = (self.stage.account().account(), self.stage.segment(1));
@@ -129,7 +136,7 @@ fn a_mediator_that_does_not_pay_reaches_its_bound_and_may_store_again_once_it_do
         mediator.audit(first).await;
         // Not yet: nothing was held at the epoch before.
         mediator.billing = Billing::new(contract);
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        Mediator::wait_until(first.plus(1)).await;
         mediator.audit(first.plus(1)).await;
         let earned = mediator.bill().await;
         assert!(earned > Msat::new(1_000_000), "{earned}");
@@ -141,9 +148,7 @@ fn a_mediator_that_does_not_pay_reaches_its_bound_and_may_store_again_once_it_do
         let shard = mediator.stage.mediator.shard_with(node, get, Bytes::new()).await.expect("served");
         assert_eq!(shard.1, payload(1));
         let epoch = first.plus(2);
-        while Mediator::now() < epoch {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        Mediator::wait_until(epoch).await;
         mediator.audit(epoch).await;
         let earned = mediator.bill().await;
 
@@ -186,17 +191,14 @@ fn a_mediator_that_does_not_pay_reaches_its_bound_and_may_store_again_once_it_do
         // What is on the way is not there yet; what failed never will be; what arrived counts once.
         for state in [PayoutState::OnTheWay, PayoutState::Failed] {
             assert_eq!(mediator.say_paid(own, id, (earned, state)).await, Ok(Done {}));
-            tokio::time::sleep(Duration::from_millis(1100)).await;
             assert_eq!(mediator.put(2).await, Err(Refusal::CreditBound), "{state:?}");
         }
         for _ in 0..2 {
             assert_eq!(mediator.say_paid(own, id, arrived).await, Ok(Done {}));
         }
-        tokio::time::sleep(Duration::from_millis(1100)).await;
         assert_eq!(mediator.put(2).await, Ok(()));
         // It is taken back: the chain was reorganised.
         assert_eq!(mediator.say_paid(own, id, (earned, PayoutState::OnTheWay)).await, Ok(Done {}));
-        tokio::time::sleep(Duration::from_millis(1100)).await;
         assert_eq!(mediator.put(3).await, Err(Refusal::CreditBound));
 
         // Once nothing is owed another contract may begin.
@@ -240,7 +242,6 @@ fn terms_that_were_only_stated_bind_nobody_and_end_no_grace() {
             let first = Epoch::new(epoch.number().min(8000));
             mediator.billing.passed(first, payload(1).len() as u64, AnswerDigest::from_bytes([1; 32]));
             let Billed::Refused { newest: None, .. } = mediator.propose().await else { panic!("taken") };
-            tokio::time::sleep(Duration::from_millis(1100)).await;
             assert_eq!(mediator.put(2).await, Ok(()), "it neither lapsed nor is at a bound");
         }
     });
@@ -269,7 +270,7 @@ fn of_two_statements_of_an_epoch_that_come_at_once_one_is_signed() {
         let contract = Contract::new(Mediator::terms(&stage, first)).expect("good terms");
         let mut mediator = Mediator { stage, billing: Billing::new(contract) };
         mediator.audit(first).await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        Mediator::wait_until(first.plus(1)).await;
         mediator.billing = Billing::new(contract);
         mediator.audit(first.plus(1)).await;
         // The same epoch, and another sum: a byte less, which is tolerated.
@@ -299,15 +300,15 @@ fn whoever_audits_and_never_bills_may_store_nothing_after_48_epochs() {
         let mut mediator = Mediator { stage, billing: Billing::new(contract) };
         for _ in 0..50 {
             assert_eq!(mediator.put(2).await, Ok(()));
-            mediator.audit(Mediator::now()).await;
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            let epoch = Mediator::now();
+            mediator.audit(epoch).await;
+            Mediator::wait_until(epoch.plus(1)).await;
         }
         assert_eq!(mediator.put(3).await, Err(Refusal::CreditBound));
         // What is there is served, and one statement opens it again.
         assert!(mediator.ask(mediator.stage.get()).await.is_ok());
         mediator.audit(Mediator::now()).await;
         assert!(mediator.bill().await > Msat::ZERO);
-        tokio::time::sleep(Duration::from_millis(1100)).await;
         assert_eq!(
             mediator.put(3).await,
             Err(Refusal::CreditBound),
@@ -316,7 +317,6 @@ fn whoever_audits_and_never_bills_may_store_nothing_after_48_epochs() {
         let (id, all) = (contract.id(), Msat::new(u64::MAX >> 1));
         let own = &mediator.stage.mediator;
         assert_eq!(mediator.say_paid(own, id, (all, PayoutState::Arrived)).await, Ok(Done {}));
-        tokio::time::sleep(Duration::from_millis(1100)).await;
         assert_eq!(mediator.put(3).await, Ok(()));
     });
 }

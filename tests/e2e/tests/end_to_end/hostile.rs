@@ -14,13 +14,15 @@ use fincrypt_protocol::shard::{
     Done, GetHeads, GetShard, Heads, Hello, ListShards, LocateSegments, Login, PutHead, PutShard, Request,
 };
 use fincrypt_protocol::{
-    Call, Code, Manifest, Network, NodeId, Nonce, Refusal, RunId, SegmentId, ShardId, ShardIndex, ShardLen,
-    Signed, SigningKey, Tag, UnixTime, domain,
+    Call, Clock, Code, Manifest, Network, NodeId, Nonce, Refusal, RunId, SegmentId, ShardId, ShardIndex,
+    ShardLen, Signed, SigningKey, Tag, UnixTime, domain,
 };
 use fincrypt_shards::ShardStore;
 use fincrypt_shards::proof::shard_id;
 use fincrypt_state::state::State;
-use fincrypt_storage_node::{Disk, Leaving, PayoutTo, StorageRole, StorageTerms};
+use fincrypt_storage_node::{
+    Disk, Drain, Health, Ledger, PayoutTo, StorageOptions, StorageRole, StorageTerms,
+};
 use fincrypt_vault::head::{HeadBody, seal_head};
 use fincrypt_vault::keyfile::VaultKeys;
 use fincrypt_vault::words::Words;
@@ -86,10 +88,21 @@ pub(super) async fn stage_on(capacity: u64, change: impl FnOnce(&mut StorageTerm
     };
     change(&mut terms);
     let (stop, stopping) = watch::channel(false);
-    let condition = (Arc::new(Disk::open(state.clone())), Arc::new(Leaving::open(dir.path())));
-    tokio::spawn(
-        StorageRole::new(net, sessions, store, state, key, condition, terms).run(requests, stopping),
-    );
+    let health =
+        Health { disk: Arc::new(Disk::open(state.clone())), drain: Arc::new(Drain::open(dir.path())) };
+    let role = StorageRole::new(StorageOptions {
+        net,
+        sessions,
+        store,
+        ledger: Ledger::new(state.clone()),
+        state,
+        key,
+        health,
+        terms,
+        clock: Clock::system(),
+        lightning: None,
+    });
+    tokio::spawn(role.run(requests, stopping));
     let (mediator, _, _, mediator_key) =
         machine(Roles::new([Role::Mediator]), false, Inboxes::default()).await;
     let address = bound.first().expect("bound").clone();

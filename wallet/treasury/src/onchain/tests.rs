@@ -4,12 +4,10 @@ use super::record::{Record, Version};
 use super::*;
 use crate::ChainSource;
 use bdk_wallet::Update;
+use bdk_wallet::chain::{BlockId, ConfirmationBlockTime};
 use bitcoin::consensus::encode::serialize;
 use bitcoin::hashes::Hash;
-use bitcoin::{
-    Amount, BlockHash, Network, ScriptBuf, Transaction, TxIn, TxOut, absolute, transaction,
-};
-use bdk_wallet::chain::{BlockId, ConfirmationBlockTime};
+use bitcoin::{Amount, BlockHash, Network, ScriptBuf, Transaction, TxIn, TxOut, absolute, transaction};
 use fincrypt_protocol::amount::Sat;
 use zeroize::Zeroizing;
 

@@ -1,5 +1,5 @@
-//! Leaving: a storage node that is to be switched off takes no new shards, and serves those it has
-//! until mediators have found other keepers for all of them.
+//! Draining: a storage node that is to be switched off takes no new shards, and serves those it has
+//! until mediators have found other holders for all of them.
 //!
 //! The operator's wish is a file in the home, `leaving`, so that it outlives restarts and can be
 //! said while the node is off. What is left is written into `leaving.left`, a decimal number. A shard
@@ -12,13 +12,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use fincrypt_accounts::Accounts;
 use fincrypt_protocol::limits::MAX_LIST;
-use fincrypt_protocol::{Refusal, UnixTime};
+use fincrypt_protocol::{AccountId, Clock, NodeId, SegmentId, ShardIndex, UnixTime};
+use fincrypt_shards::ShardStore;
 use fincrypt_state::durable::{sync_dir, write_file};
 use tokio::sync::watch;
 
-use super::StorageRole;
-use super::handle::refuse_store;
+use crate::health::Health;
+use crate::holdings::HoldingsError;
 
 /// Between looks for the operator's wish, and at what is left.
 const LOOK: Duration = Duration::from_secs(1);
@@ -26,14 +28,14 @@ const LOOK: Duration = Duration::from_secs(1);
 const UNKNOWN: u64 = u64::MAX;
 
 /// The operator's wish, and how far it is fulfilled.
-pub struct Leaving {
+pub struct Drain {
     mark: PathBuf,
     left: PathBuf,
     wished: AtomicBool,
     count: AtomicU64,
 }
 
-impl Leaving {
+impl Drain {
     /// The wish in a home.
     #[must_use]
     pub fn open(home: &Path) -> Self {
@@ -76,7 +78,7 @@ impl Leaving {
         self.wished.load(Ordering::Acquire)
     }
 
-    /// Shards that have no other keeper yet, while the node is leaving.
+    /// Shards that have no other holder yet, while the node is leaving.
     pub fn left(&self) -> Option<u64> {
         let count = self.count.load(Ordering::Acquire);
         (self.is_wished() && count != UNKNOWN).then_some(count)
@@ -96,7 +98,7 @@ impl Leaving {
         if self.count.swap(left, Ordering::AcqRel) != left
             && let Err(error) = write_file(&self.left, format!("{left}\n").as_bytes(), 0o600)
         {
-            tracing::warn!(%error, "what is left could not be written");
+            tracing::warn!(%error, "shards_left_not_written");
         }
     }
 }
@@ -108,46 +110,70 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-impl StorageRole {
-    /// Shards here that no mediator has found another keeper for.
-    fn shards_left(&self) -> Result<u64, Refusal> {
-        let (mut left, now) = (0, UnixTime::now());
-        for account in self.store.accounts() {
+/// What [`DrainWatch`] is made of.
+pub(crate) struct DrainOptions {
+    pub(crate) health: Health,
+    pub(crate) store: ShardStore,
+    pub(crate) accounts: Accounts,
+    /// This node.
+    pub(crate) own: NodeId,
+    pub(crate) clock: Clock,
+}
+
+/// Watches the operator's wish and counts what is left.
+pub(crate) struct DrainWatch(DrainOptions);
+
+impl DrainWatch {
+    pub(crate) fn new(options: DrainOptions) -> Self {
+        Self(options)
+    }
+
+    /// Shards here that no mediator has found another holder for.
+    fn shards_left(&self) -> Result<u64, HoldingsError> {
+        let (mut left, now) = (0, self.0.clock.now());
+        for account in self.0.store.accounts() {
             let mut after = None;
             loop {
-                let page =
-                    self.store.list(&account, after, MAX_LIST).map_err(|error| refuse_store(&error))?;
+                let page = self.0.store.list(&account, after, MAX_LIST)?;
                 let Some((segment, index, _)) = page.last() else { break };
                 after = Some((*segment, *index));
                 for (segment, index, _) in page {
-                    let list = self.accounts.holders(&account, &segment)?;
-                    let own = self.net.own();
-                    let elsewhere = list.is_some_and(|list| {
-                        let keeper = |(held, node): &(_, _)| *held == index && *node != own;
-                        let mandated =
-                            matches!(self.accounts.mandate(&account, &list.mediator, now), Ok(Some(_)));
-                        mandated && list.holders.iter().any(keeper)
-                    });
-                    left += u64::from(!elsewhere);
+                    left += u64::from(!self.is_elsewhere(&account, &segment, index, now)?);
                 }
             }
         }
         Ok(left)
     }
 
-    /// Watches the wish and counts what is left.
-    pub(super) async fn watch_leaving(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+    /// Whether a mediator with a mandate has signed that another node holds the shard.
+    fn is_elsewhere(
+        &self,
+        account: &AccountId,
+        segment: &SegmentId,
+        index: ShardIndex,
+        now: UnixTime,
+    ) -> Result<bool, HoldingsError> {
+        let Some(list) = self.0.accounts.holders(account, segment)? else { return Ok(false) };
+        let mandated = matches!(self.0.accounts.mandate(account, &list.mediator, now), Ok(Some(_)));
+        let other = |(held, node): &(_, _)| *held == index && *node != self.0.own;
+        Ok(mandated && list.holders.iter().any(other))
+    }
+
+    /// Watches and counts until `stop` changes.
+    pub(crate) async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let drain = &self.0.health.drain;
         loop {
-            if self.leaving.look() {
-                let wished = self.leaving.is_wished();
-                tracing::info!(wished, "the operator's wish that this node leaves has changed");
-                self.disk.changed.notify_one();
+            if drain.look() {
+                tracing::info!(wished = drain.is_wished(), "drain_wish_changed");
+                self.0.health.disk.changed.notify_one();
             }
             let mut pause = LOOK;
-            if self.leaving.is_wished() {
-                let (role, begun) = (Arc::clone(&self), tokio::time::Instant::now());
-                if let Ok(Ok(left)) = tokio::task::spawn_blocking(move || role.shards_left()).await {
-                    self.leaving.say(left);
+            if drain.is_wished() {
+                let (watch, begun) = (Arc::clone(&self), tokio::time::Instant::now());
+                match tokio::task::spawn_blocking(move || watch.shards_left()).await {
+                    Ok(Ok(left)) => drain.say(left),
+                    Ok(Err(error)) => tracing::error!(%error, "shards_left_not_counted"),
+                    Err(_) => {}
                 }
                 // A tenth of the time at the most.
                 pause = LOOK.max(begun.elapsed() * 10);

@@ -10,37 +10,44 @@ use fincrypt_protocol::{MandateHash, Signed, UnixTime, Verified};
 /// Pairs remembered; at about 2 KiB each, 2 MiB.
 const MAX_PAIRS: usize = 1024;
 
-type Pair = (Verified<Registration>, Verified<Mandate>);
+/// A registration and a mandate of its account.
+#[derive(Clone)]
+pub(crate) struct Pair {
+    pub(crate) registration: Verified<Registration>,
+    pub(crate) mandate: Verified<Mandate>,
+}
 
 /// The pairs, by mandate.
 #[derive(Default)]
-pub(super) struct Admitted(Mutex<HashMap<MandateHash, Pair>>);
+pub(crate) struct MandateCache(Mutex<HashMap<MandateHash, Pair>>);
 
-impl Admitted {
+impl MandateCache {
     /// The pair of exactly these records, unless the mandate has expired.
-    pub(super) fn get(
+    pub(crate) fn get(
         &self,
         registration: &Signed<Registration>,
         mandate: &Signed<Mandate>,
         now: UnixTime,
     ) -> Option<Pair> {
         let pairs = self.0.lock();
-        let (known, given) = pairs.get(&mandate.mandate_hash())?;
-        let same = known.signed() == registration && given.signed() == mandate && given.expiry > now;
-        same.then(|| (known.clone(), given.clone()))
+        let known = pairs.get(&mandate.mandate_hash())?;
+        let same = known.registration.signed() == registration
+            && known.mandate.signed() == mandate
+            && known.mandate.expiry > now;
+        same.then(|| known.clone())
     }
 
     /// Remembers a pair that was committed, and forgets what it supersedes: older mandates of the
-    /// account, to whomever, and others to this mediator.
-    pub(super) fn remember(&self, registration: Verified<Registration>, mandate: Verified<Mandate>) {
+    /// account, to any mediator, and others to this mediator.
+    pub(crate) fn remember(&self, pair: Pair) {
         let mut pairs = self.0.lock();
-        pairs.retain(|_, (_, known)| {
-            known.account != mandate.account
-                || (known.mediator != mandate.mediator && known.sequence >= mandate.sequence)
+        pairs.retain(|_, Pair { mandate: known, .. }| {
+            known.account != pair.mandate.account
+                || (known.mediator != pair.mandate.mediator && known.sequence >= pair.mandate.sequence)
         });
         if pairs.len() >= MAX_PAIRS {
             pairs.clear();
         }
-        pairs.insert(mandate.signed().mandate_hash(), (registration, mandate));
+        pairs.insert(pair.mandate.signed().mandate_hash(), pair);
     }
 }
