@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fincrypt_client::{BadShard, ClientError, ClientOptions, Vault, backup, self_check};
-use fincrypt_mediator::{MediatorInbox, MediatorRole, Money, MoneyError};
+use fincrypt_mediator::{MediatorInbox, MediatorRole, Money, MoneyError, Sources};
 use fincrypt_net::{Engine, EngineSetup, Identity, Inboxes, Multiaddr, Net, Role, Roles, Setup, peer_of};
-use fincrypt_protocol::Network;
+use fincrypt_protocol::{Clock, Network, Random};
 use fincrypt_shards::ShardStore;
 use fincrypt_state::state::State;
 use fincrypt_storage_node::{Disk, Leaving, PayoutTo, StorageRole};
@@ -169,7 +169,9 @@ pub async fn run(
         let options = config.money(&home).map_err(NodeError::LightningListen)?;
         let money = Arc::new(Money::open(&options, state.clone())?);
         let terms = config.mediator();
-        let role = MediatorRole::new(net.clone(), sessions, state.clone(), money, identity.signing, terms);
+        let sources = Sources { clock: Clock::system(), random: Random::system().map_err(|_| ClientError::Inner)? };
+        let (net, key) = (net.clone(), identity.signing);
+        let role = MediatorRole::new(net, sessions, state.clone(), money, key, terms, sources);
         mediated = Some(role.facts());
         let inbox = MediatorInbox { requests: mediate_out, offers: offers_out, storage_seen: seen_out };
         tasks.spawn(role.run(inbox, stopping));

@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn what_holders_list_counts_as_kept_but_not_as_signed_for() {
         let dir = tempfile::tempdir().expect("a folder");
-        let records = Records::new(State::open(dir.path()).expect("opens").0);
+        let records = Records::new(State::open(dir.path()).expect("opens").0, Clock::system());
         let (account, run) = (AccountId::from_bytes([5; 32]), RunId::from_bytes([4; 16]));
         let ids = vec![ShardId::from_bytes([1; 32]), ShardId::from_bytes([2; 32])];
         let manifest = Manifest::new(Code::new(1, 1).expect("valid"), ShardLen::FULL, ids).expect("valid");
