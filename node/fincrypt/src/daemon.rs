@@ -169,7 +169,8 @@ pub async fn run(
         let options = config.money(&home).map_err(NodeError::LightningListen)?;
         let money = Arc::new(Money::open(&options, state.clone())?);
         let terms = config.mediator();
-        let sources = Sources { clock: Clock::system(), random: Random::system().map_err(|_| ClientError::Inner)? };
+        let sources =
+            Sources { clock: Clock::system(), random: Random::system().map_err(|_| ClientError::Inner)? };
         let (net, key) = (net.clone(), identity.signing);
         let role = MediatorRole::new(net, sessions, state.clone(), money, key, terms, sources);
         mediated = Some(role.facts());

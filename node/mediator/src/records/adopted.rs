@@ -76,7 +76,7 @@ impl Records {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fincrypt_protocol::{Code, Manifest, SegmentId, ShardId, ShardIndex, ShardLen, Tag};
+    use fincrypt_protocol::{Clock, Code, Manifest, SegmentId, ShardId, ShardIndex, ShardLen, Tag};
     use fincrypt_state::state::State;
 
     #[test]

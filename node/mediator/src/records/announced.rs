@@ -92,7 +92,7 @@ mod tests {
     use super::*;
     use crate::records::{SegmentRecord, Slot};
     use fincrypt_accounts::releases::Holdings;
-    use fincrypt_protocol::{Code, Manifest, RunId, ShardId, ShardLen, Tag};
+    use fincrypt_protocol::{Clock, Code, Manifest, RunId, ShardId, ShardLen, Tag};
     use fincrypt_state::state::State;
 
     const ACCOUNT: AccountId = AccountId::from_bytes([5; 32]);
