@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fincrypt_client::{BadShard, ClientError, ClientOptions, Vault, backup, self_check};
-use fincrypt_mediator::{MediatorError, MediatorFacts, MediatorInbox, MediatorRole, Money, MoneyError};
+use fincrypt_mediator::{
+    MediatorError, MediatorFacts, MediatorInbox, MediatorRole, Money, MoneyError, Sources,
+};
 use fincrypt_net::{
     Engine, EngineSetup, Identity, Inboxes, Keypair, Multiaddr, Net, Role, Roles, Sessions, Setup,
     ShardInbound, peer_of,
@@ -265,10 +267,12 @@ impl Node {
         let Some(inbox) = inbox else { return Ok(None) };
         let options = self.config.money(&self.home).map_err(NodeError::LightningListen)?;
         let random = Random::system().map_err(NodeError::Randomness)?;
-        let money = Arc::new(Money::open(&options, self.state.clone(), Clock::system(), random)?);
+        let sources = Sources { clock: Clock::system(), random };
+        let (clock, random) = (sources.clock.clone(), sources.random.clone());
+        let money = Arc::new(Money::open(&options, self.state.clone(), clock, random)?);
         let (net, sessions, state) = (self.net.clone(), Arc::clone(&self.sessions), self.state.clone());
         let terms = self.config.mediator();
-        let role = MediatorRole::new(net, sessions, state, money, self.key.clone(), terms)?;
+        let role = MediatorRole::new(net, sessions, state, money, self.key.clone(), terms, sources)?;
         let mediated = role.facts();
         self.tasks.spawn(role.run(inbox, self.stop.subscribe()));
         Ok(Some(mediated))

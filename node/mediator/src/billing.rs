@@ -9,6 +9,7 @@ use fincrypt_protocol::limits::MAX_BILLS;
 use fincrypt_protocol::shard::{Bill, Billed, Countersign};
 use fincrypt_protocol::{AccountId, AnswerDigest, Clock, Epoch, NodeId, Refusal, SigningKey};
 
+use super::auditor::Bill as Biller;
 use super::contract_terms::ContractTerms;
 use super::contracts::{Contracts, PassedAudit};
 use super::holder_link::{Delivery, HolderLink};
@@ -29,13 +30,13 @@ pub(super) struct Billing {
     pub(super) clock: Clock,
 }
 
-impl Billing {
+impl Biller for Billing {
     /// Adds an audit that a node passed to its contracts, and has the sums countersigned. A statement
     /// that does not come through is followed by a later one, which holds its sum.
     ///
     /// # Errors
     /// If what was earned cannot be stored: no statement is sent.
-    pub(super) async fn bill(&self, node: NodeId, epoch: Epoch, answer: AnswerDigest) -> Result<(), Refusal> {
+    async fn bill(&self, node: NodeId, epoch: Epoch, answer: AnswerDigest) -> Result<(), Refusal> {
         let this = self.clone();
         let bills = blocking(move || this.passed(node, epoch, answer)).await?;
         for page in bills.chunks(MAX_BILLS) {
@@ -48,7 +49,9 @@ impl Billing {
         }
         Ok(())
     }
+}
 
+impl Billing {
     fn passed(&self, node: NodeId, epoch: Epoch, answer: AnswerDigest) -> Result<Vec<Bill>, Refusal> {
         let held = self.records.held_for(&node);
         let begun = self.terms.begun(node, held.keys(), epoch)?;

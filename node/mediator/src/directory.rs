@@ -5,25 +5,29 @@
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use fincrypt_net::Multiaddr;
 use fincrypt_protocol::admission::{AnnouncedRole, admit_offer, role_key};
 use fincrypt_protocol::limits::{MAX_SHARDS, ROLE_BUCKETS};
 use fincrypt_protocol::record::{Condition, StorageOffer};
 use fincrypt_protocol::shard::GetOffer;
-use fincrypt_protocol::{NodeId, Refusal, UnixTime, Verified};
+use fincrypt_protocol::{NodeId, Refusal, Verified};
 use fincrypt_state::kv::{Batch, KeyValue, Tree};
 use fincrypt_state::state::State;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use super::context::{Sources, chance};
 use super::roster::{Probe, Roster, Usable};
 use fincrypt_accounts::failed;
 use fincrypt_net::blocking;
 use fincrypt_net::{CallError, Net, decode_all, is_useful};
-use fincrypt_upkeep::placement::{Candidate, system_random};
+use fincrypt_upkeep::placement::Candidate;
 
 /// Storage nodes remembered; at about 500 bytes each, 32 MiB.
 const MAX_KNOWN: usize = 65_536;
@@ -47,6 +51,9 @@ const GATHER: Duration = Duration::from_millis(200);
 const ASKED: usize = 16;
 const DISCOVERY: Duration = Duration::from_secs(120);
 
+/// Storage nodes newly met that are asked for their offers at once.
+const MEETINGS: usize = 16;
+
 /// `node` → its newest offer, of nodes that answered: so that a mediator that starts again knows
 /// whom to dial.
 const OFFERS: Tree = Tree("offers");
@@ -55,6 +62,7 @@ const OFFERS: Tree = Tree("offers");
 pub(crate) struct Directory {
     net: Net,
     state: State,
+    sources: Sources,
     roster: Mutex<Roster>,
     /// Nodes whose offer is to be remembered.
     unsaved: Mutex<HashSet<NodeId>>,
@@ -72,11 +80,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Directory {
     /// The nodes whose offers were remembered and still hold.
-    pub(crate) fn open(net: Net, state: State) -> Self {
+    pub(crate) fn open(net: Net, state: State, sources: Sources) -> Self {
+        let now = sources.clock.now();
         let mut roster = Roster::new(MAX_KNOWN);
         let mut stale = Batch::default();
         for (key, bytes) in state.scan(OFFERS, &[], None, MAX_KNOWN).unwrap_or_default() {
-            match admit_offer(&bytes, net.network(), UnixTime::now()) {
+            match admit_offer(&bytes, net.network(), now) {
                 Ok(offer) => {
                     let addresses = useful(&net, &offer);
                     roster.recall(offer, addresses);
@@ -89,6 +98,7 @@ impl Directory {
         Self {
             net,
             state,
+            sources,
             roster: Mutex::new(roster),
             unsaved: Mutex::default(),
             heard: Notify::new(),
@@ -97,14 +107,42 @@ impl Directory {
         }
     }
 
+    /// Takes in offers over gossip and nodes newly met, tries nodes, and remembers those that answered; for
+    /// ever.
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        mut offers: mpsc::Receiver<Verified<StorageOffer>>,
+        seen: mpsc::Receiver<NodeId>,
+    ) {
+        let learning = async {
+            while let Some(offer) = offers.recv().await {
+                self.learn(offer);
+            }
+        };
+        tokio::join!(learning, self.meet(seen), self.keep_probing(), self.keep_saving());
+    }
+
+    /// Asks nodes newly met for their offers.
+    async fn meet(self: &Arc<Self>, mut seen: mpsc::Receiver<NodeId>) {
+        let mut asking = JoinSet::new();
+        while let Some(node) = seen.recv().await {
+            while asking.len() >= MEETINGS {
+                asking.join_next().await;
+            }
+            while asking.try_join_next().is_some() {}
+            let this = Arc::clone(self);
+            asking.spawn(async move { this.ask(node).await });
+        }
+    }
+
     /// Takes in an offer. The node counts once it was reached.
-    pub(crate) fn learn(&self, offer: Verified<StorageOffer>) {
+    fn learn(&self, offer: Verified<StorageOffer>) {
         self.take_in(offer, false);
     }
 
     fn take_in(&self, offer: Verified<StorageOffer>, asked: bool) {
         let (node, addresses) = (offer.node, useful(&self.net, &offer));
-        if lock(&self.roster).learn(offer, addresses, asked, &mut system_random) {
+        if lock(&self.roster).learn(offer, addresses, asked, &mut chance(&self.sources.random)) {
             self.remember(node);
         }
         self.heard.notify_one();
@@ -148,7 +186,8 @@ impl Directory {
         let busy = |_| CallError::Refused { node, refusal: Refusal::Busy };
         let offer = tokio::time::timeout(QUOTE, asked).await.map_err(busy)??;
         let bytes = offer.to_bytes().map_err(|_| invalid())?;
-        let offer = admit_offer(&bytes, self.net.network(), UnixTime::now()).map_err(|_| invalid())?;
+        let offer =
+            admit_offer(&bytes, self.net.network(), self.sources.clock.now()).map_err(|_| invalid())?;
         if offer.node == node { Ok(offer) } else { Err(invalid()) }
     }
 
@@ -167,11 +206,12 @@ impl Directory {
     }
 
     /// Tries nodes in the background, for ever.
-    pub(crate) async fn keep_probing(&self) {
+    async fn keep_probing(&self) {
         let mut under_way = FuturesUnordered::new();
         loop {
             while under_way.len() < DIALS
-                && let Some(probe) = lock(&self.roster).next(Instant::now(), &mut system_random)
+                && let Some(probe) =
+                    lock(&self.roster).next(Instant::now(), &mut chance(&self.sources.random))
             {
                 under_way.push(self.probe(probe));
             }
@@ -209,7 +249,7 @@ impl Directory {
 
     /// Writes offers of nodes that answered to the state, away from the network's threads, for
     /// ever. Offers come again: one that could not be remembered is no loss.
-    pub(crate) async fn keep_saving(&self) {
+    async fn keep_saving(&self) {
         loop {
             self.save.notified().await;
             tokio::time::sleep(GATHER).await;
@@ -246,7 +286,7 @@ impl Directory {
 
     /// Storage nodes that have room for `bytes` and answer.
     pub(crate) async fn eligible(&self, bytes: u64) -> Vec<Candidate> {
-        let usable = lock(&self.roster).usable(bytes, UnixTime::now());
+        let usable = lock(&self.roster).usable(bytes, self.sources.clock.now());
         let connected: HashSet<NodeId> = self.net.connected().await.into_iter().collect();
         let (there, away): (Vec<_>, Vec<_>) =
             usable.into_iter().partition(|node| connected.contains(&node.candidate.node));

@@ -1,45 +1,31 @@
 //! Answers to each request of `/mediate/1`.
 
-use std::collections::BTreeSet;
+mod segments;
+
 use std::sync::Arc;
 
-use bytes::Bytes;
-use fincrypt_protocol::amount::Price;
-use fincrypt_protocol::limits::MAX_LOCATE;
+use fincrypt_accounts::failed;
+use fincrypt_net::{Answer, Request, blocking, reply, reply_with};
 use fincrypt_protocol::mediate::{
     CommitSegment, CurrentHead, Done, GetBalance, GetDeposit, GetHead, GetHistory, GetQuote, GetRecord,
-    GetShard, GetStatements, Hello, History, KeepRun, LocateSegments, Located, LocatedSegment, Login,
-    LoginNonce, MigrateIn, MigrateOut, NodeAddresses, OpenSegment as Open, Opened, PutShard, Quote, Receipts,
-    ReleaseSegments, ReportMissing, Request as Ask, RewindAccount, Statements, SwapHead, UndoReleases,
-    Welcome, Withdraw,
+    GetShard, GetStatements, Hello, History, KeepRun, LocateSegments, Login, LoginNonce, MigrateIn,
+    MigrateOut, OpenSegment, PutShard, Receipts, ReleaseSegments, ReportMissing, Request as Ask,
+    RewindAccount, Statements, SwapHead, UndoReleases, Welcome, Withdraw,
 };
-use fincrypt_protocol::record::{MAX_MANDATE_LIFE, Mandate, Registration, check_life};
-use fincrypt_protocol::{
-    AccountId, Code, GeometryError, Manifest, Network, NodeId, Redundancy, Refusal, RunId, SegmentId,
-    ShardIndex, Signature, Signed, Tag, UnixTime, Verified,
-};
-use fincrypt_state::kv::Batch;
+use fincrypt_protocol::record::{Registration, Undo};
+use fincrypt_protocol::{AccountId, NodeId, Refusal, Signature, Signed, Verified};
 
 use super::MediatorRole;
-use super::open::OpenSegment;
-use super::records::{SegmentRecord, Slot};
-use fincrypt_accounts::failed;
-use fincrypt_net::encode_all;
-use fincrypt_net::{Answer, Request, blocking, reply, reply_with};
-use fincrypt_upkeep::placement::{draw, system_random};
-
-/// A storage node counts only if it has room for at least one full shard.
-const MIN_FREE: u64 = 1 << 20;
-
-fn count(value: usize) -> u16 {
-    u16::try_from(value).unwrap_or(u16::MAX)
-}
+use super::upload::Announcement;
 
 impl MediatorRole {
     pub(super) async fn handle(self: Arc<Self>, request: Request<Ask>) -> Answer {
         let Request { from, header, payload } = request;
         match header {
-            Ask::GetRecord(_) => reply::<GetRecord>(self.record().await.map_err(|error| failed(&error))?),
+            Ask::GetRecord(_) => {
+                let record = self.services.announcer.record().await;
+                reply::<GetRecord>(record.map_err(|error| failed(&error))?)
+            }
             Ask::Hello(_) => {
                 reply::<Hello>(LoginNonce { nonce: self.sessions.hello(from).ok_or(Refusal::Busy)? })
             }
@@ -47,44 +33,47 @@ impl MediatorRole {
                 reply::<Login>(blocking(move || self.login(from, &login.registration, &login.proof)).await?)
             }
             Ask::GetQuote(ask) => reply::<GetQuote>(self.quote(ask.redundancy, ask.max_price).await?),
-            Ask::OpenSegment(open) => reply::<Open>(self.open(from, *open).await?),
+            Ask::OpenSegment(open) => {
+                let registration = self.registration(from)?;
+                self.stays(&registration.account)?;
+                let OpenSegment { run, mandate, manifest, tag } = *open;
+                let announced = Announcement { from, registration, run, mandate, manifest, tag };
+                reply::<OpenSegment>(self.open(announced).await?)
+            }
             Ask::PutShard(put) => {
-                reply::<PutShard>(self.put(self.account(from)?, put.segment, put.index, payload).await?)
+                self.services.uploads.put(self.account(from)?, put.segment, put.index, payload).await?;
+                reply::<PutShard>(Done {})
             }
             Ask::CommitSegment(ask) => {
                 let account = self.account(from)?;
-                reply::<CommitSegment>(self.commit(account, ask.segment).await?)
+                let receipts = self.services.uploads.commit(account, ask.segment).await?;
+                reply::<CommitSegment>(Receipts { receipts })
             }
             Ask::KeepRun(ask) => {
                 let account = self.account(from)?;
-                self.keep(account, &ask.keep).await?;
+                self.services.outbox.keep(account, &ask.keep).await?;
                 // The run is over: nothing more will gather.
-                let role = Arc::clone(&self);
-                self.tasks.spawn(async move { role.flush_holders(Some(account)).await });
+                self.services.holder_lists.flush_soon(account);
                 reply::<KeepRun>(Done {})
             }
             Ask::ReleaseSegments(ask) => {
                 let account = self.account(from)?;
                 self.register(from).await?;
-                reply::<ReleaseSegments>(self.release(account, &ask.release).await?)
+                reply::<ReleaseSegments>(self.services.outbox.release(account, &ask.release).await?)
             }
             Ask::UndoReleases(ask) => {
-                // Anyone may bring it. An owner who does is known from then on.
-                let undo = &ask.undo;
-                let about = undo.verify(self.network, UnixTime::now()).map_err(|_| Refusal::Invalid)?.account;
-                if self.sessions.account(&from) == Some(about) {
-                    self.register(from).await?;
-                }
-                self.undo(undo).await?;
+                self.undo(from, &ask.undo).await?;
                 reply::<UndoReleases>(Done {})
             }
             Ask::RewindAccount(ask) => {
-                self.rewind(from, &ask.rewound).await?;
+                self.services.heads.rewind(self.sessions.registration(&from), &ask.rewound).await?;
                 reply::<RewindAccount>(Done {})
             }
-            Ask::MigrateIn(ask) => reply::<MigrateIn>(self.adopt(self.registration(from)?, *ask).await?),
+            Ask::MigrateIn(ask) => {
+                reply::<MigrateIn>(self.services.migration_in.adopt(self.registration(from)?, *ask).await?)
+            }
             Ask::MigrateOut(ask) => {
-                self.dismiss(&ask.adopt).await?;
+                self.services.migration_out.dismiss(&ask.adopt).await?;
                 reply::<MigrateOut>(Done {})
             }
             Ask::GetShard(ask) => {
@@ -95,7 +84,7 @@ impl MediatorRole {
             }
             Ask::ReportMissing(ask) => {
                 let account = self.account(from)?;
-                self.doubt(account, ask.shards).await?;
+                self.services.missing_reports.report(account, ask.shards).await?;
                 reply::<ReportMissing>(Done {})
             }
             Ask::GetDeposit(_) => {
@@ -123,7 +112,7 @@ impl MediatorRole {
             Ask::SwapHead(ask) => {
                 self.account(from)?;
                 self.register(from).await?;
-                self.swap_head(&self.registration(from)?, ask.expected, &ask.head).await?;
+                self.services.heads.swap(&self.registration(from)?, ask.expected, &ask.head).await?;
                 reply::<SwapHead>(Done {})
             }
         }
@@ -137,7 +126,7 @@ impl MediatorRole {
 
     /// Refuses an account that has gone to another mediator.
     fn stays(&self, account: &AccountId) -> Result<(), Refusal> {
-        if self.dismissals.sequence(account).is_some() { Err(Refusal::Dismissed) } else { Ok(()) }
+        if self.services.migration_out.is_gone(account) { Err(Refusal::Dismissed) } else { Ok(()) }
     }
 
     fn registration(&self, from: NodeId) -> Result<Verified<Registration>, Refusal> {
@@ -166,234 +155,12 @@ impl MediatorRole {
         blocking(move || Ok(accounts.register(&registration)?)).await
     }
 
-    async fn quote(&self, redundancy: Redundancy, max_price: Option<Price>) -> Result<Quote, Refusal> {
-        let redundancy = redundancy.max(self.terms.floor);
-        self.directory.settle().await;
-        let eligible = self.candidates(MIN_FREE, max_price).await;
-        let code = Code::for_peers(eligible.len(), redundancy).map_err(|error| match error {
-            GeometryError::TooFewPeers { eligible, needed } => {
-                Refusal::TooFewPeers { eligible: count(eligible), needed: count(needed) }
-            }
-            _ => Refusal::Invalid,
-        })?;
-        let sum: u64 = eligible.iter().map(|candidate| candidate.price.get()).fold(0, u64::saturating_add);
-        let average = sum / u64::try_from(eligible.len().max(1)).unwrap_or(1);
-        Ok(Quote {
-            eligible: count(eligible.len()),
-            code,
-            price: Price::new(average),
-            egress_price: Price::FREE,
-            fee_permille: self.terms.fee_permille,
-            caps_off: self.network == Network::Local,
-        })
-    }
-
-    async fn open(
-        self: &Arc<Self>,
-        from: NodeId,
-        Open { run, mandate, manifest, tag }: Open,
-    ) -> Result<Opened, Refusal> {
-        let registration = self.registration(from)?;
-        let (account, now) = (registration.account, UnixTime::now());
-        self.stays(&account)?;
-        let given = mandate.verify(self.network, now).map_err(|_| Refusal::NotMandated)?;
-        check_life(&*given, now, MAX_MANDATE_LIFE).map_err(|_| Refusal::NotMandated)?;
-        if given.account != account || given.mediator != self.net.own() || !given.rights.put {
-            return Err(Refusal::NotMandated);
+    /// Takes an undo from anyone. An owner who brings it is known from then on.
+    async fn undo(&self, from: NodeId, undo: &Signed<Undo>) -> Result<(), Refusal> {
+        let account = self.services.outbox.verify_undo(undo)?.account;
+        if self.sessions.account(&from) == Some(account) {
+            self.register(from).await?;
         }
-        if !manifest.code().keeps(self.terms.floor) {
-            return Err(Refusal::Invalid);
-        }
-        let (role, asked, wanted) = (Arc::clone(self), registration.clone(), given.clone());
-        let newer = blocking(move || {
-            role.accounts.admit_registration(&asked, &mut Batch::default())?;
-            role.is_newer(&wanted)
-        });
-        let newer = newer.await?;
-        let id = manifest.id();
-        let mut opened = None;
-        if !self.open.adopt(from, account, id) {
-            let known = self.records.find(account, id).await?;
-            let mut is_new = false;
-            let record = match known {
-                Some(record) if record.manifest == manifest && record.may_have(tag) => {
-                    let record = SegmentRecord { tag, ..(*record).clone() }.signed_for();
-                    if self.releases.due(&account, &id)?.is_some() { record.released() } else { record }
-                }
-                Some(_) => return Err(Refusal::Conflict),
-                None => {
-                    is_new = true;
-                    self.assign(run, manifest, tag, given.max_price).await?
-                }
-            };
-            let (prepayments, wanted) = (self.prepayments.clone(), record.clone());
-            blocking(move || prepayments.admit_cost(account, &wanted)).await?;
-            let signed = registration.signed().clone();
-            let mandate = given.signed().clone();
-            // Room first: what finds none leaves nothing behind.
-            let make = || OpenSegment::new(account, signed, mandate, record).with_limit(given.max_price);
-            opened = Some((self.open.open(from, id, make, account)?, is_new));
-        }
-        let (role, fresh) = (Arc::clone(self), opened.is_some());
-        let remember = move || {
-            role.accounts.register(&registration)?;
-            if newer {
-                role.records.put_mandate(&given)?;
-            }
-            if let Some((segment, true)) = opened {
-                role.records.make_room(&account, |account, segment| role.open.contains(account, segment))?;
-                role.records.put_segment(&account, &segment.record())?;
-            }
-            Ok(())
-        };
-        if let Err(refusal) = blocking(remember).await {
-            if fresh {
-                self.open.close(account, id);
-            }
-            return Err(refusal);
-        }
-        let segment = self.open.get(account, id).ok_or(Refusal::Busy)?;
-        Ok(Opened { missing: segment.missing_data() })
-    }
-
-    /// Chooses a node for every shard.
-    async fn assign(
-        &self,
-        run: RunId,
-        manifest: Manifest,
-        tag: Tag,
-        max_price: Option<Price>,
-    ) -> Result<SegmentRecord, Refusal> {
-        let total = usize::from(manifest.code().total());
-        let candidates = self.candidates(manifest.shard_len().get().into(), max_price).await;
-        let caps = self.caps(manifest.code(), &[], &candidates);
-        let nodes = draw(&candidates, total, &caps, system_random);
-        // A node or two fewer than when the run was quoted still let the segment count as stored.
-        let needed = usize::from(manifest.code().stored_threshold());
-        if nodes.len() < needed {
-            return Err(Refusal::TooFewPeers { eligible: count(nodes.len()), needed: count(needed) });
-        }
-        let nodes = nodes.into_iter().map(Some).chain(std::iter::repeat(None));
-        let slots = nodes.take(total).map(|node| Slot { node, receipt: None }).collect();
-        Ok(SegmentRecord { manifest, tag, run, slots, sequence: 1 })
-    }
-
-    /// Whether a mandate is to be remembered: audits and repairs go on with it when its owner is away.
-    /// An older one than is known is refused.
-    fn is_newer(&self, mandate: &Verified<Mandate>) -> Result<bool, Refusal> {
-        let known = self.records.mandate(&mandate.account)?;
-        if known.as_ref() == Some(mandate.signed()) {
-            return Ok(false);
-        }
-        let known = known.and_then(|known| known.verify(self.network, UnixTime::from_secs(0)).ok());
-        if known.is_some_and(|known| known.sequence > mandate.sequence) {
-            return Err(Refusal::NotMandated);
-        }
-        Ok(true)
-    }
-
-    async fn put(
-        &self,
-        account: AccountId,
-        segment: SegmentId,
-        index: ShardIndex,
-        payload: Bytes,
-    ) -> Result<Done, Refusal> {
-        let open = self.open.get(account, segment).ok_or(Refusal::UnknownSegment)?;
-        let manifest = open.record().manifest;
-        let is_data = index.get() < usize::from(manifest.code().data());
-        if !is_data || payload.len() != manifest.shard_len().get() as usize {
-            return Err(Refusal::Invalid);
-        }
-        let all = open.remember(index, payload.clone());
-        let parity = async {
-            // The parity need not wait for the data's keepers. What fails here, the commit repeats.
-            if all && let Err(refusal) = self.place_parity(&open).await {
-                tracing::debug!(%refusal, "the parity is not placed yet");
-            }
-        };
-        let (placed, ()) = tokio::join!(self.place(&open, index, payload), parity);
-        match placed {
-            Ok(()) => {}
-            // No node is left for it. It is in the parity all the same, and the commit tells whether
-            // enough keepers have theirs.
-            Err(Refusal::NotStored { .. }) if open.remembers(index) || open.has_data() => {}
-            Err(refusal) => {
-                open.forget(index);
-                return Err(refusal);
-            }
-        }
-        Ok(Done {})
-    }
-
-    async fn commit(self: Arc<Self>, account: AccountId, segment: SegmentId) -> Result<Receipts, Refusal> {
-        let Some(open) = self.open.get(account, segment) else {
-            let record = self.records.find(account, segment).await?.ok_or(Refusal::UnknownSegment)?;
-            if self.releases.due(&account, &segment)?.is_some() {
-                return Err(Refusal::UnknownSegment);
-            }
-            // Without its receipts it was open when this mediator ended: to be announced again.
-            return Self::receipts(&record).map_err(|_| Refusal::UnknownSegment);
-        };
-        match self.finish(&open).await {
-            // Some keepers are missing, but enough are there.
-            Err(Refusal::NotStored { have, need }) if have >= need => {}
-            other => other?,
-        }
-        let record = open.record();
-        let (role, stored) = (Arc::clone(&self), record.clone());
-        let introduced = blocking(move || {
-            let new = role.records.put_segment(&account, &stored)?;
-            role.releases.want(&account, &segment)?;
-            role.introduce(&account, &new)?;
-            // One that was stored before may have found other keepers.
-            let keepers: Vec<_> = stored.holders().map(|(_, node)| node).collect();
-            role.tell_kept(&account, &stored.run, &keepers)?;
-            Ok(!new.is_empty())
-        });
-        let complete = record.is_complete();
-        if introduced.await? {
-            self.deliver_soon(account);
-        }
-        let answer = Self::receipts(&record)?;
-        self.open.close(account, segment);
-        if !complete {
-            self.lacking.notify_one();
-        }
-        self.tasks.spawn(Arc::clone(&self).share_holders(account, record, Vec::new()));
-        Ok(answer)
-    }
-
-    fn receipts(record: &SegmentRecord) -> Result<Receipts, Refusal> {
-        let receipts: Vec<_> = record.receipts().cloned().collect();
-        let need = record.manifest.code().stored_threshold();
-        if receipts.len() < usize::from(need) {
-            let have = u8::try_from(receipts.len()).unwrap_or(u8::MAX);
-            return Err(Refusal::NotStored { have, need });
-        }
-        Ok(Receipts { receipts })
-    }
-
-    async fn get(&self, account: AccountId, segment: SegmentId, index: ShardIndex) -> Result<Bytes, Refusal> {
-        let record = self.records.find(account, segment).await?.ok_or(Refusal::UnknownSegment)?;
-        self.fetch(account, &record, index).await
-    }
-
-    async fn locate(&self, account: AccountId, segments: Vec<SegmentId>) -> Result<Located, Refusal> {
-        if segments.len() > MAX_LOCATE {
-            return Err(Refusal::Invalid);
-        }
-        let mut located = Vec::new();
-        let mut nodes = BTreeSet::new();
-        for record in self.records.find_all(account, segments).await? {
-            let holders: Vec<_> = record.holders().collect();
-            nodes.extend(holders.iter().map(|(_, node)| *node));
-            located.push(LocatedSegment { manifest: record.manifest.clone(), tag: record.tag, holders });
-        }
-        let nodes = nodes.into_iter().map(|node| {
-            let addresses = encode_all(&self.directory.addresses(&node));
-            NodeAddresses { node, addresses }
-        });
-        Ok(Located { segments: located, nodes: nodes.collect() })
+        self.services.outbox.undo(undo).await
     }
 }

@@ -1,4 +1,4 @@
-//! Holder lists on their way to the keepers, gathered: a keeper hears of many segments at once.
+//! Holder lists on their way to the holders, gathered: a storage node gets those of many segments at once.
 //!
 //! They are hints, so what is lost when this mediator ends does no harm.
 
@@ -7,33 +7,35 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use fincrypt_protocol::record::HolderList;
 use fincrypt_protocol::shard::NoteHolders;
 use fincrypt_protocol::{AccountId, NodeId, Signed};
 use futures::StreamExt;
 
-use super::MediatorRole;
+use super::context::Context;
+use super::holder_link::HolderLink;
 use super::records::SegmentRecord;
 
-/// Lists told at once: of at most 1.3 KiB each, they fit a request's header.
+/// Lists sent at once: of at most 1.3 KiB each, they fit a request's header.
 const AT_ONCE: usize = 32;
-/// Keepers told at once.
-const KEEPERS_AT_ONCE: usize = 8;
-/// How long one keeper may take.
-const TELL: Duration = Duration::from_secs(8);
+/// Storage nodes that are sent lists at once.
+const NODES_AT_ONCE: usize = 8;
+/// How long one storage node may take.
+const DEADLINE: Duration = Duration::from_secs(8);
 
 type Lists = Vec<Signed<HolderList>>;
 
-/// Lists that wait for company, by keeper and account; at most [`AT_ONCE`] for each.
+/// Lists that wait for company, by node and account; at most [`AT_ONCE`] for each.
 #[derive(Default)]
-pub(super) struct HolderLists(Mutex<HashMap<(NodeId, AccountId), Lists>>);
+struct Waiting(Mutex<HashMap<(NodeId, AccountId), Lists>>);
 
-impl HolderLists {
+impl Waiting {
     fn lock(&self) -> MutexGuard<'_, HashMap<(NodeId, AccountId), Lists>> {
         self.0.lock()
     }
 
-    /// Adds a list; all that wait for this keeper, if they are enough.
+    /// Adds a list; all that wait for this node, if they are enough.
     fn add(&self, node: NodeId, account: AccountId, list: Signed<HolderList>) -> Option<Lists> {
         let mut waiting = self.lock();
         let lists = waiting.entry((node, account)).or_default();
@@ -49,43 +51,61 @@ impl HolderLists {
     }
 }
 
-impl MediatorRole {
-    /// Tells a segment's keepers who else holds it: now if much has gathered, else soon.
-    /// `former` ones hear of it as well.
-    pub(super) async fn share_holders(
-        self: Arc<Self>,
-        account: AccountId,
-        record: SegmentRecord,
-        former: Vec<NodeId>,
-    ) {
+/// Sends holder lists. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct HolderLists {
+    waiting: Arc<Waiting>,
+    link: HolderLink,
+    context: Context,
+}
+
+impl HolderLists {
+    pub(crate) fn new(link: HolderLink, context: Context) -> Self {
+        Self { waiting: Arc::default(), link, context }
+    }
+
+    /// Shares a segment's holders in the background.
+    pub(crate) fn share_soon(&self, account: AccountId, record: SegmentRecord, former: Vec<NodeId>) {
+        let this = self.clone();
+        self.context.tasks.spawn(async move { this.share(account, record, former).await });
+    }
+
+    /// Sends what has gathered for an account, in the background.
+    pub(crate) fn flush_soon(&self, account: AccountId) {
+        let this = self.clone();
+        self.context.tasks.spawn(async move { this.flush(Some(account)).await });
+    }
+
+    /// Sends a segment's list to its holders, and to `former` ones: now if much has gathered, else soon.
+    async fn share(&self, account: AccountId, record: SegmentRecord, former: Vec<NodeId>) {
         let list = HolderList {
-            network: self.network,
+            network: self.context.network,
             account,
-            mediator: self.net.own(),
+            mediator: self.context.own,
             segment: record.manifest.id(),
             sequence: record.sequence,
             holders: record.holders().collect(),
         };
-        let Ok(signed) = Signed::seal(&list, &self.key) else { return };
+        let Ok(signed) = Signed::seal(&list, &self.context.key) else { return };
         let nodes = list.holders.iter().map(|(_, node)| *node).chain(former);
         let full = nodes.filter_map(|node| {
-            let lists = self.holder_lists.add(node, list.account, signed.clone());
+            let lists = self.waiting.add(node, list.account, signed.clone());
             lists.map(|lists| (node, lists))
         });
-        self.tell_holders(full.collect()).await;
+        self.send(full.collect()).await;
     }
 
-    /// Tells keepers what has gathered, of one account or of all.
-    pub(super) async fn flush_holders(&self, account: Option<AccountId>) {
-        self.tell_holders(self.holder_lists.take(account)).await;
+    /// Sends what has gathered, of one account or of all.
+    pub(crate) async fn flush(&self, account: Option<AccountId>) {
+        self.send(self.waiting.take(account)).await;
     }
 
-    async fn tell_holders(&self, gathered: Vec<(NodeId, Lists)>) {
-        let telling = gathered.into_iter().map(|(node, lists)| async move {
-            let telling = self.net.shard(node, NoteHolders { lists });
-            drop(tokio::time::timeout(TELL, telling).await);
+    async fn send(&self, gathered: Vec<(NodeId, Lists)>) {
+        let sending = gathered.into_iter().map(|(node, lists)| async move {
+            let sending = self.link.call(node, NoteHolders { lists }, Bytes::new());
+            drop(tokio::time::timeout(DEADLINE, sending).await);
         });
-        futures::stream::iter(telling).buffer_unordered(KEEPERS_AT_ONCE).collect::<()>().await;
+        futures::stream::iter(sending).buffer_unordered(NODES_AT_ONCE).collect::<()>().await;
     }
 }
 
@@ -96,14 +116,14 @@ mod tests {
     use zeroize::Zeroizing;
 
     #[test]
-    fn lists_gather_by_keeper_and_account() {
+    fn lists_gather_by_node_and_account() {
         let key = SigningKey::from_seed(&Zeroizing::new([1; 32]));
         let list = |account| {
             let (network, mediator, segment) = (Network::Local, key.node(), SegmentId::from_bytes([3; 32]));
             let list = HolderList { network, account, mediator, segment, sequence: 1, holders: Vec::new() };
             Signed::seal(&list, &key).expect("seals")
         };
-        let (lists, node) = (HolderLists::default(), NodeId::from_bytes([4; 32]));
+        let (lists, node) = (Waiting::default(), NodeId::from_bytes([4; 32]));
         let [one, other] = [5, 6].map(|byte| AccountId::from_bytes([byte; 32]));
         for _ in 1..AT_ONCE {
             assert!(lists.add(node, one, list(one)).is_none());

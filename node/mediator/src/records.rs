@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use fincrypt_protocol::record::{Head, Mandate, Receipt};
 use fincrypt_protocol::{
-    AccountId, Manifest, NodeId, Refusal, RunId, SegmentId, ShardIndex, Signed, Tag, UnixTime, Verified, cbor,
+    AccountId, Clock, Manifest, NodeId, Refusal, RunId, SegmentId, ShardIndex, Signed, Tag, Verified, cbor,
 };
 use fincrypt_state::kv::{Batch, KeyValue, Tree};
 use fincrypt_state::state::State;
@@ -150,6 +150,7 @@ const TURNS: usize = 64;
 #[derive(Clone)]
 pub(crate) struct Records {
     state: State,
+    clock: Clock,
     cache: Arc<Mutex<Cache>>,
     turns: Arc<[Mutex<()>; TURNS]>,
     /// What each node holds, all in all.
@@ -188,10 +189,10 @@ fn at(account: &AccountId, rest: &[u8]) -> Vec<u8> {
 }
 
 impl Records {
-    pub(crate) fn new(state: State) -> Self {
+    pub(crate) fn new(state: State, clock: Clock) -> Self {
         let turns = Arc::new(std::array::from_fn(|_| Mutex::default()));
         let load = Arc::new(Mutex::new(count(&state)));
-        Self { state, cache: Arc::default(), turns, load }
+        Self { state, clock, cache: Arc::default(), turns, load }
     }
 
     fn load(&self) -> MutexGuard<'_, Loads> {
@@ -364,7 +365,7 @@ impl Records {
         if !after.is_empty() {
             batch.remove(ANNOUNCED, at(account, id.as_bytes()));
         } else if old.is_none() {
-            let now = UnixTime::now().secs().to_le_bytes();
+            let now = self.clock.now().secs().to_le_bytes();
             batch.put(ANNOUNCED, at(account, id.as_bytes()), now);
         }
         // A segment that has no keeper at all was only announced.
@@ -542,7 +543,7 @@ mod tests {
     async fn a_record_is_read_once_until_it_is_written_again() {
         let dir = tempfile::tempdir().expect("a folder");
         let (state, _) = State::open(dir.path()).expect("opens");
-        let records = Records::new(state.clone());
+        let records = Records::new(state.clone(), Clock::system());
         let (account, id) = (AccountId::from_bytes([5; 32]), record(1).manifest.id());
         let sequence = async || {
             let found = records.find(account, id).await.expect("no failure");
@@ -588,7 +589,7 @@ mod tests {
     fn what_nodes_hold_and_what_lacks_keepers_follows_every_change() {
         let dir = tempfile::tempdir().expect("a folder");
         let (state, _) = State::open(dir.path()).expect("opens");
-        let records = Records::new(state);
+        let records = Records::new(state, Clock::system());
         let (account, mut record) = (AccountId::from_bytes([5; 32]), record(1));
         let id = record.manifest.id();
         let lacking = || records.lacking(None, 10).expect("no failure");
@@ -605,7 +606,7 @@ mod tests {
         assert_eq!(records.held_by(&node, &[], 10).expect("no failure"), [held]);
         let one = Load { shards: 1, bytes: 1 << 20 };
         assert_eq!(records.loads().get(&node), Some(&one));
-        assert_eq!(Records::new(records.state.clone()).loads(), records.loads());
+        assert_eq!(Records::new(records.state.clone(), Clock::system()).loads(), records.loads());
         let lose = |record: &mut SegmentRecord| std::mem::take(&mut record.slots[0].receipt).is_some();
         let (changed, _) = records.change(&account, &id, lose).expect("no failure").expect("changed");
         assert_eq!((changed.sequence, changed.holders().count()), (4, 1));

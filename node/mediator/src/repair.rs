@@ -1,11 +1,11 @@
-//! Repair: shards without a good keeper are rebuilt from any `k` others and put on new nodes.
+//! Repair: shards without a good holder are rebuilt from any `k` others and put on new nodes.
 //!
-//! A shard lacks a good keeper if it never found one, if its node was seen not to have it, if the node
+//! A shard lacks a good holder if it never found one, if its node was seen not to have it, if the node
 //! has been away for longer than an absence may last, or if the node says that it leaves or fails.
 //! All of it is in the records, so that a restart in the middle changes nothing: what was put is
 //! there, and the rest is found again. Segments with the fewest shards above `k` come first.
 
-mod pace;
+mod rate_limiter;
 mod rebuild;
 mod work;
 
@@ -15,8 +15,25 @@ use std::time::Duration;
 use futures::StreamExt;
 use tokio::sync::watch;
 
-use super::MediatorRole;
-pub(crate) use pace::Pace;
+use super::context::Context;
+use super::directory::Directory;
+use super::holder_lists::HolderLists;
+use super::missing_shards::MissingShards;
+use super::outbox::Outbox;
+use super::placement::Placement;
+use super::records::Records;
+use super::shard_transfer::ShardTransfer;
+use super::standings::Standings;
+use super::upload::OpenSegments;
+use fincrypt_accounts::Accounts;
+use fincrypt_accounts::releases::Releases;
+use fincrypt_protocol::NodeId;
+use fincrypt_protocol::record::Condition;
+use fincrypt_upkeep::State;
+use parking_lot::Mutex;
+use rate_limiter::RateLimiter;
+use rebuild::Rebuilder;
+use work::WorkFinder;
 
 /// Segments under repair at once: up to 30 MiB each.
 const AT_ONCE: usize = 2;
@@ -27,22 +44,110 @@ const SOON: Duration = Duration::from_millis(500);
 /// How the segments of this mediator are, by its own records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Health {
-    /// Segments that lack a good keeper for some shard.
+    /// Segments that lack a good holder for some shard.
     pub degraded: u64,
     /// The fewest good shards above `k` among those; none if no segment is degraded. Below 0 a segment
     /// cannot be read.
     pub least_spare: Option<i32>,
 }
 
-impl MediatorRole {
+/// The newest [`Health`], to be shown. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct HealthView(Arc<Mutex<Health>>);
+
+impl HealthView {
+    pub(crate) fn get(&self) -> Health {
+        *self.0.lock()
+    }
+
+    fn set(&self, health: Health) {
+        *self.0.lock() = health;
+    }
+}
+
+/// Which storage nodes are to keep what they have. Cheap to clone.
+#[derive(Clone)]
+struct Soundness {
+    standings: Arc<Standings>,
+    directory: Arc<Directory>,
+}
+
+impl Soundness {
+    fn state(&self, node: &NodeId) -> State {
+        self.standings.state(node)
+    }
+
+    /// Whether a node is to keep what it has: it is not gone, and does not leave or fail.
+    fn is_good(&self, node: &NodeId) -> bool {
+        self.state(node) < State::Absent && self.directory.condition(node) == Condition::Serving
+    }
+}
+
+/// Repairs segments. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Repair {
+    finder: WorkFinder,
+    rebuilder: Rebuilder,
+    missing: MissingShards,
+    health: HealthView,
+    /// Between rounds, if nothing is marked as missing.
+    round: Duration,
+}
+
+/// The services and stores that [`Repair`] works with.
+pub(crate) struct RepairParts {
+    pub(crate) records: Records,
+    pub(crate) accounts: Accounts,
+    pub(crate) releases: Arc<Releases>,
+    pub(crate) standings: Arc<Standings>,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) placement: Placement,
+    pub(crate) transfer: ShardTransfer,
+    pub(crate) outbox: Outbox,
+    pub(crate) holder_lists: HolderLists,
+    pub(crate) missing: MissingShards,
+    pub(crate) open: OpenSegments,
+}
+
+impl Repair {
+    /// Repairs at `rate` bytes a second at most; 0 for no limit.
+    pub(crate) fn new(parts: RepairParts, rate: u64, context: Context) -> Self {
+        let round = (parts.standings.terms().epoch / 2).clamp(SOON, ROUND);
+        let soundness = Soundness { standings: parts.standings, directory: parts.directory };
+        let finder = WorkFinder {
+            records: parts.records.clone(),
+            releases: Arc::clone(&parts.releases),
+            soundness: soundness.clone(),
+            open: parts.open,
+        };
+        let rebuilder = Rebuilder {
+            accounts: parts.accounts,
+            records: parts.records,
+            releases: parts.releases,
+            soundness,
+            placement: parts.placement,
+            transfer: parts.transfer,
+            outbox: parts.outbox,
+            holder_lists: parts.holder_lists,
+            missing: parts.missing.clone(),
+            rate: Arc::new(RateLimiter::new(rate)),
+            context,
+        };
+        Self { finder, rebuilder, missing: parts.missing, health: HealthView::default(), round }
+    }
+
+    /// How segments are, by the last round.
+    pub(crate) fn health(&self) -> HealthView {
+        self.health.clone()
+    }
+
     /// Repairs until told to stop.
-    pub(super) async fn repair(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
-        let round = (self.standings.terms().epoch / 2).clamp(SOON, ROUND);
+    pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
         loop {
             tokio::select! {
                 _ = stop.changed() => return,
-                () = self.lacking.notified() => {}
-                () = tokio::time::sleep(round) => {}
+                () = self.missing.changed() => {}
+                () = tokio::time::sleep(self.round) => {}
             }
             // What comes at once is looked at together.
             tokio::select! {
@@ -56,20 +161,20 @@ impl MediatorRole {
         }
     }
 
-    async fn repair_round(self: &Arc<Self>) {
-        let work = match self.find_work().await {
-            Ok(work) => work,
-            Err(refusal) => return tracing::warn!(%refusal, "what is to be repaired cannot be read"),
+    async fn repair_round(&self) {
+        let work = match self.finder.find().await {
+            Ok((work, health)) => {
+                self.health.set(health);
+                work
+            }
+            Err(refusal) => return tracing::warn!(%refusal, "repair_work_unreadable"),
         };
-        let repairs = work.into_iter().map(|job| {
-            let role = Arc::clone(self);
-            async move {
-                let (account, segment) = (job.account, job.segment);
-                match role.repair_segment(account, segment).await {
-                    Ok(0) => {}
-                    Ok(shards) => tracing::info!(%segment, shards, "a segment is repaired"),
-                    Err(refusal) => tracing::warn!(%segment, %refusal, "a segment stays degraded"),
-                }
+        let repairs = work.into_iter().map(|job| async move {
+            let (account, segment) = (job.account, job.segment);
+            match self.rebuilder.repair(account, segment).await {
+                Ok(0) => {}
+                Ok(shards) => tracing::info!(%segment, shards, "segment_repaired"),
+                Err(refusal) => tracing::warn!(%segment, %refusal, "segment_stays_degraded"),
             }
         });
         futures::stream::iter(repairs).buffer_unordered(AT_ONCE).collect::<()>().await;

@@ -7,13 +7,14 @@
 //! and, when there are too many, whom to forget: a flood cannot know where an honest one stands.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fincrypt_net::Multiaddr;
 use fincrypt_protocol::record::StorageOffer;
 use fincrypt_protocol::{NodeId, UnixTime, Verified};
 
 use fincrypt_upkeep::placement::Candidate;
+use tokio::time::Instant;
 
 /// How long a node that answered before, and then failed, is left alone; twice as long each time.
 const REST: Duration = Duration::from_secs(20);

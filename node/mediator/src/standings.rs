@@ -4,7 +4,7 @@ use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::time::Duration;
 
-use fincrypt_protocol::{NodeId, Refusal, UnixTime, cbor};
+use fincrypt_protocol::{Clock, NodeId, Refusal, cbor};
 use fincrypt_state::kv::{Batch, KeyValue, Tree};
 use fincrypt_state::state::State;
 
@@ -32,12 +32,13 @@ pub(crate) struct Standings {
     state: State,
     terms: UpkeepTerms,
     rules: Rules,
+    clock: Clock,
     known: Mutex<HashMap<NodeId, Standing>>,
 }
 
 impl Standings {
     /// Reads what is known. What cannot be read is begun anew.
-    pub(crate) fn open(state: State, terms: UpkeepTerms) -> Self {
+    pub(crate) fn open(state: State, terms: UpkeepTerms, clock: Clock) -> Self {
         let entries = state.scan(STANDINGS, &[], None, usize::MAX).unwrap_or_else(|error| {
             failed(&error);
             Vec::new()
@@ -48,7 +49,7 @@ impl Standings {
         };
         let known = Mutex::new(entries.into_iter().filter_map(parse).collect());
         let rules = Rules { absence: terms.absence, loss: terms.loss, ..Rules::default() };
-        Self { state, terms, rules, known }
+        Self { state, terms, rules, clock, known }
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<NodeId, Standing>> {
@@ -57,7 +58,7 @@ impl Standings {
 
     /// The epoch it is now.
     pub(crate) fn now(&self) -> Epoch {
-        Epoch::at(UnixTime::now(), self.terms.epoch)
+        Epoch::at(self.clock.now(), self.terms.epoch)
     }
 
     pub(crate) fn terms(&self) -> UpkeepTerms {

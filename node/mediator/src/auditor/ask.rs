@@ -1,20 +1,18 @@
 //! Asking for proofs, and checking them.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use fincrypt_protocol::shard::{Audited, Challenge, Challenged, GetShard, Proofs, Verdict};
-use fincrypt_protocol::{AccountId, AnswerDigest, NodeId, Nonce, Refusal, ShardId, ShardLen, UnixTime};
+use fincrypt_protocol::{AccountId, AnswerDigest, NodeId, Nonce, Refusal, ShardId, ShardLen};
 use fincrypt_shards::proof::{answer_digest, shard_id};
 
-use super::nonce;
-use crate::MediatorRole;
+use super::Auditor;
+use crate::context::nonce;
 use fincrypt_net::CallError;
 use fincrypt_net::blocking;
 use fincrypt_shards::answer::{Shown, judge};
-use fincrypt_upkeep::placement::system_random;
 use fincrypt_upkeep::{Came, Epoch, Tally};
 
 /// How long a node may take for all its proofs: 300 groups from a slow disk, and 400 KB at 64 KiB/s.
@@ -43,11 +41,11 @@ struct Known {
     length: ShardLen,
 }
 
-impl MediatorRole {
+impl Auditor {
     /// Challenges a node; what came of it, and the shards that were asked for. One that knows no mandate
     /// is brought it and asked once more: after that, what it refuses counts as missing.
     pub(super) async fn ask_for_proofs(
-        self: &Arc<Self>,
+        &self,
         node: NodeId,
         shards: Vec<Challenged>,
         epoch: Epoch,
@@ -56,19 +54,18 @@ impl MediatorRole {
         let audited = Audited { epoch, seconds };
         let mut again = false;
         loop {
-            let (role, wanted) = (Arc::clone(self), shards.clone());
-            let known = blocking(move || role.still_asked(node, &wanted)).await?;
+            let (this, wanted) = (self.clone(), shards.clone());
+            let known = blocking(move || this.still_asked(node, &wanted)).await?;
             if known.is_empty() {
                 return Ok((Asked::Nothing, Vec::new()));
             }
-            let nonce = nonce().ok_or(Refusal::Failed)?;
+            let nonce = nonce()?;
             let asked: Vec<Challenged> = known.iter().map(|known| known.asked).collect();
             let request = Challenge { nonce, shards: asked.clone(), audited: Some(audited) };
-            if self.net.connect(node, self.directory.addresses(&node)).await.is_err() {
+            if !self.link.connect(node).await {
                 return Ok((Asked::Unanswered(Came::Offline), asked));
             }
-            let answer =
-                tokio::time::timeout(PATIENCE, self.net.shard_with(node, request, Bytes::new())).await;
+            let answer = tokio::time::timeout(PATIENCE, self.link.call(node, request, Bytes::new())).await;
             let refused: BTreeSet<AccountId> = match &answer {
                 Ok(Ok((Proofs { verdicts }, _))) => {
                     let refused = asked.iter().zip(verdicts).filter(|(_, said)| **said == Verdict::Refused);
@@ -82,10 +79,10 @@ impl MediatorRole {
             if !refused.is_empty() && !again {
                 again = true;
                 for account in refused {
-                    if !self.is_dismissed(&account, node).await {
-                        // Whoever lost the mandate has lost with it that the vault is guarded, or was rewound.
-                        let role = Arc::clone(self);
-                        blocking(move || role.introduce(&account, &[node])).await?;
+                    if !self.migration_out.is_dismissed(&account, node).await {
+                        // A node that lost the mandate has lost the account's undo and rewind as well.
+                        let outbox = self.outbox.clone();
+                        blocking(move || outbox.introduce(&account, &[node])).await?;
                     }
                 }
                 continue;
@@ -113,8 +110,8 @@ impl MediatorRole {
                 Some(may) => *may,
                 None => {
                     let mandate = self.records.mandate(&account)?;
-                    let valid =
-                        mandate.and_then(|mandate| mandate.verify(self.network, UnixTime::now()).ok());
+                    let valid = mandate
+                        .and_then(|mandate| mandate.verify(self.context.network, self.context.now()).ok());
                     let may = valid.is_some_and(|mandate| mandate.rights.audit);
                     allowed.insert(account, may);
                     may
@@ -137,19 +134,19 @@ impl MediatorRole {
     /// Fetches one of the shards and compares all of it, as leaves alone could be kept without the
     /// rest; the shard if it is not what it should be.
     pub(super) async fn fetch_whole(
-        self: &Arc<Self>,
+        &self,
         node: NodeId,
         shards: &[Challenged],
     ) -> Result<Option<Challenged>, Refusal> {
-        let at = system_random(shards.len().max(1) as u64) as usize;
+        let at = self.context.below(shards.len().max(1) as u64) as usize;
         let Some(asked) = shards.get(at).copied() else { return Ok(None) };
         let Challenged { account, segment, index } = asked;
         let get = GetShard { account, segment, index };
-        let answer = tokio::time::timeout(PATIENCE, self.net.shard_with(node, get, Bytes::new())).await;
+        let answer = tokio::time::timeout(PATIENCE, self.link.call(node, get, Bytes::new())).await;
         let Ok(Ok((_, payload))) = answer else { return Ok(None) };
-        let role = Arc::clone(self);
+        let records = self.records.clone();
         blocking(move || {
-            let record = role.records.known(&account, &segment)?;
+            let record = records.known(&account, &segment)?;
             let expected = record.and_then(|record| record.manifest.shard(index));
             Ok(expected.is_some_and(|expected| shard_id(&payload) != expected).then_some(asked))
         })

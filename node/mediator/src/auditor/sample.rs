@@ -5,15 +5,14 @@ use std::collections::BTreeSet;
 use fincrypt_protocol::shard::Challenged;
 use fincrypt_protocol::{NodeId, Refusal};
 
-use crate::MediatorRole;
+use super::Auditor;
 use crate::records::Held;
-use fincrypt_upkeep::placement::system_random;
 
 /// From a random key on so many shards are looked at, of which one is taken. What stands after a wide
 /// gap between keys would else be taken more often than its neighbours.
 const RUN: usize = 64;
 
-impl MediatorRole {
+impl Auditor {
     /// Draws `size` of the node's `held` shards at random; all if there are no more.
     pub(super) fn draw_sample(
         &self,
@@ -36,13 +35,12 @@ impl MediatorRole {
     }
 
     fn draw_one(&self, node: &NodeId) -> Result<Option<Held>, Refusal> {
-        let mut from = [0; 32];
-        getrandom::fill(&mut from).map_err(|_| Refusal::Failed)?;
+        let from: [u8; 32] = self.context.sources.random.bytes();
         let mut run = self.records.held_by(node, &from, RUN)?;
         if run.len() < RUN {
             run.extend(self.records.held_by(node, &[], RUN - run.len())?);
         }
-        let at = system_random(run.len().max(1) as u64) as usize;
+        let at = self.context.below(run.len().max(1) as u64) as usize;
         Ok(run.get(at).copied())
     }
 }

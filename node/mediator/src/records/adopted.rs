@@ -76,13 +76,13 @@ impl Records {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fincrypt_protocol::{Code, Manifest, SegmentId, ShardId, ShardIndex, ShardLen, Tag};
+    use fincrypt_protocol::{Clock, Code, Manifest, SegmentId, ShardId, ShardIndex, ShardLen, Tag};
     use fincrypt_state::state::State;
 
     #[test]
     fn what_holders_list_counts_as_kept_but_not_as_signed_for() {
         let dir = tempfile::tempdir().expect("a folder");
-        let records = Records::new(State::open(dir.path()).expect("opens").0);
+        let records = Records::new(State::open(dir.path()).expect("opens").0, Clock::system());
         let (account, run) = (AccountId::from_bytes([5; 32]), RunId::from_bytes([4; 16]));
         let ids = vec![ShardId::from_bytes([1; 32]), ShardId::from_bytes([2; 32])];
         let manifest = Manifest::new(Code::new(1, 1).expect("valid"), ShardLen::FULL, ids).expect("valid");

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
     use crate::records::{SegmentRecord, Slot};
     use fincrypt_accounts::releases::Holdings;
-    use fincrypt_protocol::{Code, Manifest, RunId, ShardId, ShardLen, Tag};
+    use fincrypt_protocol::{Clock, Code, Manifest, RunId, ShardId, ShardLen, Tag};
     use fincrypt_state::state::State;
 
     const ACCOUNT: AccountId = AccountId::from_bytes([5; 32]);
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn an_account_has_a_bounded_number_of_announced_records_of_which_open_ones_stay() {
         let dir = tempfile::tempdir().expect("a folder");
-        let records = Records::new(State::open(dir.path()).expect("opens").0);
+        let records = Records::new(State::open(dir.path()).expect("opens").0, Clock::system());
         let all: Vec<_> = (0..MAX_ANNOUNCED as u8 + 8).map(record).collect();
         let first = all[0].manifest.id();
         for record in &all {
@@ -129,7 +129,7 @@ mod tests {
     fn what_was_announced_lasts_a_day_also_over_a_restart_and_what_is_kept_lasts() {
         let dir = tempfile::tempdir().expect("a folder");
         let state = State::open(dir.path()).expect("opens").0;
-        let records = Records::new(state.clone());
+        let records = Records::new(state.clone(), Clock::system());
         let (idle, open, mut kept) = (record(1), record(2), record(3));
         for record in [&idle, &open, &kept] {
             records.put_segment(&ACCOUNT, record).expect("written");
@@ -137,7 +137,7 @@ mod tests {
         let node = fincrypt_protocol::SigningKey::from_seed(&zeroize::Zeroizing::new([7; 32])).node();
         kept.slots[0] = Slot { node: Some(node), receipt: Some(crate::records::Word::Listed) };
         records.put_segment(&ACCOUNT, &kept).expect("written");
-        let records = Records::new(state);
+        let records = Records::new(state, Clock::system());
         let is_open = |_, segment| segment == open.manifest.id();
         let now = UnixTime::now();
         records.sweep_announced(now.plus(ANNOUNCED_LIFE / 2), is_open).expect("no failure");

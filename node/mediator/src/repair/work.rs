@@ -1,16 +1,15 @@
-//! What is to be repaired, the most endangered first.
+//! What is to be repaired, by priority: the segments with the fewest good shards above `k` first.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use fincrypt_protocol::record::Condition;
-use fincrypt_protocol::{AccountId, NodeId, Refusal, SegmentId};
+use fincrypt_protocol::{AccountId, Refusal, SegmentId};
 
-use super::Health;
-use crate::MediatorRole;
-use crate::records::SegmentRecord;
+use super::{Health, Soundness};
+use crate::records::{Records, SegmentRecord};
+use crate::upload::OpenSegments;
+use fincrypt_accounts::releases::Releases;
 use fincrypt_net::blocking;
-use fincrypt_upkeep::State;
 use fincrypt_upkeep::danger::{Health as Danger, Repair};
 
 /// The most segments of one round; the next round finds the others.
@@ -21,7 +20,7 @@ const PAGE: usize = 1024;
 /// A segment to be repaired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Job {
-    /// One that cannot be rebuilt unless an absent keeper returns comes last.
+    /// One that cannot be rebuilt unless an absent holder returns comes last.
     stuck: bool,
     /// Good shards above `k`.
     spare: i32,
@@ -29,7 +28,7 @@ pub(super) struct Job {
     pub(super) segment: SegmentId,
 }
 
-/// The most endangered jobs seen.
+/// The most urgent jobs seen.
 #[derive(Default)]
 struct Worst(BTreeSet<Job>);
 
@@ -44,58 +43,61 @@ impl Worst {
     }
 }
 
-impl MediatorRole {
-    /// Whether a node is to keep what it has: it is not gone, and does not leave or fail.
-    pub(super) fn is_good(&self, node: &NodeId) -> bool {
-        self.standings.state(node) < State::Absent && self.directory.condition(node) == Condition::Serving
-    }
+/// Looks through the records for what is to be repaired. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct WorkFinder {
+    pub(super) records: Records,
+    pub(super) releases: Arc<Releases>,
+    pub(super) soundness: Soundness,
+    pub(super) open: OpenSegments,
+}
 
-    /// How endangered a segment is: which of its shards have a good keeper.
-    fn danger(&self, record: &SegmentRecord) -> Danger {
-        let good = record.holders().filter(|(_, node)| self.is_good(node)).count();
+impl WorkFinder {
+    /// The priority of a segment: which of its shards have a good holder.
+    fn priority(&self, record: &SegmentRecord) -> Danger {
+        let good = record.holders().filter(|(_, node)| self.soundness.is_good(node)).count();
         let code = record.manifest.code();
         Danger::new(code.data().into(), code.total().into(), u16::try_from(good).unwrap_or(u16::MAX))
     }
 
-    /// Looks for what lacks a good keeper.
-    pub(super) async fn find_work(self: &Arc<Self>) -> Result<Vec<Job>, Refusal> {
-        let role = Arc::clone(self);
+    /// The segments that lack a good holder for some shard, at most 4096, and how all of them are.
+    pub(super) async fn find(&self) -> Result<(Vec<Job>, Health), Refusal> {
+        let this = self.clone();
         blocking(move || {
             let (mut worst, mut health) = (Worst::default(), Health::default());
             let mut consider = |account: AccountId, segment: SegmentId| -> Result<(), Refusal> {
                 // What is being stored, or is to be deleted, is not repaired.
-                if role.open.contains(account, segment) || role.releases.due(&account, &segment)?.is_some() {
+                if this.open.contains(account, segment) || this.releases.due(&account, &segment)?.is_some() {
                     return Ok(());
                 }
-                let Some(record) = role.records.known(&account, &segment)? else { return Ok(()) };
-                // Without enough keepers it never counted as stored: its owner comes again.
+                let Some(record) = this.records.known(&account, &segment)? else { return Ok(()) };
+                // Without enough holders it never counted as stored: its owner comes again.
                 if record.receipts().count() == 0 {
                     return Ok(());
                 }
-                let danger = role.danger(&record);
-                let (spare, stuck) = (danger.margin(), danger.repair() == Repair::Stuck);
+                let priority = this.priority(&record);
+                let (spare, stuck) = (priority.margin(), priority.repair() == Repair::Stuck);
                 health.least_spare = Some(health.least_spare.map_or(spare, |least| least.min(spare)));
                 health.degraded += u64::from(worst.add(Job { stuck, spare, account, segment }));
                 Ok(())
             };
             let mut after = None;
             loop {
-                let page = role.records.lacking(after, PAGE)?;
+                let page = this.records.lacking(after, PAGE)?;
                 let Some(last) = page.last() else { break };
                 after = Some(*last);
                 page.iter().try_for_each(|(account, segment)| consider(*account, *segment))?;
             }
-            for node in role.records.loads().into_keys().filter(|node| !role.is_good(node)) {
+            for node in this.records.loads().into_keys().filter(|node| !this.soundness.is_good(node)) {
                 let mut after: Vec<u8> = Vec::new();
                 loop {
-                    let page = role.records.held_by(&node, &after, PAGE)?;
+                    let page = this.records.held_by(&node, &after, PAGE)?;
                     let Some(last) = page.last() else { break };
                     after = last.rest();
                     page.iter().try_for_each(|held| consider(held.account, held.segment))?;
                 }
             }
-            role.set_health(health);
-            Ok(worst.0.into_iter().collect())
+            Ok((worst.0.into_iter().collect(), health))
         })
         .await
     }

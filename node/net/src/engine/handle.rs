@@ -237,15 +237,20 @@ impl Net {
         self.call(node, call, payload).await
     }
 
-    /// Sends a request to a storage node, of which only matters that it is carried out; a refusal is an
-    /// error. The response can be read by who knows what was asked.
+    /// Sends a request of whichever kind to a storage node; a refusal is an error. The response can be read
+    /// by who knows what was asked.
     ///
     /// # Errors
     /// [`CallError`].
-    pub async fn tell(&self, node: NodeId, request: shard::Request) -> Result<Response, CallError> {
-        let response = self.send(node, Frame::bare(request)).await?.header;
-        match response.outcome() {
-            Ok(Ok(())) => Ok(response),
+    pub async fn send_shard(
+        &self,
+        node: NodeId,
+        request: shard::Request,
+        payload: Bytes,
+    ) -> Result<(Response, Bytes), CallError> {
+        let frame = self.send(node, Frame { header: request, payload }).await?;
+        match frame.header.outcome() {
+            Ok(Ok(())) => Ok((frame.header, frame.payload)),
             Ok(Err(refusal)) => Err(CallError::Refused { node, refusal }),
             Err(_) => Err(CallError::Unexpected { node }),
         }

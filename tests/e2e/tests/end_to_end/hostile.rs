@@ -195,7 +195,7 @@ impl Stage {
 
     /// As [`Stage::ask`], where only matters whether it is carried out.
     pub(super) async fn tell(&self, net: &Net, request: Request) -> Result<(), Refusal> {
-        let told = net.tell(self.node, request).await.map(drop);
+        let told = net.send_shard(self.node, request, Bytes::new()).await.map(drop);
         told.map_err(|error| error.refusal().unwrap_or_else(|| panic!("no refusal: {error}")))
     }
 

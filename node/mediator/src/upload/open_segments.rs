@@ -1,13 +1,13 @@
 //! Segments whose shards are arriving.
 //!
 //! Their data shards are remembered for the parity, within one bound for all clients. Nothing
-//! depends on it: what is not remembered is fetched from its keeper.
+//! depends on it: what is not remembered is fetched from its holder.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use fincrypt_protocol::amount::Price;
@@ -15,8 +15,9 @@ use fincrypt_protocol::limits::MAX_OPEN_SEGMENTS;
 use fincrypt_protocol::record::{Mandate, Receipt, Registration};
 use fincrypt_protocol::{AccountId, NodeId, Refusal, SegmentId, ShardIndex, Signed};
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
-use super::records::{SegmentRecord, Slot, Word};
+use crate::records::{SegmentRecord, Slot, Word};
 
 /// An open segment that nobody touched for so long is given up; its shards stay where they are.
 const ABANDONED: Duration = Duration::from_secs(300);
@@ -53,12 +54,12 @@ impl Drop for Remembered {
     }
 }
 
-/// One segment on its way to its keepers.
+/// One segment on its way to storage nodes.
 pub(crate) struct OpenSegment {
     pub(crate) account: AccountId,
     pub(crate) registration: Signed<Registration>,
     pub(crate) mandate: Signed<Mandate>,
-    /// The most that a keeper may take, by the mandate.
+    /// The most that a storage node may take, by the mandate.
     max_price: Option<Price>,
     record: Mutex<SegmentRecord>,
     /// Data shards that came, for the parity.
@@ -135,14 +136,14 @@ impl OpenSegment {
         }
     }
 
-    /// Notes that a shard's keeper does not have it.
+    /// Records that a shard's node does not have it.
     pub(crate) fn lost(&self, index: ShardIndex) {
         if let Some(slot) = lock(&self.record).slots.get_mut(index.get()) {
             *slot = Slot { node: None, receipt: None };
         }
     }
 
-    /// Notes a keeper's receipt.
+    /// Records a node's receipt.
     pub(crate) fn receipted(&self, index: ShardIndex, node: NodeId, receipt: Signed<Receipt>) {
         if let Some(slot) = lock(&self.record).slots.get_mut(index.get()) {
             *slot = Slot { node: Some(node), receipt: Some(Word::Receipt(receipt)) };
@@ -154,7 +155,7 @@ impl OpenSegment {
         lock(&self.data).get(index.get()).is_some_and(Option::is_some)
     }
 
-    /// Whether every data shard has a keeper, or went into the parity.
+    /// Whether every data shard has a holder, or went into the parity.
     pub(crate) fn has_data(&self) -> bool {
         self.missing_data() == 0 || self.parity.initialized() || lock(&self.data).iter().all(Option::is_some)
     }
@@ -171,7 +172,7 @@ impl OpenSegment {
         data.iter().all(Option::is_some)
     }
 
-    /// Forgets a data shard that no keeper took.
+    /// Forgets a data shard that no node took.
     pub(crate) fn forget(&self, index: ShardIndex) {
         if let Some(slot) = lock(&self.data).get_mut(index.get()) {
             *slot = None;
@@ -205,9 +206,10 @@ struct Entry {
     touched: Instant,
 }
 
-/// All open segments, at most two per client.
+/// All open segments, at most two per client. Cheap to clone.
+#[derive(Clone)]
 pub(crate) struct OpenSegments {
-    segments: Mutex<HashMap<(AccountId, SegmentId), Entry>>,
+    segments: Arc<Mutex<HashMap<(AccountId, SegmentId), Entry>>>,
     memory: Arc<Memory>,
     idle: Duration,
 }
@@ -221,7 +223,7 @@ impl Default for OpenSegments {
 impl OpenSegments {
     fn new(bytes: usize, idle: Duration) -> Self {
         let memory = Arc::new(Memory { free: AtomicUsize::new(bytes) });
-        Self { segments: Mutex::default(), memory, idle }
+        Self { segments: Arc::default(), memory, idle }
     }
 
     /// Opens a segment for the peer `owner`; one that is already open passes to it. While there is

@@ -1,4 +1,4 @@
-//! How fast repairs may go: what they put on new nodes is paid for in time.
+//! Limits the rate of repairs: each waits until the bytes before it had their time.
 
 use parking_lot::Mutex;
 use std::num::NonZeroU64;
@@ -7,14 +7,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// A rate of bytes.
-pub(crate) struct Pace {
+pub(crate) struct RateLimiter {
     rate: Option<NonZeroU64>,
     /// When what was taken so far is paid for.
     paid: Mutex<Instant>,
 }
 
-impl Pace {
-    /// So many bytes a second; 0 for as many as there are.
+impl RateLimiter {
+    /// `rate` bytes a second; 0 for no limit.
     pub(crate) fn new(rate: u64) -> Self {
         Self { rate: NonZeroU64::new(rate), paid: Mutex::new(Instant::now()) }
     }
@@ -41,14 +41,14 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_taken_is_paid_for_before_the_next() {
-        let pace = Pace::new(1000);
+        let limiter = RateLimiter::new(1000);
         let now = Instant::now();
-        let waits = [500, 2000, 1].map(|bytes| pace.until(bytes, now).map(|until| until - now));
+        let waits = [500, 2000, 1].map(|bytes| limiter.until(bytes, now).map(|until| until - now));
         let expected = [0, 500, 2500].map(|millis| Some(Duration::from_millis(millis)));
-        // The pace began a moment before.
+        // The limiter began a moment before.
         for (wait, expected) in waits.into_iter().zip(expected) {
             assert_eq!(wait, expected);
         }
-        assert_eq!(Pace::new(0).until(1 << 40, now), None);
+        assert_eq!(RateLimiter::new(0).until(1 << 40, now), None);
     }
 }

@@ -1,7 +1,6 @@
 //! What a mediator's operator is shown: how each storage node stands and why, and how the segments
 //! are.
 
-use parking_lot::Mutex;
 use std::sync::Arc;
 
 use fincrypt_net::peer_of;
@@ -10,7 +9,7 @@ use serde::Serialize;
 use super::contracts::{Contracts, Owed};
 use super::money::Money;
 use super::records::{Load, Records};
-use super::repair::Health;
+use super::repair::{Health, HealthView};
 use super::standings::Standings;
 use fincrypt_upkeep::{Noted, State};
 
@@ -19,7 +18,7 @@ use fincrypt_upkeep::{Noted, State};
 pub struct MediatorFacts {
     pub(super) standings: Arc<Standings>,
     pub(super) records: Records,
-    pub(super) health: Arc<Mutex<Health>>,
+    pub(super) health: HealthView,
     pub(super) contracts: Arc<Contracts>,
     pub(super) money: Arc<Money>,
 }
@@ -84,7 +83,7 @@ impl MediatorFacts {
                 audits: standing.iter().flat_map(|standing| standing.history().copied()).collect(),
             }
         };
-        let health = *self.health.lock();
+        let health = self.health.get();
         MediatorInfo {
             epoch: self.standings.now().number(),
             health,

@@ -1,18 +1,16 @@
-//! Keeps: those of runs that have segments here protect shards; of others there are few.
+//! Keeps, which pin the segments of a run at its holders. Those of runs that have segments here protect shards; of others there are few.
 //!
-//! A node that is away hears of a few keeps one by one, and then of all that it needs at once, so that
-//! nobody's keeps crowd out the notices of others.
+//! For a node that is away a few keeps are queued one by one; one more stands for all that it needs, so
+//! that no account's keeps crowd out the notices of others.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use fincrypt_protocol::record::Keep;
 use fincrypt_protocol::shard::KeepRun;
-use fincrypt_protocol::{AccountId, NodeId, Refusal, RunId, Signed, UnixTime};
+use fincrypt_protocol::{AccountId, NodeId, Refusal, RunId, Signed};
 use fincrypt_state::kv::{Batch, KeyValue, Tree};
 
-use super::{KEEP, Notices, PENDING, key};
-use crate::MediatorRole;
+use super::{KEEP, Notices, Outbox, PENDING, key};
 use crate::holder_link::Delivery;
 use fincrypt_accounts::failed;
 use fincrypt_net::blocking;
@@ -23,7 +21,7 @@ const KEEPS: Tree = Tree("mediated_keeps");
 /// Keeps of one account remembered here, beyond those of runs of which there are segments: more than
 /// there may be runs on their way. Each is about 250 bytes.
 const MAX_KEEPS: usize = 1024;
-/// Keeps that wait for one node to hear them, for one account; and one that stands for all others.
+/// Keeps that are queued for one node, of one account; and one that stands for all others.
 const KEEPS_WAITING: usize = 16;
 
 impl Notices {
@@ -66,8 +64,8 @@ impl Notices {
         Ok(())
     }
 
-    /// Remembers that all these nodes must hear of a keep. For whoever has not heard of too many, one
-    /// stands for all: when it is told, the others are looked for.
+    /// Queues a keep for all these nodes. Where too many are queued, one stands for all: when it is
+    /// delivered, the others are looked for.
     fn put_keeps(
         &self,
         account: &AccountId,
@@ -87,14 +85,11 @@ impl Notices {
     }
 }
 
-impl MediatorRole {
+impl Outbox {
     /// Takes an owner's keep.
-    pub(crate) async fn keep(
-        self: &Arc<Self>,
-        account: AccountId,
-        keep: &Signed<Keep>,
-    ) -> Result<(), Refusal> {
-        let statement = keep.verify(self.network, UnixTime::now()).map_err(|_| Refusal::Invalid)?;
+    pub(crate) async fn keep(&self, account: AccountId, keep: &Signed<Keep>) -> Result<(), Refusal> {
+        let statement =
+            keep.verify(self.context.network, self.context.now()).map_err(|_| Refusal::Invalid)?;
         if statement.account != account {
             return Err(Refusal::Invalid);
         }
@@ -111,7 +106,7 @@ impl MediatorRole {
                 || self.records.runs(&account),
                 &mut batch,
             )?;
-            let holders = self.keepers(&account)?;
+            let holders = self.pinnable(&account)?;
             self.notices.put_keeps(&account, &holders, &statement.run, keep, batch)
         })?;
         self.deliver_soon(account);
@@ -119,27 +114,22 @@ impl MediatorRole {
     }
 
     /// Nodes that got a shard of a run must know that it is kept, if it is.
-    pub(crate) fn tell_kept(
-        &self,
-        account: &AccountId,
-        run: &RunId,
-        nodes: &[NodeId],
-    ) -> Result<(), Refusal> {
+    pub(crate) fn pin(&self, account: &AccountId, run: &RunId, nodes: &[NodeId]) -> Result<(), Refusal> {
         let Some(keep) = self.notices.keep(account, run)? else { return Ok(()) };
         self.notices.put_keeps(account, nodes, run, &keep, Batch::default())
     }
 
     /// The account's holders that hold anything at all: whoever was lost and replaced, or has deleted
     /// everything, has nothing to keep.
-    fn keepers(&self, account: &AccountId) -> Result<Vec<NodeId>, Refusal> {
+    fn pinnable(&self, account: &AccountId) -> Result<Vec<NodeId>, Refusal> {
         let mut holders = self.records.holders(account, usize::MAX)?;
         let loads = self.records.loads();
         holders.retain(|node| loads.contains_key(node));
         Ok(holders)
     }
 
-    /// Tells a node every keep of the runs of which it holds something for the account.
-    pub(super) async fn tell_keeps(&self, account: AccountId, node: NodeId) -> Delivery<()> {
+    /// Sends a node every keep of the runs of which it holds something for the account.
+    pub(super) async fn send_keeps(&self, account: AccountId, node: NodeId) -> Delivery<()> {
         let (records, notices) = (self.records.clone(), self.notices.clone());
         let keeps = blocking(move || {
             let runs = records.runs_at(&account, &node)?;
@@ -168,7 +158,7 @@ mod tests {
     fn notices() -> (tempfile::TempDir, Notices) {
         let dir = tempfile::tempdir().expect("a folder");
         let state = State::open(dir.path()).expect("opens").0;
-        (dir, Notices::new(state))
+        (dir, Notices(state))
     }
 
     fn keep(number: u16) -> (AccountId, RunId, Signed<Keep>) {

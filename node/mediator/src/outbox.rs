@@ -1,7 +1,7 @@
-//! What an account's holders must hear from its owner or guard: keeps, releases, undos, rewinds. Durable
-//! here first, then told to every holder, now and until it has heard.
+//! The outbox: keeps, releases, undos and rewinds of an account's owner or guard, for its holders. Durable
+//! here first, then sent to every holder until it has acknowledged or rejected them.
 
-mod keeps;
+mod pins;
 
 use std::sync::Arc;
 
@@ -11,18 +11,23 @@ use fincrypt_protocol::shard::{
     KeepRun, ReleaseSegments, RenewMandate, Request, RewindAccount, UndoReleases,
 };
 use fincrypt_protocol::{
-    AccountId, Body, NodeId, Refusal, Response, Signed, UnixTime, VerifiedRewound, cbor,
+    AccountId, Body, NodeId, Refusal, Response, Signed, UnixTime, Verified, VerifiedRewound, cbor,
 };
 use fincrypt_state::kv::{Batch, KeyValue, Tree};
 use fincrypt_state::state::State;
 use futures::StreamExt;
 
-use super::MediatorRole;
-use super::holder_link::Delivery;
+use super::context::Context;
+use super::holder_link::{Delivery, HolderLink};
+use super::migration_out::MigrationOut;
+use super::records::Records;
+use fincrypt_accounts::Accounts;
 use fincrypt_accounts::failed;
+use fincrypt_accounts::releases::Releases;
 use fincrypt_protocol::limits::MAX_REWOUND;
+use parking_lot::Mutex;
 
-/// `account ‖ node ‖ kind ‖ number` → the record, until the node has heard it. Delivery in this order:
+/// `account ‖ node ‖ kind ‖ number` → the record, until the node has acknowledged it. Delivery in this order:
 /// releases by sequence, as a node refuses one that is older than the last.
 const PENDING: Tree = Tree("pending_notices");
 /// `account` → its guard's newest undo, for nodes that become holders later.
@@ -34,14 +39,14 @@ const UNDO: u8 = 1;
 const REWIND: u8 = 2;
 const RELEASE: u8 = 3;
 
-/// Notices told in one round.
+/// Notices sent in one round.
 const ROUND: usize = 256;
-/// Notices of one account told at once, when one of them is new.
+/// Notices of one account sent at once, when one of them is new.
 const ACCOUNT_ROUND: usize = 4096;
-/// Holders told at once.
+/// Holders that are sent notices at once.
 const AT_ONCE: usize = 16;
 
-/// A record as it waits to be told.
+/// A record that waits to be delivered.
 struct Pending {
     key: Vec<u8>,
     node: NodeId,
@@ -66,18 +71,14 @@ fn parse(key: Vec<u8>, value: &[u8]) -> Option<Pending> {
 
 /// Notices in durable state.
 #[derive(Clone)]
-pub(super) struct Notices(State);
+struct Notices(State);
 
 impl Notices {
-    pub(super) fn new(state: State) -> Self {
-        Self(state)
-    }
-
     fn commit(&self, batch: &Batch) -> Result<(), Refusal> {
         if batch.is_empty() { Ok(()) } else { self.0.commit(batch).map_err(|error| failed(&error)) }
     }
 
-    /// Remembers that all these nodes must hear of a record.
+    /// Queues a record for all these nodes.
     fn put<T: Body>(
         &self,
         account: &AccountId,
@@ -91,7 +92,7 @@ impl Notices {
     }
 
     /// The same of a rewind.
-    pub(super) fn put_rewind(
+    fn put_rewind(
         &self,
         account: &AccountId,
         nodes: &[NodeId],
@@ -122,7 +123,7 @@ impl Notices {
         Ok(entries.into_iter().filter_map(|(key, value)| parse(key, &value)).collect())
     }
 
-    /// Drops what an undo makes void: releases that are still to be told, and older undos.
+    /// Drops what an undo makes void: releases that are still queued, and older undos.
     fn void(&self, account: &AccountId, batch: &mut Batch) -> Result<(), Refusal> {
         for pending in self.pending(account.as_bytes(), None, usize::MAX)? {
             if matches!(pending.request, Request::ReleaseSegments(_) | Request::UndoReleases(_)) {
@@ -137,23 +138,63 @@ impl Notices {
         bytes.map(|bytes| Signed::from_bytes(&bytes).map_err(|error| failed(&error))).transpose()
     }
 
-    fn told(&self, keys: Vec<Vec<u8>>) -> Result<(), Refusal> {
+    fn settled(&self, keys: Vec<Vec<u8>>) -> Result<(), Refusal> {
         let mut batch = Batch::default();
         keys.into_iter().for_each(|key| batch.remove(PENDING, key));
         self.commit(&batch)
     }
 }
 
-impl MediatorRole {
+/// Delivers notices to holders. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Outbox {
+    notices: Notices,
+    accounts: Accounts,
+    records: Records,
+    releases: Arc<Releases>,
+    migration_out: MigrationOut,
+    link: HolderLink,
+    context: Context,
+    /// Where the last round of undelivered notices ended.
+    cursor: Arc<Mutex<Option<Vec<u8>>>>,
+}
+
+impl Outbox {
+    pub(crate) fn new(
+        state: State,
+        accounts: Accounts,
+        records: Records,
+        releases: Arc<Releases>,
+        migration_out: MigrationOut,
+        context: Context,
+    ) -> Self {
+        let (link, cursor) = (migration_out.link().clone(), Arc::default());
+        Self { notices: Notices(state), accounts, records, releases, migration_out, link, context, cursor }
+    }
+
+    /// Queues a rewind for some of an account's holders, with the batch.
+    ///
+    /// # Errors
+    /// If this cannot be stored.
+    pub(crate) fn put_rewind(
+        &self,
+        account: &AccountId,
+        holders: &[NodeId],
+        rewound: &VerifiedRewound,
+        batch: Batch,
+    ) -> Result<(), Refusal> {
+        self.notices.put_rewind(account, holders, rewound, batch)
+    }
+
     /// Takes an owner's release: how many nodes hold something for the account, how many of them
-    /// have heard it by now, and when the first of these deletes.
-    pub(super) async fn release(
+    /// have acknowledged it by now, and when the first of these deletes.
+    pub(crate) async fn release(
         &self,
         account: AccountId,
         release: &Signed<Release>,
     ) -> Result<ReleaseProgress, Refusal> {
-        let now = UnixTime::now();
-        let statement = release.verify(self.network, now).map_err(|_| Refusal::Invalid)?;
+        let now = self.context.now();
+        let statement = release.verify(self.context.network, now).map_err(|_| Refusal::Invalid)?;
         if statement.account != account {
             return Err(Refusal::Invalid);
         }
@@ -179,10 +220,17 @@ impl MediatorRole {
         })
     }
 
-    /// Takes an undo, whoever brings it: the guard's signature suffices.
-    pub(super) async fn undo(self: &Arc<Self>, undo: &Signed<Undo>) -> Result<(), Refusal> {
-        let now = UnixTime::now();
-        let statement = undo.verify(self.network, now).map_err(|_| Refusal::Invalid)?;
+    /// An undo with its signature checked; whose it is.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`] if it is not signed.
+    pub(crate) fn verify_undo(&self, undo: &Signed<Undo>) -> Result<Verified<Undo>, Refusal> {
+        undo.verify(self.context.network, self.context.now()).map_err(|_| Refusal::Invalid)
+    }
+
+    /// Takes an undo from anyone: the guard's signature suffices.
+    pub(crate) async fn undo(&self, undo: &Signed<Undo>) -> Result<(), Refusal> {
+        let (now, statement) = (self.context.now(), self.verify_undo(undo)?);
         let account = statement.account;
         tokio::task::block_in_place(|| {
             let known = self.accounts.registration(&account)?.ok_or(Refusal::NotHeld)?;
@@ -203,32 +251,34 @@ impl MediatorRole {
     }
 
     /// Nodes that hold something for the account from now on must know whether it is guarded, or was rewound.
-    pub(super) fn introduce(&self, account: &AccountId, nodes: &[NodeId]) -> Result<(), Refusal> {
+    pub(crate) fn introduce(&self, account: &AccountId, nodes: &[NodeId]) -> Result<(), Refusal> {
         if let Some(rewound) = self.accounts.rewind(account)? {
             self.notices.put_rewind(account, nodes, &rewound, Batch::default())?;
         }
         let Some(undo) = self.notices.undo(account)? else { return Ok(()) };
-        let statement = undo.verify(self.network, UnixTime::now()).map_err(|error| failed(&error))?;
+        let statement =
+            undo.verify(self.context.network, self.context.now()).map_err(|error| failed(&error))?;
         let number = statement.sequence.to_be_bytes();
         self.notices.put(account, nodes, (UNDO, &number), &undo, Batch::default())
     }
 
-    pub(super) fn deliver_soon(self: &Arc<Self>, account: AccountId) {
-        let role = Arc::clone(self);
+    /// Delivers an account's notices in the background.
+    pub(crate) fn deliver_soon(&self, account: AccountId) {
+        let this = self.clone();
         // What is not delivered now is delivered by the next round.
-        self.tasks.spawn(async move { drop(role.deliver_to(account).await) });
+        self.context.tasks.spawn(async move { drop(this.deliver_to(account).await) });
     }
 
-    /// Tells the holders of one account what they have not heard of; their answers, by the notices'
+    /// Sends the holders of one account what they have not acknowledged; their answers, by the notices'
     /// numbers.
     async fn deliver_to(&self, account: AccountId) -> Result<Vec<(Vec<u8>, Response)>, Refusal> {
         let pending = self.notices.pending(account.as_bytes(), None, ACCOUNT_ROUND)?;
         Ok(self.deliver(pending).await)
     }
 
-    /// Tells a node the releases and undos that it has not heard of; whether none is left. Nothing
+    /// Sends a node the releases and undos that it has not acknowledged; whether none is left. Nothing
     /// new may be stored there before: a release of everything would take it, too.
-    pub(super) async fn catch_up(&self, account: &AccountId, node: &NodeId) -> bool {
+    pub(crate) async fn catch_up(&self, account: &AccountId, node: &NodeId) -> bool {
         let prefix = [account.as_bytes().as_slice(), node.as_bytes()].concat();
         let owed = |pending: &[Pending]| pending.iter().any(|p| !matches!(p.request, Request::KeepRun(_)));
         match self.notices.pending(&prefix, None, ACCOUNT_ROUND) {
@@ -239,19 +289,19 @@ impl MediatorRole {
         self.notices.pending(&prefix, None, ACCOUNT_ROUND).is_ok_and(|left| !owed(&left))
     }
 
-    /// Tells holders what they have not heard of: a page at a time, going round, so that nodes that
+    /// Sends holders what they have not acknowledged: a page at a time, going round, so that nodes that
     /// never answer hold up nobody else.
-    pub(super) async fn deliver_round(&self) {
-        let cursor = || self.notice_cursor.lock();
+    pub(crate) async fn deliver_round(&self) {
+        let cursor = || self.cursor.lock();
         let after = cursor().take();
         let Ok(pending) = self.notices.pending(&[], after.as_deref(), ROUND) else { return };
         *cursor() = pending.last().map(|pending| pending.key.clone());
         self.deliver(pending).await;
     }
 
-    /// Tells a release to a node that did not know, or no longer, that this mediator may bring it: with
+    /// Sends a release to a node that did not know, or no longer, that this mediator may bring it: with
     /// the newest mandate. Until the node accepts that, the release waits.
-    async fn tell_mandated(&self, account: AccountId, node: NodeId, request: Request) -> Delivery<Response> {
+    async fn send_mandated(&self, account: AccountId, node: NodeId, request: Request) -> Delivery<Response> {
         let (Ok(Some(registration)), Ok(Some(mandate))) =
             (self.accounts.registration(&account), self.records.mandate(&account))
         else {
@@ -262,11 +312,13 @@ impl MediatorRole {
             Delivery::Acknowledged(newest) if newest.mandate == mandate => {
                 match self.link.tell(node, request).await {
                     Delivery::Rejected(Refusal::NotMandated) => Delivery::TimedOut,
-                    told => told,
+                    other => other,
                 }
             }
             // Another mediator has the vault, and the release.
-            Delivery::Acknowledged(newest) if self.note_newer(&account, &newest.mandate).await => {
+            Delivery::Acknowledged(newest)
+                if self.migration_out.is_superseded(&account, &newest.mandate).await =>
+            {
                 Delivery::Rejected(Refusal::NotMandated)
             }
             // It holds nothing that could be deleted.
@@ -275,8 +327,8 @@ impl MediatorRole {
         }
     }
 
-    /// Each holder hears its notices one after the other, and no later one before an earlier one. A
-    /// notice that it refuses for good is not told again.
+    /// Each holder is sent its notices one after the other, and no later one before an earlier one. A
+    /// notice that it rejects is not sent again.
     async fn deliver(&self, pending: Vec<Pending>) -> Vec<(Vec<u8>, Response)> {
         let mut groups: Vec<Vec<Pending>> = Vec::new();
         for next in pending {
@@ -285,7 +337,7 @@ impl MediatorRole {
                 _ => groups.push(vec![next]),
             }
         }
-        let telling = groups.into_iter().map(|group| async move {
+        let sending = groups.into_iter().map(|group| async move {
             let (mut settled, mut answers) = (Vec::new(), Vec::new());
             for Pending { key, node, request } in group {
                 let is_keep = matches!(request, Request::KeepRun(_));
@@ -294,23 +346,23 @@ impl MediatorRole {
                     continue;
                 }
                 let account = AccountId::from_bytes(std::array::from_fn(|at| key[at]));
-                let told = match self.link.tell(node, request.clone()).await {
+                let delivery = match self.link.tell(node, request.clone()).await {
                     Delivery::Rejected(Refusal::NotMandated) if !is_keep => {
-                        self.tell_mandated(account, node, request).await
+                        self.send_mandated(account, node, request).await
                     }
                     Delivery::Acknowledged(answer) if is_keep && key.len() == 65 => {
-                        match self.tell_keeps(account, node).await {
+                        match self.send_keeps(account, node).await {
                             Delivery::Acknowledged(()) => Delivery::Acknowledged(answer),
                             Delivery::Rejected(refusal) => Delivery::Rejected(refusal),
                             Delivery::TimedOut => Delivery::TimedOut,
                         }
                     }
-                    told => told,
+                    other => other,
                 };
-                match told {
+                match delivery {
                     Delivery::Acknowledged(answer) => answers.push((key[65..].to_vec(), answer)),
                     Delivery::Rejected(refusal) => {
-                        tracing::warn!(%node, %refusal, "a holder refuses a notice")
+                        tracing::warn!(%node, %refusal, "notice_rejected")
                     }
                     Delivery::TimedOut => break,
                 }
@@ -318,14 +370,14 @@ impl MediatorRole {
             }
             (settled, answers)
         });
-        let mut told = futures::stream::iter(telling).buffer_unordered(AT_ONCE);
+        let mut sent = futures::stream::iter(sending).buffer_unordered(AT_ONCE);
         let (mut settled, mut answers) = (Vec::new(), Vec::new());
-        while let Some((keys, heard)) = told.next().await {
+        while let Some((keys, answered)) = sent.next().await {
             settled.extend(keys);
-            answers.extend(heard);
+            answers.extend(answered);
         }
-        // What could not be noted as told is told again.
-        let _ = tokio::task::block_in_place(|| self.notices.told(settled));
+        // What could not be recorded as settled is sent again.
+        let _ = tokio::task::block_in_place(|| self.notices.settled(settled));
         answers
     }
 }

@@ -2,28 +2,67 @@
 //! records say of each storage node, for the rule of placement.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::{Code, Network, NodeId};
 
-use super::MediatorRole;
+use super::context::{Sources, chance};
+use super::directory::Directory;
+use super::records::Records;
+use super::standings::Standings;
+use fincrypt_net::Net;
 use fincrypt_protocol::AddressGroup;
 use fincrypt_upkeep::State;
 use fincrypt_upkeep::newcomers::{most_shards, proven};
-use fincrypt_upkeep::placement::{Candidate, Caps};
+use fincrypt_upkeep::placement::{Candidate, Caps, draw};
+use parking_lot::Mutex;
 
 /// Where nodes were last met. As many as the roster knows, at the most.
-pub(super) type Met = HashMap<NodeId, AddressGroup>;
+type Met = HashMap<NodeId, AddressGroup>;
 
-impl MediatorRole {
+/// Chooses storage nodes for shards. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Placement {
+    net: Net,
+    directory: Arc<Directory>,
+    standings: Arc<Standings>,
+    records: Records,
+    sources: Sources,
+    met: Arc<Mutex<Met>>,
+}
+
+impl Placement {
+    pub(crate) fn new(
+        net: Net,
+        directory: Arc<Directory>,
+        standings: Arc<Standings>,
+        records: Records,
+        sources: Sources,
+    ) -> Self {
+        Self { net, directory, standings, records, sources, met: Arc::default() }
+    }
+
+    /// Up to `most` of the candidates for a segment of `code` of which `holders` have shards already, the
+    /// first choice first.
+    pub(crate) fn choose(
+        &self,
+        code: Code,
+        holders: &[NodeId],
+        candidates: &[Candidate],
+        most: usize,
+    ) -> Vec<NodeId> {
+        draw(candidates, most, &self.caps(code, holders, candidates), chance(&self.sources.random))
+    }
+
     /// Storage nodes that may get new shards of `bytes`: they answer, have room, are sound and have
     /// not as many as they may have yet, and take no more than `max_price`. Outside of a local
     /// network, they also were met directly.
-    pub(super) async fn candidates(&self, bytes: u64, max_price: Option<Price>) -> Vec<Candidate> {
+    pub(crate) async fn candidates(&self, bytes: u64, max_price: Option<Price>) -> Vec<Candidate> {
         let mut candidates = self.directory.eligible(bytes).await;
         candidates.retain(|candidate| self.standings.state(&candidate.node) == State::Sound);
         candidates.retain(|candidate| max_price.is_none_or(|most| candidate.price <= most));
-        if self.network == Network::Local {
+        if self.net.network() == Network::Local {
             return candidates;
         }
         let nodes: Vec<NodeId> = candidates.iter().map(|candidate| candidate.node).collect();
@@ -51,8 +90,8 @@ impl MediatorRole {
     }
 
     /// The caps for a segment of `code` of which these nodes hold shards already.
-    pub(super) fn caps(&self, code: Code, holders: &[NodeId], candidates: &[Candidate]) -> Caps {
-        if self.network == Network::Local {
+    fn caps(&self, code: Code, holders: &[NodeId], candidates: &[Candidate]) -> Caps {
+        if self.net.network() == Network::Local {
             return Caps::off();
         }
         let met = self.met.lock();

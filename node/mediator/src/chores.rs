@@ -1,0 +1,64 @@
+//! Rounds of unfinished work: undelivered notices, abandoned segments, migrations, due releases.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fincrypt_accounts::releases::Releases;
+use fincrypt_net::Sessions;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::context::Context;
+use super::holder_lists::HolderLists;
+use super::migration_in::MigrationIn;
+use super::outbox::Outbox;
+use super::records::Records;
+use super::upload::Uploads;
+
+/// Between rounds.
+const CHORES: Duration = Duration::from_secs(10);
+/// Between looks for released segments to forget, at most.
+const FORGET: Duration = Duration::from_secs(3600);
+
+/// What there is to go round.
+pub(crate) struct Chores {
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) uploads: Uploads,
+    pub(crate) outbox: Outbox,
+    pub(crate) holder_lists: HolderLists,
+    pub(crate) migration_in: MigrationIn,
+    pub(crate) releases: Arc<Releases>,
+    pub(crate) records: Records,
+    pub(crate) context: Context,
+}
+
+impl Chores {
+    /// Goes round until told to stop.
+    pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
+        let mut tick = tokio::time::interval(CHORES);
+        let mut forget = Instant::now();
+        loop {
+            tokio::select! {
+                _ = stop.changed() => return,
+                _ = tick.tick() => {
+                    self.uploads.close_abandoned(|owner| self.sessions.account(owner).is_some()).await;
+                    self.outbox.deliver_round().await;
+                    self.migration_in.resume_all();
+                    self.holder_lists.flush(None).await;
+                    if forget <= Instant::now() {
+                        self.uploads.sweep_announced().await;
+                        forget = Instant::now() + self.carry_out_releases().await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Forgets the segments of due releases; how long until the next look.
+    async fn carry_out_releases(&self) -> Duration {
+        let (releases, records, now) = (Arc::clone(&self.releases), self.records.clone(), self.context.now());
+        let done = tokio::task::spawn_blocking(move || releases.carry_out(now, &records)).await;
+        let next = done.ok().and_then(Result::ok).and_then(|done| done.next);
+        next.map_or(FORGET, |next| next.since(self.context.now()).min(FORGET))
+    }
+}

@@ -1,0 +1,90 @@
+//! Requests about segments: quotes, announcements, shards and where they are.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fincrypt_net::encode_all;
+use fincrypt_protocol::amount::Price;
+use fincrypt_protocol::limits::MAX_LOCATE;
+use fincrypt_protocol::mediate::{Located, LocatedSegment, NodeAddresses, Opened, Quote};
+use fincrypt_protocol::{
+    AccountId, Code, GeometryError, Network, Redundancy, Refusal, SegmentId, ShardIndex,
+};
+
+use crate::MediatorRole;
+use crate::upload::Announcement;
+
+/// A storage node counts only if it has room for at least one full shard.
+const MIN_FREE: u64 = 1 << 20;
+
+fn count(value: usize) -> u16 {
+    u16::try_from(value).unwrap_or(u16::MAX)
+}
+
+impl MediatorRole {
+    pub(super) async fn quote(
+        &self,
+        redundancy: Redundancy,
+        max_price: Option<Price>,
+    ) -> Result<Quote, Refusal> {
+        let redundancy = redundancy.max(self.terms.floor);
+        self.directory.settle().await;
+        let eligible = self.services.placement.candidates(MIN_FREE, max_price).await;
+        let code = Code::for_peers(eligible.len(), redundancy).map_err(|error| match error {
+            GeometryError::TooFewPeers { eligible, needed } => {
+                Refusal::TooFewPeers { eligible: count(eligible), needed: count(needed) }
+            }
+            _ => Refusal::Invalid,
+        })?;
+        let sum: u64 = eligible.iter().map(|candidate| candidate.price.get()).fold(0, u64::saturating_add);
+        let average = sum / u64::try_from(eligible.len().max(1)).unwrap_or(1);
+        Ok(Quote {
+            eligible: count(eligible.len()),
+            code,
+            price: Price::new(average),
+            egress_price: Price::FREE,
+            fee_permille: self.terms.fee_permille,
+            caps_off: self.network == Network::Local,
+        })
+    }
+
+    pub(super) async fn open(self: &Arc<Self>, announced: Announcement) -> Result<Opened, Refusal> {
+        let (prepayments, account) = (self.prepayments.clone(), announced.registration.account);
+        let admit = move |segment: &_| prepayments.admit_cost(account, segment);
+        let missing = self.services.uploads.open(announced, admit).await?;
+        Ok(Opened { missing })
+    }
+
+    pub(super) async fn get(
+        &self,
+        account: AccountId,
+        segment: SegmentId,
+        index: ShardIndex,
+    ) -> Result<Bytes, Refusal> {
+        let record = self.records.find(account, segment).await?.ok_or(Refusal::UnknownSegment)?;
+        self.services.transfer.fetch(account, &record, index).await
+    }
+
+    pub(super) async fn locate(
+        &self,
+        account: AccountId,
+        segments: Vec<SegmentId>,
+    ) -> Result<Located, Refusal> {
+        if segments.len() > MAX_LOCATE {
+            return Err(Refusal::Invalid);
+        }
+        let mut located = Vec::new();
+        let mut nodes = BTreeSet::new();
+        for record in self.records.find_all(account, segments).await? {
+            let holders: Vec<_> = record.holders().collect();
+            nodes.extend(holders.iter().map(|(_, node)| *node));
+            located.push(LocatedSegment { manifest: record.manifest.clone(), tag: record.tag, holders });
+        }
+        let nodes = nodes.into_iter().map(|node| {
+            let addresses = encode_all(&self.directory.addresses(&node));
+            NodeAddresses { node, addresses }
+        });
+        Ok(Located { segments: located, nodes: nodes.collect() })
+    }
+}

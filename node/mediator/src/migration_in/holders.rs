@@ -1,0 +1,121 @@
+//! Asking one holder of a vault that migrates here what it holds.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fincrypt_accounts::Accounts;
+use fincrypt_net::blocking;
+use fincrypt_protocol::limits::MAX_LOCATE;
+use fincrypt_protocol::shard::{
+    HeldSegment, ListShards, LocateSegments, RenewMandate, Request, RewindAccount, ShardList,
+};
+use fincrypt_protocol::{AccountId, Call, NodeId, SegmentId};
+
+use super::table::{Migration, MigrationTable};
+use crate::context::Context;
+use crate::holder_link::{Delivery, HolderLink};
+use crate::migration_out::MigrationOut;
+use crate::records::Records;
+
+/// Shards that one holder's list may name: 1 TiB of full ones.
+const MAX_LISTED: usize = 1 << 20;
+/// How long one answer may take.
+const ANSWER: Duration = Duration::from_secs(15);
+
+/// Asks holders. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct HolderInquiry {
+    pub(super) table: MigrationTable,
+    pub(super) accounts: Accounts,
+    pub(super) records: Records,
+    pub(super) migration_out: MigrationOut,
+    pub(super) link: HolderLink,
+    pub(super) context: Context,
+}
+
+impl HolderInquiry {
+    /// Brings one holder the mandate and takes in what it holds; the other holders it names. None if
+    /// it has to be asked again.
+    pub(super) async fn ask(
+        &self,
+        account: AccountId,
+        migration: &Migration,
+        node: NodeId,
+    ) -> Option<BTreeSet<NodeId>> {
+        let (registration, mandate) = (migration.registration.clone(), migration.mandate.clone());
+        match self.link.send(node, RenewMandate { registration, mandate }).await {
+            Delivery::Acknowledged(newest) => {
+                if self.migration_out.is_superseded(&account, &newest.mandate).await {
+                    return None;
+                }
+            }
+            // It holds nothing, or will never let us in.
+            Delivery::Rejected(refusal) => {
+                tracing::debug!(%node, %refusal, "migration_holder_has_nothing");
+                self.table.listed(&account, &node).ok()?;
+                return Some(BTreeSet::new());
+            }
+            Delivery::TimedOut => return None,
+        }
+        // Before it lists what it has: what it is to delete is not taken over.
+        // Releases are signed with the head key that a rewind made the account's.
+        let rewound = self.accounts.rewound(&account).ok()?;
+        let rewind = rewound.map(|rewound| Request::from(RewindAccount { rewound }));
+        let statements = self.table.statements(&account).ok()?;
+        for request in rewind.into_iter().chain(statements.requests()) {
+            match self.link.tell(node, request).await {
+                Delivery::Acknowledged(_) => {}
+                Delivery::Rejected(refusal) => {
+                    tracing::debug!(%node, %refusal, "migration_statement_rejected")
+                }
+                Delivery::TimedOut => return None,
+            }
+        }
+        let run = migration.keep.verify(self.context.network, self.context.now()).ok()?.run;
+        let mut named = BTreeSet::new();
+        for page in self.list(account, node).await?.chunks(MAX_LOCATE) {
+            let ask = LocateSegments { account, segments: page.to_vec() };
+            let held = self.ask_for(node, ask).await?.segments;
+            for list in held.iter().filter_map(|held| held.holders.as_ref()) {
+                // Hints: each node that is named there is asked itself.
+                let list = list.verify(self.context.network, self.context.now()).ok();
+                let list = list.filter(|list| list.account == account);
+                named.extend(list.iter().flat_map(|list| list.holders.iter().map(|(_, node)| *node)));
+            }
+            named.retain(|other| *other != node);
+            // What is to be deleted is neither kept nor repaired.
+            let kept = |held: &HeldSegment| held.due.is_none() && page.contains(&held.manifest.id());
+            let kept: Vec<_> = held.into_iter().filter(kept).collect();
+            let records = self.records.clone();
+            let put = move || {
+                kept.iter().try_for_each(|held| records.put_listed(&account, node, run, held).map(drop))
+            };
+            blocking(put).await.ok()?;
+        }
+        self.table.listed(&account, &node).ok()?;
+        Some(named)
+    }
+
+    /// The segments of which a node holds shards.
+    async fn list(&self, account: AccountId, node: NodeId) -> Option<Vec<SegmentId>> {
+        let mut segments: Vec<SegmentId> = Vec::new();
+        let mut after = None;
+        loop {
+            let ShardList { shards, more } = self.ask_for(node, ListShards { account, after }).await?;
+            segments.extend(shards.iter().map(|(segment, ..)| *segment));
+            segments.dedup();
+            let last = shards.last().map(|(segment, index, _)| (*segment, *index));
+            // A page that does not go on ends the list, whatever the node says.
+            if !more || last.is_none() || last <= after || segments.len() >= MAX_LISTED {
+                return Some(segments);
+            }
+            after = last;
+        }
+    }
+
+    async fn ask_for<C: Call<Request = Request>>(&self, node: NodeId, call: C) -> Option<C::Response> {
+        let asked = tokio::time::timeout(ANSWER, self.link.call(node, call, Bytes::new())).await;
+        Some(asked.ok()?.ok()?.0)
+    }
+}

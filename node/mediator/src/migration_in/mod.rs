@@ -1,0 +1,242 @@
+//! Migration in: vaults that come from another mediator. Their holders are found, told, and asked what
+//! they hold.
+//!
+//! No shard moves. What is left to do is durable, so that it goes on after a crash; everything in it
+//! may be done twice.
+
+mod adoption;
+mod holders;
+mod table;
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fincrypt_accounts::releases::Holdings;
+use fincrypt_accounts::{Accounts, AccountsError};
+use fincrypt_net::{Net, blocking, decode_all};
+use fincrypt_protocol::admission::holders_key;
+use fincrypt_protocol::mediate::{MigrateIn, MigrationProgress};
+use fincrypt_protocol::record::Registration;
+use fincrypt_protocol::{AccountId, Refusal, Verified};
+use fincrypt_state::kv::Batch;
+use fincrypt_state::state::State;
+use futures::StreamExt;
+use parking_lot::Mutex;
+
+use super::context::Context;
+use super::heads::Heads;
+use super::migration_out::MigrationOut;
+use super::outbox::Outbox;
+use super::records::Records;
+use adoption::VerifiedAdoption;
+use holders::HolderInquiry;
+pub(crate) use table::MigrationTable;
+use table::{MAX_FOUND, Migration};
+
+/// Holders asked at once.
+const AT_ONCE: usize = 8;
+/// Holders that do not answer are looked for so long.
+const PATIENCE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Takes vaults over from other mediators. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct MigrationIn {
+    table: MigrationTable,
+    inquiry: HolderInquiry,
+    accounts: Accounts,
+    records: Records,
+    heads: Heads,
+    outbox: Outbox,
+    migration_out: MigrationOut,
+    net: Net,
+    context: Context,
+    /// Accounts whose holders are being asked now.
+    running: Arc<Mutex<HashSet<AccountId>>>,
+    /// Held while a migration is begun.
+    beginning: Arc<Mutex<()>>,
+}
+
+impl MigrationIn {
+    pub(crate) fn new(
+        (state, net): (State, Net),
+        (accounts, records): (Accounts, Records),
+        heads: Heads,
+        outbox: Outbox,
+        migration_out: MigrationOut,
+        context: Context,
+    ) -> Self {
+        let table = MigrationTable::new(state);
+        let inquiry = HolderInquiry {
+            table: table.clone(),
+            accounts: accounts.clone(),
+            records: records.clone(),
+            migration_out: migration_out.clone(),
+            link: migration_out.link().clone(),
+            context: context.clone(),
+        };
+        let (running, beginning) = (Arc::default(), Arc::default());
+        Self {
+            table,
+            inquiry,
+            accounts,
+            records,
+            heads,
+            outbox,
+            migration_out,
+            net,
+            context,
+            running,
+            beginning,
+        }
+    }
+
+    /// Begins to take a vault over, or tells how far that is.
+    ///
+    /// # Errors
+    /// Why it is not taken over.
+    pub(crate) async fn adopt(
+        &self,
+        registration: Verified<Registration>,
+        adoption: MigrateIn,
+    ) -> Result<MigrationProgress, Refusal> {
+        let account = registration.account;
+        let hints: Vec<_> =
+            adoption.holders.iter().map(|hint| (hint.node, decode_all(&hint.addresses))).collect();
+        let this = self.clone();
+        let begun = blocking(move || {
+            let (whose, now) = ((this.context.network, this.context.own), this.context.now());
+            this.begin(VerifiedAdoption::verify(registration, adoption, whose, now)?)
+        });
+        if begun.await? {
+            let this = self.clone();
+            self.context.tasks.spawn(async move {
+                let reaching = hints.into_iter().map(|(node, addresses)| this.net.reach(node, addresses));
+                let reaching = futures::stream::iter(reaching).buffer_unordered(AT_ONCE);
+                // Whoever is not there is looked for in the DHT.
+                reaching.for_each(|_| std::future::ready(())).await;
+                this.migrate(account).await;
+            });
+        }
+        let this = self.clone();
+        blocking(move || this.progress(&account)).await
+    }
+
+    /// Begins a migration; false if it has begun already.
+    fn begin(&self, adoption: VerifiedAdoption) -> Result<bool, Refusal> {
+        let (account, sequence) = (adoption.registration.account, adoption.adopt.sequence);
+        let _one = self.beginning.lock();
+        if self.migration_out.sequence(&account).is_some_and(|gone| gone >= sequence) {
+            return Err(Refusal::Dismissed);
+        }
+        if let Some(known) = self.table.get(&account)?
+            && known.sequence >= sequence
+        {
+            return if known.sequence == sequence { Ok(false) } else { Err(Refusal::Stale) };
+        }
+        self.accounts.register(&adoption.registration)?;
+        if let Some(rewound) = &adoption.rewound {
+            let mut batch = Batch::default();
+            match self.accounts.admit_rewind(&adoption.registration, rewound, &mut batch) {
+                Ok(_) | Err(AccountsError::OldRewind) => {}
+                Err(error) => return Err(error.into()),
+            }
+            self.accounts.commit(&batch)?;
+        }
+        // What was known may be older than what the last mediator has done.
+        let before = self.records.holders(&account, MAX_FOUND)?;
+        let known = self.records.head(&account)?;
+        self.records.forget_account(&account)?;
+        let known = known.and_then(|known| known.verify(self.context.network, self.context.now()).ok());
+        let used = adoption.head.is_some() || known.is_some();
+        self.heads.select_newest(&adoption.registration, adoption.head.into_iter().chain(known))?;
+        self.records.put_mandate(&adoption.mandate)?;
+        let migration = Migration {
+            registration: adoption.registration.signed().clone(),
+            mandate: adoption.mandate.signed().clone(),
+            keep: adoption.keep,
+            sequence,
+            since: self.context.now(),
+            used,
+            complete: false,
+        };
+        let holders = adoption.holders.into_iter().chain(before);
+        self.table.begin(&account, &migration, &adoption.statements, holders)?;
+        self.migration_out.lift(&account)?;
+        Ok(true)
+    }
+
+    fn progress(&self, account: &AccountId) -> Result<MigrationProgress, Refusal> {
+        let count = |value| u32::try_from(value).unwrap_or(u32::MAX);
+        let found = self.table.found(account)?;
+        let heard = found.iter().filter(|(_, heard)| *heard).count();
+        let complete = self.table.get(account)?.is_none_or(|migration| migration.complete);
+        let (mut segments, mut after) = (0, None);
+        loop {
+            let page = self.records.segments(account, after.as_ref())?;
+            let Some(last) = page.last() else { break };
+            after = Some(*last);
+            segments += page.len() as u64;
+        }
+        Ok(MigrationProgress { segments, found: count(found.len()), acknowledged: count(heard), complete })
+    }
+
+    /// Goes on with every vault that is not taken over yet.
+    pub(crate) fn resume_all(&self) {
+        for account in self.table.unfinished().unwrap_or_default() {
+            self.context.tasks.spawn(self.clone().migrate(account));
+        }
+    }
+
+    async fn migrate(self, account: AccountId) {
+        let running = || self.running.lock();
+        if !running().insert(account) {
+            return;
+        }
+        // As long as holders lead to others, there is something to do at once.
+        while let Ok(true) = self.ask_holders(account).await {}
+        running().remove(&account);
+    }
+
+    /// Asks every holder that was found and has not answered yet; whether there are new ones.
+    async fn ask_holders(&self, account: AccountId) -> Result<bool, Refusal> {
+        let Some(migration) = self.table.get(&account)?.filter(|migration| !migration.complete) else {
+            return Ok(false);
+        };
+        let providers = self.net.providers(holders_key(&account)).await;
+        self.table.add(&account, providers)?;
+        let waiting: Vec<_> = self.table.found(&account)?.into_iter().filter(|(_, heard)| !heard).collect();
+        let asking = waiting.into_iter().map(|(node, _)| self.inquiry.ask(account, &migration, node));
+        let mut answers = futures::stream::iter(asking).buffer_unordered(AT_ONCE);
+        let (mut heard, mut others) = (0, BTreeSet::new());
+        while let Some(answer) = answers.next().await {
+            match answer {
+                Some(named) => {
+                    heard += 1;
+                    others.extend(named);
+                }
+                None if self.migration_out.is_gone(&account) => return Ok(false),
+                None => {}
+            }
+        }
+        drop(answers);
+        let new = self.table.add(&account, others)?;
+        if heard > 0 {
+            // Holders must know that repairs under this run are kept.
+            self.outbox.keep(account, &migration.keep).await?;
+        }
+        let found = self.table.found(&account)?;
+        let all = found.iter().all(|(_, heard)| *heard) && (!found.is_empty() || !migration.used);
+        let over = self.context.now() > migration.since.plus(PATIENCE);
+        if new == 0 && (all || over) {
+            let missing = found.iter().filter(|(_, heard)| !heard).count();
+            if missing > 0 {
+                tracing::warn!(missing, "migration_holders_never_answered");
+            }
+            let table = self.table.clone();
+            blocking(move || table.complete(&account, migration)).await?;
+            tracing::info!(holders = found.len(), "vault_migrated_in");
+        }
+        Ok(new > 0)
+    }
+}

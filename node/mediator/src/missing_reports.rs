@@ -1,0 +1,156 @@
+//! Missing-shard reports: shards that an owner's own check did not find at the node that this mediator
+//! named. The mediator challenges that node itself before it marks anything as missing.
+//!
+//! What false reports cost is one challenge for each shard: at most 64 shards in a report, one report
+//! of an account at a time.
+
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fincrypt_protocol::limits::MAX_DOUBTS;
+use fincrypt_protocol::shard::{Challenge, Challenged, Proofs};
+use fincrypt_protocol::{AccountId, NodeId, Refusal, SegmentId, ShardId, ShardIndex, ShardLen};
+use futures::StreamExt;
+
+use super::context::{Context, nonce};
+use super::holder_link::HolderLink;
+use super::missing_shards::MissingShards;
+use super::records::Records;
+use fincrypt_net::blocking;
+use fincrypt_shards::answer::{Shown, judge};
+
+/// How long a storage node may take. One that does not answer is left to the audits.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Storage nodes asked at once for one account.
+const NODES_AT_ONCE: usize = 8;
+/// Accounts whose reports are examined at once.
+const ACCOUNTS_AT_ONCE: usize = 16;
+
+/// Accounts whose reports are being examined.
+#[derive(Clone, Default)]
+struct Turns(Arc<Mutex<HashSet<AccountId>>>);
+
+impl Turns {
+    /// A turn for an account that has none, while there are any left.
+    fn turn(&self, account: AccountId) -> Option<Turn> {
+        let mut busy = self.0.lock();
+        let free = busy.len() < ACCOUNTS_AT_ONCE && busy.insert(account);
+        free.then(|| Turn { turns: self.clone(), account })
+    }
+}
+
+/// Ends when it is dropped.
+struct Turn {
+    turns: Turns,
+    account: AccountId,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.turns.0.lock().remove(&self.account);
+    }
+}
+
+/// A reported shard at its node.
+#[derive(Debug, Clone, Copy)]
+struct Reported {
+    segment: SegmentId,
+    index: ShardIndex,
+    shard: ShardId,
+    length: ShardLen,
+}
+
+/// Examines missing-shard reports. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct MissingReports {
+    records: Records,
+    missing: MissingShards,
+    link: HolderLink,
+    context: Context,
+    turns: Turns,
+}
+
+impl MissingReports {
+    pub(crate) fn new(records: Records, missing: MissingShards, link: HolderLink, context: Context) -> Self {
+        Self { records, missing, link, context, turns: Turns::default() }
+    }
+
+    /// Begins to examine a report.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`] while the account's last report is still examined.
+    pub(crate) async fn report(
+        &self,
+        account: AccountId,
+        shards: Vec<(SegmentId, ShardIndex)>,
+    ) -> Result<(), Refusal> {
+        if shards.len() > MAX_DOUBTS {
+            return Err(Refusal::Invalid);
+        }
+        let turn = self.turns.turn(account).ok_or(Refusal::Busy)?;
+        let mut by_node: BTreeMap<NodeId, Vec<Reported>> = BTreeMap::new();
+        for (segment, index) in shards {
+            let Some(record) = self.records.find(account, segment).await? else { continue };
+            let holder = record.holders().find(|(held, _)| *held == index);
+            if let (Some((_, node)), Some(shard)) = (holder, record.manifest.shard(index)) {
+                let length = record.manifest.shard_len();
+                by_node.entry(node).or_default().push(Reported { segment, index, shard, length });
+            }
+        }
+        let this = self.clone();
+        self.context.tasks.spawn(async move {
+            let asking = by_node.into_iter().map(|(node, reported)| this.challenge(account, node, reported));
+            futures::stream::iter(asking).buffer_unordered(NODES_AT_ONCE).collect::<Vec<()>>().await;
+            drop(turn);
+        });
+        Ok(())
+    }
+
+    /// Challenges a node, and marks what it does not have as missing.
+    async fn challenge(&self, account: AccountId, node: NodeId, reported: Vec<Reported>) {
+        let Ok(nonce) = nonce() else { return };
+        let challenged =
+            reported.iter().map(|one| Challenged { account, segment: one.segment, index: one.index });
+        let request = Challenge { nonce, shards: challenged.collect(), audited: None };
+        let asked = async {
+            if self.link.connect(node).await {
+                self.link.call(node, request, Bytes::new()).await.ok()
+            } else {
+                None
+            }
+        };
+        let Ok(Some((Proofs { verdicts }, payload))) = tokio::time::timeout(ANSWER, asked).await else {
+            return;
+        };
+        let named: Vec<_> = reported.iter().map(|one| (one.shard, one.length)).collect();
+        for (one, shown) in reported.into_iter().zip(judge(&nonce, &named, &verdicts, &payload)) {
+            if shown != Shown::Proved {
+                let shard = Challenged { account, segment: one.segment, index: one.index };
+                let missing = self.missing.clone();
+                if let Err(refusal) = blocking(move || missing.mark_missing(node, &shard)).await {
+                    tracing::warn!(%node, %refusal, "missing_shard_not_marked");
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_has_one_turn_at_a_time_and_there_are_not_many() {
+        let turns = Turns::default();
+        let account = |at: u8| AccountId::from_bytes([at; 32]);
+        let first = turns.turn(account(0)).expect("free");
+        assert!(turns.turn(account(0)).is_none(), "it has one");
+        let others: Vec<_> = (1..=u8::MAX).filter_map(|at| turns.turn(account(at))).collect();
+        assert_eq!(others.len(), ACCOUNTS_AT_ONCE - 1);
+        drop(first);
+        assert!(turns.turn(account(0)).is_some());
+    }
+}

@@ -1,0 +1,310 @@
+//! Uploads: segments whose shards are arriving, from their announcement to their receipts.
+
+mod encoders;
+mod open_segments;
+mod parity;
+mod shard_placer;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fincrypt_accounts::Accounts;
+use fincrypt_accounts::releases::Releases;
+use fincrypt_net::blocking;
+use fincrypt_protocol::record::{MAX_MANDATE_LIFE, Mandate, Receipt, Registration, check_life};
+use fincrypt_protocol::{
+    AccountId, Manifest, NodeId, Redundancy, Refusal, RunId, SegmentId, ShardIndex, Signed, Tag, UnixTime,
+    Verified,
+};
+use fincrypt_state::kv::Batch;
+
+use crate::context::Context;
+use crate::holder_lists::HolderLists;
+use crate::missing_shards::MissingShards;
+use crate::outbox::Outbox;
+use crate::records::{Records, SegmentRecord};
+use open_segments::OpenSegment;
+pub(crate) use open_segments::OpenSegments;
+use parity::Parity;
+pub(crate) use shard_placer::ShardPlacer;
+
+fn count(value: usize) -> u16 {
+    u16::try_from(value).unwrap_or(u16::MAX)
+}
+
+/// What a client announces.
+pub(crate) struct Announcement {
+    pub(crate) from: NodeId,
+    pub(crate) registration: Verified<Registration>,
+    pub(crate) run: RunId,
+    pub(crate) mandate: Signed<Mandate>,
+    pub(crate) manifest: Manifest,
+    pub(crate) tag: Tag,
+}
+
+/// Takes in segments. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Uploads {
+    open: OpenSegments,
+    placer: ShardPlacer,
+    parity: Parity,
+    accounts: Accounts,
+    records: Records,
+    releases: Arc<Releases>,
+    outbox: Outbox,
+    holder_lists: HolderLists,
+    missing: MissingShards,
+    /// Redundancy that no segment may go under.
+    floor: Redundancy,
+    context: Context,
+}
+
+/// The services and stores that [`Uploads`] works with.
+pub(crate) struct UploadParts {
+    pub(crate) placer: ShardPlacer,
+    pub(crate) accounts: Accounts,
+    pub(crate) records: Records,
+    pub(crate) releases: Arc<Releases>,
+    pub(crate) outbox: Outbox,
+    pub(crate) holder_lists: HolderLists,
+    pub(crate) missing: MissingShards,
+}
+
+impl Uploads {
+    pub(crate) fn new(parts: UploadParts, floor: Redundancy, context: Context) -> Self {
+        let UploadParts { placer, accounts, records, releases, outbox, holder_lists, missing } = parts;
+        let (open, parity) = (OpenSegments::default(), Parity::new(placer.clone()));
+        Self {
+            open,
+            placer,
+            parity,
+            accounts,
+            records,
+            releases,
+            outbox,
+            holder_lists,
+            missing,
+            floor,
+            context,
+        }
+    }
+
+    /// The segments that are open.
+    pub(crate) fn open_segments(&self) -> &OpenSegments {
+        &self.open
+    }
+
+    /// Opens a segment, if `admit` finds that its storage can be paid for; bit `i` of the answer is set
+    /// if data shard `i` is missing.
+    ///
+    /// # Errors
+    /// Why it cannot be opened.
+    pub(crate) async fn open(
+        &self,
+        announced: Announcement,
+        admit: impl FnOnce(&SegmentRecord) -> Result<(), Refusal> + Send + 'static,
+    ) -> Result<u32, Refusal> {
+        let Announcement { from, registration, run, mandate, manifest, tag } = announced;
+        let (account, id) = (registration.account, manifest.id());
+        let given = self.verify_mandate(account, &mandate)?;
+        if !manifest.code().keeps(self.floor) {
+            return Err(Refusal::Invalid);
+        }
+        let (this, asked, wanted) = (self.clone(), registration.clone(), given.clone());
+        let newer = blocking(move || {
+            this.accounts.admit_registration(&asked, &mut Batch::default())?;
+            this.is_newer(&wanted)
+        });
+        let newer = newer.await?;
+        let mut opened = None;
+        if !self.open.adopt(from, account, id) {
+            let (record, is_new) = self.prepare(account, run, manifest, tag, &given).await?;
+            let wanted = record.clone();
+            blocking(move || admit(&wanted)).await?;
+            let (signed, mandate) = (registration.signed().clone(), given.signed().clone());
+            // Room first: what finds none leaves nothing behind.
+            let make = || OpenSegment::new(account, signed, mandate, record).with_limit(given.max_price);
+            opened = Some((self.open.open(from, id, make, account)?, is_new));
+        }
+        let (this, fresh) = (self.clone(), opened.is_some());
+        let remember = move || {
+            this.accounts.register(&registration)?;
+            if newer {
+                this.records.put_mandate(&given)?;
+            }
+            if let Some((segment, true)) = opened {
+                this.records.make_room(&account, |account, segment| this.open.contains(account, segment))?;
+                this.records.put_segment(&account, &segment.record())?;
+            }
+            Ok(())
+        };
+        if let Err(refusal) = blocking(remember).await {
+            if fresh {
+                self.open.close(account, id);
+            }
+            return Err(refusal);
+        }
+        let segment = self.open.get(account, id).ok_or(Refusal::Busy)?;
+        Ok(segment.missing_data())
+    }
+
+    fn verify_mandate(
+        &self,
+        account: AccountId,
+        mandate: &Signed<Mandate>,
+    ) -> Result<Verified<Mandate>, Refusal> {
+        let now = self.context.now();
+        let given = mandate.verify(self.context.network, now).map_err(|_| Refusal::NotMandated)?;
+        check_life(&*given, now, MAX_MANDATE_LIFE).map_err(|_| Refusal::NotMandated)?;
+        let fits = given.account == account && given.mediator == self.context.own && given.rights.put;
+        if fits { Ok(given) } else { Err(Refusal::NotMandated) }
+    }
+
+    /// The record of a segment that is to be opened, and whether it is new.
+    async fn prepare(
+        &self,
+        account: AccountId,
+        run: RunId,
+        manifest: Manifest,
+        tag: Tag,
+        given: &Verified<Mandate>,
+    ) -> Result<(SegmentRecord, bool), Refusal> {
+        let id = manifest.id();
+        match self.records.find(account, id).await? {
+            Some(record) if record.manifest == manifest && record.may_have(tag) => {
+                let record = SegmentRecord { tag, ..(*record).clone() }.signed_for();
+                let released = self.releases.due(&account, &id)?.is_some();
+                Ok((if released { record.released() } else { record }, false))
+            }
+            Some(_) => Err(Refusal::Conflict),
+            None => Ok((self.placer.assign(run, manifest, tag, given.max_price).await?, true)),
+        }
+    }
+
+    /// Whether a mandate is to be remembered: audits and repairs go on with it when its owner is away.
+    /// An older one than is known is refused.
+    fn is_newer(&self, mandate: &Verified<Mandate>) -> Result<bool, Refusal> {
+        let known = self.records.mandate(&mandate.account)?;
+        if known.as_ref() == Some(mandate.signed()) {
+            return Ok(false);
+        }
+        let known = known.and_then(|known| known.verify(self.context.network, UnixTime::from_secs(0)).ok());
+        if known.is_some_and(|known| known.sequence > mandate.sequence) {
+            return Err(Refusal::NotMandated);
+        }
+        Ok(true)
+    }
+
+    /// Takes a data shard in, and puts it on a storage node.
+    ///
+    /// # Errors
+    /// Why it is not taken: its client may send it again.
+    pub(crate) async fn put(
+        &self,
+        account: AccountId,
+        segment: SegmentId,
+        index: ShardIndex,
+        payload: Bytes,
+    ) -> Result<(), Refusal> {
+        let open = self.open.get(account, segment).ok_or(Refusal::UnknownSegment)?;
+        let manifest = open.record().manifest;
+        let is_data = index.get() < usize::from(manifest.code().data());
+        if !is_data || payload.len() != manifest.shard_len().get() as usize {
+            return Err(Refusal::Invalid);
+        }
+        let all = open.remember(index, payload.clone());
+        let parity = async {
+            // The parity need not wait for the data's holders. What fails here, the commit repeats.
+            if all && let Err(refusal) = self.parity.place(&open).await {
+                tracing::debug!(%refusal, "parity_not_placed");
+            }
+        };
+        let (placed, ()) = tokio::join!(self.placer.place(&open, index, payload), parity);
+        match placed {
+            Ok(()) => {}
+            // No node is left for it. It is in the parity all the same, and the commit tells whether
+            // enough nodes have theirs.
+            Err(Refusal::NotStored { .. }) if open.remembers(index) || open.has_data() => {}
+            Err(refusal) => {
+                open.forget(index);
+                return Err(refusal);
+            }
+        }
+        Ok(())
+    }
+
+    /// Finishes a segment: its receipts, once enough storage nodes have signed.
+    ///
+    /// # Errors
+    /// [`Refusal::NotStored`] or [`Refusal::Incomplete`] while shards are missing.
+    pub(crate) async fn commit(
+        &self,
+        account: AccountId,
+        segment: SegmentId,
+    ) -> Result<Vec<Signed<Receipt>>, Refusal> {
+        let Some(open) = self.open.get(account, segment) else {
+            let record = self.records.find(account, segment).await?.ok_or(Refusal::UnknownSegment)?;
+            if self.releases.due(&account, &segment)?.is_some() {
+                return Err(Refusal::UnknownSegment);
+            }
+            // Without its receipts it was open when this mediator ended: to be announced again.
+            return receipts(&record).map_err(|_| Refusal::UnknownSegment);
+        };
+        match self.parity.finish(&open).await {
+            // Some shards are missing, but enough are there.
+            Err(Refusal::NotStored { have, need }) if have >= need => {}
+            other => other?,
+        }
+        let record = open.record();
+        let (this, stored) = (self.clone(), record.clone());
+        let introduced = blocking(move || {
+            let new = this.records.put_segment(&account, &stored)?;
+            this.releases.want(&account, &segment)?;
+            this.outbox.introduce(&account, &new)?;
+            // One that was stored before may have found other nodes.
+            let nodes: Vec<_> = stored.holders().map(|(_, node)| node).collect();
+            this.outbox.pin(&account, &stored.run, &nodes)?;
+            Ok(!new.is_empty())
+        });
+        let complete = record.is_complete();
+        if introduced.await? {
+            self.outbox.deliver_soon(account);
+        }
+        let answer = receipts(&record)?;
+        self.open.close(account, segment);
+        if !complete {
+            self.missing.notify();
+        }
+        self.holder_lists.share_soon(account, record, Vec::new());
+        Ok(answer)
+    }
+
+    /// Closes segments that nobody will finish. Those without a single receipt leave no record.
+    pub(crate) async fn close_abandoned(&self, present: impl Fn(&NodeId) -> bool) {
+        let empty = self.open.drop_abandoned(present);
+        if !empty.is_empty() {
+            let records = self.records.clone();
+            let remove = move |(account, segment): &_| records.remove_announced(account, segment);
+            // What cannot be removed now is removed when it is old.
+            let _ = blocking(move || empty.iter().try_for_each(remove)).await;
+        }
+    }
+
+    /// Removes records of segments that were announced long ago and are not open.
+    pub(crate) async fn sweep_announced(&self) {
+        let (open, records, now) = (self.open.clone(), self.records.clone(), self.context.now());
+        let is_open = move |account, segment| open.contains(account, segment);
+        let _ = blocking(move || records.sweep_announced(now, is_open)).await;
+    }
+}
+
+/// The receipts of a segment, if they are enough for it to count as stored.
+fn receipts(record: &SegmentRecord) -> Result<Vec<Signed<Receipt>>, Refusal> {
+    let receipts: Vec<_> = record.receipts().cloned().collect();
+    let need = record.manifest.code().stored_threshold();
+    if receipts.len() < usize::from(need) {
+        let have = u8::try_from(receipts.len()).unwrap_or(u8::MAX);
+        return Err(Refusal::NotStored { have, need });
+    }
+    Ok(receipts)
+}
