@@ -10,12 +10,11 @@ use fincrypt_protocol::limits::MAX_LOCATE;
 use fincrypt_protocol::record::{Head, Mandate, Registration, Undo};
 use fincrypt_protocol::shard::{HeldSegment, Request, Response};
 use fincrypt_protocol::{
-    AccountId, Frame, NodeId, Rewound, SegmentId, ShardIndex, Signed, SigningKey, Verified,
+    AccountId, Frame, Network, NodeId, Rewound, SegmentId, ShardIndex, Signed, SigningKey, UnixTime, Verified,
 };
 use futures::StreamExt;
 
-use super::link::login_proof;
-use super::mediators::newest_of;
+use super::mediator_client::login_proof;
 use fincrypt_net::{CallError, Net};
 
 /// Holders asked at once.
@@ -195,4 +194,16 @@ pub(crate) async fn login(
         Response::Welcome { mandate } => Ok(mandate),
         _ => Err(CallError::Unexpected { node }),
     }
+}
+
+/// Whether a mandate is one of `account` that holds now.
+fn newest_of(
+    mandates: &[Signed<Mandate>],
+    network: Network,
+    account: AccountId,
+) -> Option<Verified<Mandate>> {
+    let now = UnixTime::now();
+    let valid = mandates.iter().filter_map(|mandate| mandate.verify(network, now).ok());
+    // A holder could show somebody else's mandate, to lead us to a mediator of its choice.
+    valid.filter(|mandate| mandate.account == account).max_by_key(|mandate| mandate.sequence)
 }

@@ -18,8 +18,7 @@ use fincrypt_protocol::{
 use futures::StreamExt;
 use tokio::sync::Mutex;
 
-use super::error::{ClientError, explain};
-use super::mediators::Progress;
+use super::error::{ClientError, from_refusal};
 use fincrypt_net::{CallError, Net};
 
 /// How long to look for a mediator: a DHT that just formed needs a moment.
@@ -35,6 +34,18 @@ const BUSY_TRIES: u32 = 40;
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 /// Such tries: a mediator that starts again is back within 10 s.
 const RECONNECTS: usize = 20;
+
+/// How long a mediator may take to hear what the guard key signed; the holders hear it without it.
+const GUARD_REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How far the migration of an account to a mediator is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MigrationProgress {
+    pub(crate) segments: u64,
+    pub(crate) found: u32,
+    pub(crate) heard: u32,
+    pub(crate) complete: bool,
+}
 
 /// Signs a login for the connection between `listener` and this node.
 pub(crate) fn login_proof(net: &Net, account: &SigningKey, listener: &NodeId, nonce: &Nonce) -> Signature {
@@ -89,7 +100,7 @@ pub(crate) async fn find_mediator(net: &Net) -> Result<NodeId, ClientError> {
 
 /// A mediator with which an account is logged in.
 #[derive(Clone)]
-pub(crate) struct Link {
+pub(crate) struct MediatorClient {
     net: Net,
     node: NodeId,
     account: SigningKey,
@@ -98,7 +109,7 @@ pub(crate) struct Link {
     logins: Arc<Mutex<u64>>,
 }
 
-impl Link {
+impl MediatorClient {
     /// Connects to a mediator and logs in.
     pub(crate) async fn open(
         net: Net,
@@ -138,7 +149,9 @@ impl Link {
                     *logins += 1;
                     return Ok(());
                 }
-                Err(ClientError::Call(error)) if error.refusal().is_some() => return Err(explain(error)),
+                Err(ClientError::Call(error)) if error.refusal().is_some() => {
+                    return Err(from_refusal(error));
+                }
                 Err(_) => tokio::time::sleep(RECONNECT_PAUSE).await,
             }
         }
@@ -175,7 +188,7 @@ impl Link {
                 }
                 None if tries < 3 => self.log_in_again(seen).await.map_err(|_| self.gone(&error))?,
                 None => return Err(self.gone(&error)),
-                Some(_) => return Err(explain(error)),
+                Some(_) => return Err(from_refusal(error)),
             }
         }
     }
@@ -298,10 +311,10 @@ impl Link {
     }
 
     /// Makes the mediator take the vault over, or asks how far that is.
-    pub(crate) async fn adopt(&self, adoption: Adoption) -> Result<Progress, ClientError> {
+    pub(crate) async fn adopt(&self, adoption: Adoption) -> Result<MigrationProgress, ClientError> {
         match self.ask(Request::Adopt(Box::new(adoption)), Bytes::new()).await?.header {
             Response::Adopted { segments, found, heard, complete } => {
-                Ok(Progress { segments, found, heard, complete })
+                Ok(MigrationProgress { segments, found, heard, complete })
             }
             _ => Err(self.unexpected()),
         }
@@ -335,4 +348,13 @@ impl Link {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Sends a mediator what the guard key signed; whether it took it.
+pub(crate) async fn tell_mediator(net: &Net, mediator: NodeId, request: Request) -> bool {
+    let told = async {
+        net.connect(mediator, Vec::new()).await.ok()?;
+        net.mediate(mediator, Frame::bare(request)).await.ok()
+    };
+    matches!(tokio::time::timeout(GUARD_REQUEST_TIMEOUT, told).await, Ok(Some(_)))
 }
