@@ -1,29 +1,23 @@
 //! A backup: scan, upload, index, head, keep.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use fincrypt_protocol::{Code, Manifest, Refusal, SegmentId, UnixTime};
+use fincrypt_protocol::{Refusal, UnixTime};
 use fincrypt_vault::head::{CatalogRef, HeadBody};
 use fincrypt_vault::index::BlobIndex;
-use fincrypt_vault::marks::Mark;
 use fincrypt_vault::scan::Scanner;
-use fincrypt_vault::segment::SealedSegment;
-use futures::StreamExt;
 use serde::Serialize;
-use tokio::sync::mpsc;
 
+use super::commit::{Run, Traffic};
 use super::error::ClientError;
-use super::fetch::Fetcher;
 use super::head::{Followed, OpenHead, Pieces};
-use super::index_maker::{IndexMaker, Listed, without_other_snapshots};
-use super::link::Link;
-use super::lost::lost;
+use super::index_maker::{Listed, without_other_snapshots};
+use super::invalidated::invalidated;
 use super::pipeline::{Counts, LeftOut, Pipeline, PipelineError, workers};
+use super::prepayment::PurseReport;
 use super::progress::Progress;
 use super::prune;
-use super::purse::PurseReport;
 use super::run_journal::RunJournal;
 use super::self_check::{CheckReport, SelfCheck};
 use super::session::Session;
@@ -82,10 +76,6 @@ impl BackupReport {
     }
 }
 
-/// Segments uploaded at once: what a mediator keeps open for a client.
-const SEGMENTS_AT_ONCE: usize = fincrypt_protocol::limits::MAX_OPEN_SEGMENTS;
-/// A long run says so often that it is to be kept: its first segments would lapse after seven days.
-const KEEP_AGAIN: Duration = Duration::from_secs(24 * 3600);
 /// Times a head is rebased on another device's before giving up.
 const REBASES: usize = 8;
 
@@ -107,40 +97,6 @@ pub async fn backup(vault: &Vault, folders: &[PathBuf], show: bool) -> Result<Ba
     session.close().await;
     vault.state.close();
     result
-}
-
-/// Bytes of a run so far.
-#[derive(Default)]
-pub(super) struct Traffic {
-    pub(super) uploaded: u64,
-    stored: u64,
-    segments: usize,
-}
-
-impl Traffic {
-    fn add(&mut self, manifest: &Manifest, sent: u64) {
-        self.uploaded += sent;
-        self.stored += u64::from(manifest.code().total()) * u64::from(manifest.shard_len().get());
-        self.segments += 1;
-    }
-}
-
-/// What stores segments and their catalog.
-pub(super) struct Run<'a> {
-    pub(super) vault: &'a Vault,
-    pub(super) link: Link,
-    pub(super) upload: Upload,
-    pub(super) fetcher: Arc<Fetcher>,
-    pub(super) code: Code,
-    pub(super) traffic: Traffic,
-    /// When the run last said that it is to be kept, or began.
-    pub(super) kept: UnixTime,
-    /// Segments of index pieces that this run made.
-    pub(super) pieces: Vec<Manifest>,
-    /// Catalog segments that a head of this run does not refer to any more.
-    pub(super) marks: Vec<Mark>,
-    /// Catalog segments that a list of this run refers to.
-    pub(super) listed: Vec<SegmentId>,
 }
 
 async fn backup_in(
@@ -213,9 +169,9 @@ async fn backup_once(
             link.keep(vault.keep(run)?).await?;
         }
     }
-    let lost = lost(vault, &link, &journal.segments()).await?;
-    if !lost.is_empty() {
-        journal.forget(&lost)?;
+    let invalidated = invalidated(vault, &link, &journal.segments()).await?;
+    if !invalidated.is_empty() {
+        journal.forget(&invalidated)?;
         drop(journal);
         journal = RunJournal::open(&path, &account, started, &pending)?;
     }
@@ -267,7 +223,7 @@ async fn backup_once(
             Ok::<(), PipelineError>(index.insert(manifest, &directory)?)
         })
     };
-    tokio::task::spawn_blocking(insert).await.map_err(|_| ClientError::Inner)?.map_err(explain)?;
+    tokio::task::spawn_blocking(insert).await.map_err(|_| ClientError::Inner)?.map_err(ClientError::from)?;
     let marks = std::mem::take(&mut run.marks);
     vault.take_in(&Pieces { marks, ..Pieces::default() })?;
     let refs = head.body.refs.iter().map(|reference| reference.segment);
@@ -333,95 +289,6 @@ impl Run<'_> {
         .await
     }
 
-    /// Uploads the segments that `make`, on a thread of its own, gives to its sink, and calls
-    /// `stored` with each that is stored.
-    pub(super) async fn produce<T: Send + 'static>(
-        &mut self,
-        make: impl FnOnce(&(dyn Fn(SealedSegment) -> bool + Sync)) -> Result<T, PipelineError> + Send + 'static,
-        mut stored: impl FnMut(SealedSegment) -> Result<(), ClientError>,
-    ) -> Result<T, ClientError> {
-        let (sink, mut segments) = mpsc::channel::<SealedSegment>(1);
-        let producer =
-            tokio::task::spawn_blocking(move || make(&|sealed| sink.blocking_send(sealed).is_ok()));
-        let upload = self.upload.clone();
-        let uploaded = {
-            let mut uploads = futures::stream::poll_fn(|cx| segments.poll_recv(cx))
-                .map(|sealed| {
-                    let upload = upload.clone();
-                    async move { upload.store(&sealed).await.map(|sent| (sealed, sent)) }
-                })
-                .buffer_unordered(SEGMENTS_AT_ONCE);
-            loop {
-                match uploads.next().await {
-                    None => break Ok(()),
-                    Some(Err(error)) => break Err(error),
-                    Some(Ok((sealed, sent))) => {
-                        self.traffic.add(&sealed.manifest, sent);
-                        if let Err(error) = stored(sealed) {
-                            break Err(error);
-                        }
-                        if UnixTime::now().since(self.kept) > KEEP_AGAIN
-                            && let Err(error) = self.keep().await
-                        {
-                            break Err(error);
-                        }
-                    }
-                }
-            }
-        };
-        // Ends a producer whose segments nobody takes any more.
-        segments.close();
-        while segments.try_recv().is_ok() {}
-        let produced = producer.await.map_err(|_| ClientError::Inner)?;
-        uploaded?;
-        produced.map_err(explain)
-    }
-
-    /// Says that what the run has stored is to be kept.
-    async fn keep(&mut self) -> Result<(), ClientError> {
-        self.link.keep(self.vault.keep(self.upload.run)?).await?;
-        self.kept = UnixTime::now();
-        Ok(())
-    }
-
-    /// Says the same of runs whose segments a rebuilt index has found: perhaps their own heads never
-    /// came to be.
-    async fn keep_found(&self) -> Result<(), ClientError> {
-        loop {
-            let runs = self.vault.unkept()?;
-            if runs.is_empty() {
-                return Ok(());
-            }
-            for run in &runs {
-                self.link.keep(self.vault.keep(*run)?).await?;
-            }
-            self.vault.remove_unkept(&runs)?;
-        }
-    }
-
-    /// Stores index pieces that list these segments; references to where they lie.
-    pub(super) async fn store_index(
-        &mut self,
-        listed: Listed,
-        level: u8,
-    ) -> Result<Vec<CatalogRef>, ClientError> {
-        let (root, code) = (self.vault.keys.root.clone(), self.code);
-        let redundancy = self.vault.options.redundancy;
-        let (mut refs, mut pieces) = (Vec::new(), Vec::new());
-        self.produce(
-            move |sink| IndexMaker::new(&root, code, redundancy, sink)?.make(listed),
-            |sealed| {
-                let (code, shard_len) = (sealed.manifest.code(), sealed.manifest.shard_len());
-                refs.push(CatalogRef { segment: sealed.manifest.id(), code, shard_len, level });
-                pieces.push(sealed.manifest);
-                Ok(())
-            },
-        )
-        .await?;
-        self.pieces.append(&mut pieces);
-        Ok(refs)
-    }
-
     /// Commits a new head over `base`, or over whatever another device made of it meanwhile.
     async fn commit(
         &mut self,
@@ -480,13 +347,5 @@ impl Run<'_> {
             }
         }
         Err(ClientError::Contended)
-    }
-}
-
-/// What a failed stage means for a person.
-pub(super) fn explain(error: PipelineError) -> ClientError {
-    match error {
-        PipelineError::State(error) => error.into(),
-        other => ClientError::Damaged(other.to_string()),
     }
 }

@@ -5,11 +5,10 @@ use fincrypt_vault::catalog::{self, Listable};
 use fincrypt_vault::head::CatalogRef;
 use fincrypt_vault::lists::LIST;
 
-use super::backup::Run;
+use super::commit::{Run, mark_of};
 use super::error::ClientError;
 use super::head::Pieces;
 use super::index_maker::Listed;
-use super::prune;
 
 impl Run<'_> {
     pub(super) fn listable(&self, reference: &CatalogRef) -> Listable {
@@ -37,7 +36,7 @@ impl Run<'_> {
                     Ok(list) => {
                         pieces.lists.extend(list.lists);
                         pieces.marks.extend(list.marks);
-                        let mark = prune::mark_of(&reference);
+                        let mark = mark_of(&reference);
                         pieces.marks.push(mark);
                         self.marks.push(mark);
                     }
@@ -71,7 +70,7 @@ impl Run<'_> {
             let taken: Vec<CatalogRef> = merge.take.iter().map(|at| mergeable[*at]).collect();
             let mut pieces = self.vault.read_pieces(&self.fetcher, &taken).await?;
             // They wait to be released, as a rewritten catalog's do.
-            let marks: Vec<_> = taken.iter().map(prune::mark_of).collect();
+            let marks: Vec<_> = taken.iter().map(mark_of).collect();
             pieces.marks.extend(&marks);
             self.marks.extend(marks);
             let merged = self.store_index(Listed::Pieces(pieces), merge.level).await?;

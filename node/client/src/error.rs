@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::{NodeId, Refusal};
 
+use super::pipeline::PipelineError;
 use fincrypt_net::{CallError, ConnectError};
 
 /// A client's command failed.
@@ -148,7 +149,7 @@ pub enum ClientError {
     )]
     Unsafe {
         /// What the check found.
-        report: Box<super::self_check::CheckReport>,
+        report: Box<super::self_check::findings::CheckReport>,
         /// Segments of the run that are not safe.
         segments: Vec<fincrypt_protocol::SegmentId>,
     },
@@ -258,6 +259,15 @@ pub enum ClientError {
     Inner,
 }
 
+impl From<PipelineError> for ClientError {
+    fn from(error: PipelineError) -> Self {
+        match error {
+            PipelineError::State(error) => error.into(),
+            other => Self::Damaged(other.to_string()),
+        }
+    }
+}
+
 impl ClientError {
     /// An error about a file.
     pub fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
@@ -275,7 +285,7 @@ fn name_unsafe(segments: &[fincrypt_protocol::SegmentId]) -> String {
 }
 
 /// Turns a mediator's refusal into what it means for a person.
-pub(crate) fn explain(error: CallError) -> ClientError {
+pub(crate) fn from_refusal(error: CallError) -> ClientError {
     match error.refusal() {
         Some(Refusal::TooFewPeers { eligible, needed }) => {
             ClientError::TooFewPeers { eligible, needed, missing: needed.saturating_sub(eligible) }

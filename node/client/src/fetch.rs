@@ -19,10 +19,10 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{Mutex, OnceCell, SemaphorePermit};
 
 use super::error::ClientError;
+use super::fetch_budget::FetchBudget;
 use super::holders::Holders;
-use super::link::Link;
+use super::mediator_client::MediatorClient;
 use super::pace::Pace;
-use super::window::Window;
 use fincrypt_net::Net;
 
 /// Segments whose places are remembered; at up to 2 KiB each, 8 MiB.
@@ -39,7 +39,7 @@ type Places = Vec<(ShardIndex, NodeId)>;
 /// Fetches and checks segments.
 pub(crate) struct Fetcher {
     net: Net,
-    link: Option<Link>,
+    link: Option<MediatorClient>,
     account: SigningKey,
     registration: Signed<Registration>,
     tags: TagKey,
@@ -50,7 +50,7 @@ pub(crate) struct Fetcher {
     /// Runs in which the segments were stored that holders told of.
     runs: parking_lot::Mutex<BTreeSet<RunId>>,
     pace: parking_lot::Mutex<Pace>,
-    window: Window,
+    budget: FetchBudget,
 }
 
 enum Got {
@@ -62,7 +62,7 @@ enum Got {
 impl Fetcher {
     pub(crate) fn new(
         net: Net,
-        link: Option<Link>,
+        link: Option<MediatorClient>,
         account: SigningKey,
         registration: Signed<Registration>,
         tags: TagKey,
@@ -78,7 +78,7 @@ impl Fetcher {
             upcoming: Mutex::default(),
             runs: parking_lot::Mutex::default(),
             pace: parking_lot::Mutex::default(),
-            window: Window::default(),
+            budget: FetchBudget::default(),
         }
     }
 
@@ -243,7 +243,7 @@ impl Fetcher {
 
     /// One shard from wherever, checked, as soon as there is room for it.
     pub(super) async fn shard(&self, manifest: &Manifest, index: ShardIndex) -> Option<Bytes> {
-        let room = self.window.wait(manifest.shard_len()).await?;
+        let room = self.budget.wait(manifest.shard_len()).await?;
         match self.get(manifest, index, room).await {
             Got::Good(_, bytes) => Some(bytes),
             Got::Bad(_) | Got::Slow => None,
@@ -286,9 +286,9 @@ impl Fetcher {
         while joined.count() < needed {
             while asked < needed - joined.count() && !waiting.is_empty() {
                 let room = match (running.is_empty(), slow) {
-                    (true, _) => self.window.wait(length).await,
-                    (false, true) => self.window.beside(length),
-                    (false, false) => self.window.now(length),
+                    (true, _) => self.budget.wait(length).await,
+                    (false, true) => self.budget.beside(length),
+                    (false, false) => self.budget.now(length),
                 };
                 let Some((room, index)) = next(room, &mut waiting) else { break };
                 running.push(self.get(manifest, index, room));

@@ -1,7 +1,6 @@
 //! The vault's head and catalog: reading what the head refers to, and writing the next one.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use fincrypt_protocol::record::Head;
 use fincrypt_protocol::{HeadHash, Manifest, SegmentId, Signed, UnixTime, Verified};
@@ -14,10 +13,10 @@ use fincrypt_vault::lists::{LIST, decode_list};
 use fincrypt_vault::marks::{Mark, decode_marks, encode_marks};
 use fincrypt_vault::segment::{BlobAssembler, Directory, OpenSegment};
 
-use super::backup::explain;
 use super::error::ClientError;
 use super::fetch::Fetcher;
-use super::link::Link;
+use super::home::remove;
+use super::mediator_client::MediatorClient;
 use super::pipeline::PipelineError;
 use super::run_journal::RunJournal;
 use super::vault::Vault;
@@ -69,18 +68,6 @@ impl OpenHead {
     }
 }
 
-/// Removes a file, durably, if it is there.
-pub(super) fn remove(path: &Path) -> Result<(), ClientError> {
-    match std::fs::remove_file(path) {
-        Ok(()) => match path.parent() {
-            Some(folder) => fincrypt_state::durable::sync_dir(folder).map_err(ClientError::io(folder)),
-            None => Ok(()),
-        },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(ClientError::io(path)(error)),
-    }
-}
-
 impl Vault {
     /// Verifies and opens a head: of the slot's head key, or the one that a rewind named.
     pub(crate) fn open_head(&self, slot: u32, head: &Signed<Head>) -> Result<OpenHead, ClientError> {
@@ -103,7 +90,7 @@ impl Vault {
     }
 
     /// The mediator's head, refused if it is older than one seen before, or does not follow it.
-    pub(crate) async fn current_head(&self, link: &Link) -> Result<Option<OpenHead>, ClientError> {
+    pub(crate) async fn current_head(&self, link: &MediatorClient) -> Result<Option<OpenHead>, ClientError> {
         let slot = self.slot()?;
         let known = self.known_head()?;
         let found = link.head().await?.map(|head| self.open_head(slot, &head)).transpose()?;
@@ -174,7 +161,7 @@ impl Vault {
 
     /// Ends a run that was interrupted when its head may have been committed already: if it was, it is
     /// kept, and nothing goes on from what it noted.
-    pub(crate) async fn settle(&self, link: &Link) -> Result<(), ClientError> {
+    pub(crate) async fn settle(&self, link: &MediatorClient) -> Result<(), ClientError> {
         let Some(run) = self.committing()? else { return Ok(()) };
         let path = self.home.run_journal();
         let mut committed = !path.exists();
@@ -188,7 +175,7 @@ impl Vault {
                     committed |= self.index.manifest(&manifest.id())?.is_some();
                     Ok::<(), PipelineError>(())
                 })
-                .map_err(explain)?;
+                .map_err(ClientError::from)?;
             for segment in journal.abandoned.iter().flat_map(|(_, segments)| segments) {
                 committed |= self.index.manifest(segment)?.is_some();
             }

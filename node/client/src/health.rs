@@ -9,7 +9,7 @@ use futures::StreamExt;
 use serde::Serialize;
 
 use super::error::ClientError;
-use super::link::Link;
+use super::mediator_client::MediatorClient;
 use super::self_check::{Notes, Seen};
 
 /// Requests to locate segments on the way at once.
@@ -81,7 +81,7 @@ impl Standing {
 /// The health of some segments, as the mediator and this machine's notes say. A segment that the
 /// mediator does not know has no shard.
 pub(crate) async fn health(
-    link: &Link,
+    link: &MediatorClient,
     notes: &Notes,
     manifests: &[Manifest],
 ) -> Result<BTreeMap<SegmentId, Health>, ClientError> {

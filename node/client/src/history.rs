@@ -10,7 +10,7 @@ use fincrypt_vault::words::Words;
 use super::error::ClientError;
 use super::head::OpenHead;
 use super::holders::Holders;
-use super::release::tell_mediator;
+use super::mediator_client::tell_mediator;
 use super::vault::Vault;
 use fincrypt_net::Net;
 

@@ -13,12 +13,11 @@ use fincrypt_protocol::shard::{
     UndoReleases,
 };
 use fincrypt_protocol::{
-    AccountId, Call, NodeId, Rewound, SegmentId, ShardIndex, Signed, SigningKey, Verified,
+    AccountId, Call, Network, NodeId, Rewound, SegmentId, ShardIndex, Signed, SigningKey, UnixTime, Verified,
 };
 use futures::StreamExt;
 
-use super::link::login_proof;
-use super::mediators::newest_of;
+use super::mediator_client::login_proof;
 use fincrypt_net::{CallError, Net};
 
 /// Holders asked at once.
@@ -171,4 +170,16 @@ pub(crate) async fn login(
     let nonce = net.shard(node, Hello {}).await?.nonce;
     let proof = login_proof(net, account, &node, &nonce);
     Ok(net.shard(node, Login { registration: registration.clone(), proof }).await?.mandate)
+}
+
+/// Whether a mandate is one of `account` that holds now.
+fn newest_of(
+    mandates: &[Signed<Mandate>],
+    network: Network,
+    account: AccountId,
+) -> Option<Verified<Mandate>> {
+    let now = UnixTime::now();
+    let valid = mandates.iter().filter_map(|mandate| mandate.verify(network, now).ok());
+    // A holder could show somebody else's mandate, to lead us to a mediator of its choice.
+    valid.filter(|mandate| mandate.account == account).max_by_key(|mandate| mandate.sequence)
 }

@@ -6,8 +6,10 @@
 
 mod backup;
 mod catalog;
+mod commit;
 mod error;
 mod fetch;
+mod fetch_budget;
 mod forget;
 mod head;
 mod health;
@@ -15,19 +17,19 @@ mod history;
 mod holders;
 mod home;
 mod index_maker;
-mod link;
-mod lost;
+mod invalidated;
+mod mediator_client;
 mod mediators;
-mod needs;
 mod options;
 mod pace;
 pub mod pipeline;
+mod prepayment;
 pub mod progress;
 mod prune;
-mod purse;
 mod reader;
 mod rebuild;
 mod recover;
+mod references;
 mod release;
 mod restore;
 mod run_journal;
@@ -40,7 +42,6 @@ mod test_restore;
 mod upload;
 mod vault;
 mod verify;
-mod window;
 
 pub use backup::{BackupReport, Skipped, backup};
 pub use error::ClientError;
@@ -49,11 +50,11 @@ pub use health::Standing;
 pub use home::VaultHome;
 pub use mediators::{MediatorInfo, MoveReport, list_mediators, use_mediator};
 pub use options::ClientOptions;
-pub use prune::{PruneOptions, PruneReport, prune};
-pub use purse::{
+pub use prepayment::{
     BalanceReport, DepositReport, EntryReport, FaultReport, HistoryReport, PurseReport, StatementReport,
     StatementsReport, WithdrawOptions, WithdrawReport, balance, deposit, history, statements, withdraw,
 };
+pub use prune::{PruneOptions, PruneReport, prune};
 pub use recover::{HeadInfo, RecoverReport, list_heads, recover};
 pub use release::{ReleaseReport, UndoReport, release_everything, undo_release};
 pub use restore::{RestoreOptions, RestoreReport, restore};

@@ -7,11 +7,11 @@ use fincrypt_net::{Multiaddr, PeerId};
 use fincrypt_protocol::limits::MAX_ADOPT_HINTS;
 use fincrypt_protocol::mediate::{MigrateIn, MigrateOut, MigrationProgress, NodeAddresses};
 use fincrypt_protocol::record::{Adopt, Mandate};
-use fincrypt_protocol::{Network, NodeId, Redundancy, RunId, Signed, UnixTime, Verified};
+use fincrypt_protocol::{NodeId, Redundancy, RunId, Signed, UnixTime, Verified};
 use serde::Serialize;
 
 use super::error::ClientError;
-use super::link::{Link, announced_records, ask_quote};
+use super::mediator_client::{MediatorClient, announced_records, ask_quote};
 use super::session::Session;
 use super::vault::Vault;
 use fincrypt_net::shown;
@@ -113,7 +113,7 @@ impl Vault {
     pub(crate) async fn move_to(&self, net: &Net, node: NodeId) -> Result<MoveReport, ClientError> {
         let account = self.keys.root.account(self.slot()?);
         // Reached before anything is signed.
-        let link = Link::open(net.clone(), node, account.clone(), self.registration()?).await?;
+        let link = MediatorClient::open(net.clone(), node, account.clone(), self.registration()?).await?;
         let fetcher = self.fetcher(net, None)?;
         if let Some(head) = self.newest_head_at(fetcher.holders().await).await? {
             self.follow(&fetcher, &head).await?;
@@ -192,7 +192,7 @@ impl Vault {
     }
 }
 
-async fn watch(link: &Link, adoption: MigrateIn, first: MigrationProgress) -> MigrationProgress {
+async fn watch(link: &MediatorClient, adoption: MigrateIn, first: MigrationProgress) -> MigrationProgress {
     // It was taken before it was answered: what is left is to ask.
     let adoption = MigrateIn { keeps: Vec::new(), releases: Vec::new(), ..adoption };
     let (mut progress, mut moved) = (first, tokio::time::Instant::now());
@@ -221,16 +221,4 @@ fn fresh() -> Result<[u8; 16], ClientError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|_| ClientError::Inner)?;
     Ok(bytes)
-}
-
-/// Whether a mandate is one of `account` that holds now.
-pub(crate) fn newest_of(
-    mandates: &[Signed<Mandate>],
-    network: Network,
-    account: fincrypt_protocol::AccountId,
-) -> Option<Verified<Mandate>> {
-    let now = UnixTime::now();
-    let valid = mandates.iter().filter_map(|mandate| mandate.verify(network, now).ok());
-    // A holder could show somebody else's mandate, to lead us to a mediator of its choice.
-    valid.filter(|mandate| mandate.account == account).max_by_key(|mandate| mandate.sequence)
 }

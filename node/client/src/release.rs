@@ -1,10 +1,8 @@
 //! Deleting what a vault stored, and undoing it with the words.
 
-use std::time::Duration;
-
 use fincrypt_protocol::mediate::UndoReleases;
 use fincrypt_protocol::record::{Release, Released, Undo};
-use fincrypt_protocol::{Call, Network, NodeId, Refusal, Signed, UnixTime, mediate};
+use fincrypt_protocol::{Network, Refusal, Signed, UnixTime};
 use fincrypt_vault::head::HeadBody;
 use fincrypt_vault::words::Words;
 use serde::Serialize;
@@ -12,17 +10,14 @@ use serde::Serialize;
 use super::error::ClientError;
 use super::head::OpenHead;
 use super::history::{History, rewind};
-use super::link::Link;
+use super::mediator_client::{MediatorClient, tell_mediator};
 use super::recover::find_accounts;
 use super::session::Session;
 use super::snapshots::utc;
 use super::vault::Vault;
-use fincrypt_net::Net;
 
 /// Times a head is put over another device's before giving up.
 const TRIES: usize = 8;
-/// How long a mediator may take to hear an undo; the holders hear it without it.
-const MEDIATOR: Duration = Duration::from_secs(15);
 
 /// What a release came to.
 #[derive(Debug, Serialize)]
@@ -82,7 +77,7 @@ async fn release_in(session: &Session, vault: &Vault) -> Result<ReleaseReport, C
     }
 }
 
-async fn release_once(vault: &Vault, link: &Link) -> Result<ReleaseReport, ClientError> {
+async fn release_once(vault: &Vault, link: &MediatorClient) -> Result<ReleaseReport, ClientError> {
     let slot = vault.slot()?;
     let key = vault.keys.head_key(slot);
     let sequence = vault.next_release_sequence()?;
@@ -122,7 +117,7 @@ async fn release_once(vault: &Vault, link: &Link) -> Result<ReleaseReport, Clien
 /// of the one replaced.
 async fn replace_head(
     vault: &Vault,
-    link: &Link,
+    link: &MediatorClient,
     body: impl Fn(Option<&HeadBody>) -> HeadBody,
 ) -> Result<Option<HeadBody>, ClientError> {
     for _ in 0..TRIES {
@@ -214,16 +209,4 @@ async fn undo_in(
         return Err(ClientError::NoHead(wanted.to_owned()));
     }
     Ok(report)
-}
-
-/// Tells a mediator what the guard says; whether it took it.
-pub(super) async fn tell_mediator<C>(net: &Net, mediator: NodeId, call: C) -> bool
-where
-    C: Call<Request = mediate::Request>,
-{
-    let told = async {
-        net.connect(mediator, Vec::new()).await.ok()?;
-        net.mediate(mediator, call).await.ok()
-    };
-    matches!(tokio::time::timeout(MEDIATOR, told).await, Ok(Some(_)))
 }

@@ -6,7 +6,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::error::ClientError;
-use crate::link::Link;
+use crate::mediator_client::MediatorClient;
 use crate::options::ClientOptions;
 use crate::vault::Vault;
 
@@ -20,7 +20,7 @@ pub(crate) struct Session {
     pub(crate) net: Net,
     engine: Option<JoinHandle<()>>,
     /// Held during a login, as a second one would end the first.
-    login: Mutex<Option<Link>>,
+    login: Mutex<Option<MediatorClient>>,
 }
 
 impl Session {
@@ -63,7 +63,7 @@ impl Session {
     ///
     /// # Errors
     /// If no mediator accepts the login; the next call tries again.
-    pub(crate) async fn link(&self, vault: &Vault) -> Result<Link, ClientError> {
+    pub(crate) async fn link(&self, vault: &Vault) -> Result<MediatorClient, ClientError> {
         let mut login = self.login.lock().await;
         if let Some(link) = &*login {
             return Ok(link.clone());

@@ -10,10 +10,10 @@ use serde::Serialize;
 
 use super::error::ClientError;
 use super::health::{Standing, health};
-use super::link::Link;
-use super::needs::Needs;
-use super::purse::PurseReport;
+use super::mediator_client::MediatorClient;
+use super::prepayment::PurseReport;
 use super::reader::BlobReader;
+use super::references::SnapshotReferences;
 use super::session::Session;
 use super::vault::Vault;
 
@@ -151,7 +151,7 @@ pub async fn status(vault: &Vault, brief: bool) -> Result<StatusReport, ClientEr
 }
 
 impl StatusReport {
-    async fn quote(&mut self, vault: &Vault, link: &Link) {
+    async fn quote(&mut self, vault: &Vault, link: &MediatorClient) {
         let limit = vault.max_price().unwrap_or(vault.options.max_price);
         match link.quote(vault.options.redundancy, limit).await {
             Ok(quote) => {
@@ -172,7 +172,7 @@ impl StatusReport {
         &mut self,
         vault: &Vault,
         session: Option<&Session>,
-        link: Option<Link>,
+        link: Option<MediatorClient>,
         manifests: &[Manifest],
     ) -> Result<(), ClientError> {
         let looked_at = &manifests[..manifests.len().min(MAX_LOCATED)];
@@ -221,17 +221,17 @@ impl StatusReport {
         &mut self,
         vault: &Vault,
         reader: Option<&BlobReader>,
-    ) -> Result<Vec<(SnapshotId, Needs)>, ClientError> {
+    ) -> Result<Vec<(SnapshotId, SnapshotReferences)>, ClientError> {
         let (begun, mut walked) = (Instant::now(), 0);
         let mut all = Vec::new();
         let ids = vault.index.snapshots()?;
-        vault.forget_needs(&ids.iter().copied().collect::<HashSet<_>>())?;
+        vault.forget_references(&ids.iter().copied().collect::<HashSet<_>>())?;
         for id in ids.into_iter().map(SnapshotId::new) {
-            let found = match (vault.known_needs(&id)?, reader) {
+            let found = match (vault.known_references(&id)?, reader) {
                 (Some(needs), _) => Some(needs),
                 (None, Some(reader)) if walked == 0 || begun.elapsed() < WALK => {
                     walked += 1;
-                    match vault.find_needs(reader, &id).await {
+                    match vault.find_references(reader, &id).await {
                         Ok(needs) => Some(needs),
                         Err(error) => {
                             self.problem = Some(format!("snapshot {id}: {error}"));

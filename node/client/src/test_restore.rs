@@ -44,7 +44,7 @@ async fn test_in(
     let fetcher = vault.read_from(session, direct).await?;
     let reader = BlobReader::new(vault, Arc::clone(&fetcher))?;
     let (id, snapshot) = reader.snapshot(name).await?;
-    let needs = vault.find_needs(&reader, &id).await?;
+    let needs = vault.find_references(&reader, &id).await?;
     fetcher.expect(needs.segments.iter().copied()).await;
     let checker = Arc::new(Checker { root: vault.keys.root.clone(), split: Mutex::default() });
     let mut failed = Vec::new();

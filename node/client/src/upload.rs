@@ -8,7 +8,7 @@ use fincrypt_vault::segment::SealedSegment;
 use futures::{StreamExt, TryStreamExt};
 
 use super::error::ClientError;
-use super::link::Link;
+use super::mediator_client::MediatorClient;
 
 /// Shards of one segment on the way at once.
 const SHARDS_AT_ONCE: usize = 6;
@@ -19,7 +19,7 @@ const OPENINGS: usize = 3;
 /// What a run uploads under.
 #[derive(Clone)]
 pub(crate) struct Upload {
-    pub(crate) link: Link,
+    pub(crate) link: MediatorClient,
     pub(crate) network: Network,
     pub(crate) run: RunId,
     pub(crate) mandate: Signed<Mandate>,

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::error::ClientError;
 use super::fetch::Fetcher;
 use super::home::VaultHome;
-use super::link::{Link, find_mediator};
+use super::mediator_client::{MediatorClient, find_mediator};
 use crate::options::ClientOptions;
 use fincrypt_net::Net;
 
@@ -181,7 +181,7 @@ impl Vault {
 
     /// Logs in with the vault's mediator for a session, choosing one if it has none yet. Where another
     /// device has moved the vault, this one follows.
-    pub(super) async fn link(&self, net: &Net) -> Result<Link, ClientError> {
+    pub(super) async fn link(&self, net: &Net) -> Result<MediatorClient, ClientError> {
         let link = match self.mediator()? {
             Some(node) => match self.link_to(net, node).await {
                 Ok(link) => link,
@@ -201,9 +201,9 @@ impl Vault {
         Ok(link)
     }
 
-    async fn link_to(&self, net: &Net, node: NodeId) -> Result<Link, ClientError> {
+    async fn link_to(&self, net: &Net, node: NodeId) -> Result<MediatorClient, ClientError> {
         let account = self.keys.root.account(self.slot()?);
-        let link = Link::open(net.clone(), node, account, self.registration()?).await?;
+        let link = MediatorClient::open(net.clone(), node, account, self.registration()?).await?;
         // Anyone may log in with a mediator; one that was dismissed refuses all else.
         link.head().await?;
         // It may not have heard, and would refuse this machine's heads.
@@ -224,7 +224,7 @@ impl Vault {
         net: &Net,
         node: NodeId,
         error: ClientError,
-    ) -> Result<Link, ClientError> {
+    ) -> Result<MediatorClient, ClientError> {
         if matches!(&error, ClientError::Call(error) if error.refusal() == Some(Refusal::Dismissed)) {
             return Err(ClientError::Dismissed(node));
         }
@@ -242,7 +242,11 @@ impl Vault {
     }
 
     /// A fetcher through `link` where there is one, else straight from the holders.
-    pub(crate) fn fetcher(&self, net: &Net, link: Option<Link>) -> Result<Arc<Fetcher>, ClientError> {
+    pub(crate) fn fetcher(
+        &self,
+        net: &Net,
+        link: Option<MediatorClient>,
+    ) -> Result<Arc<Fetcher>, ClientError> {
         let account = self.keys.root.account(self.slot()?);
         let (registration, tags) = (self.registration()?, self.keys.root.tag_key());
         Ok(Arc::new(Fetcher::new(net.clone(), link, account, registration, tags)))

@@ -9,7 +9,7 @@ use fincrypt_protocol::{Manifest, NodeId, SegmentId, ShardIndex};
 
 use super::error::ClientError;
 use super::fetch::Fetcher;
-use super::link::Link;
+use super::mediator_client::MediatorClient;
 use super::self_check::{Asker, CheckReport, Depth, Pair, ask_all, pairs, shuffle, system_random, tell};
 use super::session::Session;
 use super::vault::Vault;
@@ -86,7 +86,7 @@ impl Claims {
     /// What the mediator says, and what holders say of segments of which it knows too little.
     async fn gather(
         segments: BTreeSet<SegmentId>,
-        link: Option<&Link>,
+        link: Option<&MediatorClient>,
         fetcher: &Fetcher,
         asker: &Asker,
     ) -> Self {

@@ -15,10 +15,11 @@ use fincrypt_vault::tree::{
     Name, Node, NodeKind, Piece, content_from, encode_list, encode_tree, split, total_len,
 };
 
+use super::Pipeline;
 use super::batch::{Batch, Event, Planned, ReadFile, Stored};
 use super::known::Known;
+use super::outcome::{Counts, PipelineError};
 use super::work::Job;
-use super::{Counts, Pipeline, PipelineError};
 
 /// Files remembered in the cache at once.
 const CACHE_BATCH: usize = 1024;

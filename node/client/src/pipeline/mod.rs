@@ -13,6 +13,7 @@
 mod assemble;
 mod batch;
 mod known;
+mod outcome;
 mod read;
 mod work;
 
@@ -21,19 +22,18 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, mpsc};
 
 use fincrypt_protocol::{Code, Redundancy, UnixTime};
-use fincrypt_state::journal::JournalError;
-use fincrypt_state::kv::KvError;
 use fincrypt_state::state::State;
 use fincrypt_vault::Root;
 use fincrypt_vault::blob::BlobId;
-use fincrypt_vault::compress::{BlobMaker, CompressError};
+use fincrypt_vault::compress::BlobMaker;
 use fincrypt_vault::filecache::FileCache;
 use fincrypt_vault::scan::Scanner;
-use fincrypt_vault::segment::{RunPacker, SealedSegment, SegmentError};
+use fincrypt_vault::segment::{RunPacker, SealedSegment};
 
 use super::progress::Progress;
 use assemble::Assembler;
 use known::Known;
+pub use outcome::{Counts, LeftOut, PipelineError};
 use read::Reader;
 use work::{Job, Worker};
 
@@ -46,55 +46,6 @@ const SEALS_WAITING: usize = 2;
 /// Segment buffers: two being packed, two being uploaded, the rest between. At up to 15 MiB each,
 /// 105 MiB.
 pub(crate) const SEGMENT_BUFFERS: usize = 7;
-
-/// The pipeline stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum PipelineError {
-    /// The next stage has gone, with an error of its own.
-    #[error("the upload has ended")]
-    SinkClosed,
-    /// A segment could not be sealed.
-    #[error(transparent)]
-    Segment(#[from] SegmentError),
-    /// A blob could not be compressed.
-    #[error(transparent)]
-    Compress(#[from] CompressError),
-    /// Local state failed.
-    #[error(transparent)]
-    State(#[from] KvError),
-    /// The run's journal could not be read.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// A folder or file could not be described.
-    #[error("{0}")]
-    Tree(String),
-}
-
-/// Something that was left out.
-#[derive(Debug)]
-pub struct LeftOut {
-    /// Its path.
-    pub path: String,
-    /// Why.
-    pub reason: String,
-    /// Whether it should have been stored.
-    pub missing: bool,
-}
-
-/// What was counted.
-#[derive(Debug, Default)]
-pub struct Counts {
-    /// Files in the snapshot.
-    pub files: u64,
-    /// Bytes of these files.
-    pub bytes_in: u64,
-    /// Bytes that were not known before.
-    pub bytes_new: u64,
-    /// The same after compression.
-    pub bytes_packed: u64,
-    /// What was left out.
-    pub left_out: Vec<LeftOut>,
-}
 
 /// What a pipeline is made from.
 pub struct Pipeline {

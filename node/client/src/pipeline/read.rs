@@ -12,8 +12,8 @@ use fincrypt_vault::tree::{Name, Node, NodeKind};
 
 use super::batch::{ARENA, Batch, Event, Planned, ReadFile};
 use super::known::Known;
+use super::outcome::{LeftOut, PipelineError};
 use super::work::Job;
-use super::{LeftOut, PipelineError};
 
 /// A batch with so many bytes goes on its way when a file ends.
 const SHIP_BYTES: usize = 1 << 20;

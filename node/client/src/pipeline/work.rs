@@ -7,9 +7,9 @@ use fincrypt_vault::Root;
 use fincrypt_vault::compress::BlobMaker;
 use fincrypt_vault::segment::{SealedSegment, Sealer, Unsealed};
 
-use super::PipelineError;
 use super::batch::{Batch, Stored};
 use super::known::Known;
+use super::outcome::PipelineError;
 
 /// Something for a worker to do.
 pub(super) enum Job {

@@ -29,12 +29,12 @@ use fincrypt_vault::lists::LIST;
 use fincrypt_vault::marks::Mark;
 use serde::Serialize;
 
-use super::backup::{Run, Traffic};
+use super::commit::{Run, Traffic, mark_of};
 use super::error::ClientError;
 use super::fetch::Fetcher;
 use super::head::{OpenHead, Pieces};
 use super::index_maker::Listed;
-use super::link::Link;
+use super::mediator_client::MediatorClient;
 use super::run_journal::RunJournal;
 use super::session::Session;
 use super::upload::Upload;
@@ -127,12 +127,6 @@ pub(super) async fn merge_small(session: &Session, vault: &Vault) -> Result<usiz
     Ok(report.marked)
 }
 
-/// The mark of a catalog segment that is not referred to any more.
-pub(super) fn mark_of(reference: &CatalogRef) -> Mark {
-    let bytes = u64::from(reference.code.total()) * u64::from(reference.shard_len.get());
-    Mark { segment: reference.segment, time: UnixTime::now(), bytes }
-}
-
 fn mark(manifest: &Manifest) -> Mark {
     Mark { segment: manifest.id(), time: UnixTime::now(), bytes: stored_bytes(manifest) }
 }
@@ -169,7 +163,7 @@ pub(super) async fn rewrite(
 /// One try.
 struct Rewriting<'a> {
     vault: &'a Vault,
-    link: &'a Link,
+    link: &'a MediatorClient,
     fetcher: Arc<Fetcher>,
     head: OpenHead,
     task: &'a Task,

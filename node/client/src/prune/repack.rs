@@ -9,7 +9,7 @@ use fincrypt_vault::compress::BlobMaker;
 use fincrypt_vault::segment::{Directory, RunPacker, SealedSegment, Sealer, Unsealed};
 use tokio::sync::mpsc;
 
-use crate::backup::Run;
+use crate::commit::Run;
 use crate::error::ClientError;
 use crate::pipeline::{PipelineError, SEGMENT_BUFFERS};
 use crate::reader::BlobReader;

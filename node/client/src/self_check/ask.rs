@@ -11,14 +11,13 @@ use fincrypt_protocol::mediate::NodeAddresses;
 use fincrypt_protocol::record::Registration;
 use fincrypt_protocol::shard::{Challenge, Challenged, GetShard, Proofs, Request};
 use fincrypt_protocol::{
-    AccountId, Call, Manifest, NodeId, Nonce, Refusal, SegmentId, ShardId, ShardIndex, ShardLen, Signed,
-    SigningKey,
+    AccountId, Call, Manifest, NodeId, Nonce, Refusal, ShardId, ShardIndex, ShardLen, Signed, SigningKey,
 };
 use fincrypt_shards::proof::shard_id;
 use futures::StreamExt;
 use tokio::sync::{Mutex, OnceCell};
 
-use super::Outcome;
+use super::findings::Outcome;
 use crate::holders::{Holders, login};
 use fincrypt_net::{CallError, Net, decode_all};
 use fincrypt_shards::answer::judge;
@@ -33,13 +32,6 @@ const BUSY_TRIES: u32 = 5;
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
 /// Whole shards fetched from one node at once; of sixteen nodes, 32 MiB at most.
 const FETCHES: usize = 2;
-
-/// One shard that a node is to have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Shard {
-    pub(crate) segment: SegmentId,
-    pub(crate) index: ShardIndex,
-}
 
 /// How a shard is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,11 +1,17 @@
 //! What a check found, as it is shown and as it is remembered.
 
 use fincrypt_net::peer_of;
-use fincrypt_protocol::{NodeId, SegmentId};
+use fincrypt_protocol::{NodeId, SegmentId, ShardIndex};
 use serde::Serialize;
 
-use super::Shard;
 use fincrypt_shards::answer::Shown;
+
+/// One shard that a node is to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Shard {
+    pub(crate) segment: SegmentId,
+    pub(crate) index: ShardIndex,
+}
 
 /// What asking for one shard came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

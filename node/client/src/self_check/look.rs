@@ -13,9 +13,8 @@ use super::ask::{Asker, Depth};
 use super::choose::{self, Reservoir, is_safe, pairs, shuffle, system_random};
 use super::findings::{CheckReport, Finding};
 use super::{Pair, ask_all};
-use crate::backup::explain;
 use crate::error::ClientError;
-use crate::link::Link;
+use crate::mediator_client::MediatorClient;
 use crate::pipeline::PipelineError;
 use crate::run_journal::{RunJournal, StoredSegments};
 use crate::vault::Vault;
@@ -93,7 +92,7 @@ fn draw(
 /// A check under way.
 pub(crate) struct SelfCheck<'v> {
     vault: &'v Vault,
-    link: Link,
+    link: MediatorClient,
     asker: Asker,
 }
 
@@ -117,11 +116,11 @@ impl<'v> SelfCheck<'v> {
     pub(crate) async fn before_head(
         vault: &'v Vault,
         net: &Net,
-        link: &Link,
+        link: &MediatorClient,
         stored: StoredSegments,
     ) -> Result<(News, Option<Self>), ClientError> {
         let news = tokio::task::spawn_blocking(move || News::read(&stored)).await;
-        let news = news.map_err(|_| ClientError::Inner)?.map_err(explain)?;
+        let news = news.map_err(|_| ClientError::Inner)?.map_err(ClientError::from)?;
         let due = news.more_than_snapshot || vault.check_due_in()?.is_zero();
         let check = due.then(|| Self::new(vault, net, link.clone())).transpose()?;
         Ok((news, check))
@@ -147,7 +146,7 @@ impl<'v> SelfCheck<'v> {
         Err(ClientError::Unsafe { report: Box::new(report), segments: found.unsafe_segments })
     }
 
-    pub(crate) fn new(vault: &'v Vault, net: &Net, link: Link) -> Result<Self, ClientError> {
+    pub(crate) fn new(vault: &'v Vault, net: &Net, link: MediatorClient) -> Result<Self, ClientError> {
         Ok(Self { vault, link, asker: vault.asker(net)? })
     }
 
@@ -257,7 +256,7 @@ impl<'v> SelfCheck<'v> {
 
 /// Tells the mediator which shards were bad. It looks itself; if it does not take it, its audits find
 /// them in time.
-pub(crate) async fn tell(link: &Link, findings: &[Finding]) {
+pub(crate) async fn tell(link: &MediatorClient, findings: &[Finding]) {
     let bad = findings.iter().filter(|one| one.outcome.is_bad());
     let bad: Vec<_> = bad.map(|one| (one.shard.segment, one.shard.index)).take(MAX_DOUBTS).collect();
     if !bad.is_empty()

@@ -10,7 +10,7 @@
 
 mod ask;
 mod choose;
-mod findings;
+pub(crate) mod findings;
 mod look;
 mod notes;
 
@@ -26,10 +26,10 @@ use super::session::Session;
 use super::vault::Vault;
 use fincrypt_net::Net;
 
-pub(crate) use ask::{Asker, Depth, Shard};
+pub(crate) use ask::{Asker, Depth};
 pub(crate) use choose::{pairs, shuffle, system_random};
 pub use findings::{BadShard, CheckReport};
-pub(crate) use findings::{Finding, Outcome};
+pub(crate) use findings::{Finding, Outcome, Shard};
 use look::News;
 pub(crate) use look::{SelfCheck, tell};
 pub(crate) use notes::{Notes, Seen};

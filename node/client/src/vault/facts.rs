@@ -7,7 +7,7 @@ use fincrypt_state::kv::{Batch, KeyValue, Tree};
 
 use super::Vault;
 use crate::error::ClientError;
-use crate::head::remove;
+use crate::home::remove;
 use fincrypt_protocol::limits::MAX_REWOUND;
 
 /// Small facts of the vault, durable: its mediator, slot, newest head.

@@ -10,6 +10,7 @@ mod damage;
 mod dedup;
 mod devices;
 mod disk;
+mod file_circles;
 mod files;
 mod floods;
 mod forget;

@@ -22,7 +22,7 @@ use fincrypt_protocol::{
 use futures::StreamExt;
 use tokio::sync::Mutex;
 
-use super::error::{ClientError, explain};
+use super::error::{ClientError, from_refusal};
 use fincrypt_net::{CallError, Net};
 
 /// How long to look for a mediator: a DHT that just formed needs a moment.
@@ -38,6 +38,9 @@ const BUSY_TRIES: u32 = 40;
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 /// Such tries: a mediator that starts again is back within 10 s.
 const RECONNECTS: usize = 20;
+
+/// How long a mediator may take to hear what the guard key signed; the holders hear it without it.
+const GUARD_REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Signs a login for the connection between `listener` and this node.
 pub(crate) fn login_proof(net: &Net, account: &SigningKey, listener: &NodeId, nonce: &Nonce) -> Signature {
@@ -88,7 +91,7 @@ pub(crate) async fn find_mediator(net: &Net) -> Result<NodeId, ClientError> {
 
 /// A mediator with which an account is logged in.
 #[derive(Clone)]
-pub(crate) struct Link {
+pub(crate) struct MediatorClient {
     net: Net,
     node: NodeId,
     account: SigningKey,
@@ -97,7 +100,7 @@ pub(crate) struct Link {
     logins: Arc<Mutex<u64>>,
 }
 
-impl Link {
+impl MediatorClient {
     /// Connects to a mediator and logs in.
     pub(crate) async fn open(
         net: Net,
@@ -131,7 +134,9 @@ impl Link {
                     *logins += 1;
                     return Ok(());
                 }
-                Err(ClientError::Call(error)) if error.refusal().is_some() => return Err(explain(error)),
+                Err(ClientError::Call(error)) if error.refusal().is_some() => {
+                    return Err(from_refusal(error));
+                }
                 Err(_) => tokio::time::sleep(RECONNECT_PAUSE).await,
             }
         }
@@ -176,7 +181,7 @@ impl Link {
                 }
                 None if tries < 3 => self.log_in_again(seen).await.map_err(|_| self.gone(&error))?,
                 None => return Err(self.gone(&error)),
-                Some(_) => return Err(explain(error)),
+                Some(_) => return Err(from_refusal(error)),
             }
         }
     }
@@ -298,4 +303,16 @@ impl Link {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Sends a mediator what the guard key signed; whether it took it.
+pub(crate) async fn tell_mediator<C>(net: &Net, mediator: NodeId, call: C) -> bool
+where
+    C: Call<Request = Request>,
+{
+    let told = async {
+        net.connect(mediator, Vec::new()).await.ok()?;
+        net.mediate(mediator, call).await.ok()
+    };
+    matches!(tokio::time::timeout(GUARD_REQUEST_TIMEOUT, told).await, Ok(Some(_)))
 }

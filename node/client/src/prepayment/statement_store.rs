@@ -16,7 +16,7 @@ use fincrypt_state::kv::{Batch, KeyValue, KvError, Tree};
 use fincrypt_state::state::State;
 use serde::{Deserialize, Serialize};
 
-use super::judge::{Judged, Own, Wrong, judge, together};
+use super::statement_check::{Judged, Own, Wrong, check_statement, together};
 use super::stored::Looks;
 
 const CONTRACTS: Tree = Tree("purse_contracts");
@@ -149,7 +149,7 @@ impl Statements {
         let same: Option<Countersigned> = self.read(STATEMENTS, &by_contract(&contract, at))?;
         let most = |since| looks.most_since(since).node;
         let mut batch = Batch::default();
-        let judged = match judge(own, newest.as_ref(), same.as_ref(), stated, most) {
+        let judged = match check_statement(own, newest.as_ref(), same.as_ref(), stated, most) {
             Ok(judged) => {
                 if judged.step.is_some() {
                     let kept = Kept { terms: stated.terms, newest: Some(stated.statement.clone()) };

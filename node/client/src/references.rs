@@ -1,7 +1,7 @@
 //! Which segments a snapshot needs: found by walking its trees once, and remembered.
 //!
-//! Tree `snapshot_needs`: snapshot id → CBOR of [`Needs`], 34 bytes for each segment, which is up to
-//! 15 MiB of data. Rebuildable: what a crash loses is found again.
+//! Tree `snapshot_references`: snapshot id → CBOR of [`SnapshotReferences`], 34 bytes for each segment,
+//! which is up to 15 MiB of data. Rebuildable: what a crash loses is found again.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -16,15 +16,15 @@ use super::error::ClientError;
 use super::reader::BlobReader;
 use super::vault::Vault;
 
-const SNAPSHOT_NEEDS: Tree = Tree("snapshot_needs");
+const SNAPSHOT_REFERENCES: Tree = Tree("snapshot_references");
 /// The most bytes that are read back: 1.9 million segments, 29 TB of data.
-const MAX_NEEDS: usize = 64 << 20;
+const MAX_REFERENCES: usize = 64 << 20;
 /// Entries looked through at once for snapshots that are gone.
 const PAGE: usize = 256;
 
 /// A snapshot, and the segments that hold any part of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Needs {
+pub(crate) struct SnapshotReferences {
     /// When it was taken, in seconds since 1970, and nanoseconds after that second.
     pub(crate) time: (u64, u32),
     pub(crate) files: u64,
@@ -82,25 +82,30 @@ impl Walk {
 
 impl Vault {
     /// What is remembered of a snapshot, unless a segment it names is not in the index any more.
-    pub(crate) fn known_needs(&self, id: &SnapshotId) -> Result<Option<Needs>, ClientError> {
-        let bytes = self.state.get(SNAPSHOT_NEEDS, id.blob().as_bytes())?;
-        let Some(needs) = bytes.and_then(|bytes| cbor::decode::<Needs>(&bytes, MAX_NEEDS).ok()) else {
+    pub(crate) fn known_references(
+        &self,
+        id: &SnapshotId,
+    ) -> Result<Option<SnapshotReferences>, ClientError> {
+        let bytes = self.state.get(SNAPSHOT_REFERENCES, id.blob().as_bytes())?;
+        let Some(references) =
+            bytes.and_then(|bytes| cbor::decode::<SnapshotReferences>(&bytes, MAX_REFERENCES).ok())
+        else {
             return Ok(None);
         };
-        for segment in &needs.segments {
+        for segment in &references.segments {
             if self.index.manifest(segment)?.is_none() {
                 return Ok(None);
             }
         }
-        Ok(Some(needs))
+        Ok(Some(references))
     }
 
     /// Walks a snapshot's trees, and remembers what was found.
-    pub(crate) async fn find_needs(
+    pub(crate) async fn find_references(
         &self,
         reader: &BlobReader,
         id: &SnapshotId,
-    ) -> Result<Needs, ClientError> {
+    ) -> Result<SnapshotReferences, ClientError> {
         let snapshot = reader.read_snapshot(id).await?;
         let mut walk = Walk::default();
         walk.need(reader, &id.blob())?;
@@ -109,31 +114,31 @@ impl Vault {
         while let Some(tree) = walk.trees.pop() {
             walk.tree(reader, tree).await?;
         }
-        let needs = Needs {
+        let references = SnapshotReferences {
             time: (snapshot.time.secs(), snapshot.nanos),
             files: snapshot.files,
             bytes: snapshot.bytes,
             segments: walk.segments.into_iter().collect(),
         };
         let mut batch = Batch::default();
-        let bytes = cbor::encode(&needs).map_err(|error| ClientError::Damaged(error.to_string()))?;
-        batch.put(SNAPSHOT_NEEDS, *id.blob().as_bytes(), bytes);
+        let bytes = cbor::encode(&references).map_err(|error| ClientError::Damaged(error.to_string()))?;
+        batch.put(SNAPSHOT_REFERENCES, *id.blob().as_bytes(), bytes);
         self.state.apply(&batch)?;
-        Ok(needs)
+        Ok(references)
     }
 
-    /// Forgets the needs of snapshots that are gone.
-    pub(crate) fn forget_needs(&self, snapshots: &HashSet<BlobId>) -> Result<(), ClientError> {
+    /// Forgets the references of snapshots that are gone.
+    pub(crate) fn forget_references(&self, snapshots: &HashSet<BlobId>) -> Result<(), ClientError> {
         let mut after: Option<Vec<u8>> = None;
         loop {
-            let page = self.state.scan(SNAPSHOT_NEEDS, &[], after.as_deref(), PAGE)?;
+            let page = self.state.scan(SNAPSHOT_REFERENCES, &[], after.as_deref(), PAGE)?;
             let Some((last, _)) = page.last() else { return Ok(()) };
             after = Some(last.clone());
             let mut batch = Batch::default();
             for (key, _) in page {
                 let id = key.as_slice().try_into().ok().map(BlobId::from_bytes);
                 if id.is_none_or(|id| !snapshots.contains(&id)) {
-                    batch.remove(SNAPSHOT_NEEDS, key);
+                    batch.remove(SNAPSHOT_REFERENCES, key);
                 }
             }
             self.state.apply(&batch)?;

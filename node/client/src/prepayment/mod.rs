@@ -3,9 +3,9 @@
 
 mod deposit;
 mod history;
-mod judge;
-mod kept;
 mod report;
+mod statement_check;
+mod statement_store;
 mod stored;
 mod warning;
 mod withdraw;
@@ -19,7 +19,7 @@ use fincrypt_protocol::money::{Balance, DepositTo, Entry, Payout, Stated, Withdr
 use fincrypt_protocol::statement::Contract;
 
 use super::error::ClientError;
-use super::link::Link;
+use super::mediator_client::MediatorClient;
 
 pub use deposit::{DepositReport, deposit};
 pub use history::{EntryReport, HistoryReport, history};
@@ -33,7 +33,7 @@ const MOST_PAGES: usize = 16 << 10;
 /// Pages of statements that are asked for: 4096 contracts, with a node each.
 const MOST_CONTRACTS: usize = 64;
 
-impl Link {
+impl MediatorClient {
     async fn deposit_to(&self) -> Result<DepositTo, ClientError> {
         self.ask(GetDeposit {}).await
     }

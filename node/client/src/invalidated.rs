@@ -5,9 +5,8 @@ use std::collections::HashSet;
 use fincrypt_protocol::{Refusal, SegmentId};
 use futures::StreamExt;
 
-use super::backup::explain;
 use super::error::ClientError;
-use super::link::Link;
+use super::mediator_client::MediatorClient;
 use super::pipeline::PipelineError;
 use super::run_journal::StoredSegments;
 use super::vault::Vault;
@@ -17,9 +16,9 @@ const ASKED_AT_ONCE: usize = 8;
 
 /// Segments that a run has stored and must not count on: those that the catalog says are doomed, and
 /// after another device has rewritten it those that the mediator does not count as stored any more.
-pub(super) async fn lost(
+pub(super) async fn invalidated(
     vault: &Vault,
-    link: &Link,
+    link: &MediatorClient,
     stored: &StoredSegments,
 ) -> Result<Vec<SegmentId>, ClientError> {
     let mut segments = Vec::new();
@@ -27,12 +26,12 @@ pub(super) async fn lost(
         segments.push(manifest.id());
         Ok::<(), PipelineError>(())
     });
-    noted.map_err(explain)?;
+    noted.map_err(ClientError::from)?;
     let marks = vault.marks()?;
     let doomed: HashSet<_> = marks.iter().filter(|m| m.is_doomed()).map(|m| m.segment).collect();
-    let (mut lost, left): (Vec<_>, Vec<_>) = segments.into_iter().partition(|id| doomed.contains(id));
+    let (mut invalidated, left): (Vec<_>, Vec<_>) = segments.into_iter().partition(|id| doomed.contains(id));
     if !vault.is_doubted()? {
-        return Ok(lost);
+        return Ok(invalidated);
     }
     let asking = left.into_iter().map(|segment| async move { (segment, link.commit(segment).await) });
     let mut answers = futures::stream::iter(asking).buffer_unordered(ASKED_AT_ONCE);
@@ -41,10 +40,10 @@ pub(super) async fn lost(
             Ok(_) => {}
             // Released, or not known any more.
             Err(ClientError::Call(error)) if error.refusal() == Some(Refusal::UnknownSegment) => {
-                lost.push(segment);
+                invalidated.push(segment);
             }
             Err(error) => return Err(error),
         }
     }
-    Ok(lost)
+    Ok(invalidated)
 }

@@ -13,7 +13,7 @@ const WHOLE: u32 = 20 << 20;
 const SPARE: u32 = 6 << 20;
 
 /// Room for shards that were asked for; it is given back when one has come or is given up.
-pub(crate) struct Window {
+pub(crate) struct FetchBudget {
     whole: Semaphore,
     spare: Semaphore,
 }
@@ -22,14 +22,14 @@ const fn pages(bytes: u32) -> u32 {
     bytes.div_ceil(MIN_SHARD_LEN)
 }
 
-impl Default for Window {
+impl Default for FetchBudget {
     fn default() -> Self {
         let room = |bytes| Semaphore::new(pages(bytes) as usize);
         Self { whole: room(WHOLE), spare: room(SPARE) }
     }
 }
 
-impl Window {
+impl FetchBudget {
     /// Room for a shard as soon as there is some.
     pub(crate) async fn wait(&self, length: ShardLen) -> Option<SemaphorePermit<'_>> {
         self.whole.acquire_many(pages(length.get())).await.ok()
@@ -51,13 +51,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slow_shards_fill_the_window_and_some_are_asked_for_beside_them() {
-        let (window, full) = (Window::default(), ShardLen::FULL);
-        let slow: Vec<_> = std::iter::from_fn(|| window.now(full)).collect();
+    fn slow_shards_fill_the_budget_and_some_are_asked_for_beside_them() {
+        let (budget, full) = (FetchBudget::default(), ShardLen::FULL);
+        let slow: Vec<_> = std::iter::from_fn(|| budget.now(full)).collect();
         assert_eq!(slow.len(), (WHOLE / full.get()) as usize);
-        let beside: Vec<_> = std::iter::from_fn(|| window.beside(full)).collect();
+        let beside: Vec<_> = std::iter::from_fn(|| budget.beside(full)).collect();
         assert_eq!(beside.len(), (SPARE / full.get()) as usize);
         drop(slow);
-        assert!(window.now(full).is_some());
+        assert!(budget.now(full).is_some());
     }
 }

@@ -62,7 +62,7 @@ fn stated(terms: Terms, storage: u8, epoch: u64, bytes: u64, byte_epochs: u64) -
 }
 
 fn judged(newest: Option<&Stated>, stated: &Stated, most: u64) -> Result<Judged, Wrong> {
-    judge(&own(), newest.map(|newest| &newest.statement), None, stated, |_| most)
+    check_statement(&own(), newest.map(|newest| &newest.statement), None, stated, |_| most)
 }
 
 #[test]
@@ -92,10 +92,10 @@ fn what_was_stored_counts_as_of_the_first_epoch_that_is_charged() {
         GIB
     };
     let first = stated(terms(10), 10, 995, GIB, GIB);
-    judge(&own(), None, None, &first, most).expect("right");
+    check_statement(&own(), None, None, &first, most).expect("right");
     assert_eq!(asked.get(), 990 * 3600);
     let next = stated(terms(10), 10, 997, GIB, 2 * GIB);
-    judge(&own(), Some(&first.statement), None, &next, most).expect("right");
+    check_statement(&own(), Some(&first.statement), None, &next, most).expect("right");
     assert_eq!(asked.get(), 996 * 3600);
 }
 
@@ -111,7 +111,7 @@ fn forgeries_and_what_is_not_ours_are_found() {
     let with = |change: fn(&mut Own)| {
         let mut own = own();
         change(&mut own);
-        judge(&own, None, None, &good, |_| GIB).expect_err("not ours")
+        check_statement(&own, None, None, &good, |_| GIB).expect_err("not ours")
     };
     assert!(matches!(with(|own| own.account = key(4).account()), Wrong::Account));
     assert!(matches!(with(|own| own.mediator = key(4).node()), Wrong::Mediator(_)));
@@ -132,20 +132,20 @@ fn a_new_contract_above_the_limit_is_wrong_and_one_agreed_to_before_goes_on() {
     let next = stated(dear, 10, 991, GIB, 2 * GIB);
     assert!(judged(Some(&first), &next, GIB).is_ok());
     let any = Own { max_price: None, ..own() };
-    assert!(judge(&any, None, None, &first, |_| GIB).is_ok());
+    assert!(check_statement(&any, None, None, &first, |_| GIB).is_ok());
 }
 
 #[test]
 fn two_statements_of_one_epoch_are_a_proof_whichever_is_known_as_the_newest() {
     let one = stated(terms(10), 10, 990, GIB, GIB);
     for other in [stated(terms(10), 10, 990, GIB - 1, GIB - 1), stated(terms(10), 10, 990, GIB - 1, GIB)] {
-        let found = judge(&own(), None, Some(&one.statement), &other, |_| GIB);
+        let found = check_statement(&own(), None, Some(&one.statement), &other, |_| GIB);
         let Err(Wrong::Fault(Fault::Contradiction(proof))) = found else { panic!("{found:?}") };
         assert_eq!((proof.epoch(), proof.storage()), (Epoch::new(990), Some(key(10).node())));
         // Anybody can check it.
         assert!(Contradiction::new(proof.signers().clone(), Network::Local).is_ok());
     }
-    assert!(judge(&own(), Some(&one.statement), Some(&one.statement), &one, |_| GIB).is_ok());
+    assert!(check_statement(&own(), Some(&one.statement), Some(&one.statement), &one, |_| GIB).is_ok());
 }
 
 #[test]

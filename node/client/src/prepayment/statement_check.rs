@@ -93,7 +93,7 @@ fn begin(epoch: Epoch, length: Duration) -> UnixTime {
 
 /// Judges a statement after the newest good one that is known of its contract, and beside the one
 /// that is known of its epoch. `most` tells how many bytes one node can have held since a time.
-pub(crate) fn judge(
+pub(crate) fn check_statement(
     own: &Own,
     newest: Option<&Countersigned>,
     same: Option<&Countersigned>,

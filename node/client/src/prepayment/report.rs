@@ -4,11 +4,11 @@ use fincrypt_protocol::money::Balance;
 use fincrypt_protocol::{Epoch, UnixTime};
 use serde::Serialize;
 
-use super::judge::Own;
-use super::kept::{Shown, Statements};
+use super::statement_check::Own;
+use super::statement_store::{Shown, Statements};
 use super::warning::{days, kept_until, warning};
 use crate::error::ClientError;
-use crate::link::Link;
+use crate::mediator_client::MediatorClient;
 use crate::session::Session;
 use crate::vault::Vault;
 use fincrypt_net::shown;
@@ -152,7 +152,7 @@ impl Vault {
     }
 
     /// Fetches the newest statements, judges them and keeps what was found.
-    async fn check_statements(&self, link: &Link) -> Result<(), ClientError> {
+    async fn check_statements(&self, link: &MediatorClient) -> Result<(), ClientError> {
         // What is stored now may be released before anything is stated of it.
         let looks = self.look_at_stored()?;
         let round = link.statements().await?;
@@ -173,7 +173,7 @@ impl Vault {
 
     /// What to tell about the money, with news from the mediator where `link` is there. What cannot be
     /// had is told as well, as nothing else fails for it.
-    pub(crate) async fn look_at_purse(&self, link: Option<&Link>) -> PurseReport {
+    pub(crate) async fn look_at_purse(&self, link: Option<&MediatorClient>) -> PurseReport {
         let mut report = PurseReport::default();
         if let Some(link) = link {
             match link.balance_if_any().await {
