@@ -83,7 +83,6 @@ pub struct MediatorTerms {
 
 /// The role: its services, and the requests that they answer.
 pub struct MediatorRole {
-    net: Net,
     network: Network,
     sessions: Arc<Sessions>,
     accounts: Accounts,
@@ -176,7 +175,6 @@ impl MediatorRole {
             clock,
         };
         Ok(Self {
-            net,
             network,
             sessions,
             accounts,
