@@ -216,17 +216,11 @@ impl Inner {
         Some(StandsOnChain::Waiting { newest: newest.prepared(), blocks })
     }
 
-    /// Forgets payouts that nothing can change any more, of those that are `over` by the books.
-    fn bury_settled(&mut self, over: impl Fn(PayoutId) -> bool) -> Result<(), TreasuryError> {
+    /// Payouts that nothing can change any more.
+    fn deep(&self) -> Vec<PayoutId> {
         let deep =
             |stands| matches!(stands, StandsOnChain::Mined { confirmations, .. } if confirmations >= BURIED);
-        let buried = self.payouts.0.keys().copied().filter(|payout| self.stands(*payout).is_some_and(deep));
-        let buried: Vec<PayoutId> = buried.filter(|payout| over(*payout)).collect();
-        for payout in buried {
-            self.record(&Record::Buried(payout))?;
-            self.payouts.bury(payout);
-        }
-        Ok(())
+        self.payouts.0.keys().copied().filter(|payout| self.stands(*payout).is_some_and(deep)).collect()
     }
 }
 
@@ -324,12 +318,19 @@ impl Treasury {
     }
 
     /// Forgets what is a day deep in the chain. `over` says whether the books need nothing more of a payout:
-    /// one that they wait for is never forgotten, however deep it is.
+    /// one that they wait for is never forgotten, however deep it is. The wallet is not locked while `over`
+    /// is asked: it may take the lock of the books, whose holder may wait for the wallet.
     ///
     /// # Errors
     /// If the journal fails.
     pub fn bury(&self, over: impl Fn(PayoutId) -> bool) -> Result<(), TreasuryError> {
-        self.lock().bury_settled(over)
+        let deep = self.lock().deep();
+        for payout in deep.into_iter().filter(|payout| over(*payout)) {
+            let mut inner = self.lock();
+            inner.record(&Record::Buried(payout))?;
+            inner.payouts.bury(payout);
+        }
+        Ok(())
     }
 
     /// A transaction that the chain has and that spent coins of ours, whether or not it is known what for:

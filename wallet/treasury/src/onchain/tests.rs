@@ -1,9 +1,16 @@
 //! What needs no bitcoind: opening, addresses, the journal.
 
-use super::record::Record;
+use super::record::{Record, Version};
 use super::*;
 use crate::ChainSource;
-use bdk_wallet::bitcoin::Network;
+use bdk_wallet::Update;
+use bdk_wallet::bitcoin::consensus::encode::serialize;
+use bdk_wallet::bitcoin::hashes::Hash;
+use bdk_wallet::bitcoin::{
+    Amount, BlockHash, Network, ScriptBuf, Transaction, TxIn, TxOut, absolute, transaction,
+};
+use bdk_wallet::chain::{BlockId, ConfirmationBlockTime};
+use fincrypt_protocol::amount::Sat;
 use zeroize::Zeroizing;
 
 fn setup(folder: &std::path::Path, seed: u8) -> TreasurySetup {
@@ -84,4 +91,41 @@ fn what_is_no_address_of_the_network_is_refused_by_name() {
     }
     let bytes = Record::Buried(fincrypt_protocol::PayoutId::from_bytes([1; 16])).to_bytes().expect("encodes");
     assert!(Record::from_bytes(&bytes[1..]).is_err());
+}
+
+#[test]
+fn the_wallet_is_free_while_the_books_are_asked_whether_a_payout_is_over() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let treasury = Treasury::open(setup(dir.path(), 1)).expect("opens");
+    let [over, open] = [1, 2].map(|id| fincrypt_protocol::PayoutId::from_bytes([id; 16]));
+    {
+        let mut inner = treasury.lock();
+        let block = |height: u32| BlockId { height, hash: BlockHash::from_byte_array([height as u8; 32]) };
+        let tip = inner.wallet.latest_checkpoint().extend([block(1), block(200)]).expect("a chain");
+        let mut update = Update { chain: Some(tip), ..Update::default() };
+        for (payout, sat) in [(over, 1000), (open, 2000)] {
+            let output = TxOut { value: Amount::from_sat(sat), script_pubkey: ScriptBuf::new() };
+            let transaction = Transaction {
+                version: transaction::Version::TWO,
+                lock_time: absolute::LockTime::ZERO,
+                input: vec![TxIn::default()],
+                output: vec![output],
+            };
+            let raw = serde_bytes::ByteBuf::from(serialize(&transaction));
+            let version = Version { payout, outputs: Vec::new(), fee: Sat::new(1), raw, height: 0 };
+            inner.payouts.add(version).expect("added");
+            let anchor = ConfirmationBlockTime { block_id: block(1), confirmation_time: 0 };
+            update.tx_update.anchors.insert((anchor, transaction.compute_txid()));
+            update.tx_update.txs.push(transaction.into());
+        }
+        inner.wallet.apply_update(update).expect("applied");
+    }
+    let asked = |payout| {
+        // Somebody else holds the books and looks at the wallet meanwhile.
+        assert!(treasury.funds().height == 200);
+        payout == over
+    };
+    treasury.bury(asked).expect("forgotten");
+    assert_eq!(treasury.stands(over), None);
+    assert!(matches!(treasury.stands(open), Some(StandsOnChain::Mined { confirmations: 200, .. })));
 }
