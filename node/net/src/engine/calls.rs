@@ -82,7 +82,12 @@ impl<R: Protocol> Calls<R> {
                 });
                 match request {
                     Asked::Known(packet) => self.deliver(&peer, packet, reply, budgets),
-                    Asked::Unknown => reply.refuse(Refusal::Unsupported),
+                    // Counted like any other: what is not known may be asked for in floods as well.
+                    Asked::Unknown => {
+                        let node = node_of(&peer);
+                        let admitted = node.is_ok_and(|node| budgets.admit(node, 0, Instant::now()));
+                        reply.refuse(if admitted { Refusal::Unsupported } else { Refusal::Busy });
+                    }
                 }
             }
             Event::Message { message: Message::Response { request_id, response }, .. } => {
