@@ -307,7 +307,8 @@ impl<S: Durable> Contracts<S> {
         });
         let amount = amount.unwrap_or(free);
         let held = amount <= free && !amount.is_zero() && change.hold(account, amount);
-        held.then_some(Hold { contracts: self, account, amount })
+        // Not `then_some`: a hold that is dropped takes money off hold, even one that was never made.
+        held.then(|| Hold { contracts: self, account, amount })
     }
 
     /// Up to `most` of an account's newest statements that both have signed, in order of their

@@ -398,7 +398,7 @@ proptest! {
         model.check(&bench);
         // With enough money all that passed is signed for and paid; nothing is left over.
         for at in 0..ACCOUNTS {
-            deposit(bench.ledger(), at, 1000, 1 << 40);
+            deposit(bench.ledger(), at, 1000 + u32::try_from(at).expect("small"), 1 << 40);
             model.paid_in[at] += 1 << 40;
         }
         for node in 0..NODES {
