@@ -28,6 +28,7 @@ mod manifest;
 pub mod mediate;
 pub mod money;
 mod network;
+pub mod pay;
 mod random;
 pub mod record;
 mod refusal;

@@ -12,12 +12,9 @@ use crate::key::Signature;
 use crate::limits::{MAX_HEADER, MAX_PAYLOAD};
 use crate::manifest::Manifest;
 pub use crate::mediate::{Done, LoginNonce};
-use crate::money::{Payout, Stated};
 use crate::record::{Head, HolderList, Keep, Mandate, Receipt, Registration, Release, StorageOffer, Undo};
-use crate::refusal::Refusal;
 use crate::rewind::Rewound;
 use crate::signed::Signed;
-use crate::statement::{Countersigned, Statement, Terms};
 use crate::time::UnixTime;
 
 /// The protocol's name after the network.
@@ -32,9 +29,6 @@ requests! {
         PutShard => Signed<Receipt>,
         GetShard => Done,
         Challenge => Proofs,
-        Countersign => Countersignatures,
-        GetDestination => Destination,
-        NotePayout => Done,
         ListShards => ShardList,
         LocateSegments => HeldSegments,
         NoteHolders => Done,
@@ -103,28 +97,6 @@ pub struct Challenge {
     /// The epoch that a mediator audits, and will be charged for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audited: Option<Audited>,
-}
-
-/// Brings a mediator's statements to be countersigned.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Countersign {
-    /// Each of another contract, at most [`crate::limits::MAX_BILLS`].
-    pub bills: Vec<Bill>,
-}
-
-/// Asks where the operator wants its earnings.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct GetDestination {
-    /// The mediator's Lightning node, 66 hexadecimal digits, from which channels may come.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lightning: Option<String>,
-}
-
-/// Tells of a payout of what was earned. Told again, the newest word counts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct NotePayout {
-    /// What became of it by now.
-    pub payout: Payout,
 }
 
 /// Lists the shards held for an account, in order, a page at a time.
@@ -225,35 +197,6 @@ pub struct Audited {
     pub seconds: u32,
 }
 
-/// A statement to be countersigned, and the terms that it follows from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Bill {
-    /// The contract's terms.
-    pub terms: Terms,
-    /// What it has come to, signed by the mediator.
-    pub proposal: Signed<Statement>,
-    /// The newest statement that both have signed, for storage that has lost it: it goes on from there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub newest: Option<Countersigned>,
-}
-
-/// What a storage node says to a bill.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Billed {
-    /// The newest statement that it has countersigned of the contract.
-    Agreed(Countersigned),
-    /// It does not agree; its operator is told why.
-    Refused {
-        /// Why.
-        refusal: Refusal,
-        /// The newest statement that it has countersigned for the same account, of whichever contract: a
-        /// mediator that has lost it goes on from there.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        newest: Option<Box<Stated>>,
-    },
-}
-
 /// What a node says of a challenged shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -300,21 +243,6 @@ pub struct Welcome {
 pub struct Proofs {
     /// One for each shard asked for, in order.
     pub verdicts: Vec<Verdict>,
-}
-
-/// Answers [`Countersign`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Countersignatures {
-    /// Bill by bill.
-    pub bills: Vec<Billed>,
-}
-
-/// Answers [`GetDestination`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Destination {
-    /// An address, an offer, a Lightning node, or a Lightning node and where it listens, at most
-    /// [`crate::limits::MAX_DESTINATION`] bytes. None if the operator named nothing.
-    pub to: Option<String>,
 }
 
 /// Answers [`ListShards`].

@@ -29,7 +29,7 @@ use crate::{
     AccountId, AnswerDigest, Body, Call, Code, ContractId, Epoch, Frame, GuardKey, HeadHash, HeadKey, Header,
     MandateHash, Manifest, Network, NodeId, Nonce, PaymentHash, PayoutId, Redundancy, Refusal, Response,
     Rewound, RunId, SegmentId, ShardId, ShardIndex, ShardLen, Signature, Signed, SigningKey, Tag, TxId,
-    UnixTime, mediate, shard,
+    UnixTime, mediate, pay, shard,
 };
 
 fn key() -> SigningKey {
@@ -450,50 +450,49 @@ fn money_is_spoken_of_as_the_fixture_says() {
         refused::<mediate::Withdraw>(refusal, &mut text);
     }
     let lightning = Some("02".repeat(33));
-    let asked =
-        vec![shard::GetDestination { lightning }.into(), shard::NotePayout { payout: payout() }.into()];
-    lines::<shard::Request>("shard-request", asked, &mut text);
-    answer::<shard::GetDestination>(shard::Destination { to: Some("lno1".to_owned()) }, &mut text);
-    answer::<shard::GetDestination>(shard::Destination { to: None }, &mut text);
-    answer::<shard::NotePayout>(shard::Done {}, &mut text);
+    let asked = vec![pay::GetDestination { lightning }.into(), pay::NotePayout { payout: payout() }.into()];
+    lines::<pay::Request>("pay-request", asked, &mut text);
+    answer::<pay::GetDestination>(pay::Destination { to: Some("lno1".to_owned()) }, &mut text);
+    answer::<pay::GetDestination>(pay::Destination { to: None }, &mut text);
+    answer::<pay::NotePayout>(pay::Done {}, &mut text);
     refused::<shard::PutShard>(Refusal::CreditBound, &mut text);
     check("money-messages.txt", &text);
 }
 
-fn bill() -> shard::Bill {
+fn bill() -> pay::Bill {
     let terms = stated().terms;
     let agreed = stated().statement.verify(NETWORK).expect("verifies");
-    shard::Bill { terms, proposal: agreed.proposal().signed().clone(), newest: None }
+    pay::Bill { terms, proposal: agreed.proposal().signed().clone(), newest: None }
 }
 
 #[test]
 fn bills_and_what_is_said_to_them_are_what_the_fixture_says() {
     let mut text = String::new();
-    let reminding = shard::Bill { newest: Some(stated().statement), ..bill() };
-    let bills = shard::Countersign { bills: vec![bill(), reminding] };
-    lines::<shard::Request>("shard-request", vec![bills.into()], &mut text);
+    let reminding = pay::Bill { newest: Some(stated().statement), ..bill() };
+    let bills = pay::Countersign { bills: vec![bill(), reminding] };
+    lines::<pay::Request>("pay-request", vec![bills.into()], &mut text);
     let refusal = Refusal::Misstated;
     let billed = vec![
-        shard::Billed::Agreed(stated().statement),
-        shard::Billed::Refused { refusal, newest: None },
-        shard::Billed::Refused { refusal, newest: Some(Box::new(stated())) },
+        pay::Billed::Agreed(stated().statement),
+        pay::Billed::Refused { refusal, newest: None },
+        pay::Billed::Refused { refusal, newest: Some(Box::new(stated())) },
     ];
-    answer::<shard::Countersign>(shard::Countersignatures { bills: billed }, &mut text);
+    answer::<pay::Countersign>(pay::Countersignatures { bills: billed }, &mut text);
     check("bill-messages.txt", &text);
 }
 
 #[test]
 fn the_largest_answers_about_money_fit_their_limits() {
-    let reminding = shard::Bill { newest: Some(stated().statement), ..bill() };
-    let bills = shard::Request::from(shard::Countersign { bills: vec![reminding; MAX_BILLS] });
+    let reminding = pay::Bill { newest: Some(stated().statement), ..bill() };
+    let bills = pay::Request::from(pay::Countersign { bills: vec![reminding; MAX_BILLS] });
     let largest = crate::cbor::encode(&bills).expect("encodes");
     assert!(largest.len() <= MAX_REQUEST_HEADER as usize, "{}", largest.len());
-    let refused = shard::Billed::Refused { refusal: Refusal::Misstated, newest: Some(Box::new(stated())) };
-    let billed = shard::Countersignatures { bills: vec![refused; MAX_BILLS] };
-    let largest = Response::ok::<shard::Countersign>(&billed).and_then(|of| of.to_cbor()).expect("encodes");
+    let refused = pay::Billed::Refused { refusal: Refusal::Misstated, newest: Some(Box::new(stated())) };
+    let billed = pay::Countersignatures { bills: vec![refused; MAX_BILLS] };
+    let largest = Response::ok::<pay::Countersign>(&billed).and_then(|of| of.to_cbor()).expect("encodes");
     assert!(largest.len() <= MAX_HEADER as usize, "{}", largest.len());
     let parts = vec![(ContractId::from_bytes([3; 32]), Msat::new(u64::MAX)); MAX_PARTS];
-    let paid = shard::Request::from(shard::NotePayout { payout: Payout { parts, ..payout() } });
+    let paid = pay::Request::from(pay::NotePayout { payout: Payout { parts, ..payout() } });
     let largest = crate::cbor::encode(&paid).expect("encodes");
     assert!(largest.len() <= MAX_REQUEST_HEADER as usize, "{}", largest.len());
     let statements = mediate::Statements { statements: vec![stated(); MAX_ENTRIES], more: true };

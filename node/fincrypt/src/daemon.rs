@@ -11,13 +11,14 @@ use fincrypt_mediator::{
     MediatorError, MediatorFacts, MediatorInbox, MediatorRole, Money, MoneyError, Sources,
 };
 use fincrypt_net::{
-    Engine, EngineSetup, Identity, Inboxes, Keypair, Multiaddr, Net, Role, Roles, Sessions, Setup,
-    ShardInbound, peer_of,
+    Engine, EngineSetup, Identity, Inboxes, Keypair, Multiaddr, Net, Role, Roles, Sessions, Setup, peer_of,
 };
 use fincrypt_protocol::{Clock, Network, Random, SigningKey};
 use fincrypt_shards::ShardStore;
 use fincrypt_state::state::State;
-use fincrypt_storage_node::{Disk, Drain, Health, Ledger, PayoutTo, StorageOptions, StorageRole};
+use fincrypt_storage_node::{
+    Disk, Drain, Health, Ledger, PayoutTo, StorageInbox, StorageOptions, StorageRole,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -123,7 +124,7 @@ pub async fn run(
         Served { store, health: Health { disk, drain }, ledger: Ledger::new(state.clone()) }
     });
 
-    let (inboxes, mediate_out, shard_out) = inboxes(&roles);
+    let (inboxes, mediate_out, storage_out) = inboxes(&roles);
     let setup = engine_setup(&config, &roles, identity.keypair, inboxes);
     let (engine, net, sessions, bound) = Engine::start(setup).await?;
     let engine = tokio::spawn(engine.with_budget(config.network.budget()).run());
@@ -131,7 +132,7 @@ pub async fn run(
     let mut node =
         Node { home, config, net, sessions, state, key: identity.signing, stop, tasks: JoinSet::new() };
     node.join();
-    let own_lightning = node.serve_storage(served.clone(), shard_out)?;
+    let own_lightning = node.serve_storage(served.clone(), storage_out)?;
     let mediated = node.mediate(mediate_out)?;
     node.back_up(vault);
     let facts = Facts {
@@ -190,20 +191,23 @@ fn open_vault(
 }
 
 /// The engine's ends of the roles' queues, and the ends from which the roles that there are take.
-fn inboxes(roles: &Roles) -> (Inboxes, Option<MediatorInbox>, Option<mpsc::Receiver<ShardInbound>>) {
+fn inboxes(roles: &Roles) -> (Inboxes, Option<MediatorInbox>, Option<StorageInbox>) {
     let (mediate_in, requests) = mpsc::channel(INBOX);
-    let (shard_in, shard_out) = mpsc::channel(INBOX);
+    let (shard_in, shards) = mpsc::channel(INBOX);
+    let (pay_in, payments) = mpsc::channel(INBOX);
     let (offers_in, offers) = mpsc::channel(NEWS);
     let (seen_in, storage_seen) = mpsc::channel(NEWS);
     let (mediator, storage) = (roles.has(Role::Mediator), roles.has(Role::Storage));
     let inboxes = Inboxes {
         mediate: mediator.then_some(mediate_in),
         shard: storage.then_some(shard_in),
+        pay: storage.then_some(pay_in),
         offers: mediator.then_some(offers_in),
         storage_seen: mediator.then_some(seen_in),
     };
     let mediate_out = mediator.then_some(MediatorInbox { requests, offers, storage_seen });
-    (inboxes, mediate_out, storage.then_some(shard_out))
+    let storage_out = storage.then_some(StorageInbox { requests: shards, payments });
+    (inboxes, mediate_out, storage_out)
 }
 
 fn engine_setup(config: &Config, roles: &Roles, keypair: Keypair, inboxes: Inboxes) -> EngineSetup {
@@ -242,9 +246,9 @@ impl Node {
     fn serve_storage(
         &mut self,
         served: Option<Served>,
-        requests: Option<mpsc::Receiver<ShardInbound>>,
+        inbox: Option<StorageInbox>,
     ) -> Result<Option<Arc<OwnNode>>, NodeError> {
-        let Some((served, requests)) = served.zip(requests) else { return Ok(None) };
+        let Some((served, inbox)) = served.zip(inbox) else { return Ok(None) };
         let own_lightning = own_node::open(&self.home, &self.config)?;
         let role = StorageRole::new(StorageOptions {
             net: self.net.clone(),
@@ -258,7 +262,7 @@ impl Node {
             clock: Clock::system(),
             lightning: own_lightning.clone().map(|node| node as _),
         });
-        self.tasks.spawn(role.run(requests, self.stop.subscribe()));
+        self.tasks.spawn(role.run(inbox, self.stop.subscribe()));
         Ok(own_lightning)
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fincrypt_accounts::failed;
 use fincrypt_net::blocking;
 use fincrypt_protocol::limits::MAX_BILLS;
-use fincrypt_protocol::shard::{Bill, Billed, Countersign};
+use fincrypt_protocol::pay::{Bill, Billed, Countersign};
 use fincrypt_protocol::{AccountId, AnswerDigest, Clock, Epoch, NodeId, Refusal, SigningKey};
 
 use super::auditor::Bill as Biller;
@@ -40,7 +40,7 @@ impl Biller for Billing {
         let this = self.clone();
         let bills = blocking(move || this.passed(node, epoch, answer)).await?;
         for page in bills.chunks(MAX_BILLS) {
-            let sent = self.link.send(node, Countersign { bills: page.to_vec() }).await;
+            let sent = self.link.pay(node, Countersign { bills: page.to_vec() }).await;
             let Delivery::Acknowledged(answered) = sent else { return Ok(()) };
             let accounts = page.iter().map(|bill| bill.terms.account);
             let answers: Vec<(AccountId, Billed)> = accounts.zip(answered.bills).collect();

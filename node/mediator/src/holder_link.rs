@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fincrypt_net::{CallError, Net};
 use fincrypt_protocol::shard::Request;
-use fincrypt_protocol::{Call, NodeId, Refusal, Response};
+use fincrypt_protocol::{Call, NodeId, Refusal, Response, pay};
 use futures::future::BoxFuture;
 
 use super::directory::Directory;
@@ -37,6 +37,9 @@ pub(crate) trait Carrier: Send + Sync {
         request: Request,
         payload: Bytes,
     ) -> BoxFuture<'_, Result<(Response, Bytes), CallError>>;
+
+    /// Sends one request about money and waits for its answer.
+    fn pay(&self, node: NodeId, request: pay::Request) -> BoxFuture<'_, Result<Response, CallError>>;
 }
 
 /// The swarm, with the addresses of the directory.
@@ -57,6 +60,10 @@ impl Carrier for Swarm {
         payload: Bytes,
     ) -> BoxFuture<'_, Result<(Response, Bytes), CallError>> {
         Box::pin(self.net.send_shard(node, request, payload))
+    }
+
+    fn pay(&self, node: NodeId, request: pay::Request) -> BoxFuture<'_, Result<Response, CallError>> {
+        Box::pin(self.net.send_pay(node, request))
     }
 }
 
@@ -84,11 +91,7 @@ impl HolderLink {
         payload: Bytes,
     ) -> Result<(C::Response, Bytes), CallError> {
         let (response, payload) = self.0.call(node, call.into(), payload).await?;
-        match response.read::<C>() {
-            Ok(Ok(body)) => Ok((body, payload)),
-            Ok(Err(refusal)) => Err(CallError::Refused { node, refusal }),
-            Err(_) => Err(CallError::Unexpected { node }),
-        }
+        Ok((body::<C>(node, &response)?, payload))
     }
 
     /// Sends one request to a storage node, and waits at most eight seconds for its answer.
@@ -98,6 +101,15 @@ impl HolderLink {
         call: C,
     ) -> Delivery<C::Response> {
         self.deliver(node, async { Ok(self.call(node, call, Bytes::new()).await?.0) }).await
+    }
+
+    /// Sends one request about money, and waits at most eight seconds for its answer.
+    pub(crate) async fn pay<C: Call<Request = pay::Request>>(
+        &self,
+        node: NodeId,
+        call: C,
+    ) -> Delivery<C::Response> {
+        self.deliver(node, async { body::<C>(node, &self.0.pay(node, call.into()).await?) }).await
     }
 
     /// Sends one request of whichever kind, and waits at most eight seconds for its answer.
@@ -119,6 +131,15 @@ impl HolderLink {
             },
             _ => Delivery::TimedOut,
         }
+    }
+}
+
+/// What a node answered to a `C`.
+fn body<C: Call>(node: NodeId, response: &Response) -> Result<C::Response, CallError> {
+    match response.read::<C>() {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(refusal)) => Err(CallError::Refused { node, refusal }),
+        Err(_) => Err(CallError::Unexpected { node }),
     }
 }
 
@@ -147,6 +168,11 @@ pub(crate) mod testing {
             let answered = answered.map(|response| (response, Bytes::new()));
             let answered = answered.map_err(|refusal| CallError::Refused { node, refusal });
             Box::pin(std::future::ready(answered))
+        }
+
+        fn pay(&self, node: NodeId, _: pay::Request) -> BoxFuture<'_, Result<Response, CallError>> {
+            let unsupported = CallError::Refused { node, refusal: Refusal::Unsupported };
+            Box::pin(std::future::ready(Err(unsupported)))
         }
     }
 

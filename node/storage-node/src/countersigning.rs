@@ -13,7 +13,7 @@ use fincrypt_accounts::{Accounts, AccountsError};
 use fincrypt_billing::statement::{Answer, Holding};
 use fincrypt_protocol::amount::{Msat, Permille};
 use fincrypt_protocol::money::Stated;
-use fincrypt_protocol::shard::{Bill, Billed};
+use fincrypt_protocol::pay::{Bill, Billed};
 use fincrypt_protocol::statement::{Contract, Terms, TermsError};
 use fincrypt_protocol::{Clock, Epoch, NodeId, Refusal, SigningKey};
 

@@ -1,18 +1,20 @@
-//! Answers to each request of `/shard/1`: which service is asked, and how its answer travels.
+//! Answers to each request of `/shard/1` and `/pay/1`: which service is asked, and how its answer travels.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use fincrypt_net::{Answer, Request, blocking, reply, reply_with};
 use fincrypt_protocol::limits::{MAX_BILLS, MAX_HOLDER_LISTS, MAX_LIST, MAX_LOCATE};
+use fincrypt_protocol::pay::{
+    Bill, Billed, Countersign, Countersignatures, Destination, Done, GetDestination, NotePayout,
+};
 use fincrypt_protocol::record::Receipt;
 use fincrypt_protocol::shard::{
-    Bill, Billed, Challenge, Countersign, Countersignatures, Destination, Done, GetDestination, GetHeads,
-    GetOffer, GetShard, Heads, HeldSegments, Hello, KeepRun, ListShards, LocateSegments, Login, LoginNonce,
-    NewestMandate, NoteHolders, NotePayout, Proofs, PutHead, PutShard, ReleaseDue, ReleaseSegments,
+    Challenge, GetHeads, GetOffer, GetShard, Heads, HeldSegments, Hello, KeepRun, ListShards, LocateSegments,
+    Login, LoginNonce, NewestMandate, NoteHolders, Proofs, PutHead, PutShard, ReleaseDue, ReleaseSegments,
     ReleasesUndone, RenewMandate, Request as Ask, RewindAccount, ShardList, UndoReleases, Welcome,
 };
-use fincrypt_protocol::{Call, NodeId, Refusal, Signed};
+use fincrypt_protocol::{Call, NodeId, Refusal, Signed, pay};
 
 use super::StorageRole;
 use crate::error::failed;
@@ -68,12 +70,6 @@ impl StorageRole {
                 let proofs = Proofs { verdicts: answer.verdicts };
                 reply_with::<Challenge>(proofs, Bytes::from(answer.proofs))
             }
-            Ask::Countersign(ask) => reply::<Countersign>(self.countersign(from, &ask.bills)?),
-            Ask::GetDestination(ask) => {
-                let to = self.payouts.destination(from, ask.lightning)?;
-                reply::<GetDestination>(Destination { to })
-            }
-            Ask::NotePayout(ask) => done::<NotePayout>(self.payouts.record(from, ask.payout)),
             Ask::NoteHolders(ask) => {
                 bounded(ask.lists.len(), MAX_HOLDER_LISTS)?;
                 done::<NoteHolders>(self.admissions.holders(from, &ask.lists))
@@ -95,6 +91,23 @@ impl StorageRole {
                 let known = self.heads.get(from, &ask.account)?;
                 reply::<GetHeads>(Heads { heads: known.heads, rewound: known.rewound.map(Box::new) })
             }
+        }
+    }
+
+    /// Answers a request about money, away from the network's threads.
+    pub(super) async fn handle_pay(self: Arc<Self>, request: Request<pay::Request>) -> Answer {
+        let Request { from, header, .. } = request;
+        blocking(move || self.answer_pay(from, header)).await
+    }
+
+    fn answer_pay(&self, from: NodeId, ask: pay::Request) -> Answer {
+        match ask {
+            pay::Request::Countersign(ask) => reply::<Countersign>(self.countersign(from, &ask.bills)?),
+            pay::Request::GetDestination(ask) => {
+                let to = self.payouts.destination(from, ask.lightning)?;
+                reply::<GetDestination>(Destination { to })
+            }
+            pay::Request::NotePayout(ask) => done::<NotePayout>(self.payouts.record(from, ask.payout)),
         }
     }
 

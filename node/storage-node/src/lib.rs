@@ -44,7 +44,7 @@ use std::time::Duration;
 
 use fincrypt_accounts::Accounts;
 use fincrypt_accounts::releases::{self, Releases};
-use fincrypt_net::{Net, Sessions, ShardInbound, serve};
+use fincrypt_net::{Net, PayInbound, Sessions, ShardInbound, serve};
 use fincrypt_protocol::amount::{Msat, Price};
 use fincrypt_protocol::{Clock, SigningKey};
 use fincrypt_shards::ShardStore;
@@ -104,6 +104,14 @@ pub struct StorageTerms {
     pub release_delay: Duration,
     /// In which every shard is read once and compared with its id.
     pub scrub_period: Duration,
+}
+
+/// What the network brings to a storage node.
+pub struct StorageInbox {
+    /// Requests about shards.
+    pub requests: mpsc::Receiver<ShardInbound>,
+    /// Requests about money.
+    pub payments: mpsc::Receiver<PayInbound>,
 }
 
 /// What a storage node is made of.
@@ -252,8 +260,8 @@ impl StorageRole {
         }
     }
 
-    /// Serves until the inbox closes. `stop` ends the background work.
-    pub async fn run(self, inbox: mpsc::Receiver<ShardInbound>, stop: watch::Receiver<bool>) {
+    /// Serves until both of the inbox's ends close. `stop` ends the background work.
+    pub async fn run(self, inbox: StorageInbox, stop: watch::Receiver<bool>) {
         let role = Arc::new(self);
         let mut background = JoinSet::new();
         background.spawn(Arc::clone(&role.advertiser).run(stop.clone()));
@@ -263,11 +271,11 @@ impl StorageRole {
             background.spawn(Arc::clone(node).run(stop.clone()));
         }
         background.spawn(Arc::clone(&role.background.drain).run(stop));
-        serve(inbox, move |request| {
-            let role = Arc::clone(&role);
-            async move { role.handle(request).await }
-        })
-        .await;
+        let StorageInbox { requests, payments } = inbox;
+        let payer = Arc::clone(&role);
+        let about_shards = serve(requests, move |request| Arc::clone(&role).handle(request));
+        let about_money = serve(payments, move |request| Arc::clone(&payer).handle_pay(request));
+        tokio::join!(about_shards, about_money);
         background.shutdown().await;
     }
 }

@@ -23,7 +23,7 @@ use fincrypt_billing::{Cost, EmptySince, Holds};
 use fincrypt_ledger::{Account as LedgerAccount, Ledger, LedgerError};
 use fincrypt_protocol::amount::Msat;
 use fincrypt_protocol::money::Stated;
-use fincrypt_protocol::shard::{Bill, Billed};
+use fincrypt_protocol::pay::{Bill, Billed};
 use fincrypt_protocol::statement::{Terms, TermsError};
 use fincrypt_protocol::{AccountId, AnswerDigest, ContractId, Epoch, NodeId, SigningKey, UnixTime};
 use fincrypt_state::kv::KvError;

@@ -9,7 +9,7 @@ use fincrypt_billing::statement::{Absorbed, Billing, Fault};
 use fincrypt_ledger::{Books, Event};
 use fincrypt_protocol::amount::Msat;
 use fincrypt_protocol::money::Stated;
-use fincrypt_protocol::shard::{Bill, Billed};
+use fincrypt_protocol::pay::{Bill, Billed};
 use fincrypt_protocol::statement::{Contract, Terms};
 use fincrypt_protocol::{AnswerDigest, ContractId, Epoch, NodeId, Refusal, SigningKey, UnixTime};
 

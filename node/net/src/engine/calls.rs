@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use crate::{Asked, Packet, Requests, node_of};
-use fincrypt_protocol::{Frame, Header, Refusal, Response, mediate, shard};
+use fincrypt_protocol::{Frame, Header, Refusal, Response, mediate, pay, shard};
 use libp2p::PeerId;
 use libp2p::request_response::{Event, Message, OutboundFailure, OutboundRequestId, ResponseChannel};
 use tokio::sync::mpsc;
@@ -30,6 +30,7 @@ macro_rules! protocol {
     };
 }
 protocol!(mediate, Command::Mediate);
+protocol!(pay, Command::Pay);
 protocol!(shard, Command::Shard);
 
 /// What the engine is asked to send.

@@ -1,6 +1,6 @@
 //! What the engine is asked to do.
 
-use fincrypt_protocol::{NodeId, mediate, shard};
+use fincrypt_protocol::{NodeId, mediate, pay, shard};
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::oneshot;
 
@@ -23,6 +23,7 @@ pub(crate) enum Command {
         done: Waiter<(), ConnectError>,
     },
     Mediate(Exchange<mediate::Request>),
+    Pay(Exchange<pay::Request>),
     Shard(Exchange<shard::Request>),
     Provide {
         key: [u8; 32],

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::{Packet, peer_of};
 use bytes::Bytes;
-use fincrypt_protocol::{Call, Frame, Network, NodeId, Refusal, Response, mediate, shard};
+use fincrypt_protocol::{Call, Frame, Network, NodeId, Refusal, Response, mediate, pay, shard};
 use libp2p::Multiaddr;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -237,6 +237,18 @@ impl Net {
         self.call(node, call, payload).await
     }
 
+    /// Sends a request about money to a storage node and returns the body of its response; a refusal is an
+    /// error.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn pay<C>(&self, node: NodeId, call: C) -> Result<C::Response, CallError>
+    where
+        C: Call<Request = pay::Request>,
+    {
+        Ok(self.call(node, call, Bytes::new()).await?.0)
+    }
+
     /// Sends a request of whichever kind to a storage node; a refusal is an error. The response can be read
     /// by who knows what was asked.
     ///
@@ -248,12 +260,15 @@ impl Net {
         request: shard::Request,
         payload: Bytes,
     ) -> Result<(Response, Bytes), CallError> {
-        let frame = self.send(node, Frame { header: request, payload }).await?;
-        match frame.header.outcome() {
-            Ok(Ok(())) => Ok((frame.header, frame.payload)),
-            Ok(Err(refusal)) => Err(CallError::Refused { node, refusal }),
-            Err(_) => Err(CallError::Unexpected { node }),
-        }
+        carried_out(node, self.send(node, Frame { header: request, payload }).await?)
+    }
+
+    /// As [`Net::send_shard`], of a request about money.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn send_pay(&self, node: NodeId, request: pay::Request) -> Result<Response, CallError> {
+        Ok(carried_out(node, self.send(node, Frame::bare(request)).await?)?.0)
     }
 
     async fn call<C>(&self, node: NodeId, call: C, payload: Bytes) -> Result<(C::Response, Bytes), CallError>
@@ -328,5 +343,14 @@ impl Net {
     /// Ends the engine.
     pub async fn stop(&self) {
         let _ = self.commands.send(Command::Stop).await;
+    }
+}
+
+/// A response of whichever kind, if the request was carried out.
+fn carried_out(node: NodeId, frame: Frame<Response>) -> Result<(Response, Bytes), CallError> {
+    match frame.header.outcome() {
+        Ok(Ok(())) => Ok((frame.header, frame.payload)),
+        Ok(Err(refusal)) => Err(CallError::Refused { node, refusal }),
+        Err(_) => Err(CallError::Unexpected { node }),
     }
 }

@@ -5,7 +5,7 @@ use std::any::Any;
 use crate::{Hold, Packet};
 use bytes::Bytes;
 use fincrypt_protocol::record::StorageOffer;
-use fincrypt_protocol::{Frame, NodeId, Refusal, Response, Verified, mediate, shard};
+use fincrypt_protocol::{Frame, NodeId, Refusal, Response, Verified, mediate, pay, shard};
 use libp2p::PeerId;
 use libp2p::request_response::ResponseChannel;
 use tokio::sync::mpsc;
@@ -28,6 +28,8 @@ pub struct Inbound<Req> {
 
 /// A request to a mediator.
 pub type MediateInbound = Inbound<mediate::Request>;
+/// A request about money to a storage node.
+pub type PayInbound = Inbound<pay::Request>;
 /// A request to a storage node.
 pub type ShardInbound = Inbound<shard::Request>;
 
@@ -80,6 +82,8 @@ pub struct Inboxes {
     pub mediate: Option<mpsc::Sender<MediateInbound>>,
     /// To the storage role.
     pub shard: Option<mpsc::Sender<ShardInbound>>,
+    /// About money, to the storage role.
+    pub pay: Option<mpsc::Sender<PayInbound>>,
     /// Offers that came over gossip, to the mediator role.
     pub offers: Option<mpsc::Sender<Verified<StorageOffer>>>,
     /// Storage nodes newly met, to the mediator role.

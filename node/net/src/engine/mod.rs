@@ -17,6 +17,6 @@ mod transport;
 pub use addresses::{decode_all, encode_all, is_useful};
 pub use budget::Budget;
 pub use handle::{CallError, ConnectError, Net};
-pub use inbound::{Inbound, Inboxes, MediateInbound, Reply, ShardInbound};
+pub use inbound::{Inbound, Inboxes, MediateInbound, PayInbound, Reply, ShardInbound};
 pub use run::{Engine, EngineError, EngineSetup};
 pub use session::{LoginError, Sessions};

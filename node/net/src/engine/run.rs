@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::{Behaviour, Setup, node_of, offers_topic};
 use fincrypt_protocol::admission::OfferGate;
 use fincrypt_protocol::record::StorageOffer;
-use fincrypt_protocol::{Network, NodeId, Verified, mediate, shard};
+use fincrypt_protocol::{Network, NodeId, Verified, mediate, pay, shard};
 use futures::StreamExt;
 use libp2p::gossipsub::{self};
 use libp2p::identity::Keypair;
@@ -91,6 +91,7 @@ pub struct Engine {
     awaiting_identify: HashMap<PeerId, Vec<Join>>,
     connects: HashMap<PeerId, Vec<Waiter<(), ConnectError>>>,
     mediate: Calls<mediate::Request>,
+    pay: Calls<pay::Request>,
     shard: Calls<shard::Request>,
     budgets: Budgets,
 }
@@ -144,6 +145,7 @@ impl Engine {
             awaiting_identify: HashMap::new(),
             connects: HashMap::new(),
             mediate: Calls::new(setup.inboxes.mediate),
+            pay: Calls::new(setup.inboxes.pay),
             shard: Calls::new(setup.inboxes.shard),
             budgets: Budgets::new(Budget::DEFAULT),
         };
@@ -177,6 +179,9 @@ impl Engine {
             Command::Connect { peer, addresses, done } => self.connect(peer, addresses, done),
             Command::Mediate(exchange) => {
                 self.mediate.send(&mut behaviour.mediate, exchange, &mut self.budgets);
+            }
+            Command::Pay(exchange) => {
+                self.pay.send(&mut behaviour.pay, exchange, &mut self.budgets);
             }
             Command::Shard(exchange) => {
                 self.shard.send(&mut behaviour.shard, exchange, &mut self.budgets);

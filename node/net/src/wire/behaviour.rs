@@ -23,7 +23,7 @@ use fincrypt_protocol::Network;
 use fincrypt_protocol::admission::AnnouncedRole;
 use fincrypt_protocol::domain;
 use fincrypt_protocol::limits::MAX_RECORD;
-use fincrypt_protocol::{mediate, shard};
+use fincrypt_protocol::{mediate, pay, shard};
 
 /// One role of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +134,8 @@ pub struct Behaviour {
     pub gossip: gossipsub::Behaviour,
     /// Client ↔ mediator.
     pub mediate: Requests<mediate::Request>,
+    /// Mediator → storage, about money.
+    pub pay: Requests<pay::Request>,
     /// Mediator or owner ↔ storage.
     pub shard: Requests<shard::Request>,
     /// Circuits through relays, for nodes behind NAT.
@@ -195,6 +197,7 @@ impl Behaviour {
             kad: kademlia(setup, keypair),
             gossip: gossip(network, keypair)?,
             mediate: requests(setup, peer, mediate::NAME, Role::Mediator, &intake),
+            pay: requests(setup, peer, pay::NAME, Role::Storage, &intake),
             shard: requests(setup, peer, shard::NAME, Role::Storage, &intake),
             relay_client,
             relay_server: bootstrap.then(|| relay::Behaviour::new(peer, relay_limits())).into(),

@@ -8,10 +8,10 @@ use fincrypt_billing::statement::{Absorbed, Billing};
 use fincrypt_net::Net;
 use fincrypt_protocol::amount::{Msat, Permille, Price};
 use fincrypt_protocol::money::{Payout, PayoutState, Sending};
-use fincrypt_protocol::shard::{
-    Audited, Bill, Billed, Challenge, Challenged, Countersign, Destination, Done, GetDestination, NotePayout,
-    Request,
+use fincrypt_protocol::pay::{
+    Bill, Billed, Countersign, Destination, Done, GetDestination, NotePayout, Request,
 };
+use fincrypt_protocol::shard::{Audited, Challenge, Challenged};
 use fincrypt_protocol::statement::{Contract, Terms};
 use fincrypt_protocol::{
     AnswerDigest, Call, ContractId, Epoch, Nonce, PaymentHash, PayoutId, Refusal, ShardIndex, UnixTime,
@@ -91,7 +91,7 @@ impl Mediator {
     }
 
     async fn ask<C: Call<Request = Request>>(&self, call: C) -> Result<C::Response, Refusal> {
-        self.stage.ask(&self.stage.mediator, call).await
+        self.stage.pay(&self.stage.mediator, call).await
     }
 
     async fn put(&self, seed: u8) -> Result<(), Refusal> {
@@ -112,7 +112,7 @@ impl Mediator {
             parts: vec![(contract, amount)],
             arrives: amount,
         };
-        self.stage.ask(from, NotePayout { payout }).await
+        self.stage.pay(from, NotePayout { payout }).await
     }
 }
 
@@ -186,7 +186,7 @@ fn a_mediator_that_does_not_pay_reaches_its_bound_and_may_store_again_once_it_do
             parts,
             arrives,
         };
-        assert_eq!(mediator.stage.ask(own, NotePayout { payout: both }).await, Ok(Done {}));
+        assert_eq!(mediator.stage.pay(own, NotePayout { payout: both }).await, Ok(Done {}));
 
         // What is on the way is not there yet; what failed never will be; what arrived counts once.
         for state in [PayoutState::OnTheWay, PayoutState::Failed] {
@@ -306,7 +306,7 @@ fn whoever_audits_and_never_bills_may_store_nothing_after_48_epochs() {
         }
         assert_eq!(mediator.put(3).await, Err(Refusal::CreditBound));
         // What is there is served, and one statement opens it again.
-        assert!(mediator.ask(mediator.stage.get()).await.is_ok());
+        assert!(mediator.stage.ask(&mediator.stage.mediator, mediator.stage.get()).await.is_ok());
         mediator.audit(Mediator::now()).await;
         assert!(mediator.bill().await > Msat::ZERO);
         assert_eq!(

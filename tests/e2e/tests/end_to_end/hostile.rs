@@ -15,13 +15,13 @@ use fincrypt_protocol::shard::{
 };
 use fincrypt_protocol::{
     Call, Clock, Code, Manifest, Network, NodeId, Nonce, Refusal, RunId, SegmentId, ShardId, ShardIndex,
-    ShardLen, Signed, SigningKey, Tag, UnixTime, domain,
+    ShardLen, Signed, SigningKey, Tag, UnixTime, domain, pay,
 };
 use fincrypt_shards::ShardStore;
 use fincrypt_shards::proof::shard_id;
 use fincrypt_state::state::State;
 use fincrypt_storage_node::{
-    Disk, Drain, Health, Ledger, PayoutTo, StorageOptions, StorageRole, StorageTerms,
+    Disk, Drain, Health, Ledger, PayoutTo, StorageInbox, StorageOptions, StorageRole, StorageTerms,
 };
 use fincrypt_vault::head::{HeadBody, seal_head};
 use fincrypt_vault::keyfile::VaultKeys;
@@ -72,8 +72,8 @@ pub(super) async fn stage_on(capacity: u64, change: impl FnOnce(&mut StorageTerm
     let dir = tempfile::tempdir().expect("a folder");
     let (state, _) = State::open(&dir.path().join("state")).expect("opens");
     let (store, _) = ShardStore::open(&dir.path().join("shards"), state.clone(), capacity).expect("opens");
-    let (inbox, requests) = mpsc::channel(64);
-    let inboxes = Inboxes { shard: Some(inbox), ..Inboxes::default() };
+    let ((shard, requests), (pay, payments)) = (mpsc::channel(64), mpsc::channel(64));
+    let inboxes = Inboxes { shard: Some(shard), pay: Some(pay), ..Inboxes::default() };
     let (net, sessions, bound, key) = machine(Roles::new([Role::Storage]), true, inboxes).await;
     let node = net.own();
     let mut terms = StorageTerms {
@@ -102,7 +102,7 @@ pub(super) async fn stage_on(capacity: u64, change: impl FnOnce(&mut StorageTerm
         clock: Clock::system(),
         lightning: None,
     });
-    tokio::spawn(role.run(requests, stopping));
+    tokio::spawn(role.run(StorageInbox { requests, payments }, stopping));
     let (mediator, _, _, mediator_key) =
         machine(Roles::new([Role::Mediator]), false, Inboxes::default()).await;
     let address = bound.first().expect("bound").clone();
@@ -190,6 +190,15 @@ impl Stage {
         C: Call<Request = Request>,
     {
         let asked = net.shard(self.node, call).await;
+        asked.map_err(|error| error.refusal().unwrap_or_else(|| panic!("no refusal: {error}")))
+    }
+
+    /// As [`Stage::ask`], about money.
+    pub(super) async fn pay<C>(&self, net: &Net, call: C) -> Result<C::Response, Refusal>
+    where
+        C: Call<Request = pay::Request>,
+    {
+        let asked = net.pay(self.node, call).await;
         asked.map_err(|error| error.refusal().unwrap_or_else(|| panic!("no refusal: {error}")))
     }
 

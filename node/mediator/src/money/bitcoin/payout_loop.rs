@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fincrypt_protocol::limits::MAX_DESTINATION;
-use fincrypt_protocol::shard::{GetDestination, NotePayout};
+use fincrypt_protocol::pay::{GetDestination, NotePayout};
 use fincrypt_protocol::{NodeId, Refusal};
 use futures::StreamExt;
 use tokio::sync::watch;
@@ -72,7 +72,7 @@ impl PayoutLoop {
     /// The destination of a storage node's earnings: as it says now, or said last if it does not answer.
     async fn destination(&self, node: NodeId) -> Result<Option<String>, Refusal> {
         let lightning = self.money.wallets.lightning().map(|node| node.id());
-        let said = match self.holders.send(node, GetDestination { lightning }).await {
+        let said = match self.holders.pay(node, GetDestination { lightning }).await {
             Delivery::Acknowledged(destination) => destination.to,
             _ => return self.money.destinations.known(&node),
         };
@@ -115,7 +115,7 @@ impl PayoutLoop {
         let outstanding = blocking(move || money.reports.outstanding()).await?;
         let reporting = outstanding.into_iter().map(|Report { node, payout, stage }| async move {
             let id = payout.id;
-            match self.holders.send(node, NotePayout { payout }).await {
+            match self.holders.pay(node, NotePayout { payout }).await {
                 // What it rejects it will reject again.
                 Delivery::Acknowledged(_) | Delivery::Rejected(_) => {
                     let money = Arc::clone(&self.money);

@@ -89,6 +89,7 @@ impl Engine {
             BehaviourEvent::Mediate(event) => {
                 self.mediate.on_event(event, &self.reply_to, &mut self.budgets);
             }
+            BehaviourEvent::Pay(event) => self.pay.on_event(event, &self.reply_to, &mut self.budgets),
             BehaviourEvent::Shard(event) => self.shard.on_event(event, &self.reply_to, &mut self.budgets),
             _ => {}
         }
