@@ -27,6 +27,9 @@ pub enum Refusal {
     /// No valid mandate lets this peer do this.
     #[error("no valid mandate for this")]
     NotMandated,
+    /// The mandate is named by its hash, and not known here: it has to be shown.
+    #[error("the mandate is not known")]
+    UnknownMandate,
     /// Too few storage nodes qualify.
     #[error("{eligible} storage nodes qualify, at least {needed} are needed")]
     TooFewPeers {

@@ -7,7 +7,7 @@ use crate::cbor::{self, CborError};
 use crate::epoch::Epoch;
 use crate::frame::Header;
 use crate::geometry::ShardIndex;
-use crate::id::{AccountId, Nonce, RunId, SegmentId, ShardId, Tag};
+use crate::id::{AccountId, MandateHash, Nonce, RunId, SegmentId, ShardId, Tag};
 use crate::key::Signature;
 use crate::limits::{MAX_HEADER, MAX_PAYLOAD};
 use crate::manifest::Manifest;
@@ -59,13 +59,29 @@ pub struct Login {
     pub proof: Signature,
 }
 
+/// By what right a mediator puts a shard.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Authority {
+    /// The records themselves.
+    Shown {
+        /// The account and its keys.
+        registration: Signed<Registration>,
+        /// The account's mandate.
+        mandate: Signed<Mandate>,
+    },
+    /// A mandate under which the node has stored something lately. [`Refusal::UnknownMandate`] if it has
+    /// not, or has forgotten: then the records are shown again.
+    ///
+    /// [`Refusal::UnknownMandate`]: crate::Refusal::UnknownMandate
+    Known(MandateHash),
+}
+
 /// Brings a shard, as payload. Answered once it is on disk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PutShard {
-    /// The account and its keys.
-    pub registration: Signed<Registration>,
     /// The account's permission for the mediator.
-    pub mandate: Signed<Mandate>,
+    pub authority: Authority,
     /// The run the segment belongs to.
     pub run: RunId,
     /// The segment's manifest.

@@ -204,18 +204,19 @@ fn shard_requests() -> Vec<shard::Request> {
     use shard::*;
     let account = AccountId::from_bytes([8; 32]);
     let put = PutShard {
-        registration: registration(),
-        mandate: mandate(),
+        authority: Authority::Shown { registration: registration(), mandate: mandate() },
         run: RunId::from_bytes([4; 16]),
         manifest: manifest(),
         index: index(0),
         tag: Tag::from_bytes([5; 32]),
     };
+    let known = PutShard { authority: Authority::Known(mandate().mandate_hash()), ..put.clone() };
     vec![
         GetOffer {}.into(),
         Hello {}.into(),
         Login { registration: registration(), proof: PROOF }.into(),
         put.into(),
+        known.into(),
         GetShard { account, segment: SEGMENT, index: index(1) }.into(),
         ListShards { account, after: Some((SEGMENT, index(1))) }.into(),
         LocateSegments { account, segments: vec![SEGMENT] }.into(),
@@ -241,6 +242,7 @@ fn shard_responses(out: &mut String) {
     answer::<Hello>(LoginNonce { nonce: Nonce::from_bytes([6; 32]) }, out);
     answer::<Login>(Welcome { mandate: Some(mandate()) }, out);
     answer::<PutShard>(receipt(), out);
+    refused::<PutShard>(Refusal::UnknownMandate, out);
     answer_with::<GetShard>(Done {}, b"payload", out);
     let shards = vec![(SEGMENT, index(1), ShardId::from_bytes([3; 32]))];
     answer::<ListShards>(ShardList { shards, more: true }, out);

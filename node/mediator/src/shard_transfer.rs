@@ -1,15 +1,59 @@
 //! One shard to or from one storage node.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use bytes::Bytes;
-use fincrypt_protocol::record::Receipt;
-use fincrypt_protocol::shard::{GetShard, PutShard};
-use fincrypt_protocol::{AccountId, NodeId, Refusal, SegmentId, ShardIndex, Signed};
+use fincrypt_net::CallError;
+use fincrypt_protocol::record::{Mandate, Receipt, Registration};
+use fincrypt_protocol::shard::{Authority, GetShard, PutShard};
+use fincrypt_protocol::{
+    AccountId, MandateHash, Manifest, NodeId, Refusal, RunId, SegmentId, ShardIndex, Signed, Tag,
+};
+use parking_lot::Mutex;
 
 use super::context::Context;
 use super::holder_link::HolderLink;
 use super::migration_out::MigrationOut;
 use super::outbox::Outbox;
 use super::records::SegmentRecord;
+
+/// Nodes and mandates remembered as shown to them; at 64 bytes each, 4 MiB.
+const MAX_SHOWN: usize = 1 << 16;
+
+/// Where a shard belongs, and by what right it is put.
+#[derive(Clone)]
+pub(crate) struct ShardPlace {
+    pub(crate) registration: Signed<Registration>,
+    pub(crate) mandate: Signed<Mandate>,
+    pub(crate) run: RunId,
+    pub(crate) manifest: Manifest,
+    pub(crate) index: ShardIndex,
+    pub(crate) tag: Tag,
+}
+
+/// Mandates under which nodes have stored something: their hash may stand for them. What is forgotten is
+/// shown again.
+#[derive(Clone, Default)]
+struct ShownMandates(Arc<Mutex<HashSet<(NodeId, MandateHash)>>>);
+
+impl ShownMandates {
+    fn has(&self, node: NodeId, mandate: MandateHash) -> bool {
+        self.0.lock().contains(&(node, mandate))
+    }
+
+    fn add(&self, node: NodeId, mandate: MandateHash) {
+        let mut shown = self.0.lock();
+        if shown.len() >= MAX_SHOWN {
+            shown.clear();
+        }
+        shown.insert((node, mandate));
+    }
+
+    fn remove(&self, node: NodeId, mandate: MandateHash) {
+        self.0.lock().remove(&(node, mandate));
+    }
+}
 
 /// Puts shards on storage nodes and fetches them. Cheap to clone.
 #[derive(Clone)]
@@ -18,11 +62,18 @@ pub(crate) struct ShardTransfer {
     outbox: Outbox,
     migration_out: MigrationOut,
     context: Context,
+    shown: ShownMandates,
 }
 
 impl ShardTransfer {
     pub(crate) fn new(outbox: Outbox, migration_out: MigrationOut, context: Context) -> Self {
-        Self { link: migration_out.link().clone(), outbox, migration_out, context }
+        Self {
+            link: migration_out.link().clone(),
+            outbox,
+            migration_out,
+            context,
+            shown: ShownMandates::default(),
+        }
     }
 
     /// Puts a shard on a node; the node's receipt for it, checked.
@@ -30,7 +81,7 @@ impl ShardTransfer {
         &self,
         account: AccountId,
         node: NodeId,
-        placement: PutShard,
+        place: ShardPlace,
         payload: Bytes,
     ) -> Result<Signed<Receipt>, Refusal> {
         if !self.link.connect(node).await {
@@ -39,10 +90,10 @@ impl ShardTransfer {
         if !self.outbox.catch_up(&account, &node).await {
             return Err(Refusal::Failed);
         }
-        let (index, segment) = (placement.index, placement.manifest.id());
-        let shard = placement.manifest.shard(index);
-        let receipt = match self.link.call(node, placement, payload).await {
-            Ok((receipt, _)) => receipt,
+        let (index, segment) = (place.index, place.manifest.id());
+        let shard = place.manifest.shard(index);
+        let receipt = match self.send(node, place, payload).await {
+            Ok(receipt) => receipt,
             Err(error) if error.refusal() == Some(Refusal::NotMandated) => {
                 let dismissed = self.migration_out.is_dismissed(&account, node).await;
                 return Err(if dismissed { Refusal::Dismissed } else { Refusal::NotMandated });
@@ -57,6 +108,32 @@ impl ShardTransfer {
             && checked.index == index
             && Some(checked.shard) == shard;
         if fits { Ok(receipt) } else { Err(Refusal::Failed) }
+    }
+
+    /// Sends a shard, with the records that permit it where the node may not know them.
+    async fn send(
+        &self,
+        node: NodeId,
+        place: ShardPlace,
+        payload: Bytes,
+    ) -> Result<Signed<Receipt>, CallError> {
+        let ShardPlace { registration, mandate, run, manifest, index, tag } = place;
+        let hash = mandate.mandate_hash();
+        if self.shown.has(node, hash) {
+            let authority = Authority::Known(hash);
+            let put = PutShard { authority, run, manifest: manifest.clone(), index, tag };
+            match self.link.call(node, put, payload.clone()).await {
+                Err(error) if error.refusal() == Some(Refusal::UnknownMandate) => {
+                    self.shown.remove(node, hash);
+                }
+                answered => return Ok(answered?.0),
+            }
+        }
+        let authority = Authority::Shown { registration, mandate };
+        let put = PutShard { authority, run, manifest, index, tag };
+        let (receipt, _) = self.link.call(node, put, payload).await?;
+        self.shown.add(node, hash);
+        Ok(receipt)
     }
 
     /// Fetches a shard from its holder, unchecked.

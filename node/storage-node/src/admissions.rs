@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use fincrypt_accounts::{Accounts, AccountsError};
 use fincrypt_protocol::record::{HolderList, Keep, Mandate, Registration};
+use fincrypt_protocol::shard::Authority;
 use fincrypt_protocol::{NodeId, Signed, Verified};
 use fincrypt_shards::{ShardStore, StoreError};
 use fincrypt_state::kv::Batch;
@@ -24,6 +25,9 @@ pub(crate) enum AdmissionError {
     /// Nothing is known or held of the account.
     #[error("nothing is held of the account")]
     UnknownAccount,
+    /// The mandate is named by its hash and was not admitted lately.
+    #[error("the mandate is not known")]
+    UnknownMandate,
     /// What is held could not be read.
     #[error(transparent)]
     Holdings(#[from] HoldingsError),
@@ -93,6 +97,21 @@ impl Admissions {
             return Err(AdmissionError::OtherAccount);
         }
         Ok(pair)
+    }
+
+    /// Verifies by what right a mediator puts a shard.
+    ///
+    /// # Errors
+    /// Those of [`Admissions::verify`]; [`AdmissionError::UnknownMandate`].
+    pub(crate) fn authorize(&self, authority: &Authority) -> Result<VerifiedPair, AdmissionError> {
+        match authority {
+            Authority::Shown { registration, mandate } => self.verify(registration, mandate),
+            Authority::Known(mandate) => {
+                let known = self.0.cache.known(mandate, self.0.options.access.now());
+                let Pair { registration, mandate } = known.ok_or(AdmissionError::UnknownMandate)?;
+                Ok(VerifiedPair { registration, mandate, is_new: false })
+            }
+        }
     }
 
     /// Records a pair durably, unless it is known already.

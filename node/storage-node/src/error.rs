@@ -70,6 +70,7 @@ impl From<AdmissionError> for Refusal {
             AdmissionError::Access(error) => error.into(),
             AdmissionError::OtherAccount => Self::Invalid,
             AdmissionError::UnknownAccount => Self::NotHeld,
+            AdmissionError::UnknownMandate => Self::UnknownMandate,
             AdmissionError::Holdings(error) => error.into(),
         }
     }

@@ -126,7 +126,7 @@ impl ShardIntake {
         payload: Bytes,
     ) -> Result<Stored, IntakeError> {
         let now = self.options.access.now();
-        let pair = self.options.admissions.verify(&placement.registration, &placement.mandate)?;
+        let pair = self.options.admissions.authorize(&placement.authority)?;
         let account = pair.mandate.account;
         if pair.mandate.mediator != from || !pair.mandate.rights.put {
             return Err(IntakeError::NotMandated);

@@ -37,6 +37,11 @@ impl MandateCache {
         same.then(|| known.clone())
     }
 
+    /// The pair of this mandate, unless it has expired.
+    pub(crate) fn known(&self, mandate: &MandateHash, now: UnixTime) -> Option<Pair> {
+        self.0.lock().get(mandate).filter(|known| known.mandate.expiry > now).cloned()
+    }
+
     /// Remembers a pair that was committed, and forgets what it supersedes: older mandates of the
     /// account, to any mediator, and others to this mediator.
     pub(crate) fn remember(&self, pair: Pair) {

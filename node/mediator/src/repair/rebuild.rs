@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fincrypt_protocol::amount::Price;
-use fincrypt_protocol::shard::{Challenged, PutShard};
+use fincrypt_protocol::shard::Challenged;
 use fincrypt_protocol::{AccountId, NodeId, Refusal, SegmentId, ShardIndex, Signed, record};
 use fincrypt_shards::erasure::rebuild;
 use fincrypt_shards::proof::shard_id;
@@ -18,7 +18,7 @@ use crate::missing_shards::MissingShards;
 use crate::outbox::Outbox;
 use crate::placement::Placement as Placing;
 use crate::records::{Records, SegmentRecord, Word};
-use crate::shard_transfer::ShardTransfer;
+use crate::shard_transfer::{ShardPlace, ShardTransfer};
 use fincrypt_accounts::Accounts;
 use fincrypt_accounts::failed;
 use fincrypt_accounts::releases::Releases;
@@ -82,7 +82,7 @@ impl Rebuilder {
         }
         let mut placed = Vec::new();
         for ((index, payload), node) in shards.into_iter().zip(new) {
-            let placement = PutShard {
+            let place = ShardPlace {
                 registration: registration.signed().clone(),
                 mandate: mandate.clone(),
                 run: record.run,
@@ -90,7 +90,7 @@ impl Rebuilder {
                 index,
                 tag: record.tag,
             };
-            match self.transfer.put_shard(account, node, placement, payload).await {
+            match self.transfer.put_shard(account, node, place, payload).await {
                 Ok(receipt) => placed.push((index, node, receipt)),
                 Err(refusal) => {
                     tracing::info!(%node, %refusal, "rebuilt_shard_not_taken");

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fincrypt_protocol::amount::Price;
-use fincrypt_protocol::shard::PutShard as Placed;
 use fincrypt_protocol::{Manifest, NodeId, Refusal, RunId, ShardIndex, Tag};
 
 use super::count;
@@ -12,7 +11,7 @@ use super::open_segments::OpenSegment;
 use crate::directory::Directory;
 use crate::placement::Placement;
 use crate::records::{SegmentRecord, Slot};
-use crate::shard_transfer::ShardTransfer;
+use crate::shard_transfer::{ShardPlace, ShardTransfer};
 
 /// Substitutes tried for one shard before it is left for later.
 const MAX_SUBSTITUTES: usize = 4;
@@ -114,7 +113,7 @@ impl ShardPlacer {
         payload: Bytes,
     ) -> Result<(), Refusal> {
         let record = segment.record();
-        let placed = Placed {
+        let place = ShardPlace {
             registration: segment.registration.clone(),
             mandate: segment.mandate.clone(),
             run: record.run,
@@ -122,7 +121,7 @@ impl ShardPlacer {
             tag: record.tag,
             manifest: record.manifest,
         };
-        let receipt = self.transfer.put_shard(segment.account, node, placed, payload).await?;
+        let receipt = self.transfer.put_shard(segment.account, node, place, payload).await?;
         segment.receipted(index, node, receipt);
         Ok(())
     }

@@ -3,7 +3,7 @@ use fincrypt_accounts::releases;
 use fincrypt_net::Sessions;
 use fincrypt_protocol::amount::{Msat, Price};
 use fincrypt_protocol::record::{Mandate, Rights};
-use fincrypt_protocol::shard::PutShard;
+use fincrypt_protocol::shard::{Authority, PutShard};
 use fincrypt_protocol::{Clock, Code, Manifest, Network, ShardId, ShardIndex, ShardLen, SigningKey, Tag};
 use fincrypt_shards::proof::shard_id;
 use fincrypt_state::state::State;
@@ -101,8 +101,10 @@ fn placement(mediator: NodeId, index: u8, byte_cap: u64) -> (AccountId, PutShard
     let ids = vec![shard_id(&payload), ShardId::from_bytes([1; 32])];
     let manifest = Manifest::new(Code::new(1, 1).expect("valid"), ShardLen::new(4096).expect("valid"), ids);
     let placement = PutShard {
-        registration: keys.registration(Network::Local, 0).expect("seals"),
-        mandate: Signed::seal(&mandate, &key).expect("seals"),
+        authority: Authority::Shown {
+            registration: keys.registration(Network::Local, 0).expect("seals"),
+            mandate: Signed::seal(&mandate, &key).expect("seals"),
+        },
         run: RunId::from_bytes([1; 16]),
         tag: Tag::from_bytes([2; 32]),
         index: ShardIndex::new(index).expect("valid"),

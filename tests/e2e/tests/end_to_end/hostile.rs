@@ -11,7 +11,8 @@ use fincrypt_net::{Role, Roles, Setup};
 use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::record::{Head, Mandate, Registration, Rights, login_message};
 use fincrypt_protocol::shard::{
-    Done, GetHeads, GetShard, Heads, Hello, ListShards, LocateSegments, Login, PutHead, PutShard, Request,
+    Authority, Done, GetHeads, GetShard, Heads, Hello, ListShards, LocateSegments, Login, PutHead, PutShard,
+    Request,
 };
 use fincrypt_protocol::{
     Call, Clock, Code, Manifest, Network, NodeId, Nonce, Refusal, RunId, SegmentId, ShardId, ShardIndex,
@@ -151,14 +152,17 @@ impl Stage {
         self.mandate_of(self.mediator.own(), 1, UnixTime::now().plus(Duration::from_secs(3600)), 1 << 40)
     }
 
+    fn shown(&self, mandate: Signed<Mandate>) -> Authority {
+        Authority::Shown { registration: self.registration(), mandate }
+    }
+
     pub(super) fn placement(&self, seed: u8) -> PutShard {
         let ids = vec![shard_id(&payload(seed)), ShardId::from_bytes([seed; 32])];
         let manifest =
             Manifest::new(Code::new(1, 1).expect("valid"), ShardLen::new(LENGTH as u32).expect("valid"), ids);
         let manifest = manifest.expect("valid");
         PutShard {
-            registration: self.registration(),
-            mandate: self.mandate(),
+            authority: self.shown(self.mandate()),
             run: RunId::from_bytes([1; 16]),
             tag: Tag::from_bytes([2; 32]),
             index: ShardIndex::new(0).expect("valid"),
@@ -314,7 +318,7 @@ fn without_a_valid_mandate_of_its_own_nobody_can_add() {
         assert_eq!(stolen, Err(Refusal::NotMandated), "a mandate of another mediator");
         let past = stage.mandate_of(stage.mediator.own(), 1, UnixTime::from_secs(1), cap);
         assert_eq!(
-            stage.put(PutShard { mandate: past, ..stage.placement(1) }, payload(1)).await,
+            stage.put(PutShard { authority: stage.shown(past), ..stage.placement(1) }, payload(1)).await,
             Err(Refusal::Invalid)
         );
         let forger = Words::generate().expect("words").vault_keys();
@@ -324,18 +328,47 @@ fn without_a_valid_mandate_of_its_own_nobody_can_add() {
         };
         let forged = Signed::seal(&forged, &forger.root.account(0)).expect("seals");
         assert_eq!(
-            stage.put(PutShard { mandate: forged, ..stage.placement(1) }, payload(1)).await,
+            stage.put(PutShard { authority: stage.shown(forged), ..stage.placement(1) }, payload(1)).await,
             Err(Refusal::Invalid)
         );
         let small = stage.mandate_of(stage.mediator.own(), 1, later, LENGTH as u64 - 1);
         assert_eq!(
-            stage.put(PutShard { mandate: small, ..stage.placement(1) }, payload(1)).await,
+            stage.put(PutShard { authority: stage.shown(small), ..stage.placement(1) }, payload(1)).await,
             Err(Refusal::NotMandated)
         );
         // A newer mandate supersedes: the older one cannot be replayed.
         let newer = stage.mandate_of(stage.mediator.own(), 9, later, cap);
-        assert_eq!(stage.put(PutShard { mandate: newer, ..stage.placement(1) }, payload(1)).await, Ok(()));
+        assert_eq!(
+            stage.put(PutShard { authority: stage.shown(newer), ..stage.placement(1) }, payload(1)).await,
+            Ok(())
+        );
         assert_eq!(stage.put(stage.placement(3), payload(3)).await, Err(Refusal::NotMandated));
+    });
+}
+
+#[test]
+fn the_hash_of_a_mandate_stands_for_it_once_it_was_shown_and_until_it_is_superseded() {
+    run(async {
+        let stage = stage(1 << 30).await;
+        let (later, cap) = (UnixTime::now().plus(Duration::from_secs(3600)), 1 << 40);
+        let mandate = stage.mandate();
+        let known = |mandate: &Signed<Mandate>, seed| PutShard {
+            authority: Authority::Known(mandate.mandate_hash()),
+            ..stage.placement(seed)
+        };
+        let unknown = Err(Refusal::UnknownMandate);
+        assert_eq!(stage.put(known(&mandate, 1), payload(1)).await, unknown);
+        let shown = PutShard { authority: stage.shown(mandate.clone()), ..stage.placement(1) };
+        assert_eq!(stage.put(shown, payload(1)).await, Ok(()));
+        assert_eq!(stage.put(known(&mandate, 2), payload(2)).await, Ok(()));
+        let stranger = stage.stranger().await;
+        let stolen = stage.put_from(&stranger, known(&mandate, 3), payload(3)).await;
+        assert_eq!(stolen, Err(Refusal::NotMandated), "a mandate of another mediator");
+        let newer = stage.mandate_of(stage.mediator.own(), 9, later, cap);
+        let shown = PutShard { authority: stage.shown(newer.clone()), ..stage.placement(3) };
+        assert_eq!(stage.put(shown, payload(3)).await, Ok(()));
+        assert_eq!(stage.put(known(&mandate, 4), payload(4)).await, unknown);
+        assert_eq!(stage.put(known(&newer, 4), payload(4)).await, Ok(()));
     });
 }
 
@@ -349,8 +382,10 @@ fn a_dismissed_mediator_can_neither_add_nor_read() {
         // Superseded by another mediator's mandate.
         stage.put(stage.placement(1), payload(1)).await.expect("stored");
         let newer = stage.mandate_of(successor.own(), 2, until(later), 1 << 40);
-        let placement =
-            |seed, mandate: &Signed<Mandate>| PutShard { mandate: mandate.clone(), ..stage.placement(seed) };
+        let placement = |seed, mandate: &Signed<Mandate>| PutShard {
+            authority: stage.shown(mandate.clone()),
+            ..stage.placement(seed)
+        };
         assert_eq!(stage.put_from(&successor, placement(2, &newer), payload(2)).await, Ok(()));
         assert_eq!(stage.put(stage.placement(3), payload(3)).await, Err(Refusal::NotMandated));
         for request in stage.reads() {
@@ -409,7 +444,8 @@ fn the_first_registration_of_an_account_stays() {
             guard_key: thief.guard(0).guard_key(),
         };
         let registration = Signed::seal(&other, &account).expect("seals");
-        let refused = stage.put(PutShard { registration, ..stage.placement(2) }, payload(2)).await;
+        let authority = Authority::Shown { registration, mandate: stage.mandate() };
+        let refused = stage.put(PutShard { authority, ..stage.placement(2) }, payload(2)).await;
         assert_eq!(refused, Err(Refusal::OtherRegistration));
     });
 }
