@@ -8,6 +8,7 @@
 //! * `/api/v1/wallet…`: a mediator's money ([`wallet`]).
 //! * `GET /metrics`: the same numbers in OpenMetrics text.
 
+mod facts;
 mod metrics;
 mod wallet;
 
@@ -21,149 +22,17 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use fincrypt_net::Multiaddr;
-use fincrypt_net::{Roles, peer_of};
-use fincrypt_protocol::UnixTime;
-use fincrypt_shards::ShardStore;
-use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use crate::daemon::NodeError;
-use crate::home::Home;
-use crate::own_node::{self, OwnNode};
 use fincrypt_client::ClientError;
-use fincrypt_mediator::{MediatorFacts, MediatorInfo};
-use fincrypt_net::Net;
-use fincrypt_storage_node::{Earned, EarnedOnDay, Health, Ledger, LedgerError, PaidView};
 
-/// A storage node's shards, health and earnings.
-#[derive(Clone)]
-pub(crate) struct Served {
-    pub(crate) store: ShardStore,
-    pub(crate) health: Health,
-    pub(crate) ledger: Ledger,
-}
+pub(crate) use facts::{Facts, Served};
 
-/// What the interface tells about.
-pub(crate) struct Facts {
-    pub(crate) net: Net,
-    pub(crate) roles: Roles,
-    pub(crate) listen: Vec<Multiaddr>,
-    pub(crate) store: Option<Served>,
-    /// The storage operator's own Lightning node.
-    pub(crate) own_lightning: Option<Arc<OwnNode>>,
-    pub(crate) mediated: Option<MediatorFacts>,
-    /// Whether a destination for earnings was named.
-    pub(crate) payable: bool,
-}
-
-/// Days and payouts shown to a storage operator.
-const DAYS: u64 = 30;
-const PAYOUTS: usize = 50;
-
-#[derive(Serialize)]
-struct StorageInfo {
-    used_bytes: u64,
-    capacity_bytes: u64,
-    free_bytes: u64,
-    accounts: usize,
-    /// Whether it is to be switched off.
-    leaving: bool,
-    /// Shards that have no other holder yet, of a node that is leaving.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    shards_left: Option<u64>,
-    /// Whether the disk fails: no shards are taken then.
-    disk_failing: bool,
-    /// Shards found rotten since the start.
-    rotten_shards: u64,
-    /// What mediators owe.
-    earned: Vec<Earned>,
-    /// What was earned of each mediator on each of the last 30 days.
-    earned_days: Vec<EarnedDay>,
-    /// The newest payouts that mediators told of.
-    payouts: Vec<PaidView>,
-    /// Where the operator is paid: false if nothing was named, and nothing can be paid.
-    payable: bool,
-    /// The operator's own Lightning node.
-    #[serde(flatten)]
-    own_node: own_node::View,
-}
-
-/// What was earned of a mediator on a day.
-#[derive(Serialize)]
-struct EarnedDay {
-    mediator: String,
-    /// Days since 1970 (UTC).
-    day: u64,
-    msat: u64,
-}
-
-#[derive(Serialize)]
-struct NodeInfo {
-    version: &'static str,
-    peer: String,
-    network: String,
-    roles: Vec<&'static str>,
-    listen: Vec<String>,
-    connected_peers: usize,
-    dht_peers: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    storage: Option<StorageInfo>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mediator: Option<MediatorInfo>,
-}
-
-/// What the ledger says; nothing of it if it cannot be read.
-fn read<T: Default>(answer: Result<T, LedgerError>) -> T {
-    answer.unwrap_or_else(|error| {
-        tracing::error!(%error, "ledger_not_read");
-        T::default()
-    })
-}
-
-impl Facts {
-    fn storage(&self, Served { store, health: Health { disk, drain }, ledger }: &Served) -> StorageInfo {
-        let now = UnixTime::now();
-        let days = read(ledger.earned_days(now, DAYS));
-        let shown = |earned: EarnedOnDay| EarnedDay {
-            mediator: fincrypt_net::shown(&earned.mediator),
-            day: earned.day,
-            msat: earned.earned.get(),
-        };
-        StorageInfo {
-            used_bytes: store.used(),
-            capacity_bytes: store.capacity(),
-            free_bytes: if disk.is_failing() || drain.is_wished() { 0 } else { store.free() },
-            leaving: drain.is_wished(),
-            shards_left: drain.left(),
-            disk_failing: disk.is_failing(),
-            rotten_shards: disk.rotten(),
-            earned: read(ledger.earned(now)),
-            earned_days: days.into_iter().map(shown).collect(),
-            payouts: read(ledger.paid_out(PAYOUTS)),
-            payable: self.payable,
-            own_node: self.own_lightning.as_deref().map(own_node::View::of).unwrap_or_default(),
-            accounts: store.accounts().len(),
-        }
-    }
-
-    async fn info(&self) -> NodeInfo {
-        let storage = self.store.as_ref().map(|served| self.storage(served));
-        NodeInfo {
-            version: env!("CARGO_PKG_VERSION"),
-            peer: peer_of(&self.net.own()).map(|peer| peer.to_string()).unwrap_or_default(),
-            network: self.net.network().to_string(),
-            roles: self.roles.iter().map(fincrypt_net::Role::name).collect(),
-            listen: self.listen.iter().map(ToString::to_string).collect(),
-            connected_peers: self.net.connected().await.len(),
-            dht_peers: self.net.dht_peers().await,
-            storage,
-            mediator: self.mediated.as_ref().map(MediatorFacts::info),
-        }
-    }
-}
+use crate::error::NodeError;
+use crate::home::Home;
+use facts::NodeInfo;
 
 struct Access {
     /// Hash of the token: comparing hashes takes the same time whatever is sent.

@@ -7,5 +7,8 @@ mod api;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+mod error;
 pub mod home;
 mod own_node;
+
+pub use error::NodeError;

@@ -16,7 +16,7 @@ mod with_bitcoin {
     use serde::Serialize;
 
     use crate::config::Config;
-    use crate::daemon::NodeError;
+    use crate::error::NodeError;
     use crate::home::Home;
 
     /// The node.
@@ -67,7 +67,7 @@ mod without_bitcoin {
     use tokio::sync::watch;
 
     use crate::config::Config;
-    use crate::daemon::NodeError;
+    use crate::error::NodeError;
     use crate::home::Home;
 
     /// No node: there can be none.

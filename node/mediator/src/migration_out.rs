@@ -16,7 +16,7 @@ use futures::StreamExt;
 
 use super::context::Context;
 use super::holder_link::{Delivery, HolderLink};
-use super::migration_in::MigrationTable;
+use super::migration_in::table::MigrationTable;
 use super::records::Records;
 use fincrypt_accounts::Accounts;
 use fincrypt_accounts::failed;

@@ -17,7 +17,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 
-use super::Facts;
+use super::facts::Facts;
 use fincrypt_mediator::Money;
 
 /// Runs work that blocks, with the money of a mediator. Its errors are for a person.

@@ -10,47 +10,18 @@ use fincrypt_vault::words::Words;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::advice;
 use super::args::{Args, Command, MediatorCommand, program};
-use super::output::{Exit, complain, print_json};
+use super::output::{Exit, complain};
 use super::prepayment::warn_of;
-use super::secret::{self, SecretError};
-use crate::config::{Config, ConfigError, Settings, default_home};
+use super::secret;
+use super::session::{Failure, NAME, Session};
+use super::{advice, log};
+use crate::config::{Settings, default_home};
 use crate::home::Home;
 use fincrypt_client as client;
 use fincrypt_client::{
     BackupReport, BadShard, CheckReport, ClientError, RestoreOptions, Vault, VerifyOptions,
 };
-
-pub(super) const NAME: &str = "fincrypt";
-
-/// A command did not work.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    #[error(transparent)]
-    Secret(#[from] SecretError),
-    #[error("{0}")]
-    Usage(String),
-}
-
-impl Failure {
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Config(_) | Self::Usage(_) => Exit::Usage,
-            _ => Exit::Failed,
-        }
-    }
-}
-
-impl From<fincrypt_vault::words::WordsError> for Failure {
-    fn from(error: fincrypt_vault::words::WordsError) -> Self {
-        Self::Client(error.into())
-    }
-}
 
 pub(super) fn main(args: Vec<OsString>) -> Exit {
     let parsed = program()
@@ -63,7 +34,7 @@ pub(super) fn main(args: Vec<OsString>) -> Exit {
             return if error.use_stderr() { Exit::Usage } else { Exit::Done };
         }
     };
-    super::log(match (args.quiet, args.verbose) {
+    log::to_standard_error(match (args.quiet, args.verbose) {
         (true, _) => "off",
         (_, 0) => "off,fincrypt=warn",
         (_, 1) => "fincrypt=info,warn",
@@ -89,14 +60,6 @@ pub(super) fn main(args: Vec<OsString>) -> Exit {
             failure.exit()
         }
     }
-}
-
-pub(super) struct Session {
-    home: Home,
-    pub(super) config: Config,
-    pub(super) json: bool,
-    quiet: bool,
-    password_file: Option<PathBuf>,
 }
 
 async fn run(args: Args, matches: &ArgMatches) -> Result<Exit, Failure> {
@@ -152,28 +115,6 @@ impl Session {
             // Answered before the configuration was resolved: it may be wrong.
             Command::Config { .. } => Ok(Exit::Done),
         }
-    }
-
-    /// Prints the result: as JSON, or as `human` says.
-    pub(super) fn print<T: Serialize>(&self, value: &T, human: impl FnOnce()) {
-        if self.json {
-            print_json(value);
-        } else {
-            human();
-        }
-    }
-
-    /// Whether a person watches.
-    pub(super) fn shows_progress(&self) -> bool {
-        !self.quiet && !self.json
-    }
-
-    pub(super) fn open(&self) -> Result<Vault, Failure> {
-        if !self.home.vault().keyfile().exists() {
-            return Err(ClientError::NoVault(self.home.path().to_owned()).into());
-        }
-        let password = secret::password(self.password_file.as_deref(), false)?;
-        Ok(Vault::open(self.home.vault(), self.config.client(), &password)?)
     }
 
     fn init(&self, folders: &[PathBuf], words_file: Option<&Path>, slot: u32) -> Result<Exit, Failure> {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use fincrypt_protocol::ByteSize;
 
-use super::client::{Failure, Session};
 use super::output::Exit;
+use super::session::{Failure, Session};
 use fincrypt_client as client;
 use fincrypt_client::{ForgetOptions, PruneOptions, PruneReport, Rules, parse_duration};
 

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::client::{Failure, NAME, Session};
 use super::output::Exit;
+use super::session::{Failure, NAME, Session};
 use fincrypt_client as client;
 
 impl Session {

@@ -7,6 +7,7 @@ mod config;
 mod drain;
 mod forget;
 mod local;
+mod log;
 mod mediator;
 mod node;
 mod node_status;
@@ -16,6 +17,7 @@ mod qr;
 mod release;
 mod restore;
 mod secret;
+mod session;
 mod status;
 mod wallet;
 
@@ -46,14 +48,4 @@ pub fn node_main() -> ExitCode {
 #[must_use]
 pub fn node_main_from(args: Vec<OsString>) -> ExitCode {
     node::main(args).into()
-}
-
-/// Logs to standard error: warnings, or what `RUST_LOG` or `-v` says.
-fn log(default: &str) {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let subscriber =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
-    // A second call in one process keeps the first subscriber.
-    let _ = subscriber.try_init();
 }

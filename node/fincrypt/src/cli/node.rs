@@ -10,9 +10,10 @@ use super::config::{self, ConfigCommand};
 use super::output::{Exit, complain};
 use super::secret::SecretError;
 use super::wallet::WalletCommand;
-use super::{drain, node_status, secret, wallet};
+use super::{drain, log, node_status, secret, wallet};
 use crate::config::{Config, ConfigError, Settings, default_home, with_flags};
-use crate::daemon::{self, NodeError};
+use crate::daemon;
+use crate::error::NodeError;
 use crate::home::Home;
 
 const NAME: &str = "fincrypt-node";
@@ -137,7 +138,7 @@ pub(super) fn main(args: Vec<OsString>) -> Exit {
         }
     };
     // The Lightning node logs at every block of a regtest chain that it knows no fees.
-    super::log("fincrypt=info,ldk_node::chain=off,warn");
+    log::to_standard_error("fincrypt=info,ldk_node::chain=off,warn");
     let Some(home) = args.home.clone().or_else(default_home) else {
         complain(NAME, &"no home: give --home DIR or set HOME");
         return Exit::Usage;

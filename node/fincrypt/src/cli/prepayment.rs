@@ -6,9 +6,9 @@ use clap::Subcommand;
 use fincrypt_protocol::ByteSize;
 use fincrypt_protocol::amount::{Msat, Price, Sat};
 
-use super::client::{Failure, NAME, Session};
 use super::output::Exit;
 use super::qr;
+use super::session::{Failure, NAME, Session};
 use fincrypt_client as client;
 use fincrypt_client::{BalanceReport, EntryReport, PurseReport, StatementsReport, WithdrawOptions, utc};
 

@@ -6,9 +6,9 @@ use std::path::Path;
 use fincrypt_vault::words::Words;
 use serde::Serialize;
 
-use super::client::{Failure, NAME, Session};
 use super::output::Exit;
 use super::secret;
+use super::session::{Failure, NAME, Session};
 use fincrypt_client as client;
 
 /// Asks before everything is deleted.

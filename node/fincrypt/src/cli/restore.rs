@@ -2,8 +2,8 @@
 
 use fincrypt_protocol::ByteSize;
 
-use super::client::{Failure, NAME, Session};
 use super::output::Exit;
+use super::session::{Failure, NAME, Session};
 use fincrypt_client as client;
 use fincrypt_client::{RestoreOptions, RestoreReport};
 

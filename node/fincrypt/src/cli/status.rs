@@ -2,9 +2,9 @@
 
 use fincrypt_protocol::{ByteSize, UnixTime};
 
-use super::client::{Failure, Session};
 use super::output::Exit;
 use super::prepayment::show_purse;
+use super::session::{Failure, Session};
 use fincrypt_client as client;
 use fincrypt_client::{SnapshotStatus, Standing, StatusReport};
 

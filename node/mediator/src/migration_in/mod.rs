@@ -6,7 +6,7 @@
 
 mod adoption;
 mod holders;
-mod table;
+pub(crate) mod table;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use super::outbox::Outbox;
 use super::records::Records;
 use adoption::VerifiedAdoption;
 use holders::HolderInquiry;
-pub(crate) use table::MigrationTable;
+use table::MigrationTable;
 use table::{MAX_FOUND, Migration};
 
 /// Holders asked at once.

@@ -10,7 +10,9 @@ use fincrypt_protocol::{AccountId, Clock, NodeId, Random, Refusal};
 use fincrypt_state::state::State;
 use tokio::sync::watch;
 
-use super::{HolderLink, MoneyError, MoneyOptions, Settlement};
+use super::options::{MoneyError, MoneyOptions};
+use super::settlement::Settlement;
+use crate::holder_link::HolderLink;
 
 /// The books alone.
 pub struct Money {

@@ -9,9 +9,9 @@ use fincrypt_protocol::{NodeId, Refusal};
 use futures::StreamExt;
 use tokio::sync::watch;
 
-use super::Money;
 use super::destination::To;
 use super::due::Due;
+use super::money::Money;
 use super::payout_reports::Report;
 use crate::holder_link::{Delivery, HolderLink};
 use fincrypt_accounts::failed;

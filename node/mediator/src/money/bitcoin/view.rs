@@ -9,7 +9,7 @@ use fincrypt_treasury::lightning::{ChannelInfo, Lightning, LightningError, Peer}
 use fincrypt_treasury::onchain::Treasury;
 use serde::Serialize;
 
-use super::Money;
+use super::money::Money;
 use super::payout_failures::PayoutFailure;
 use super::transfers::MoveError;
 

@@ -12,7 +12,7 @@ use fincrypt_treasury::{BitcoinNetwork, Chain, lightning_seed, seed_file};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-use crate::money::{MoneyError, MoneyOptions, MoneyPaths};
+use crate::money::options::{MoneyError, MoneyOptions, MoneyPaths};
 
 /// The books, the wallets, the clock and the randomness.
 ///
