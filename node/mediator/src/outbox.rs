@@ -371,3 +371,6 @@ impl Outbox {
         answers
     }
 }
+
+#[cfg(test)]
+mod tests;
