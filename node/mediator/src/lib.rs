@@ -29,6 +29,8 @@ mod shard_transfer;
 mod standings;
 mod status_view;
 mod tasks;
+#[cfg(test)]
+mod testing;
 mod upload;
 
 use std::sync::Arc;

@@ -141,6 +141,10 @@ impl MissingReports {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::holder_link::testing::answering;
+    use crate::testing::{Bench, owner};
+    use fincrypt_protocol::RunId;
+    use fincrypt_protocol::shard::Verdict;
 
     #[test]
     fn an_account_has_one_turn_at_a_time_and_there_are_not_many() {
@@ -152,5 +156,31 @@ mod tests {
         assert_eq!(others.len(), ACCOUNTS_AT_ONCE - 1);
         drop(first);
         assert!(turns.turn(account(0)).is_some());
+    }
+
+    /// Challenges a node that answers `answer` for the first shard of a segment; whether it still counts
+    /// as that shard's holder.
+    async fn holds_after(answer: Result<Vec<Verdict>, Refusal>) -> bool {
+        let node = NodeId::from_bytes([4; 32]);
+        let bench =
+            Bench::new(answering(move |_, _| answer.clone().map(|verdicts| Response::Proofs { verdicts })));
+        let account = owner(1).account();
+        let manifest = bench.hold(&account, node, RunId::from_bytes([5; 16])).manifest;
+        let index = ShardIndex::new(0).expect("valid");
+        let (segment, shard) = (manifest.id(), manifest.shard(index).expect("there"));
+        let missing = MissingShards::new(bench.records.clone());
+        let reports =
+            MissingReports::new(bench.records.clone(), missing, bench.link.clone(), bench.context.clone());
+        let reported = Reported { segment, index, shard, length: manifest.shard_len() };
+        reports.challenge(account, node, vec![reported]).await;
+        let record = bench.records.known(&account, &segment).expect("reads").expect("known");
+        record.holders().any(|(held, _)| held == index)
+    }
+
+    #[tokio::test]
+    async fn what_a_node_cannot_prove_is_marked_and_silence_is_left_to_the_audits() {
+        assert!(!holds_after(Ok(vec![Verdict::Missing])).await, "it says so");
+        assert!(!holds_after(Ok(vec![Verdict::Proved])).await, "without a proof");
+        assert!(holds_after(Err(Refusal::Busy)).await);
     }
 }

@@ -381,3 +381,6 @@ impl Outbox {
         answers
     }
 }
+
+#[cfg(test)]
+mod tests;

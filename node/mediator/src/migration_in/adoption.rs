@@ -89,3 +89,76 @@ impl VerifiedAdoption {
         Ok(Self { registration, adopt, mandate, keep: adoption.keep, head, rewound, statements, holders })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{owner, registration};
+    use fincrypt_protocol::record::Rights;
+    use fincrypt_protocol::{RunId, SigningKey};
+    use std::time::Duration;
+
+    const NOW: UnixTime = UnixTime::from_secs(1_700_000_000);
+    const OWN: NodeId = NodeId::from_bytes([9; 32]);
+
+    fn keep(owner: &SigningKey) -> Signed<Keep> {
+        let keep =
+            Keep { network: Network::Local, account: owner.account(), run: RunId::from_bytes([1; 16]) };
+        Signed::seal(&keep, owner).expect("seals")
+    }
+
+    fn adoption(owner: &SigningKey, mediator: NodeId, sequence: u64) -> Adoption {
+        let (network, account) = (Network::Local, owner.account());
+        let adopt = Adopt { network, account, old: None, new: OWN, sequence: 7 };
+        let mandate = Mandate {
+            network,
+            account,
+            mediator,
+            rights: Rights { put: true, audit: true, get: true },
+            byte_cap: 1 << 40,
+            sequence,
+            expiry: NOW.plus(Duration::from_secs(3600)),
+            max_price: None,
+        };
+        Adoption {
+            adopt: Signed::seal(&adopt, owner).expect("seals"),
+            mandate: Signed::seal(&mandate, owner).expect("seals"),
+            keep: keep(owner),
+            head: None,
+            rewound: None,
+            holders: Vec::new(),
+            keeps: vec![keep(owner)],
+            releases: Vec::new(),
+        }
+    }
+
+    fn verify(owner: &SigningKey, adoption: Adoption) -> Result<VerifiedAdoption, Refusal> {
+        VerifiedAdoption::verify(registration(owner), adoption, (Network::Local, OWN), NOW)
+    }
+
+    #[test]
+    fn an_adoption_whose_statements_fit_together_is_verified() {
+        let owner = owner(1);
+        let verified = verify(&owner, adoption(&owner, OWN, 7)).expect("fits");
+        assert_eq!((verified.adopt.sequence, verified.statements.keeps.len()), (7, 1));
+    }
+
+    #[test]
+    fn a_mandate_for_another_mediator_or_of_another_sequence_is_refused() {
+        let owner = owner(1);
+        let other = NodeId::from_bytes([8; 32]);
+        assert_eq!(verify(&owner, adoption(&owner, other, 7)).err(), Some(Refusal::Invalid));
+        assert_eq!(verify(&owner, adoption(&owner, OWN, 6)).err(), Some(Refusal::Invalid));
+    }
+
+    #[test]
+    fn statements_of_another_account_are_refused() {
+        let (owner, other) = (owner(1), owner(2));
+        let mut foreign = adoption(&owner, OWN, 7);
+        foreign.keeps.push(keep(&other));
+        assert_eq!(verify(&owner, foreign).err(), Some(Refusal::Invalid));
+        let mut foreign = adoption(&owner, OWN, 7);
+        foreign.keep = keep(&other);
+        assert_eq!(verify(&owner, foreign).err(), Some(Refusal::Invalid));
+    }
+}

@@ -1,0 +1,73 @@
+//! What tests of services begin with: a state in a folder, and a segment that nodes hold.
+
+use fincrypt_accounts::Accounts;
+use fincrypt_accounts::releases::{self, Releases};
+use fincrypt_protocol::record::Registration;
+use fincrypt_protocol::{
+    AccountId, Clock, Code, GuardKey, HeadKey, Manifest, Network, NodeId, RunId, ShardId, ShardLen, Signed,
+    SigningKey, Tag, UnixTime, Verified,
+};
+use fincrypt_state::state::State;
+use std::sync::Arc;
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+use crate::context::Context;
+use crate::context::testing::context;
+use crate::holder_link::HolderLink;
+use crate::migration_out::MigrationOut;
+use crate::outbox::Outbox;
+use crate::records::{Records, SegmentRecord, Slot, Word};
+
+/// An owner's key.
+pub(crate) fn owner(seed: u8) -> SigningKey {
+    SigningKey::from_seed(&Zeroizing::new([seed; 32]))
+}
+
+/// An owner's registration.
+pub(crate) fn registration(owner: &SigningKey) -> Verified<Registration> {
+    let registration = Registration {
+        network: Network::Local,
+        account: owner.account(),
+        head_key: HeadKey::from_bytes([1; 32]),
+        guard_key: GuardKey::from_bytes([2; 32]),
+    };
+    let signed = Signed::seal(&registration, owner).expect("seals");
+    signed.verify(Network::Local, UnixTime::from_secs(1)).expect("verifies")
+}
+
+/// A mediator's stores and the services that most others need, over storage nodes that a test answers for.
+pub(crate) struct Bench {
+    _dir: tempfile::TempDir,
+    pub(crate) accounts: Accounts,
+    pub(crate) records: Records,
+    pub(crate) outbox: Outbox,
+    pub(crate) link: HolderLink,
+    pub(crate) context: Context,
+}
+
+impl Bench {
+    pub(crate) fn new(link: HolderLink) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (state, context) = (State::open(dir.path()).expect("opens").0, context());
+        let accounts = Accounts::new(state.clone(), Network::Local);
+        let records = Records::new(state.clone(), Clock::system());
+        let releases = Releases::new(state.clone(), releases::AT_MEDIATOR, Duration::from_secs(1));
+        let (known, held) = (accounts.clone(), records.clone());
+        let out = MigrationOut::new(state.clone(), known, held, link.clone(), context.clone());
+        let (known, held) = (accounts.clone(), records.clone());
+        let outbox = Outbox::new(state, known, held, Arc::new(releases), out, context.clone());
+        Self { _dir: dir, accounts, records, outbox, link, context }
+    }
+
+    /// Has `node` hold both shards of a segment of `account`, as far as the records go.
+    pub(crate) fn hold(&self, account: &AccountId, node: NodeId, run: RunId) -> SegmentRecord {
+        let ids = vec![ShardId::from_bytes([1; 32]), ShardId::from_bytes([2; 32])];
+        let manifest = Manifest::new(Code::new(1, 1).expect("valid"), ShardLen::FULL, ids).expect("valid");
+        let slot = Slot { node: Some(node), receipt: Some(Word::Listed) };
+        let tag = Tag::from_bytes([3; 32]);
+        let record = SegmentRecord { manifest, tag, run, slots: vec![slot; 2], sequence: 1 };
+        self.records.put_segment(account, &record).expect("written");
+        record
+    }
+}
