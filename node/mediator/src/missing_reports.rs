@@ -143,7 +143,7 @@ mod tests {
     use super::*;
     use crate::holder_link::testing::answering;
     use crate::testing::{Bench, owner};
-    use fincrypt_protocol::RunId;
+    use fincrypt_protocol::{Response, RunId};
     use fincrypt_protocol::shard::Verdict;
 
     #[test]
@@ -163,7 +163,10 @@ mod tests {
     async fn holds_after(answer: Result<Vec<Verdict>, Refusal>) -> bool {
         let node = NodeId::from_bytes([4; 32]);
         let bench =
-            Bench::new(answering(move |_, _| answer.clone().map(|verdicts| Response::Proofs { verdicts })));
+            Bench::new(answering(move |_, _| {
+                let proofs = answer.clone().map(|verdicts| Proofs { verdicts });
+                proofs.map(|proofs| Response::ok::<Challenge>(&proofs).expect("encodes"))
+            }));
         let account = owner(1).account();
         let manifest = bench.hold(&account, node, RunId::from_bytes([5; 16])).manifest;
         let index = ShardIndex::new(0).expect("valid");

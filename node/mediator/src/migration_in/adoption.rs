@@ -107,7 +107,7 @@ mod tests {
         Signed::seal(&keep, owner).expect("seals")
     }
 
-    fn adoption(owner: &SigningKey, mediator: NodeId, sequence: u64) -> Adoption {
+    fn adoption(owner: &SigningKey, mediator: NodeId, sequence: u64) -> MigrateIn {
         let (network, account) = (Network::Local, owner.account());
         let adopt = Adopt { network, account, old: None, new: OWN, sequence: 7 };
         let mandate = Mandate {
@@ -120,7 +120,7 @@ mod tests {
             expiry: NOW.plus(Duration::from_secs(3600)),
             max_price: None,
         };
-        Adoption {
+        MigrateIn {
             adopt: Signed::seal(&adopt, owner).expect("seals"),
             mandate: Signed::seal(&mandate, owner).expect("seals"),
             keep: keep(owner),
@@ -132,7 +132,7 @@ mod tests {
         }
     }
 
-    fn verify(owner: &SigningKey, adoption: Adoption) -> Result<VerifiedAdoption, Refusal> {
+    fn verify(owner: &SigningKey, adoption: MigrateIn) -> Result<VerifiedAdoption, Refusal> {
         VerifiedAdoption::verify(registration(owner), adoption, (Network::Local, OWN), NOW)
     }
 

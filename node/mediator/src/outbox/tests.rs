@@ -3,6 +3,7 @@ use super::*;
 use crate::holder_link::testing::answering;
 use crate::testing::{Bench, owner, registration};
 use fincrypt_protocol::record::Keep;
+use fincrypt_protocol::shard::Done;
 use fincrypt_protocol::{Network, RunId};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,8 +14,8 @@ async fn a_keep_stays_in_the_outbox_until_the_holder_acknowledges_it() {
     let there = Arc::new(AtomicBool::new(false));
     let answers = Arc::clone(&there);
     let bench = Bench::new(answering(move |_, request| {
-        assert!(matches!(request, Request::Keep { .. }), "{request:?}");
-        if answers.load(Ordering::SeqCst) { Ok(Response::Done) } else { Err(Refusal::Busy) }
+        assert!(matches!(request, Request::KeepRun(_)), "{request:?}");
+        if answers.load(Ordering::SeqCst) { Ok(Response::ok::<KeepRun>(&Done {}).expect("encodes")) } else { Err(Refusal::Busy) }
     }));
     let (owner, run) = (owner(1), RunId::from_bytes([5; 16]));
     let account = owner.account();
