@@ -1,4 +1,4 @@
-//! Rounds of unfinished work: undelivered notices, abandoned segments, migrations, due releases.
+//! Rounds of unfinished work: undelivered statements, abandoned segments, migrations, due releases.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +9,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::context::Context;
+use super::error::blocking;
 use super::holder_lists::HolderLists;
 use super::migration_in::MigrationIn;
 use super::outbox::Outbox;
-use super::records::Records;
+use super::stores::SegmentStore;
 use super::upload::Uploads;
 
 /// Between rounds.
@@ -28,7 +29,7 @@ pub(crate) struct Chores {
     pub(crate) holder_lists: HolderLists,
     pub(crate) migration_in: MigrationIn,
     pub(crate) releases: Arc<Releases>,
-    pub(crate) records: Records,
+    pub(crate) segments: SegmentStore,
     pub(crate) context: Context,
 }
 
@@ -56,9 +57,15 @@ impl Chores {
 
     /// Forgets the segments of due releases; how long until the next look.
     async fn carry_out_releases(&self) -> Duration {
-        let (releases, records, now) = (Arc::clone(&self.releases), self.records.clone(), self.context.now());
-        let done = tokio::task::spawn_blocking(move || releases.carry_out(now, &records)).await;
-        let next = done.ok().and_then(Result::ok).and_then(|done| done.next);
+        let (releases, segments) = (Arc::clone(&self.releases), self.segments.clone());
+        let now = self.context.now();
+        let next = match blocking(move || releases.carry_out(now, &segments)).await {
+            Ok(done) => done.next,
+            Err(error) => {
+                tracing::error!(%error, "due_releases_not_carried_out");
+                None
+            }
+        };
         next.map_or(FORGET, |next| next.since(self.context.now()).min(FORGET))
     }
 }

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use fincrypt_protocol::{Clock, Network, NodeId, Nonce, Random, Refusal, SigningKey, UnixTime};
+use fincrypt_protocol::{Clock, Network, NodeId, Nonce, Random, SigningKey, UnixTime};
 
+use super::error::NoRandomness;
 use super::tasks::Tasks;
 
 /// Sources of time and of chance.
@@ -58,10 +59,10 @@ pub(crate) fn chance(random: &Random) -> impl FnMut(u64) -> u64 + use<> {
 /// A nonce of the system's randomness.
 ///
 /// # Errors
-/// [`Refusal::Failed`] if the system has none.
-pub(crate) fn nonce() -> Result<Nonce, Refusal> {
+/// [`NoRandomness`] if the system has none.
+pub(crate) fn nonce() -> Result<Nonce, NoRandomness> {
     let mut bytes = [0; Nonce::LEN];
-    getrandom::fill(&mut bytes).map_err(|_| Refusal::Failed)?;
+    getrandom::fill(&mut bytes).map_err(|_| NoRandomness)?;
     Ok(Nonce::from_bytes(bytes))
 }
 

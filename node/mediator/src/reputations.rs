@@ -1,20 +1,17 @@
-//! How each storage node stands with this mediator, durably.
+//! The reputation of each storage node with this mediator, durably.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::time::Duration;
 
-use fincrypt_protocol::{Clock, NodeId, Refusal, cbor};
-use fincrypt_state::kv::{Batch, KeyValue, Tree};
+use fincrypt_protocol::{Clock, NodeId};
+use fincrypt_state::kv::{Batch, KvError};
 use fincrypt_state::state::State;
+use fincrypt_state::table::{Everything, Table};
+use fincrypt_upkeep::{AuditOutcome, Epoch, NodeState, Reputation, Rules};
 
-use fincrypt_accounts::failed;
-use fincrypt_upkeep::{Came, Epoch, Rules, Standing, State as Stands};
-
-/// `node` → [`Standing`].
-const STANDINGS: Tree = Tree("standings");
-/// The most bytes of a standing with its history.
-const MAX_STANDING: usize = 16 << 10;
+/// `node` → its reputation with its history.
+const REPUTATIONS: Table<NodeId, Reputation> = Table::new("reputations", 16 << 10);
 
 /// What an operator decides about absences.
 #[derive(Debug, Clone, Copy)]
@@ -27,32 +24,28 @@ pub struct UpkeepTerms {
     pub loss: u64,
 }
 
-/// All standings; in memory, and on disk before anything follows from them.
-pub(crate) struct Standings {
+/// All reputations; in memory, and on disk before anything follows from them.
+pub(crate) struct Reputations {
     state: State,
     terms: UpkeepTerms,
     rules: Rules,
     clock: Clock,
-    known: Mutex<HashMap<NodeId, Standing>>,
+    known: Mutex<HashMap<NodeId, Reputation>>,
 }
 
-impl Standings {
-    /// Reads what is known. What cannot be read is begun anew.
-    pub(crate) fn open(state: State, terms: UpkeepTerms, clock: Clock) -> Self {
-        let entries = state.scan(STANDINGS, &[], None, usize::MAX).unwrap_or_else(|error| {
-            failed(&error);
-            Vec::new()
-        });
-        let parse = |(key, value): (Vec<u8>, Vec<u8>)| {
-            let node = NodeId::from_bytes(key.as_slice().try_into().ok()?);
-            Some((node, cbor::decode(&value, MAX_STANDING).ok()?))
-        };
-        let known = Mutex::new(entries.into_iter().filter_map(parse).collect());
+impl Reputations {
+    /// Reads all reputations.
+    ///
+    /// # Errors
+    /// [`KvError`] if one cannot be read: a node that was given up would get shards again.
+    pub(crate) fn open(state: State, terms: UpkeepTerms, clock: Clock) -> Result<Self, KvError> {
+        let known = REPUTATIONS.scan(&state, &Everything, None, usize::MAX)?;
+        let known = Mutex::new(known.into_iter().collect());
         let rules = Rules { absence: terms.absence, loss: terms.loss, ..Rules::default() };
-        Self { state, terms, rules, clock, known }
+        Ok(Self { state, terms, rules, clock, known })
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<NodeId, Standing>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<NodeId, Reputation>> {
         self.known.lock()
     }
 
@@ -65,13 +58,13 @@ impl Standings {
         self.terms
     }
 
-    /// What is done with a node. One that was never audited is sound.
-    pub(crate) fn state(&self, node: &NodeId) -> Stands {
-        self.known().get(node).map_or(Stands::Sound, |standing| standing.state(&self.rules))
+    /// How a node is treated. One that was never audited is sound.
+    pub(crate) fn state(&self, node: &NodeId) -> NodeState {
+        self.known().get(node).map_or(NodeState::Sound, |known| known.state(&self.rules))
     }
 
-    /// A node's standing, to be shown.
-    pub(crate) fn of(&self, node: &NodeId) -> Option<Standing> {
+    /// A node's reputation, if it was ever audited.
+    pub(crate) fn of(&self, node: &NodeId) -> Option<Reputation> {
         self.known().get(node).cloned()
     }
 
@@ -82,19 +75,50 @@ impl Standings {
 
     /// Whether a node was audited in this epoch or a later one.
     pub(crate) fn is_audited(&self, node: &NodeId, epoch: Epoch) -> bool {
-        self.known().get(node).and_then(Standing::last).is_some_and(|last| last >= epoch)
+        self.known().get(node).and_then(Reputation::last).is_some_and(|last| last >= epoch)
     }
 
-    /// Takes in what an epoch came to; the state before and after.
-    pub(crate) fn note(&self, node: &NodeId, epoch: Epoch, came: Came) -> Result<(Stands, Stands), Refusal> {
-        let mut standing = self.of(node).unwrap_or_else(|| Standing::new(epoch));
-        let before = standing.state(&self.rules);
-        standing.note(epoch, came, &self.rules);
-        let after = standing.state(&self.rules);
+    /// Records the outcome of an epoch; how the node was treated before, and is after.
+    ///
+    /// # Errors
+    /// [`KvError`] if it cannot be stored: it has no effect then.
+    pub(crate) fn record(
+        &self,
+        node: &NodeId,
+        epoch: Epoch,
+        outcome: AuditOutcome,
+    ) -> Result<(NodeState, NodeState), KvError> {
+        let mut reputation = self.of(node).unwrap_or_else(|| Reputation::new(epoch));
+        let before = reputation.state(&self.rules);
+        reputation.record(epoch, outcome, &self.rules);
+        let after = reputation.state(&self.rules);
         let mut batch = Batch::default();
-        batch.put(STANDINGS, *node.as_bytes(), cbor::encode(&standing).map_err(|error| failed(&error))?);
-        self.state.commit(&batch).map_err(|error| failed(&error))?;
-        self.known().insert(*node, standing);
+        REPUTATIONS.put(&mut batch, node, &reputation)?;
+        self.state.commit(&batch)?;
+        self.known().insert(*node, reputation);
         Ok((before, after))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fincrypt_upkeep::ProofCounts;
+
+    #[test]
+    fn a_reputation_survives_a_restart_with_the_longest_history() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let state = State::open(dir.path()).expect("opens").0;
+        let terms = UpkeepTerms { epoch: Duration::from_secs(3600), absence: 24, loss: 168 };
+        let open = || Reputations::open(state.clone(), terms, Clock::system()).expect("reads");
+        let (reputations, node) = (open(), NodeId::from_bytes([4; 32]));
+        let counts = ProofCounts { passed: u32::MAX, wrong: 1, missing: u32::MAX, reported: u32::MAX };
+        for epoch in 0..100 {
+            let epoch = Epoch::new(u64::MAX - 100 + epoch);
+            reputations.record(&node, epoch, AuditOutcome::Answered(counts)).expect("it fits");
+        }
+        let known = reputations.of(&node).expect("audited");
+        assert_eq!(open().of(&node), Some(known));
+        assert_eq!(open().state(&node), NodeState::Lost);
     }
 }

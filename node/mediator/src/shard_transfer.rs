@@ -3,13 +3,41 @@
 use bytes::Bytes;
 use fincrypt_protocol::record::Receipt;
 use fincrypt_protocol::shard::{GetShard, PutShard};
-use fincrypt_protocol::{AccountId, NodeId, Refusal, SegmentId, ShardIndex, Signed};
+use fincrypt_protocol::{AccountId, NodeId, Refusal, SegmentId, ShardIndex, Verified};
 
 use super::context::Context;
 use super::holder_link::HolderLink;
 use super::migration_out::MigrationOut;
 use super::outbox::Outbox;
-use super::records::SegmentRecord;
+use super::stores::SegmentRecord;
+
+/// Why a shard was not put on a storage node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum PutError {
+    /// The node was not reached, or gave no valid receipt.
+    #[error("the storage node gave no receipt")]
+    NoReceipt,
+    /// The vault has gone to another mediator.
+    #[error("the vault has gone to another mediator")]
+    Departed,
+    /// The node refused.
+    #[error("the storage node refused the shard: {0}")]
+    Refused(Refusal),
+}
+
+/// Why a shard was not fetched from a storage node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FetchError {
+    /// It has no holder, or the holder was not reached or does not have it.
+    #[error("no holder gave the shard")]
+    NotHeld,
+    /// The vault has gone to another mediator.
+    #[error("the vault has gone to another mediator")]
+    Departed,
+    /// The holder refused.
+    #[error("the holder refused to give the shard: {0}")]
+    Refused(Refusal),
+}
 
 /// Puts shards on storage nodes and fetches them. Cheap to clone.
 #[derive(Clone)]
@@ -26,18 +54,21 @@ impl ShardTransfer {
     }
 
     /// Puts a shard on a node; the node's receipt for it, checked.
+    ///
+    /// # Errors
+    /// [`PutError`].
     pub(crate) async fn put_shard(
         &self,
         account: AccountId,
         node: NodeId,
         placement: PutShard,
         payload: Bytes,
-    ) -> Result<Signed<Receipt>, Refusal> {
+    ) -> Result<Verified<Receipt>, PutError> {
         if !self.link.connect(node).await {
-            return Err(Refusal::Failed);
+            return Err(PutError::NoReceipt);
         }
         if !self.outbox.catch_up(&account, &node).await {
-            return Err(Refusal::Failed);
+            return Err(PutError::NoReceipt);
         }
         let (index, segment) = (placement.index, placement.manifest.id());
         let shard = placement.manifest.shard(index);
@@ -45,50 +76,59 @@ impl ShardTransfer {
             Ok((receipt, _)) => receipt,
             Err(error) if error.refusal() == Some(Refusal::NotMandated) => {
                 let dismissed = self.migration_out.is_dismissed(&account, node).await;
-                return Err(if dismissed { Refusal::Dismissed } else { Refusal::NotMandated });
+                return Err(if dismissed {
+                    PutError::Departed
+                } else {
+                    PutError::Refused(Refusal::NotMandated)
+                });
             }
-            Err(error) => return Err(error.refusal().unwrap_or(Refusal::Failed)),
+            Err(error) => return Err(error.refusal().map_or(PutError::NoReceipt, PutError::Refused)),
         };
         let checked =
-            receipt.verify(self.context.network, self.context.now()).map_err(|_| Refusal::Failed)?;
+            receipt.verify(self.context.network, self.context.now()).map_err(|_| PutError::NoReceipt)?;
         let fits = checked.node == node
             && checked.account == account
             && checked.segment == segment
             && checked.index == index
             && Some(checked.shard) == shard;
-        if fits { Ok(receipt) } else { Err(Refusal::Failed) }
+        if fits { Ok(checked) } else { Err(PutError::NoReceipt) }
     }
 
     /// Fetches a shard from its holder, unchecked.
+    ///
+    /// # Errors
+    /// [`FetchError`].
     pub(crate) async fn fetch(
         &self,
         account: AccountId,
         record: &SegmentRecord,
         index: ShardIndex,
-    ) -> Result<Bytes, Refusal> {
-        let holder = record.holders().find(|(held, _)| *held == index);
-        let (_, node) = holder.ok_or(Refusal::NotHeld)?;
+    ) -> Result<Bytes, FetchError> {
+        let node = record.holder(index).ok_or(FetchError::NotHeld)?;
         self.fetch_from(node, account, record.manifest.id(), index).await
     }
 
     /// Fetches a shard from a node, unchecked.
+    ///
+    /// # Errors
+    /// [`FetchError`].
     pub(crate) async fn fetch_from(
         &self,
         node: NodeId,
         account: AccountId,
         segment: SegmentId,
         index: ShardIndex,
-    ) -> Result<Bytes, Refusal> {
+    ) -> Result<Bytes, FetchError> {
         if !self.link.connect(node).await {
-            return Err(Refusal::NotHeld);
+            return Err(FetchError::NotHeld);
         }
         match self.link.call(node, GetShard { account, segment, index }, Bytes::new()).await {
             Ok((_, payload)) => Ok(payload),
             Err(error) if error.refusal() == Some(Refusal::NotMandated) => {
                 let dismissed = self.migration_out.is_dismissed(&account, node).await;
-                Err(if dismissed { Refusal::Dismissed } else { Refusal::NotHeld })
+                Err(if dismissed { FetchError::Departed } else { FetchError::NotHeld })
             }
-            Err(error) => Err(error.refusal().unwrap_or(Refusal::NotHeld)),
+            Err(error) => Err(error.refusal().map_or(FetchError::NotHeld, FetchError::Refused)),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::context::testing::context;
 use crate::holder_link::HolderLink;
 use crate::migration_out::MigrationOut;
 use crate::outbox::Outbox;
-use crate::records::{Records, SegmentRecord, Slot, Word};
+use crate::stores::{SegmentRecord, ShardPlacement, Stores};
 
 /// An owner's key.
 pub(crate) fn owner(seed: u8) -> SigningKey {
@@ -40,7 +40,7 @@ pub(crate) fn registration(owner: &SigningKey) -> Verified<Registration> {
 pub(crate) struct Bench {
     _dir: tempfile::TempDir,
     pub(crate) accounts: Accounts,
-    pub(crate) records: Records,
+    pub(crate) stores: Stores,
     pub(crate) outbox: Outbox,
     pub(crate) link: HolderLink,
     pub(crate) context: Context,
@@ -51,23 +51,23 @@ impl Bench {
         let dir = tempfile::tempdir().expect("a folder");
         let (state, context) = (State::open(dir.path()).expect("opens").0, context());
         let accounts = Accounts::new(state.clone(), Network::Local);
-        let records = Records::new(state.clone(), Clock::system());
+        let stores = Stores::open(state.clone(), Clock::system()).expect("reads");
         let releases = Releases::new(state.clone(), releases::AT_MEDIATOR, Duration::from_secs(1));
-        let (known, held) = (accounts.clone(), records.clone());
-        let out = MigrationOut::new(state.clone(), known, held, link.clone(), context.clone());
-        let (known, held) = (accounts.clone(), records.clone());
+        let (known, held) = (accounts.clone(), stores.clone());
+        let out =
+            MigrationOut::open(state.clone(), known, held, link.clone(), context.clone()).expect("reads");
+        let (known, held) = (accounts.clone(), stores.clone());
         let outbox = Outbox::new(state, known, held, Arc::new(releases), out, context.clone());
-        Self { _dir: dir, accounts, records, outbox, link, context }
+        Self { _dir: dir, accounts, stores, outbox, link, context }
     }
 
     /// Has `node` hold both shards of a segment of `account`, as far as the records go.
     pub(crate) fn hold(&self, account: &AccountId, node: NodeId, run: RunId) -> SegmentRecord {
         let ids = vec![ShardId::from_bytes([1; 32]), ShardId::from_bytes([2; 32])];
         let manifest = Manifest::new(Code::new(1, 1).expect("valid"), ShardLen::FULL, ids).expect("valid");
-        let slot = Slot { node: Some(node), receipt: Some(Word::Listed) };
-        let tag = Tag::from_bytes([3; 32]);
-        let record = SegmentRecord { manifest, tag, run, slots: vec![slot; 2], sequence: 1 };
-        self.records.put_segment(account, &record).expect("written");
+        let placements = vec![ShardPlacement::listed(node); 2];
+        let record = SegmentRecord::new(manifest, Tag::from_bytes([3; 32]), run, placements);
+        self.stores.segments.put(account, &record).expect("written");
         record
     }
 }

@@ -15,7 +15,7 @@ pub const FULL: u64 = 300;
 const LEAF_AND_NAME: u64 = 1_024 + 110;
 /// One hash of a path.
 const HASH: u64 = 32;
-/// Challenges may cost one part in so many of the stored bytes a day; whole fetches as much again.
+/// Challenges may cost one part in this many of the stored bytes a day; whole fetches as much again.
 const DAILY_PART: u128 = 200;
 const DAY: u128 = 86_400;
 
@@ -29,7 +29,7 @@ pub fn cost(shard_len: u64) -> u64 {
 }
 
 /// How many of the `shards` of a node, `bytes` altogether, are challenged in an epoch of this length.
-/// A `watched` node (see [`super::Standing::watched`]) gets the full sample whatever it costs.
+/// A `watched` node (see [`super::Reputation::watched`]) gets the full sample whatever it costs.
 #[must_use]
 pub fn size(shards: u64, bytes: u64, epoch: Duration, watched: bool) -> u64 {
     let most = shards.min(FULL);

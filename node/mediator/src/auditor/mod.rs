@@ -5,67 +5,52 @@
 //! questions. Shards that are not proved are marked as missing, and repair finds new holders.
 
 mod ask;
+mod challenges;
 mod sample;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use fincrypt_protocol::limits::MAX_CHALLENGE;
-use fincrypt_protocol::shard::Challenged;
-use fincrypt_protocol::{AnswerDigest, NodeId, Refusal, cbor};
-use fincrypt_state::kv::{Batch, KeyValue, Tree};
+use fincrypt_protocol::{AnswerDigest, NodeId};
 use fincrypt_state::state::State;
 use futures::StreamExt;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::billing::BillingError;
 use super::context::Context;
+use super::error::{Interrupted, NoRandomness, StoreError, blocking};
 use super::holder_link::HolderLink;
 use super::migration_out::MigrationOut;
 use super::missing_shards::MissingShards;
 use super::outbox::Outbox;
-use super::records::{Load, Records};
-use super::standings::Standings;
-use ask::Asked;
-use fincrypt_accounts::failed;
+use super::reputations::Reputations;
+use super::stores::{Load, Stores};
+use ask::ChallengeOutcome;
+use challenges::{Challenges, OpenChallenge};
 use fincrypt_accounts::releases::Releases;
-use fincrypt_net::blocking;
-use fincrypt_upkeep::{Came, Epoch, sample as odds};
+use fincrypt_upkeep::{AuditOutcome, Epoch, sample as odds};
 
-/// `node` → [`Open`]: a challenge that was not answered.
-const OPEN: Tree = Tree("open_challenges");
-/// The most bytes of an open challenge: 300 shards of three ids each.
-const MAX_OPEN: usize = 64 << 10;
 /// Nodes challenged at once.
 const AT_ONCE: usize = 8;
 
-/// A challenge that was not answered.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Open {
-    since: Epoch,
-    shards: Vec<Challenged>,
+/// Why a storage node could not be audited.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AuditError {
+    /// A store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No challenge could be drawn.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+    /// What the node has earned was not billed.
+    #[error(transparent)]
+    Billing(#[from] BillingError),
 }
 
-/// Open challenges, durably.
-#[derive(Clone)]
-struct Challenges(State);
-
-impl Challenges {
-    fn open(&self, node: &NodeId) -> Result<Option<Open>, Refusal> {
-        let bytes = self.0.get(OPEN, node.as_bytes()).map_err(|error| failed(&error))?;
-        // What cannot be read is asked anew.
-        Ok(bytes.and_then(|bytes| cbor::decode(&bytes, MAX_OPEN).ok()))
-    }
-
-    fn set(&self, node: &NodeId, open: Option<&Open>) -> Result<(), Refusal> {
-        let mut batch = Batch::default();
-        match open {
-            Some(open) => {
-                batch.put(OPEN, *node.as_bytes(), cbor::encode(open).map_err(|error| failed(&error))?);
-            }
-            None => batch.remove(OPEN, *node.as_bytes()),
-        }
-        self.0.commit(&batch).map_err(|error| failed(&error))
+impl From<Interrupted> for AuditError {
+    fn from(error: Interrupted) -> Self {
+        Self::Store(error.into())
     }
 }
 
@@ -77,15 +62,15 @@ pub(crate) trait Bill: Clone + Send + Sync + 'static {
         node: NodeId,
         epoch: Epoch,
         answer: AnswerDigest,
-    ) -> impl Future<Output = Result<(), Refusal>> + Send;
+    ) -> impl Future<Output = Result<(), BillingError>> + Send;
 }
 
 /// Audits all storage nodes with shards. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Auditor {
     challenges: Challenges,
-    standings: Arc<Standings>,
-    records: Records,
+    reputations: Arc<Reputations>,
+    stores: Stores,
     releases: Arc<Releases>,
     missing: MissingShards,
     outbox: Outbox,
@@ -97,28 +82,28 @@ pub(crate) struct Auditor {
 impl Auditor {
     pub(crate) fn new(
         state: State,
-        standings: Arc<Standings>,
+        reputations: Arc<Reputations>,
         releases: Arc<Releases>,
-        (records, missing): (Records, MissingShards),
+        (stores, missing): (Stores, MissingShards),
         (outbox, migration_out): (Outbox, MigrationOut),
         context: Context,
     ) -> Self {
-        let (challenges, link) = (Challenges(state), migration_out.link().clone());
-        Self { challenges, standings, records, releases, missing, outbox, migration_out, link, context }
+        let (challenges, link) = (Challenges::new(state), migration_out.link().clone());
+        Self { challenges, reputations, stores, releases, missing, outbox, migration_out, link, context }
     }
 
     /// Audits until told to stop.
     pub(crate) async fn run(self, biller: impl Bill, mut stop: watch::Receiver<bool>) {
-        let length = self.standings.terms().epoch;
+        let length = self.reputations.terms().epoch;
         loop {
             let begun = tokio::time::Instant::now();
-            let epoch = self.standings.now();
+            let epoch = self.reputations.now();
             tokio::select! {
                 _ = stop.changed() => return,
                 () = self.audit_all(&biller, epoch, begun) => {}
             }
             // What is left of the epoch, by the clock on the wall.
-            while self.standings.now() <= epoch {
+            while self.reputations.now() <= epoch {
                 tokio::select! {
                     _ = stop.changed() => return,
                     () = tokio::time::sleep((length / 16).clamp(MOMENT, PAUSE)) => {}
@@ -130,19 +115,19 @@ impl Auditor {
     /// Audits every node that was not audited in this epoch yet, in random order, spread over half
     /// of the epoch: the other half is for those that are slow.
     async fn audit_all(&self, biller: &impl Bill, epoch: Epoch, begun: tokio::time::Instant) {
-        let loads = self.records.loads();
+        let loads = self.stores.held.loads();
         let mut due: Vec<(u64, NodeId, Load)> = loads
             .into_iter()
-            .filter(|(node, _)| !self.standings.is_audited(node, epoch))
+            .filter(|(node, _)| !self.reputations.is_audited(node, epoch))
             .map(|(node, load)| (self.context.below(1 << 20), node, load))
             .collect();
         due.sort_unstable_by_key(|(chance, node, _)| (*chance, *node));
         let count = u32::try_from(due.len().max(1)).unwrap_or(u32::MAX);
-        let step = self.standings.terms().epoch / 2 / count;
+        let step = self.reputations.terms().epoch / 2 / count;
         let audits = (0_u32..).zip(due).map(|(at, (_, node, load))| async move {
             tokio::time::sleep_until(begun + step * at).await;
-            if let Err(refusal) = self.audit_node(biller, node, load, epoch).await {
-                tracing::warn!(%node, %refusal, "audit_failed");
+            if let Err(error) = self.audit_node(biller, node, load, epoch).await {
+                tracing::error!(%node, %error, "audit_failed");
             }
         });
         futures::stream::iter(audits).buffer_unordered(AT_ONCE).collect::<()>().await;
@@ -154,67 +139,73 @@ impl Auditor {
         node: NodeId,
         load: Load,
         epoch: Epoch,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), AuditError> {
         let this = self.clone();
         let open = blocking(move || match this.challenges.open(&node)? {
             Some(open) => Ok(open),
             None => {
-                let watched = this.standings.of(&node).is_some_and(|standing| standing.watched());
-                let size = odds::size(load.shards, load.bytes, this.standings.terms().epoch, watched);
+                let watched = this.reputations.of(&node).is_some_and(|reputation| reputation.watched());
+                let size = odds::size(load.shards, load.bytes, this.reputations.terms().epoch, watched);
                 let size = usize::try_from(size).unwrap_or(MAX_CHALLENGE).min(MAX_CHALLENGE);
-                let open = Open { since: epoch, shards: this.draw_sample(&node, size, load.shards)? };
-                // Before it is asked: after a crash, too, the same is asked again.
-                this.challenges.set(&node, Some(&open))?;
-                Ok(open)
+                let open =
+                    OpenChallenge { since: epoch, shards: this.draw_sample(&node, size, load.shards)? };
+                this.challenges.put(&node, &open)?;
+                Ok::<_, StoreError>(open)
             }
         })
         .await?;
-        let (mut asked, shards) = self.ask_for_proofs(node, open.shards, epoch).await?;
-        let chance = odds::whole_fetch(load.shards, self.standings.terms().epoch);
+        let (mut outcome, shards) = self.ask_for_proofs(node, open.shards, epoch).await?;
+        let chance = odds::whole_fetch(load.shards, self.reputations.terms().epoch);
         let whole = (self.context.below(1 << 32) as f64) < chance * (1_u64 << 32) as f64;
         if whole
-            && let Asked::Answered { tally, lost, .. } = &mut asked
+            && let ChallengeOutcome::Answered { counts, missing, .. } = &mut outcome
             && let Some(altered) = self.fetch_whole(node, &shards).await?
         {
-            tally.wrong += 1;
-            lost.push(altered);
+            counts.wrong += 1;
+            missing.push(altered);
         }
-        let passed = match &asked {
-            Asked::Answered { tally, answer, .. } if tally.is_passed() => Some(*answer),
+        let passed = match &outcome {
+            ChallengeOutcome::Answered { counts, answer, .. } if counts.is_passed() => Some(*answer),
             _ => None,
         };
         let this = self.clone();
-        blocking(move || this.settle_audit(node, epoch, open.since, asked)).await?;
-        // After what it lost is noted: it is paid for what it has.
-        match passed {
-            Some(answer) => biller.bill(node, epoch, answer).await,
-            None => Ok(()),
+        blocking(move || this.record_audit(node, epoch, open.since, outcome)).await?;
+        // After what it lost is marked: it is paid for what it has.
+        if let Some(answer) = passed {
+            biller.bill(node, epoch, answer).await?;
         }
+        Ok(())
     }
 
-    /// Draws what follows from an audit, durably.
-    fn settle_audit(&self, node: NodeId, epoch: Epoch, since: Epoch, asked: Asked) -> Result<(), Refusal> {
-        let came = match asked {
-            Asked::Nothing => {
+    /// Draws the conclusions of an audit, durably. Its challenge was drawn in the epoch `since`.
+    fn record_audit(
+        &self,
+        node: NodeId,
+        epoch: Epoch,
+        since: Epoch,
+        outcome: ChallengeOutcome,
+    ) -> Result<(), StoreError> {
+        let outcome = match outcome {
+            ChallengeOutcome::Nothing => {
                 // Nothing of what it holds may be asked for.
-                return self.challenges.set(&node, None);
+                return self.challenges.remove(&node);
             }
-            Asked::Unanswered(came) => came,
-            Asked::Answered { tally, lost, .. } => {
-                for shard in &lost {
+            ChallengeOutcome::Unanswered(outcome) => outcome,
+            ChallengeOutcome::Answered { counts, missing, .. } => {
+                for shard in &missing {
                     self.missing.mark_missing(node, shard)?;
                 }
-                tracing::debug!(%node, epoch = epoch.number(), ?tally, "audit_answered");
-                Came::Answered(tally)
+                tracing::debug!(%node, epoch = epoch.number(), ?counts, "audit_answered");
+                AuditOutcome::Answered(counts)
             }
         };
-        let (before, after) = self.standings.note(&node, epoch, came)?;
+        let (before, after) = self.reputations.record(&node, epoch, outcome)?;
         if before != after {
-            tracing::info!(%node, from = ?before, to = ?after, ?came, "storage_node_changed");
+            tracing::info!(%node, from = ?before, to = ?after, ?outcome, "storage_node_changed");
         }
-        match came {
-            Came::Answered(_) => self.challenges.set(&node, None),
-            Came::Timeout | Came::Offline => {
+        match outcome {
+            AuditOutcome::Answered(_) => self.challenges.remove(&node),
+            AuditOutcome::Timeout | AuditOutcome::Offline => {
                 tracing::debug!(%node, late = epoch.since(since), "challenge_stays_open");
                 Ok(())
             }

@@ -3,11 +3,11 @@
 use fincrypt_protocol::limits::{MAX_ADOPT_HINTS, MAX_ADOPT_KEEPS, MAX_ADOPT_RELEASES};
 use fincrypt_protocol::mediate::MigrateIn;
 use fincrypt_protocol::record::{Adopt, Head, Keep, MAX_MANDATE_LIFE, Mandate, Registration, check_life};
-use fincrypt_protocol::{
-    AccountId, Body, Network, NodeId, Refusal, Signed, UnixTime, Verified, VerifiedRewound,
-};
+use fincrypt_protocol::{AccountId, Body, Network, NodeId, Signed, UnixTime, Verified, VerifiedRewound};
 
+use super::MigrationInError;
 use super::table::Statements;
+use fincrypt_accounts::Stored;
 
 /// What an owner hands a mediator that is to take its vault over, verified: every statement is signed
 /// by the account's keys and of this account, and the mandate is this mediator's.
@@ -16,7 +16,7 @@ pub(super) struct VerifiedAdoption {
     pub(super) registration: Verified<Registration>,
     pub(super) adopt: Verified<Adopt>,
     pub(super) mandate: Verified<Mandate>,
-    pub(super) keep: Signed<Keep>,
+    pub(super) keep: Verified<Keep>,
     pub(super) head: Option<Verified<Head>>,
     pub(super) rewound: Option<VerifiedRewound>,
     /// For the holders, which verify them against what they know.
@@ -38,9 +38,9 @@ impl Verifier {
         &self,
         signed: &Signed<T>,
         account: impl FnOnce(&T) -> AccountId,
-    ) -> Result<Verified<T>, Refusal> {
-        let verified = signed.verify(self.network, self.now).map_err(|_| Refusal::Invalid)?;
-        if account(&verified) == self.account { Ok(verified) } else { Err(Refusal::Invalid) }
+    ) -> Result<Verified<T>, MigrationInError> {
+        let verified = signed.verify(self.network, self.now).map_err(|_| MigrationInError::Invalid)?;
+        if account(&verified) == self.account { Ok(verified) } else { Err(MigrationInError::Invalid) }
     }
 }
 
@@ -48,45 +48,45 @@ impl VerifiedAdoption {
     /// Verifies an adoption of the account of `registration` by the mediator `own`.
     ///
     /// # Errors
-    /// [`Refusal::NotMandated`] for the mandate's signature or life, [`Refusal::Invalid`] for anything else.
+    /// [`MigrationInError::NotMandated`] for the mandate's signature or life, else
+    /// [`MigrationInError::Invalid`].
     pub(super) fn verify(
         registration: Verified<Registration>,
         adoption: MigrateIn,
         (network, own): (Network, NodeId),
         now: UnixTime,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, MigrationInError> {
         let verifier = Verifier { network, account: registration.account, now };
         let counts = adoption.holders.len() <= MAX_ADOPT_HINTS
             && adoption.keeps.len() <= MAX_ADOPT_KEEPS
             && adoption.releases.len() <= MAX_ADOPT_RELEASES;
         if !counts {
-            return Err(Refusal::Invalid);
+            return Err(MigrationInError::Invalid);
         }
         let adopt = verifier.check(&adoption.adopt, |adopt| adopt.account)?;
-        let mandate = adoption.mandate.verify(network, now).map_err(|_| Refusal::NotMandated)?;
-        check_life(&*mandate, now, MAX_MANDATE_LIFE).map_err(|_| Refusal::NotMandated)?;
+        let mandate = adoption.mandate.verify(network, now).map_err(|_| MigrationInError::NotMandated)?;
+        check_life(&*mandate, now, MAX_MANDATE_LIFE).map_err(|_| MigrationInError::NotMandated)?;
         let fits = mandate.account == registration.account
             && adopt.new == own
             && mandate.mediator == own
             && mandate.sequence == adopt.sequence;
         if !fits {
-            return Err(Refusal::Invalid);
+            return Err(MigrationInError::Invalid);
         }
-        verifier.check(&adoption.keep, |keep| keep.account)?;
-        for keep in &adoption.keeps {
-            verifier.check(keep, |keep| keep.account)?;
-        }
-        for release in &adoption.releases {
-            verifier.check(release, |release| release.account)?;
-        }
+        let keep = verifier.check(&adoption.keep, |keep| keep.account)?;
+        let keeps = adoption.keeps.iter().map(|keep| verifier.check(keep, |keep| keep.account).map(Stored));
+        let keeps = keeps.collect::<Result<_, _>>()?;
+        let releases = adoption.releases.iter();
+        let releases = releases.map(|release| verifier.check(release, |release| release.account).map(Stored));
+        let releases = releases.collect::<Result<_, _>>()?;
         let rewound = adoption.rewound.as_ref();
         let rewound = rewound.map(|rewound| rewound.verify(network, &registration.guard_key, now));
-        let rewound = rewound.transpose().map_err(|_| Refusal::Invalid)?;
+        let rewound = rewound.transpose().map_err(|_| MigrationInError::Invalid)?;
         let head =
             adoption.head.as_ref().map(|head| verifier.check(head, |head| head.account)).transpose()?;
-        let statements = Statements { keeps: adoption.keeps, releases: adoption.releases };
+        let statements = Statements { keeps, releases };
         let holders = adoption.holders.into_iter().map(|hint| hint.node).collect();
-        Ok(Self { registration, adopt, mandate, keep: adoption.keep, head, rewound, statements, holders })
+        Ok(Self { registration, adopt, mandate, keep, head, rewound, statements, holders })
     }
 }
 
@@ -132,8 +132,12 @@ mod tests {
         }
     }
 
-    fn verify(owner: &SigningKey, adoption: MigrateIn) -> Result<VerifiedAdoption, Refusal> {
+    fn verify(owner: &SigningKey, adoption: MigrateIn) -> Result<VerifiedAdoption, MigrationInError> {
         VerifiedAdoption::verify(registration(owner), adoption, (Network::Local, OWN), NOW)
+    }
+
+    fn is_invalid(result: Result<VerifiedAdoption, MigrationInError>) -> bool {
+        matches!(result, Err(MigrationInError::Invalid))
     }
 
     #[test]
@@ -147,8 +151,8 @@ mod tests {
     fn a_mandate_for_another_mediator_or_of_another_sequence_is_refused() {
         let owner = owner(1);
         let other = NodeId::from_bytes([8; 32]);
-        assert_eq!(verify(&owner, adoption(&owner, other, 7)).err(), Some(Refusal::Invalid));
-        assert_eq!(verify(&owner, adoption(&owner, OWN, 6)).err(), Some(Refusal::Invalid));
+        assert!(is_invalid(verify(&owner, adoption(&owner, other, 7))));
+        assert!(is_invalid(verify(&owner, adoption(&owner, OWN, 6))));
     }
 
     #[test]
@@ -156,9 +160,9 @@ mod tests {
         let (owner, other) = (owner(1), owner(2));
         let mut foreign = adoption(&owner, OWN, 7);
         foreign.keeps.push(keep(&other));
-        assert_eq!(verify(&owner, foreign).err(), Some(Refusal::Invalid));
+        assert!(is_invalid(verify(&owner, foreign)));
         let mut foreign = adoption(&owner, OWN, 7);
         foreign.keep = keep(&other);
-        assert_eq!(verify(&owner, foreign).err(), Some(Refusal::Invalid));
+        assert!(is_invalid(verify(&owner, foreign)));
     }
 }

@@ -3,8 +3,8 @@ use super::*;
 use crate::holder_link::testing::answering;
 use crate::testing::{Bench, owner, registration};
 use fincrypt_protocol::record::Keep;
-use fincrypt_protocol::shard::Done;
-use fincrypt_protocol::{Network, RunId};
+use fincrypt_protocol::shard::{Done, KeepRun, Request};
+use fincrypt_protocol::{Network, Refusal, Response, RunId};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const NODE: NodeId = NodeId::from_bytes([4; 32]);
@@ -15,7 +15,11 @@ async fn a_keep_stays_in_the_outbox_until_the_holder_acknowledges_it() {
     let answers = Arc::clone(&there);
     let bench = Bench::new(answering(move |_, request| {
         assert!(matches!(request, Request::KeepRun(_)), "{request:?}");
-        if answers.load(Ordering::SeqCst) { Ok(Response::ok::<KeepRun>(&Done {}).expect("encodes")) } else { Err(Refusal::Busy) }
+        if answers.load(Ordering::SeqCst) {
+            Ok(Response::ok::<KeepRun>(&Done {}).expect("encodes"))
+        } else {
+            Err(Refusal::Busy)
+        }
     }));
     let (owner, run) = (owner(1), RunId::from_bytes([5; 16]));
     let account = owner.account();
@@ -24,7 +28,7 @@ async fn a_keep_stays_in_the_outbox_until_the_holder_acknowledges_it() {
     let keep = Signed::seal(&Keep { network: Network::Local, account, run }, &owner).expect("seals");
     bench.outbox.keep(account, &keep).await.expect("taken");
     bench.context.tasks.end().await;
-    let waiting = || bench.outbox.notices.pending(account.as_bytes(), None, 10).expect("reads").len();
+    let waiting = || bench.outbox.queue.pending(&account, None, 10).expect("reads").len();
     bench.outbox.deliver_round().await;
     assert_eq!(waiting(), 1);
     there.store(true, Ordering::SeqCst);
@@ -45,5 +49,5 @@ async fn a_keep_that_a_holder_rejects_for_good_is_not_sent_again() {
     bench.outbox.keep(account, &keep).await.expect("taken");
     bench.context.tasks.end().await;
     bench.outbox.deliver_round().await;
-    assert!(bench.outbox.notices.pending(account.as_bytes(), None, 10).expect("reads").is_empty());
+    assert!(bench.outbox.queue.pending(&account, None, 10).expect("reads").is_empty());
 }

@@ -13,19 +13,20 @@ use bytes::Bytes;
 use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::limits::MAX_OPEN_SEGMENTS;
 use fincrypt_protocol::record::{Mandate, Receipt, Registration};
-use fincrypt_protocol::{AccountId, NodeId, Refusal, SegmentId, ShardIndex, Signed};
+use fincrypt_protocol::{AccountId, NodeId, SegmentId, ShardIndex, Signed, Verified};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use crate::records::{SegmentRecord, Slot, Word};
+use super::error::UploadError;
+use crate::stores::{SegmentRecord, ShardPlacement};
 
-/// An open segment that nobody touched for so long is given up; its shards stay where they are.
+/// How long an open segment waits for its client before it is given up; its shards stay where they are.
 const ABANDONED: Duration = Duration::from_secs(300);
 
 /// Data shards remembered over all clients: ten full segments, so that four clients with two each
 /// need not wait for one another.
 const MAX_REMEMBERED: usize = 160 << 20;
-/// A segment that got no shard for so long gives its memory to others that want it.
+/// How long a segment may get no shard before others may take its memory.
 const IDLE: Duration = Duration::from_secs(10);
 
 /// Memory for data shards.
@@ -113,23 +114,24 @@ impl OpenSegment {
     pub(crate) fn missing_data(&self) -> u32 {
         let record = lock(&self.record);
         let data = usize::from(record.manifest.code().data());
-        let missing = record.slots.iter().take(data).enumerate().filter(|(_, slot)| slot.receipt.is_none());
+        let missing = record.placements.iter().take(data).enumerate();
+        let missing = missing.filter(|(_, placement)| !placement.is_held());
         missing.fold(0, |bits, (index, _)| bits | 1 << index)
     }
 
-    pub(crate) fn slot(&self, index: ShardIndex) -> Option<Slot> {
-        lock(&self.record).slots.get(index.get()).cloned()
+    pub(crate) fn placement(&self, index: ShardIndex) -> Option<ShardPlacement> {
+        lock(&self.record).placements.get(index.get()).cloned()
     }
 
     /// Chooses another node for a shard: the first of `candidates` that has no shard of this
     /// segment. False if there is none.
     pub(crate) fn reassign(&self, index: ShardIndex, candidates: &[NodeId]) -> bool {
         let mut record = lock(&self.record);
-        let taken: Vec<NodeId> = record.slots.iter().filter_map(|slot| slot.node).collect();
+        let taken: Vec<NodeId> = record.placements.iter().filter_map(|placement| placement.node).collect();
         let free = candidates.iter().find(|node| !taken.contains(node));
-        match (free, record.slots.get_mut(index.get())) {
-            (Some(node), Some(slot)) => {
-                *slot = Slot { node: Some(*node), receipt: None };
+        match (free, record.placement_mut(index)) {
+            (Some(node), Some(placement)) => {
+                *placement = ShardPlacement::planned(Some(*node));
                 true
             }
             _ => false,
@@ -137,16 +139,16 @@ impl OpenSegment {
     }
 
     /// Records that a shard's node does not have it.
-    pub(crate) fn lost(&self, index: ShardIndex) {
-        if let Some(slot) = lock(&self.record).slots.get_mut(index.get()) {
-            *slot = Slot { node: None, receipt: None };
+    pub(crate) fn mark_missing(&self, index: ShardIndex) {
+        if let Some(placement) = lock(&self.record).placement_mut(index) {
+            *placement = ShardPlacement::planned(None);
         }
     }
 
-    /// Records a node's receipt.
-    pub(crate) fn receipted(&self, index: ShardIndex, node: NodeId, receipt: Signed<Receipt>) {
-        if let Some(slot) = lock(&self.record).slots.get_mut(index.get()) {
-            *slot = Slot { node: Some(node), receipt: Some(Word::Receipt(receipt)) };
+    /// Records a node's receipt for one of the shards.
+    pub(crate) fn receipted(&self, receipt: Verified<Receipt>) {
+        if let Some(placement) = lock(&self.record).placement_mut(receipt.index) {
+            *placement = ShardPlacement::receipted(receipt);
         }
     }
 
@@ -234,7 +236,7 @@ impl OpenSegments {
         id: SegmentId,
         make: impl FnOnce() -> OpenSegment,
         account: AccountId,
-    ) -> Result<Arc<OpenSegment>, Refusal> {
+    ) -> Result<Arc<OpenSegment>, UploadError> {
         let mut open = lock(&self.segments);
         let touched = Instant::now();
         if let Some(entry) = open.get_mut(&(account, id)) {
@@ -243,7 +245,7 @@ impl OpenSegments {
             return Ok(Arc::clone(&entry.segment));
         }
         if open.values().filter(|entry| entry.owner == owner).count() >= MAX_OPEN_SEGMENTS {
-            return Err(Refusal::TooManyOpen);
+            return Err(UploadError::TooManyOpen);
         }
         let mut segment = make();
         self.make_room(&open, segment.data_len())?;
@@ -255,7 +257,11 @@ impl OpenSegments {
 
     /// Finds memory for a new segment, of idle ones if need be. They keep their place, and fetch
     /// their shards again when it is time for the parity.
-    fn make_room(&self, open: &HashMap<(AccountId, SegmentId), Entry>, bytes: usize) -> Result<(), Refusal> {
+    fn make_room(
+        &self,
+        open: &HashMap<(AccountId, SegmentId), Entry>,
+        bytes: usize,
+    ) -> Result<(), UploadError> {
         let enough = || self.memory.free.load(Ordering::Acquire) >= bytes;
         if enough() {
             return Ok(());
@@ -269,7 +275,7 @@ impl OpenSegments {
                 return Ok(());
             }
         }
-        Err(Refusal::TooManyOpen)
+        Err(UploadError::TooManyOpen)
     }
 
     /// Passes an open segment to the peer `owner`; whether there is one.
