@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::context::Context;
 use super::registry::StorageRegistry;
 
-/// How long the record in the DHT lives, and how often it is repeated and storage looked for.
+/// Life of the record in the DHT, and the time between its renewals and searches for storage.
 const RECORD_LIFE: Duration = Duration::from_secs(24 * 3600);
 const RECORD_REFRESH: Duration = Duration::from_secs(30 * 60);
 /// At first it is done again soon: a node that has just started knows few peers, and finds few others.

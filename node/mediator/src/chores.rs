@@ -18,10 +18,10 @@ use super::upload::Uploads;
 
 /// Between rounds.
 const CHORES: Duration = Duration::from_secs(10);
-/// Between looks for released segments to forget, at most.
-const FORGET: Duration = Duration::from_secs(3600);
+/// Time between removals of released segments, at most.
+const REMOVAL: Duration = Duration::from_secs(3600);
 
-/// What there is to go round.
+/// The services with unfinished work.
 pub(crate) struct Chores {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) uploads: Uploads,
@@ -37,7 +37,7 @@ impl Chores {
     /// Goes round until told to stop.
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut tick = tokio::time::interval(CHORES);
-        let mut forget = Instant::now();
+        let mut removal = Instant::now();
         loop {
             tokio::select! {
                 _ = stop.changed() => return,
@@ -46,16 +46,16 @@ impl Chores {
                     self.outbox.deliver_round().await;
                     self.migration_in.resume_all();
                     self.holder_lists.flush(None).await;
-                    if forget <= Instant::now() {
+                    if removal <= Instant::now() {
                         self.uploads.sweep_announced().await;
-                        forget = Instant::now() + self.carry_out_releases().await;
+                        removal = Instant::now() + self.carry_out_releases().await;
                     }
                 }
             }
         }
     }
 
-    /// Forgets the segments of due releases; how long until the next look.
+    /// Removes the segments of due releases; the time until the next removal.
     async fn carry_out_releases(&self) -> Duration {
         let (releases, segments) = (Arc::clone(&self.releases), self.segments.clone());
         let now = self.context.now();
@@ -66,6 +66,6 @@ impl Chores {
                 None
             }
         };
-        next.map_or(FORGET, |next| next.since(self.context.now()).min(FORGET))
+        next.map_or(REMOVAL, |next| next.since(self.context.now()).min(REMOVAL))
     }
 }

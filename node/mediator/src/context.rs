@@ -1,5 +1,4 @@
-//! What every service is handed of its mediator: its name and key, the time, chance, and a place for
-//! tasks.
+//! The context that every service is handed: the mediator's id and key, clock, randomness and tasks.
 
 use std::sync::Arc;
 
@@ -17,7 +16,7 @@ pub struct Sources {
     pub random: Random,
 }
 
-/// What services share. Cheap to clone.
+/// The context that services share. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) network: Network,
@@ -25,7 +24,7 @@ pub(crate) struct Context {
     pub(crate) own: NodeId,
     pub(crate) key: SigningKey,
     pub(crate) sources: Sources,
-    /// What requests start and do not wait for.
+    /// Tasks that requests start and do not wait for.
     pub(crate) tasks: Arc<Tasks>,
 }
 

@@ -13,7 +13,7 @@ use super::registry::StorageRegistry;
 use super::reputations::Reputations;
 use super::stores::{HeldShards, MandateStore};
 
-/// What an operator decides about money.
+/// An operator's terms of contracts.
 #[derive(Debug, Clone, Copy)]
 pub struct BillingTerms {
     /// Earnings from which a payout is due.
@@ -123,7 +123,7 @@ impl ContractTerms {
         Ok(found)
     }
 
-    /// What is held for an account where it costs something, in bytes, and on which terms.
+    /// The terms of an account's contracts that cost something, and the bytes held under each.
     ///
     /// # Errors
     /// If the account's mandate cannot be read.

@@ -1,4 +1,4 @@
-//! What can go wrong with what a mediator keeps, and work that waits for a disk or computes.
+//! Errors of the stores, and work that waits for a disk or computes.
 
 use fincrypt_accounts::AccountsError;
 use fincrypt_state::kv::KvError;

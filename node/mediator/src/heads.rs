@@ -20,7 +20,7 @@ use fincrypt_state::kv::Batch;
 use fincrypt_upkeep::placement::sample;
 use parking_lot::Mutex;
 
-/// Holders that must have a head before its swap is acknowledged, if there are so many.
+/// Holders that must have a head before its swap is acknowledged, if there are as many.
 const HEAD_COPIES: usize = 2;
 
 /// Why a head or a rewind is not taken.
@@ -190,7 +190,7 @@ impl Heads {
         }
         drop(sent);
         if let Some(node) = unmandated
-            && self.migration_out.is_dismissed(&account, node).await
+            && self.migration_out.check_departed(&account, node).await
         {
             return Err(HeadError::Departed);
         }
@@ -237,5 +237,59 @@ impl Heads {
             self.outbox.deliver_soon(account);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::holder_link::HolderLink;
+    use crate::holder_link::testing::answering;
+    use crate::testing::{Bench, owner, registration};
+    use fincrypt_protocol::{Network, NodeId, RunId, SigningKey};
+
+    fn head(owner: &SigningKey, sequence: u64, previous: Option<HeadHash>) -> Signed<Head> {
+        let (network, account, head_key) = (Network::Local, owner.account(), owner.head_key());
+        let body = vec![sequence.to_le_bytes()[0]].into();
+        let head = Head { network, account, head_key, sequence, previous, body };
+        Signed::seal(&head, owner).expect("seals")
+    }
+
+    fn heads(link: HolderLink) -> (Bench, Heads) {
+        let bench = Bench::new(link);
+        let heads = Heads::new(
+            bench.accounts.clone(),
+            bench.stores.clone(),
+            Arc::clone(&bench.releases),
+            bench.outbox.clone(),
+            bench.migration_out.clone(),
+            bench.context.clone(),
+        );
+        (bench, heads)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn of_two_heads_over_one_the_first_wins_and_a_swap_may_be_repeated() {
+        let (_bench, heads) = heads(answering(|_, _| Err(Refusal::Busy)));
+        let owner = owner(1);
+        let (known, first, other) = (registration(&owner), head(&owner, 1, None), head(&owner, 2, None));
+        for _ in 0..2 {
+            heads.swap(&known, None, &first).await.expect("swapped");
+        }
+        assert!(matches!(heads.swap(&known, None, &other).await, Err(HeadError::Moved)));
+        let next = head(&owner, 2, Some(first.head_hash()));
+        heads.swap(&known, Some(first.head_hash()), &next).await.expect("swapped");
+        assert_eq!(heads.newest(owner.account()).await.expect("reads"), Some(next));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_head_that_no_holder_takes_is_kept_and_not_acknowledged() {
+        let (bench, heads) = heads(answering(|_, _| Err(Refusal::Busy)));
+        let (owner, node) = (owner(1), NodeId::from_bytes([4; 32]));
+        bench.hold(&owner.account(), node, RunId::from_bytes([5; 16]));
+        let first = head(&owner, 1, None);
+        let swapped = heads.swap(&registration(&owner), None, &first).await;
+        assert!(matches!(swapped, Err(HeadError::TooFewCopies { have: 0, need: 1 })), "{swapped:?}");
+        assert_eq!(heads.newest(owner.account()).await.expect("reads"), Some(first));
     }
 }

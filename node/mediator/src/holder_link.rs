@@ -11,10 +11,10 @@ use futures::future::BoxFuture;
 
 use super::registry::StorageRegistry;
 
-/// How long one storage node may take.
+/// Time for one storage node to answer.
 const DEADLINE: Duration = Duration::from_secs(8);
 
-/// What became of a request that `T` answers.
+/// The outcome of a request that `T` answers.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Delivery<T> {
     /// The node answered it.

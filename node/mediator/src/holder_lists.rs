@@ -1,6 +1,6 @@
 //! Holder lists on their way to the holders, gathered: a storage node gets those of many segments at once.
 //!
-//! They are hints, so what is lost when this mediator ends does no harm.
+//! They are hints: losing those that wait when this mediator ends does no harm.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;

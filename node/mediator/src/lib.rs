@@ -66,14 +66,14 @@ pub use status_view::{MediatorFacts, MediatorInfo, NodeFacts};
 use stores::Stores;
 use tasks::Tasks;
 
-/// What a mediator's operator decides.
+/// An operator's terms of a mediator.
 #[derive(Debug, Clone)]
 pub struct MediatorTerms {
     /// Fee on what storage earns, in permille.
     pub fee_permille: u16,
     /// Redundancy it never goes under.
     pub floor: Redundancy,
-    /// How long it remembers where released segments are.
+    /// Time for which it keeps the records of released segments.
     pub release_delay: Duration,
     /// Epochs, and how long nodes may be away.
     pub upkeep: UpkeepTerms,
@@ -99,11 +99,11 @@ pub struct MediatorRole {
     terms: MediatorTerms,
 }
 
-/// What comes to a mediator.
+/// The inbox of a mediator.
 pub struct MediatorInbox {
     /// Clients' requests.
     pub requests: mpsc::Receiver<MediateInbound>,
-    /// Offers heard over gossip.
+    /// Offers received over gossip.
     pub offers: mpsc::Receiver<Verified<StorageOffer>>,
     /// Storage nodes newly met.
     pub storage_seen: mpsc::Receiver<NodeId>,
@@ -114,7 +114,7 @@ pub struct MediatorInbox {
 #[error("{0}, so nothing may be signed or paid")]
 pub struct MediatorError(#[from] OpenError);
 
-/// What cannot be read.
+/// The state that cannot be read.
 #[derive(Debug, thiserror::Error)]
 enum OpenError {
     #[error("contracts cannot be read")]
@@ -209,7 +209,7 @@ impl MediatorRole {
         role.tasks.end().await;
     }
 
-    /// What the local interface shows of it, while it runs.
+    /// The status view for the local interface, while it runs.
     #[must_use]
     pub fn facts(&self) -> MediatorFacts {
         MediatorFacts {

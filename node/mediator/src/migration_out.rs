@@ -113,8 +113,8 @@ impl MigrationOut {
         &self.link
     }
 
-    /// Whether the account has gone.
-    pub(crate) fn is_gone(&self, account: &AccountId) -> bool {
+    /// Whether the account has gone to another mediator.
+    pub(crate) fn has_departed(&self, account: &AccountId) -> bool {
         self.sequence(account).is_some()
     }
 
@@ -135,7 +135,7 @@ impl MigrationOut {
     ///
     /// # Errors
     /// Why it is not taken.
-    pub(crate) async fn dismiss(&self, adopt: &Signed<Adopt>) -> Result<(), MigrationOutError> {
+    pub(crate) async fn depart(&self, adopt: &Signed<Adopt>) -> Result<(), MigrationOutError> {
         let adopt = adopt.verify(self.context.network, self.context.now());
         let adopt = adopt.map_err(|_| MigrationOutError::Invalid)?;
         let known = self.accounts.registration(&adopt.account).map_err(StoreError::from)?;
@@ -164,7 +164,7 @@ impl MigrationOut {
         Ok(())
     }
 
-    /// Whether a mandate that storage shows dismisses this mediator; if so, its duties end.
+    /// Whether a mandate that storage shows is a newer one for another mediator; if so, the duties here end.
     pub(crate) async fn is_superseded(&self, account: &AccountId, newest: &Signed<Mandate>) -> bool {
         let Ok(newest) = newest.verify(self.context.network, self.context.now()) else { return false };
         let newer = newest.account == *account
@@ -174,8 +174,8 @@ impl MigrationOut {
     }
 
     /// A node refuses for want of a mandate: whether it can show that the account has gone elsewhere.
-    pub(crate) async fn is_dismissed(&self, account: &AccountId, node: NodeId) -> bool {
-        if self.is_gone(account) {
+    pub(crate) async fn check_departed(&self, account: &AccountId, node: NodeId) -> bool {
+        if self.has_departed(account) {
             return true;
         }
         let (Ok(Some(registration)), Ok(Some(mandate))) =
@@ -210,7 +210,7 @@ impl MigrationOut {
 
     async fn probe(&self, account: AccountId) {
         let stores = self.stores.clone();
-        if self.is_gone(&account) {
+        if self.has_departed(&account) {
             if let Err(error) = blocking(move || stores.remove_account(&account)).await {
                 tracing::error!(%error, "departed_account_not_removed");
             }
@@ -218,9 +218,45 @@ impl MigrationOut {
         }
         let holders = stores.holders.of(&account, usize::MAX).unwrap_or_default();
         for node in sample(holders, WITNESSES, self.context.chance()) {
-            if self.is_dismissed(&account, node).await {
+            if self.check_departed(&account, node).await {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::holder_link::testing::answering;
+    use crate::testing::{Bench, owner};
+    use fincrypt_protocol::{Network, Refusal, RunId, SigningKey};
+
+    fn adopt(owner: &SigningKey, new: NodeId, sequence: u64) -> Signed<Adopt> {
+        let adopt = Adopt { network: Network::Local, account: owner.account(), old: None, new, sequence };
+        Signed::seal(&adopt, owner).expect("seals")
+    }
+
+    #[tokio::test]
+    async fn a_newer_mandate_of_another_mediator_ends_the_duties_for_good() {
+        let bench = Bench::new(answering(|_, _| Err(Refusal::Busy)));
+        let (owner, node, other) = (owner(1), NodeId::from_bytes([4; 32]), NodeId::from_bytes([9; 32]));
+        let account = owner.account();
+        bench.admit(&owner, 5);
+        bench.hold(&account, node, RunId::from_bytes([5; 16]));
+        let out = &bench.migration_out;
+        let own = out.depart(&adopt(&owner, bench.context.own, 6)).await;
+        assert!(matches!(own, Err(MigrationOutError::Invalid)), "{own:?}");
+        let old = out.depart(&adopt(&owner, other, 5)).await;
+        assert!(matches!(old, Err(MigrationOutError::Stale)), "{old:?}");
+        assert!(!out.has_departed(&account) && bench.stores.held.holds_anything(&node));
+        out.depart(&adopt(&owner, other, 6)).await.expect("taken");
+        assert!(out.has_departed(&account) && !bench.stores.held.holds_anything(&node));
+        assert!(bench.stores.mandates.newest(&account).expect("reads").is_none());
+        let opened = Departures::open(bench.state.clone()).expect("reads");
+        assert_eq!(opened.sequence(&account), Some(6), "over a restart, too");
+        out.take_back(&account).expect("written");
+        let opened = Departures::open(bench.state.clone()).expect("reads");
+        assert_eq!((out.sequence(&account), opened.sequence(&account)), (None, None));
     }
 }

@@ -1,7 +1,7 @@
 //! Missing-shard reports: shards that an owner's own check did not find at the node that this mediator
 //! named. The mediator challenges that node itself before it marks anything as missing.
 //!
-//! What false reports cost is one challenge for each shard: at most 64 shards in a report, one report
+//! The cost of false reports is one challenge for each shard: at most 64 shards in a report, one report
 //! of an account at a time.
 
 use parking_lot::Mutex;
@@ -22,7 +22,7 @@ use super::missing_shards::MissingShards;
 use super::stores::SegmentStore;
 use fincrypt_shards::answer::{ProofVerdict, check_proofs};
 
-/// How long a storage node may take. One that does not answer is left to the audits.
+/// Time for a storage node to answer. One that does not is left to the audits.
 const ANSWER: Duration = Duration::from_secs(10);
 /// Storage nodes asked at once for one account.
 const NODES_AT_ONCE: usize = 8;

@@ -1,4 +1,4 @@
-//! What storage nodes earn and accounts prepay: the contracts, their bills, and the money behind them.
+//! Payments: contracts of accounts with storage nodes, their bills, prepayments and payouts.
 
 use std::sync::Arc;
 

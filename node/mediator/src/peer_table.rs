@@ -3,8 +3,8 @@
 //!
 //! Anyone can sign offers for nodes that do not exist. So a node counts once it was reached, never
 //! before, and a node that answered once goes before strangers: it is tried first, remembered over
-//! restarts, and never removed for a stranger's sake. Among strangers chance decides whom to try
-//! and, when there are too many, whom to forget: a flood cannot know where an honest one stands.
+//! restarts, and never removed for a stranger's sake. Among strangers chance decides which is
+//! tried and, when there are too many, which is removed: a flood cannot know where an honest one stands.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -26,7 +26,7 @@ const LONGEST_REST: Duration = Duration::from_secs(3600);
 const RECHECK: Duration = Duration::from_secs(300);
 /// An offer that says the same is stored again when it lasts this much longer than the one stored.
 const RESAVE: Duration = Duration::from_secs(6 * 3600);
-/// How soon a node is looked at that was met and did not say what it offers.
+/// Time until a node is tried that was met and did not give its offer.
 const SOON: Duration = Duration::from_secs(1);
 /// Days of grace that placement demands at least.
 const MIN_GRACE_DAYS: u16 = 90;
@@ -315,7 +315,7 @@ impl PeerTable {
         self.known.get(node).map(|known| &known.offer)
     }
 
-    /// Where a node listens, as far as it said.
+    /// The addresses of a node, by its newest offer.
     pub(crate) fn addresses(&self, node: &NodeId) -> Vec<Multiaddr> {
         self.known.get(node).map(|known| known.addresses.clone()).unwrap_or_default()
     }

@@ -18,7 +18,7 @@ use fincrypt_upkeep::probation::{most_shards, proven};
 use fincrypt_upkeep::{NodeState, Reputation};
 use parking_lot::Mutex;
 
-/// Where nodes were last met. As many as the peer table has, at the most.
+/// The address group at which each node was last met; at most as many as the peer table has.
 type Met = HashMap<NodeId, AddressGroup>;
 
 /// Chooses storage nodes for shards. Cheap to clone.
@@ -81,7 +81,7 @@ impl Placement {
         known.collect()
     }
 
-    /// How many shards a node may have, its score in permille, and whether it is proven.
+    /// The most shards that a node may have, its score in permille, and whether it is proven.
     fn credit(&self, node: &NodeId) -> (u64, u16, bool) {
         let epoch = self.reputations.terms().epoch;
         let new = || Reputation::new(self.reputations.now());

@@ -19,10 +19,10 @@ use super::money::{Money, Settlement};
 use super::stores::SegmentRecord;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// What is advised at least: less is hardly worth a payment.
+/// The smallest advised deposit: less is hardly worth a payment.
 const LEAST_DEPOSIT: Sat = Sat::new(1000);
 
-/// What should be there: what is owed by now, and a warning's worth of days.
+/// The advised prepayment: what is owed by now, and the cost of the days before which is warned.
 fn advised(status: &PrepaymentStatus) -> Option<Sat> {
     let spoken_for = status.holds.arrears.checked_add(status.holds.aside)?;
     let wanted = status.cost.day.checked_mul(WARN_DAYS)?.checked_add(spoken_for)?;
@@ -33,13 +33,13 @@ fn share(parts: &[Part], account: AccountId) -> Option<Msat> {
     parts.iter().find(|part| part.owed == Owed::Client(account)).map(|part| part.amount)
 }
 
-/// What of an account's prepayment is in payouts that are not settled.
+/// The part of an account's prepayment in payouts that are not settled.
 fn leaving(books: &Books, account: AccountId) -> Msat {
     let open = books.open_payouts().filter_map(|(_, payout)| share(&payout.parts, account));
     open.fold(Msat::ZERO, |sum, amount| sum.checked_add(amount).unwrap_or(sum))
 }
 
-/// What an entry of the ledger means for an account; none if nothing.
+/// The change of an account's prepayment by an entry of the ledger; none if there is none.
 fn change(record: &Record, account: AccountId) -> Option<Change> {
     Some(match &record.event {
         Event::Deposit { arrival, owner, amount, .. } if *owner == Owner::Client(account) => {
@@ -71,14 +71,14 @@ fn change(record: &Record, account: AccountId) -> Option<Change> {
     })
 }
 
-/// How an account's prepayment stands.
+/// The status of an account's prepayment.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PrepaymentStatus {
     /// By the books.
     prepaid: Msat,
-    /// What of it is spoken for.
+    /// The part of it that is signed for or on hold.
     holds: Holds,
-    /// What the account's shards cost.
+    /// The cost of the account's shards.
     cost: Cost,
     /// Since when the next epoch is not covered.
     empty: Option<UnixTime>,
@@ -95,7 +95,7 @@ pub(crate) enum StatusError {
     /// The contracts.
     #[error("contracts: {0}")]
     Contracts(#[from] ContractsError),
-    /// What the account's shards cost.
+    /// The cost of the account's shards does not fit a sum.
     #[error("the cost of an account's shards: {0}")]
     Cost(#[from] AccrualOverflow),
 }
@@ -139,7 +139,7 @@ pub(super) struct Prepayments {
 }
 
 impl Prepayments {
-    /// How an account's prepayment stands, noting since when it is empty. Blocks.
+    /// The status of an account's prepayment; records since when it is empty. Blocks.
     ///
     /// # Errors
     /// If that cannot be noted, or the sums do not fit.
@@ -150,7 +150,7 @@ impl Prepayments {
         let Spoken { prepaid, holds } = self.contracts.spoken(&account, self.money.books());
         let left = holds.left(prepaid).unwrap_or_default();
         let grace = DAY * u32::from(grace_days);
-        let empty = self.contracts.note_runway(account, left, cost, grace, self.clock.now())?;
+        let empty = self.contracts.record_runway(account, left, cost, grace, self.clock.now())?;
         Ok(PrepaymentStatus { prepaid, holds, cost, empty, grace_days })
     }
 
@@ -175,7 +175,7 @@ impl Prepayments {
         if status.holds.covers(status.prepaid, cost) { Ok(()) } else { Err(AdmitError::Unpaid) }
     }
 
-    /// Where an account may pay in, and how much it should.
+    /// An account's address and offer for deposits, and the advised sum.
     ///
     /// # Errors
     /// [`Refusal::NoWallet`] if nobody can pay in.
@@ -187,7 +187,7 @@ impl Prepayments {
         Ok(DepositTo { address, offer, advised })
     }
 
-    /// How an account's prepayment stands.
+    /// The balance of an account's prepayment.
     ///
     /// # Errors
     /// [`Refusal::NoWallet`] if nobody can pay in.

@@ -34,19 +34,19 @@ use fincrypt_upkeep::placement::Candidate;
 const MAX_KNOWN: usize = 65_536;
 /// Dials at once: few enough that half-open ones leave room for those of others.
 const DIALS: usize = 32;
-/// How long a node that answered before may take to be reached again while somebody waits.
+/// Time to reach a node again that answered before, while a request waits.
 const REACH: Duration = Duration::from_secs(3);
-/// How long a quote waits for nodes that were never tried: a young swarm is found in that time.
-const SETTLE: Duration = Duration::from_secs(1);
-/// How long a node may take to say what it offers.
+/// Time that a quote waits for nodes that were never tried: a young swarm is found in it.
+const UNTRIED_WAIT: Duration = Duration::from_secs(1);
+/// Time for a node to give its offer.
 const QUOTE: Duration = Duration::from_secs(5);
 /// Connected nodes that are enough to choose from: then no others are reached again.
 const ENOUGH: usize = 2 * MAX_SHARDS;
-/// How long after an answer a node counts as reachable without a connection.
+/// Time after an answer for which a node counts as reachable without a connection.
 const RECENT: Duration = Duration::from_secs(600);
 /// Between looks for nodes whose rest is over.
 const TICK: Duration = Duration::from_secs(1);
-/// How long offers that are to be remembered are gathered.
+/// Time for which offers are gathered before they are stored.
 const GATHER: Duration = Duration::from_millis(200);
 /// Nodes asked at once, and how long all of them may take.
 const ASKED: usize = 16;
@@ -58,19 +58,19 @@ const MEETINGS: usize = 16;
 /// `node` → its newest offer, of nodes that answered: a mediator that starts again dials them.
 const OFFERS: Table<NodeId, Stored<StorageOffer>> = Table::new("offers", stored_limit::<StorageOffer>());
 
-/// What is known about storage nodes.
+/// The registry: offers of storage nodes, and whether they can be reached.
 pub(crate) struct StorageRegistry {
     net: Net,
     state: State,
     sources: Sources,
     peers: Mutex<PeerTable>,
-    /// Nodes whose offer is to be remembered.
+    /// Nodes whose offers are to be stored.
     unsaved: Mutex<HashSet<NodeId>>,
     /// An offer came.
     learned: Notify,
     /// A node was tried.
     tried: Notify,
-    /// An offer is to be remembered.
+    /// An offer is to be stored.
     save: Notify,
 }
 
@@ -79,7 +79,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl StorageRegistry {
-    /// The nodes whose offers were remembered and still hold.
+    /// The nodes whose stored offers have not expired.
     pub(crate) fn open(net: Net, state: State, sources: Sources) -> Self {
         let now = sources.clock.now();
         let mut peers = PeerTable::new(MAX_KNOWN);
@@ -142,18 +142,18 @@ impl StorageRegistry {
 
     /// Takes in an offer. The node counts once it was reached.
     fn learn(&self, offer: Verified<StorageOffer>) {
-        self.take_in(offer, false);
+        self.record_offer(offer, false);
     }
 
-    fn take_in(&self, offer: Verified<StorageOffer>, asked: bool) {
+    fn record_offer(&self, offer: Verified<StorageOffer>, asked: bool) {
         let (node, addresses) = (offer.node, useful(&self.net, &offer));
         if lock(&self.peers).learn(offer, addresses, asked, &mut chance(&self.sources.random)) {
-            self.remember(node);
+            self.save_soon(node);
         }
         self.learned.notify_one();
     }
 
-    fn remember(&self, node: NodeId) {
+    fn save_soon(&self, node: NodeId) {
         lock(&self.unsaved).insert(node);
         self.save.notify_one();
     }
@@ -161,7 +161,7 @@ impl StorageRegistry {
     fn answered(&self, node: &NodeId) {
         let first = lock(&self.peers).answered(node, Instant::now()).is_some();
         if first {
-            self.remember(*node);
+            self.save_soon(*node);
         }
         self.tried.notify_waiters();
     }
@@ -177,7 +177,7 @@ impl StorageRegistry {
     pub(crate) async fn ask(&self, node: NodeId) {
         match self.quote(node).await {
             Ok(offer) => {
-                self.take_in(offer, true);
+                self.record_offer(offer, true);
                 self.answered(&node);
             }
             Err(_) => lock(&self.peers).probe_soon(&node, Instant::now()),
@@ -230,7 +230,7 @@ impl StorageRegistry {
     /// Tries a node until the dial ends: dials that were given up would pile up in the swarm.
     async fn probe(&self, probe: Probe) {
         let Probe { node, addresses, proven } = probe;
-        // Nobody is looked for in the DHT for the sake of a stranger's word.
+        // A stranger is not looked for in the DHT: anyone can sign an offer.
         let reached = if proven {
             self.net.connect(node, addresses).await
         } else {
@@ -242,7 +242,7 @@ impl StorageRegistry {
         // A stranger is asked when it is met.
         if proven {
             match self.quote(node).await {
-                Ok(offer) => self.take_in(offer, true),
+                Ok(offer) => self.record_offer(offer, true),
                 // It is there, and busy.
                 Err(CallError::Refused { .. }) => {}
                 Err(_) => return self.defer(&node),
@@ -275,8 +275,8 @@ impl StorageRegistry {
     }
 
     /// Waits a moment if nodes are known that were never tried.
-    pub(crate) async fn settle(&self) {
-        let settled = async {
+    pub(crate) async fn await_untried(&self) {
+        let tried_all = async {
             loop {
                 let tried = self.tried.notified();
                 let (untried, reached) = {
@@ -289,7 +289,7 @@ impl StorageRegistry {
                 tried.await;
             }
         };
-        let _ = tokio::time::timeout(SETTLE, settled).await;
+        let _ = tokio::time::timeout(UNTRIED_WAIT, tried_all).await;
     }
 
     /// Storage nodes that have room for `bytes` and answer.
@@ -304,14 +304,14 @@ impl StorageRegistry {
             let recent = away.into_iter().filter(|node| node.answered.elapsed() < RECENT);
             return there.chain(recent.map(|node| node.candidate)).collect();
         }
-        let again = away.into_iter().map(|node| self.again(node));
+        let again = away.into_iter().map(|node| self.reconnect(node));
         let again = futures::stream::iter(again).buffer_unordered(DIALS).filter_map(std::future::ready);
         let again: Vec<Candidate> = again.collect().await;
         there.chain(again).collect()
     }
 
     /// Connects a node that answered before and has no connection now.
-    async fn again(&self, node: Usable) -> Option<Candidate> {
+    async fn reconnect(&self, node: Usable) -> Option<Candidate> {
         let id = node.candidate.node;
         let reached = tokio::time::timeout(REACH, self.net.connect(id, node.addresses)).await;
         if let Ok(Ok(())) = reached {
@@ -332,7 +332,7 @@ impl StorageRegistry {
         lock(&self.peers).offer(node).map(|offer| StorageOffer::clone(offer))
     }
 
-    /// Where a node listens, as far as it said.
+    /// The addresses of a node, by its newest offer.
     pub(crate) fn addresses(&self, node: &NodeId) -> Vec<Multiaddr> {
         lock(&self.peers).addresses(node)
     }

@@ -13,7 +13,7 @@ use fincrypt_upkeep::{AuditOutcome, Epoch, NodeState, Reputation, Rules};
 /// `node` → its reputation with its history.
 const REPUTATIONS: Table<NodeId, Reputation> = Table::new("reputations", 16 << 10);
 
-/// What an operator decides about absences.
+/// An operator's terms of audits and absences.
 #[derive(Debug, Clone, Copy)]
 pub struct UpkeepTerms {
     /// Length of an epoch.

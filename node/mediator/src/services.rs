@@ -30,7 +30,7 @@ use super::shard_transfer::ShardTransfer;
 use super::stores::{SegmentStore, Stores};
 use super::upload::{ShardPlacer, UploadParts, Uploads};
 
-/// What services are made of: the network, the stores, and what others keep as well.
+/// The parts that services are made of: the network, the stores, and the lowest services.
 pub(super) struct Foundation {
     pub(super) net: Net,
     pub(super) state: State,

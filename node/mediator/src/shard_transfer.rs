@@ -75,8 +75,8 @@ impl ShardTransfer {
         let receipt = match self.link.call(node, placement, payload).await {
             Ok((receipt, _)) => receipt,
             Err(error) if error.refusal() == Some(Refusal::NotMandated) => {
-                let dismissed = self.migration_out.is_dismissed(&account, node).await;
-                return Err(if dismissed {
+                let departed = self.migration_out.check_departed(&account, node).await;
+                return Err(if departed {
                     PutError::Departed
                 } else {
                     PutError::Refused(Refusal::NotMandated)
@@ -125,8 +125,8 @@ impl ShardTransfer {
         match self.link.call(node, GetShard { account, segment, index }, Bytes::new()).await {
             Ok((_, payload)) => Ok(payload),
             Err(error) if error.refusal() == Some(Refusal::NotMandated) => {
-                let dismissed = self.migration_out.is_dismissed(&account, node).await;
-                Err(if dismissed { FetchError::Departed } else { FetchError::NotHeld })
+                let departed = self.migration_out.check_departed(&account, node).await;
+                Err(if departed { FetchError::Departed } else { FetchError::NotHeld })
             }
             Err(error) => Err(error.refusal().map_or(FetchError::NotHeld, FetchError::Refused)),
         }

@@ -13,7 +13,7 @@ use super::reputations::Reputations;
 use super::stores::{HeldShards, Load};
 use fincrypt_upkeep::{AuditedEpoch, NodeState};
 
-/// Where the facts are while the mediator runs.
+/// The sources of the status view while the mediator runs.
 #[derive(Clone)]
 pub struct MediatorFacts {
     pub(super) reputations: Arc<Reputations>,
@@ -52,7 +52,7 @@ pub struct MediatorInfo {
     pub health: Health,
     /// The storage nodes with shards.
     pub nodes: Vec<NodeFacts>,
-    /// What each contract has come to.
+    /// The sum of each contract.
     pub owed: Vec<Owed>,
 }
 

@@ -25,7 +25,7 @@ pub struct Candidate {
     pub proven: bool,
 }
 
-/// What may not come together in one segment.
+/// Bounds on the holders of one segment.
 #[derive(Debug, Clone, Default)]
 pub struct Caps {
     /// Shards that one address group may hold.

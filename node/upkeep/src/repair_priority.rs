@@ -38,7 +38,7 @@ impl RepairPriority {
         Self { data, total, healthy: healthy.min(total) }
     }
 
-    /// How many more shards may fail; below zero, how many are lacking.
+    /// The number of shards that may still fail; below zero, that are lacking.
     #[must_use]
     pub fn margin(self) -> i32 {
         i32::from(self.healthy) - i32::from(self.data)

@@ -59,7 +59,7 @@ pub struct AuditedEpoch {
     pub outcome: AuditOutcome,
 }
 
-/// How a node is treated.
+/// The treatment of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeState {
@@ -155,7 +155,7 @@ impl Reputation {
         }
     }
 
-    /// How it is treated.
+    /// Its treatment.
     #[must_use]
     pub fn state(&self, rules: &Rules) -> NodeState {
         let silent = self.silent;

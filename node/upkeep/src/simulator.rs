@@ -12,7 +12,7 @@ use super::{AuditOutcome, Epoch, NodeState, ProofCounts, Reputation, Rules, prob
 const EPOCH: Duration = Duration::from_secs(3_600);
 const YEAR: f64 = 8_760.0;
 
-/// What is simulated.
+/// The network that is simulated.
 #[derive(Debug, Clone, Copy)]
 pub struct Setup {
     /// Seeds everything random.
@@ -95,7 +95,7 @@ struct Node {
     dropped: usize,
 }
 
-/// Where one shard of a segment is placed, and whether its holder really has it.
+/// The placement of one shard of a segment, and whether its holder really has it.
 #[derive(Clone, Copy)]
 struct Placement {
     node: Option<usize>,

@@ -79,7 +79,7 @@ impl Auditor {
             if !refused.is_empty() && !again {
                 again = true;
                 for account in refused {
-                    if !self.migration_out.is_dismissed(&account, node).await {
+                    if !self.migration_out.check_departed(&account, node).await {
                         // A node that lost the mandate has lost the account's undo and rewind as well.
                         let outbox = self.outbox.clone();
                         blocking(move || outbox.introduce(&account, &[node])).await?;

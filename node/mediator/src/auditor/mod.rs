@@ -1,7 +1,7 @@
 //! Epoch audits: every epoch each node that holds something proves a random sample of it.
 //!
 //! Nodes are asked at times spread over the epoch. What was not answered is asked again in the next
-//! epoch, the very same shards, before anything else: whoever lost some cannot wait for easier
+//! epoch, the very same shards, before anything else: a node that lost some cannot wait for easier
 //! questions. Shards that are not proved are marked as missing, and repair finds new holders.
 
 mod ask;
@@ -43,7 +43,7 @@ pub(crate) enum AuditError {
     /// No challenge could be drawn.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
-    /// What the node has earned was not billed.
+    /// The node's earnings were not billed.
     #[error(transparent)]
     Billing(#[from] BillingError),
 }
@@ -170,7 +170,7 @@ impl Auditor {
         };
         let this = self.clone();
         blocking(move || this.record_audit(node, epoch, open.since, outcome)).await?;
-        // After what it lost is marked: it is paid for what it has.
+        // After the missing shards are marked: it is paid for what it has.
         if let Some(answer) = passed {
             biller.bill(node, epoch, answer).await?;
         }
@@ -217,3 +217,6 @@ impl Auditor {
 const MOMENT: Duration = Duration::from_millis(100);
 /// And no less often.
 const PAUSE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! What a requester is told of errors. What failed here is logged here, as it is told nobody else.
+//! Refusals: what a requester is told of each error. Failures of this mediator's own are logged here.
 
 use fincrypt_protocol::Refusal;
 

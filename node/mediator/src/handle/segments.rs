@@ -29,7 +29,7 @@ impl MediatorRole {
         max_price: Option<Price>,
     ) -> Result<Quote, Refusal> {
         let redundancy = redundancy.max(self.terms.floor);
-        self.registry.settle().await;
+        self.registry.await_untried().await;
         let eligible = self.services.placement.candidates(MIN_FREE, max_price).await;
         let code = Code::for_peers(eligible.len(), redundancy).map_err(|error| match error {
             GeometryError::TooFewPeers { eligible, needed } => {

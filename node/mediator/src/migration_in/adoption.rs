@@ -1,4 +1,4 @@
-//! An adoption whose statements were verified, and fit together.
+//! The statements of a migration, verified, and that they fit together.
 
 use fincrypt_protocol::limits::{MAX_ADOPT_HINTS, MAX_ADOPT_KEEPS, MAX_ADOPT_RELEASES};
 use fincrypt_protocol::mediate::MigrateIn;
@@ -9,8 +9,8 @@ use super::MigrationInError;
 use super::table::Statements;
 use fincrypt_accounts::Stored;
 
-/// What an owner hands a mediator that is to take its vault over, verified: every statement is signed
-/// by the account's keys and of this account, and the mandate is this mediator's.
+/// An owner's statements for a mediator to which its vault migrates, verified: each is signed by the
+/// account's keys and of this account, and the mandate is this mediator's.
 #[derive(Debug)]
 pub(super) struct VerifiedAdoption {
     pub(super) registration: Verified<Registration>,
@@ -21,7 +21,7 @@ pub(super) struct VerifiedAdoption {
     pub(super) rewound: Option<VerifiedRewound>,
     /// For the holders, which verify them against what they know.
     pub(super) statements: Statements,
-    /// Nodes that the owner knows to hold something.
+    /// Nodes that hold something, by the owner's knowledge.
     pub(super) holders: Vec<NodeId>,
 }
 

@@ -35,8 +35,8 @@ pub(super) struct HolderInquiry {
 }
 
 impl HolderInquiry {
-    /// Brings one holder the mandate and takes in what it holds; the other holders it names. None if
-    /// it has to be asked again.
+    /// Brings one holder the mandate and records what it holds; the other holders it names. None if it has
+    /// to be asked again.
     pub(super) async fn ask(
         &self,
         account: AccountId,

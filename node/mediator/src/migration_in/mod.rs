@@ -36,7 +36,7 @@ use table::{MAX_FOUND, Migration};
 
 /// Holders asked at once.
 const AT_ONCE: usize = 8;
-/// How long holders that do not answer are looked for.
+/// Time for which holders that do not answer are looked for.
 const PATIENCE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Why a vault does not migrate here.
@@ -132,10 +132,10 @@ impl MigrationIn {
         }
     }
 
-    /// Begins to take a vault over, or tells how far that is.
+    /// Begins a migration, or tells its progress.
     ///
     /// # Errors
-    /// Why it is not taken over.
+    /// Why it does not migrate here.
     pub(crate) async fn adopt(
         &self,
         registration: Verified<Registration>,
@@ -154,7 +154,7 @@ impl MigrationIn {
             self.context.tasks.spawn(async move {
                 let reaching = hints.into_iter().map(|(node, addresses)| this.net.reach(node, addresses));
                 let reaching = futures::stream::iter(reaching).buffer_unordered(AT_ONCE);
-                // Whoever is not there is looked for in the DHT.
+                // Those that were not reached are looked for in the DHT.
                 reaching.for_each(|_| std::future::ready(())).await;
                 this.migrate(account).await;
             });
@@ -215,7 +215,7 @@ impl MigrationIn {
         Ok(MigrationProgress { segments, found, acknowledged: count(listed), complete })
     }
 
-    /// Goes on with every vault that is not taken over yet.
+    /// Resumes every migration that is not complete.
     pub(crate) fn resume_all(&self) {
         for account in self.table.unfinished().unwrap_or_default() {
             self.context.tasks.spawn(self.clone().migrate(account));
@@ -241,7 +241,7 @@ impl MigrationIn {
         running().remove(&account);
     }
 
-    /// Asks every holder that was found and has not answered yet; whether there are new ones.
+    /// Asks every holder that was found and has not listed its shards; whether others were found.
     async fn ask_holders(&self, account: AccountId) -> Result<bool, MigrationInError> {
         let Some(migration) = self.table.get(&account)?.filter(|migration| !migration.complete) else {
             return Ok(false);
@@ -258,7 +258,7 @@ impl MigrationIn {
                     answered += 1;
                     others.extend(named);
                 }
-                None if self.migration_out.is_gone(&account) => return Ok(false),
+                None if self.migration_out.has_departed(&account) => return Ok(false),
                 None => {}
             }
         }

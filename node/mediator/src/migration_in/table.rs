@@ -1,4 +1,4 @@
-//! What is left to do for vaults that migrate here, durably.
+//! The unfinished work of migrations to this mediator, durably.
 
 use std::collections::BTreeSet;
 
@@ -37,7 +37,7 @@ pub(super) struct Migration {
     pub(super) complete: bool,
 }
 
-/// What the mediator before may not have delivered to the holders.
+/// Statements that the mediator before may not have delivered to the holders.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Statements {
     pub(super) keeps: Vec<Stored<Keep>>,

@@ -22,7 +22,7 @@ const ACCOUNT_ROUND: usize = 4096;
 /// Holders that are sent statements at once.
 const AT_ONCE: usize = 16;
 
-/// What a holder answered to a statement.
+/// A holder's answer to a statement.
 pub(super) type Acknowledged = (Item, Response);
 
 /// Delivers statements. Cheap to clone.
@@ -33,7 +33,7 @@ pub(super) struct Courier {
     stores: Stores,
     migration_out: MigrationOut,
     link: HolderLink,
-    /// Where the last round ended.
+    /// The end of the last round.
     cursor: Arc<Mutex<Option<PendingKey>>>,
 }
 

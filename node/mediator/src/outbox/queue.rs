@@ -19,7 +19,7 @@ const PENDING: Table<PendingKey, Statement> = Table::new("outbox", MAX_STATEMENT
 /// `account` → its guard's newest undo.
 const UNDOS: Table<AccountId, Stored<Undo>> = Table::new("mediated_undos", stored_limit::<Undo>());
 
-/// What waits for which holder of whose vault.
+/// A statement of an account that waits for one holder.
 pub(super) type PendingKey = (AccountId, NodeId, Item);
 
 /// Identifies a statement. A holder is sent its statements in this order.
@@ -189,7 +189,7 @@ impl OutboxQueue {
         Ok(entries.into_iter().map(|(key, statement)| Pending { key, statement }).collect())
     }
 
-    /// What waits for one holder of an account: at most `most`.
+    /// The statements that wait for one holder of an account: at most `most`.
     pub(super) fn waiting(
         &self,
         account: &AccountId,

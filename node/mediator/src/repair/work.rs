@@ -1,4 +1,4 @@
-//! What is to be repaired, by priority: the segments with the fewest good shards above `k` first.
+//! The repair queue, by priority: segments with the fewest good shards above `k` first.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub(super) struct Job {
 struct Worst(BTreeSet<Job>);
 
 impl Worst {
-    /// Whether it is news.
+    /// Adds a job; whether it is new.
     fn add(&mut self, job: Job) -> bool {
         let new = self.0.insert(job);
         if self.0.len() > MOST {
@@ -43,7 +43,7 @@ impl Worst {
     }
 }
 
-/// Looks through the records for what is to be repaired. Cheap to clone.
+/// Finds the segments to be repaired in the records. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct WorkFinder {
     pub(super) segments: SegmentStore,

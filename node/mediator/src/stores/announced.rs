@@ -13,8 +13,8 @@ use crate::error::StoreError;
 /// Announced segments of one account. Sixteen devices with two open segments each; what a mediator's
 /// end interrupts is among them until its client comes again.
 pub(crate) const MAX_ANNOUNCED: usize = 32;
-/// How long one that is not open any more stays: its client comes again within a day, and finds the
-/// nodes that may have its shards already.
+/// Life of one that is not open any more: its client comes again within a day, and finds the nodes that
+/// may have its shards already.
 const ANNOUNCED_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Announced segments read at once.
 const PAGE: usize = 1024;

@@ -13,7 +13,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::loads::{Load, Loads};
 use crate::error::StoreError;
 
-/// What each node holds → its length in bytes.
+/// `(node, shard)` → the shard's length in bytes.
 const HELD: Table<(NodeId, HeldShard), u32> = Table::new("held_by", 5);
 
 /// A shard that a node holds. The segment goes first, so that a random one stands for all accounts.
@@ -62,7 +62,7 @@ pub(super) struct HolderChange {
 }
 
 impl HolderChange {
-    /// What changes from `before` to `after`, of shards of `length` bytes.
+    /// The change from `before` to `after`, of shards of `length` bytes.
     pub(super) fn between(
         before: &BTreeSet<(NodeId, HeldShard)>,
         after: &BTreeSet<(NodeId, HeldShard)>,
@@ -123,7 +123,7 @@ impl HeldShards {
         change.new.into_iter().for_each(|(node, shard)| loads.add(node, shard.account, length));
     }
 
-    /// What each node holds, in total.
+    /// The load of each node.
     pub(crate) fn loads(&self) -> HashMap<NodeId, Load> {
         self.counts().nodes.clone()
     }

@@ -1,17 +1,17 @@
-//! How much each storage node holds, counted in memory.
+//! The load of each storage node, counted in memory.
 
 use std::collections::HashMap;
 
 use fincrypt_protocol::{AccountId, NodeId};
 
-/// What a node holds, in total.
+/// The load of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Load {
     pub(crate) shards: u64,
     pub(crate) bytes: u64,
 }
 
-/// What nodes hold.
+/// The loads of all nodes.
 #[derive(Default)]
 pub(super) struct Loads {
     pub(super) nodes: HashMap<NodeId, Load>,

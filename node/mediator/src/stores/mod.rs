@@ -1,5 +1,5 @@
-//! What a mediator keeps of vaults, durably: the records of segments with what each storage node holds,
-//! heads and mandates.
+//! Durable stores of vaults: records of segments with the shards that each storage node holds, heads and
+//! mandates.
 
 mod account_holders;
 mod announced;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// The most bytes of a segment's record: a manifest, and for each shard a node and its receipt.
 pub(super) const MAX_RECORD: usize = (MAX_SHARDS + 4) * (stored_limit::<Receipt>() + 128);
 
-/// Where one shard of a segment is placed.
+/// The placement of one shard of a segment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ShardPlacement {
     /// The storage node chosen for it; none while no node qualifies.
@@ -84,7 +84,7 @@ impl SegmentRecord {
         self.placements.get(index.get())?.holder()
     }
 
-    /// Where one shard is placed.
+    /// The placement of one shard.
     pub(crate) fn placement_mut(&mut self, index: ShardIndex) -> Option<&mut ShardPlacement> {
         self.placements.get_mut(index.get())
     }

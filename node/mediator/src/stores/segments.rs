@@ -27,7 +27,7 @@ pub(super) const ANNOUNCED: Table<Place, UnixTime> = Table::new("announced", 16)
 
 /// Entries read at once.
 const PAGE: usize = 256;
-/// Locks that segments share: whoever changes a segment waits for its lock.
+/// Locks that segments share: a change of a segment waits for its lock.
 const TURNS: usize = 64;
 
 /// Records of segments: on disk, and the newest decoded in memory. Cheap to clone.
@@ -65,7 +65,7 @@ impl SegmentStore {
         blocking(move || this.read((account, segment))).await
     }
 
-    /// Those of some segments that are known.
+    /// The known ones of some segments.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -310,7 +310,7 @@ fn held_of(account: &AccountId, record: &SegmentRecord) -> BTreeSet<(NodeId, Hel
     record.holders().map(held).collect()
 }
 
-/// What is removed when a release is due: the records, as storage nodes delete the shards.
+/// A due release removes the records, as storage nodes delete the shards.
 impl Holdings for SegmentStore {
     type Error = StoreError;
 

@@ -30,7 +30,7 @@ pub(crate) use open_segments::OpenSegments;
 use parity::Parity;
 pub(crate) use shard_placer::ShardPlacer;
 
-/// What a client announces.
+/// A client's announcement of a segment.
 pub(crate) struct Announcement {
     pub(crate) from: NodeId,
     pub(crate) registration: Verified<Registration>,
@@ -211,7 +211,7 @@ impl Uploads {
         if !is_data || payload.len() != manifest.shard_len().get() as usize {
             return Err(UploadError::Invalid);
         }
-        let all = open.remember(index, payload.clone());
+        let all = open.buffer(index, payload.clone());
         let parity = async {
             // The parity need not wait for the data's holders. What fails here, the commit repeats.
             if all && let Err(error) = self.parity.place(&open).await {
@@ -223,9 +223,9 @@ impl Uploads {
             Ok(()) => {}
             // No node is left for it. It is in the parity all the same, and the commit tells whether
             // enough nodes have theirs.
-            Err(UploadError::TooFewReceipts { .. }) if open.remembers(index) || open.has_data() => {}
+            Err(UploadError::TooFewReceipts { .. }) if open.is_buffered(index) || open.has_data() => {}
             Err(error) => {
-                open.forget(index);
+                open.unbuffer(index);
                 return Err(error);
             }
         }

@@ -77,7 +77,7 @@ impl Parity {
             Ok(())
         };
         segment.parity.get_or_try_init(run).await?;
-        segment.forget_data();
+        segment.drop_buffers();
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Segments whose shards are arriving.
 //!
-//! Their data shards are remembered for the parity, within one bound for all clients. Nothing
-//! depends on it: what is not remembered is fetched from its holder.
+//! Their data shards are buffered for the parity, within one bound for all clients. Nothing depends on
+//! it: a shard that is not buffered is fetched from its holder.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
@@ -20,13 +20,13 @@ use tokio::time::Instant;
 use super::error::UploadError;
 use crate::stores::{SegmentRecord, ShardPlacement};
 
-/// How long an open segment waits for its client before it is given up; its shards stay where they are.
+/// Time that an open segment waits for its client before it is closed; its shards stay at their holders.
 const ABANDONED: Duration = Duration::from_secs(300);
 
-/// Data shards remembered over all clients: ten full segments, so that four clients with two each
+/// Bytes of data shards buffered over all clients: ten full segments, so that four clients with two each
 /// need not wait for one another.
-const MAX_REMEMBERED: usize = 160 << 20;
-/// How long a segment may get no shard before others may take its memory.
+const MAX_BUFFERED: usize = 160 << 20;
+/// Time without a new shard after which others may take a segment's memory.
 const IDLE: Duration = Duration::from_secs(10);
 
 /// Memory for data shards.
@@ -35,21 +35,21 @@ struct Memory {
 }
 
 impl Memory {
-    fn take(self: &Arc<Self>, payload: Bytes) -> Option<Remembered> {
+    fn take(self: &Arc<Self>, payload: Bytes) -> Option<BufferedShard> {
         let length = payload.len();
         let taken =
             self.free.fetch_update(Ordering::AcqRel, Ordering::Acquire, |free| free.checked_sub(length));
-        taken.is_ok().then(|| Remembered { payload, memory: Arc::clone(self) })
+        taken.is_ok().then(|| BufferedShard { payload, memory: Arc::clone(self) })
     }
 }
 
 /// A data shard, and its share of the memory.
-struct Remembered {
+struct BufferedShard {
     payload: Bytes,
     memory: Arc<Memory>,
 }
 
-impl Drop for Remembered {
+impl Drop for BufferedShard {
     fn drop(&mut self) {
         self.memory.free.fetch_add(self.payload.len(), Ordering::AcqRel);
     }
@@ -64,7 +64,7 @@ pub(crate) struct OpenSegment {
     max_price: Option<Price>,
     record: Mutex<SegmentRecord>,
     /// Data shards that came, for the parity.
-    data: Mutex<Vec<Option<Remembered>>>,
+    data: Mutex<Vec<Option<BufferedShard>>>,
     /// When the last of them came.
     grown: Mutex<Instant>,
     memory: Option<Arc<Memory>>,
@@ -153,7 +153,7 @@ impl OpenSegment {
     }
 
     /// Whether data shard `index` is in memory.
-    pub(crate) fn remembers(&self, index: ShardIndex) -> bool {
+    pub(crate) fn is_buffered(&self, index: ShardIndex) -> bool {
         lock(&self.data).get(index.get()).is_some_and(Option::is_some)
     }
 
@@ -162,8 +162,8 @@ impl OpenSegment {
         self.missing_data() == 0 || self.parity.initialized() || lock(&self.data).iter().all(Option::is_some)
     }
 
-    /// Remembers a data shard for the parity, if there is room; whether all are there now.
-    pub(crate) fn remember(&self, index: ShardIndex, payload: Bytes) -> bool {
+    /// Buffers a data shard for the parity, if there is room; whether all are buffered now.
+    pub(crate) fn buffer(&self, index: ShardIndex, payload: Bytes) -> bool {
         let mut data = lock(&self.data);
         if let Some(slot) = data.get_mut(index.get())
             && slot.is_none()
@@ -174,8 +174,8 @@ impl OpenSegment {
         data.iter().all(Option::is_some)
     }
 
-    /// Forgets a data shard that no node took.
-    pub(crate) fn forget(&self, index: ShardIndex) {
+    /// Drops a data shard that no node took.
+    pub(crate) fn unbuffer(&self, index: ShardIndex) {
         if let Some(slot) = lock(&self.data).get_mut(index.get()) {
             *slot = None;
         }
@@ -186,7 +186,7 @@ impl OpenSegment {
         lock(&self.data).iter().map(|slot| slot.as_ref().map(|kept| kept.payload.clone())).collect()
     }
 
-    /// What all of its data shards take.
+    /// Bytes of all its data shards.
     fn data_len(&self) -> usize {
         let manifest = &lock(&self.record).manifest;
         usize::from(manifest.code().data()) * manifest.shard_len().get() as usize
@@ -197,7 +197,7 @@ impl OpenSegment {
     }
 
     /// Frees the memory of the data shards.
-    pub(crate) fn forget_data(&self) {
+    pub(crate) fn drop_buffers(&self) {
         lock(&self.data).iter_mut().for_each(|slot| *slot = None);
     }
 }
@@ -218,7 +218,7 @@ pub(crate) struct OpenSegments {
 
 impl Default for OpenSegments {
     fn default() -> Self {
-        Self::new(MAX_REMEMBERED, IDLE)
+        Self::new(MAX_BUFFERED, IDLE)
     }
 }
 
@@ -270,7 +270,7 @@ impl OpenSegments {
         idle.retain(|(idle, _)| *idle >= self.idle);
         idle.sort_by_key(|(idle, _)| std::cmp::Reverse(*idle));
         for (_, segment) in idle {
-            segment.forget_data();
+            segment.drop_buffers();
             if enough() {
                 return Ok(());
             }

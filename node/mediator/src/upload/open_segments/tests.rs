@@ -49,7 +49,7 @@ fn open(all: &OpenSegments, client: u8, number: u8) -> Result<Arc<OpenSegment>, 
 fn fill(segment: &OpenSegment) -> usize {
     for at in 0..DATA {
         let index = ShardIndex::new(at as u8).expect("valid");
-        segment.remember(index, Bytes::from(vec![7; LENGTH]));
+        segment.buffer(index, Bytes::from(vec![7; LENGTH]));
     }
     segment.data().iter().flatten().count()
 }
@@ -63,7 +63,7 @@ fn four_clients_with_two_full_segments_each_are_served_at_once() {
     let all = OpenSegments::default();
     let most = MAX_OPEN_SEGMENTS as u8;
     // Of 15 data shards, as many as a segment can have.
-    assert!(MAX_REMEMBERED >= 4 * usize::from(most) * 15 * LENGTH);
+    assert!(MAX_BUFFERED >= 4 * usize::from(most) * 15 * LENGTH);
     for client in 0..4 {
         for number in 0..most {
             assert_eq!(fill(&open(&all, client, number).expect("room")), DATA);
@@ -85,7 +85,7 @@ fn memory_is_bounded_over_all_clients_and_comes_back() {
     // The one that was opened in time remembers what fits; the rest is fetched again.
     assert_eq!(fill(&late.expect("opened")), 2);
     assert_eq!(free(&all), 0);
-    kept[0].forget_data();
+    kept[0].drop_buffers();
     assert_eq!(free(&all), DATA);
     assert!(open(&all, 3, 0).is_ok());
     for client in 0..4 {

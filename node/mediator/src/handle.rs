@@ -75,7 +75,7 @@ impl MediatorRole {
                 reply::<MigrateIn>(self.services.migration_in.adopt(self.registration(from)?, *ask).await?)
             }
             Ask::MigrateOut(ask) => {
-                self.services.migration_out.dismiss(&ask.adopt).await?;
+                self.services.migration_out.depart(&ask.adopt).await?;
                 reply::<MigrateOut>(Done {})
             }
             Ask::GetShard(ask) => {
@@ -131,7 +131,7 @@ impl MediatorRole {
 
     /// Refuses an account that has gone to another mediator.
     fn stays(&self, account: &AccountId) -> Result<(), Refusal> {
-        if self.services.migration_out.is_gone(account) { Err(Refusal::Dismissed) } else { Ok(()) }
+        if self.services.migration_out.has_departed(account) { Err(Refusal::Dismissed) } else { Ok(()) }
     }
 
     fn registration(&self, from: NodeId) -> Result<Verified<Registration>, Refusal> {
@@ -153,7 +153,7 @@ impl MediatorRole {
         Ok(Welcome { known: known.is_some() })
     }
 
-    /// Remembers who is logged in, as it does something that is remembered. A login alone leaves
+    /// Registers the account that is logged in, as it does something that is recorded. A login alone leaves
     /// nothing behind, so that strangers cannot fill the state for free.
     async fn register(&self, from: NodeId) -> Result<(), Refusal> {
         let (accounts, registration) = (self.accounts.clone(), self.registration(from)?);
