@@ -18,6 +18,12 @@ pub const fn stored_limit<T: Body>() -> usize {
 #[derive(Debug, Clone)]
 pub struct Stored<T>(pub Verified<T>);
 
+impl<T> PartialEq for Stored<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.signed() == other.0.signed()
+    }
+}
+
 impl<T: Body> Serialize for Stored<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.signed().serialize(serializer)

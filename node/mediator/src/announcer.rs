@@ -10,9 +10,9 @@ use fincrypt_protocol::{RecordError, Redundancy, Signed};
 use tokio::sync::watch;
 
 use super::context::Context;
-use super::directory::Directory;
+use super::registry::StorageRegistry;
 
-/// How long the record in the DHT lives, and how often it is repeated and storage looked for.
+/// Life of the record in the DHT, and the time between its renewals and searches for storage.
 const RECORD_LIFE: Duration = Duration::from_secs(24 * 3600);
 const RECORD_REFRESH: Duration = Duration::from_secs(30 * 60);
 /// At first it is done again soon: a node that has just started knows few peers, and finds few others.
@@ -23,7 +23,7 @@ const RECORD_RETRY: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub(crate) struct Announcer {
     net: Net,
-    directory: Arc<Directory>,
+    registry: Arc<StorageRegistry>,
     fee_permille: u16,
     floor: Redundancy,
     context: Context,
@@ -34,11 +34,11 @@ impl Announcer {
     /// below `floor`.
     pub(crate) fn new(
         net: Net,
-        directory: Arc<Directory>,
+        registry: Arc<StorageRegistry>,
         (fee_permille, floor): (u16, Redundancy),
         context: Context,
     ) -> Self {
-        Self { net, directory, fee_permille, floor, context }
+        Self { net, registry, fee_permille, floor, context }
     }
 
     /// The mediator's record as it is now.
@@ -74,7 +74,7 @@ impl Announcer {
             };
             if put || self.net.dht_peers().await > 0 {
                 self.net.provide(role_key(AnnouncedRole::Mediator, role_bucket(&own))).await;
-                self.directory.discover().await;
+                self.registry.discover().await;
             }
             let pause = if put { refresh } else { RECORD_RETRY };
             if put {

@@ -3,19 +3,41 @@
 
 use std::sync::Arc;
 
-use fincrypt_accounts::failed;
-use fincrypt_net::blocking;
 use fincrypt_protocol::limits::MAX_BILLS;
 use fincrypt_protocol::pay::{Bill, Billed, Countersign};
 use fincrypt_protocol::{AccountId, AnswerDigest, Clock, Epoch, NodeId, Refusal, SigningKey};
 
 use super::auditor::Bill as Biller;
 use super::contract_terms::ContractTerms;
-use super::contracts::{Contracts, PassedAudit};
+use super::contracts::{Contracts, ContractsError, PassedAudit};
+use super::error::{Interrupted, StoreError, blocking};
 use super::holder_link::{Delivery, HolderLink};
 use super::money::{Money, Settlement};
-use super::prepayment::Prepayments;
-use super::records::Records;
+use super::prepayment::{Prepayments, StatusError};
+use super::stores::HeldShards;
+
+/// Why an audit was not billed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BillingError {
+    /// A store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The contracts.
+    #[error("contracts: {0}")]
+    Contracts(#[from] ContractsError),
+    /// A prepayment.
+    #[error(transparent)]
+    Status(#[from] StatusError),
+    /// Reports of payouts, which the money keeps.
+    #[error("reports of payouts were not repeated: {0}")]
+    Reports(Refusal),
+}
+
+impl From<Interrupted> for BillingError {
+    fn from(error: Interrupted) -> Self {
+        Self::Store(error.into())
+    }
+}
 
 /// Bills storage earnings to the prepayments of accounts. Cheap to clone.
 #[derive(Clone)]
@@ -23,7 +45,7 @@ pub(super) struct Billing {
     pub(super) contracts: Arc<Contracts>,
     pub(super) terms: Arc<ContractTerms>,
     pub(super) prepayments: Prepayments,
-    pub(super) records: Records,
+    pub(super) held: HeldShards,
     pub(super) money: Arc<Money>,
     pub(super) link: HolderLink,
     pub(super) key: SigningKey,
@@ -36,7 +58,7 @@ impl Biller for Billing {
     ///
     /// # Errors
     /// If what was earned cannot be stored: no statement is sent.
-    async fn bill(&self, node: NodeId, epoch: Epoch, answer: AnswerDigest) -> Result<(), Refusal> {
+    async fn bill(&self, node: NodeId, epoch: Epoch, answer: AnswerDigest) -> Result<(), BillingError> {
         let this = self.clone();
         let bills = blocking(move || this.passed(node, epoch, answer)).await?;
         for page in bills.chunks(MAX_BILLS) {
@@ -52,12 +74,12 @@ impl Biller for Billing {
 }
 
 impl Billing {
-    fn passed(&self, node: NodeId, epoch: Epoch, answer: AnswerDigest) -> Result<Vec<Bill>, Refusal> {
-        let held = self.records.held_for(&node);
+    fn passed(&self, node: NodeId, epoch: Epoch, answer: AnswerDigest) -> Result<Vec<Bill>, BillingError> {
+        let held = self.held.bytes_by_account(&node);
         let begun = self.terms.begun(node, held.keys(), epoch)?;
         let audit = PassedAudit { node, epoch, answer, held, begun };
         let covered_by = self.money.takes_deposits().then(|| self.money.books());
-        let bills = self.contracts.passed(audit, &self.key, covered_by).map_err(|error| failed(&error))?;
+        let bills = self.contracts.passed(audit, &self.key, covered_by)?;
         if covered_by.is_some() {
             // Since when a prepayment is used up, as soon as it is.
             let accounts = self.contracts.accounts_of(&node);
@@ -66,14 +88,14 @@ impl Billing {
         Ok(bills)
     }
 
-    fn answered(&self, node: NodeId, answers: Vec<(AccountId, Billed)>) -> Result<(), Refusal> {
+    fn answered(&self, node: NodeId, answers: Vec<(AccountId, Billed)>) -> Result<(), BillingError> {
         let answered = self.contracts.answered(node, answers, self.money.books(), self.clock.now());
-        let caught_up = answered.map_err(|error| failed(&error))?.caught_up;
+        let caught_up = answered?.caught_up;
         if caught_up.is_empty() {
             return Ok(());
         }
         // What it was paid it has lost with the rest.
-        self.money.repeat_reports(&node)?;
-        self.contracts.caught_up(node, &caught_up).map_err(|error| failed(&error))
+        self.money.repeat_reports(&node).map_err(BillingError::Reports)?;
+        Ok(self.contracts.caught_up(node, &caught_up)?)
     }
 }

@@ -1,4 +1,4 @@
-//! Rounds of unfinished work: undelivered notices, abandoned segments, migrations, due releases.
+//! Rounds of unfinished work: undelivered statements, abandoned segments, migrations, due releases.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,18 +9,19 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::context::Context;
+use super::error::blocking;
 use super::holder_lists::HolderLists;
 use super::migration_in::MigrationIn;
 use super::outbox::Outbox;
-use super::records::Records;
+use super::stores::SegmentStore;
 use super::upload::Uploads;
 
 /// Between rounds.
 const CHORES: Duration = Duration::from_secs(10);
-/// Between looks for released segments to forget, at most.
-const FORGET: Duration = Duration::from_secs(3600);
+/// Time between removals of released segments, at most.
+const REMOVAL: Duration = Duration::from_secs(3600);
 
-/// What there is to go round.
+/// The services with unfinished work.
 pub(crate) struct Chores {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) uploads: Uploads,
@@ -28,7 +29,7 @@ pub(crate) struct Chores {
     pub(crate) holder_lists: HolderLists,
     pub(crate) migration_in: MigrationIn,
     pub(crate) releases: Arc<Releases>,
-    pub(crate) records: Records,
+    pub(crate) segments: SegmentStore,
     pub(crate) context: Context,
 }
 
@@ -36,7 +37,7 @@ impl Chores {
     /// Goes round until told to stop.
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut tick = tokio::time::interval(CHORES);
-        let mut forget = Instant::now();
+        let mut removal = Instant::now();
         loop {
             tokio::select! {
                 _ = stop.changed() => return,
@@ -45,20 +46,26 @@ impl Chores {
                     self.outbox.deliver_round().await;
                     self.migration_in.resume_all();
                     self.holder_lists.flush(None).await;
-                    if forget <= Instant::now() {
+                    if removal <= Instant::now() {
                         self.uploads.sweep_announced().await;
-                        forget = Instant::now() + self.carry_out_releases().await;
+                        removal = Instant::now() + self.carry_out_releases().await;
                     }
                 }
             }
         }
     }
 
-    /// Forgets the segments of due releases; how long until the next look.
+    /// Removes the segments of due releases; the time until the next removal.
     async fn carry_out_releases(&self) -> Duration {
-        let (releases, records, now) = (Arc::clone(&self.releases), self.records.clone(), self.context.now());
-        let done = tokio::task::spawn_blocking(move || releases.carry_out(now, &records)).await;
-        let next = done.ok().and_then(Result::ok).and_then(|done| done.next);
-        next.map_or(FORGET, |next| next.since(self.context.now()).min(FORGET))
+        let (releases, segments) = (Arc::clone(&self.releases), self.segments.clone());
+        let now = self.context.now();
+        let next = match blocking(move || releases.carry_out(now, &segments)).await {
+            Ok(done) => done.next,
+            Err(error) => {
+                tracing::error!(%error, "due_releases_not_carried_out");
+                None
+            }
+        };
+        next.map_or(REMOVAL, |next| next.since(self.context.now()).min(REMOVAL))
     }
 }

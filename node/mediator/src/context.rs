@@ -1,10 +1,10 @@
-//! What every service is handed of its mediator: its name and key, the time, chance, and a place for
-//! tasks.
+//! The context that every service is handed: the mediator's id and key, clock, randomness and tasks.
 
 use std::sync::Arc;
 
-use fincrypt_protocol::{Clock, Network, NodeId, Nonce, Random, Refusal, SigningKey, UnixTime};
+use fincrypt_protocol::{Clock, Network, NodeId, Nonce, Random, SigningKey, UnixTime};
 
+use super::error::NoRandomness;
 use super::tasks::Tasks;
 
 /// Sources of time and of chance.
@@ -16,7 +16,7 @@ pub struct Sources {
     pub random: Random,
 }
 
-/// What services share. Cheap to clone.
+/// The context that services share. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) network: Network,
@@ -24,7 +24,7 @@ pub(crate) struct Context {
     pub(crate) own: NodeId,
     pub(crate) key: SigningKey,
     pub(crate) sources: Sources,
-    /// What requests start and do not wait for.
+    /// Tasks that requests start and do not wait for.
     pub(crate) tasks: Arc<Tasks>,
 }
 
@@ -58,10 +58,10 @@ pub(crate) fn chance(random: &Random) -> impl FnMut(u64) -> u64 + use<> {
 /// A nonce of the system's randomness.
 ///
 /// # Errors
-/// [`Refusal::Failed`] if the system has none.
-pub(crate) fn nonce() -> Result<Nonce, Refusal> {
+/// [`NoRandomness`] if the system has none.
+pub(crate) fn nonce() -> Result<Nonce, NoRandomness> {
     let mut bytes = [0; Nonce::LEN];
-    getrandom::fill(&mut bytes).map_err(|_| Refusal::Failed)?;
+    getrandom::fill(&mut bytes).map_err(|_| NoRandomness)?;
     Ok(Nonce::from_bytes(bytes))
 }
 

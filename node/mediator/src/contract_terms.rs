@@ -3,17 +3,17 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use fincrypt_accounts::failed;
 use fincrypt_protocol::amount::{Msat, Permille, Price};
 use fincrypt_protocol::statement::Terms;
-use fincrypt_protocol::{AccountId, Epoch, Network, NodeId, Refusal, UnixTime};
+use fincrypt_protocol::{AccountId, Epoch, Network, NodeId};
 
 use super::contracts::Contracts;
-use super::directory::Directory;
-use super::records::Records;
-use super::standings::Standings;
+use super::error::StoreError;
+use super::registry::StorageRegistry;
+use super::reputations::Reputations;
+use super::stores::{HeldShards, MandateStore};
 
-/// What an operator decides about money.
+/// An operator's terms of contracts.
 #[derive(Debug, Clone, Copy)]
 pub struct BillingTerms {
     /// Earnings from which a payout is due.
@@ -39,9 +39,10 @@ pub(super) struct OwnTerms {
 pub(super) struct ContractTerms {
     pub(super) own: OwnTerms,
     pub(super) contracts: Arc<Contracts>,
-    pub(super) directory: Arc<Directory>,
-    pub(super) standings: Arc<Standings>,
-    pub(super) records: Records,
+    pub(super) registry: Arc<StorageRegistry>,
+    pub(super) reputations: Arc<Reputations>,
+    pub(super) held: HeldShards,
+    pub(super) mandates: MandateStore,
 }
 
 impl ContractTerms {
@@ -49,21 +50,19 @@ impl ContractTerms {
     ///
     /// # Errors
     /// If the mandate cannot be read.
-    pub(super) fn price_limit(&self, account: &AccountId) -> Result<Option<Price>, Refusal> {
-        let mandate = self.records.mandate(account)?;
-        // It was checked when it was kept; whether it has expired does not matter here.
-        let mandate = mandate.map(|mandate| mandate.verify(self.own.network, UnixTime::from_secs(0)));
-        Ok(mandate.transpose().map_err(|error| failed(&error))?.and_then(|mandate| mandate.max_price))
+    pub(super) fn price_limit(&self, account: &AccountId) -> Result<Option<Price>, StoreError> {
+        // Whether it has expired does not matter here.
+        Ok(self.mandates.newest(account)?.and_then(|mandate| mandate.max_price))
     }
 
     /// Terms for a contract that begins now; none for a node that is free of charge or unknown, nor for
     /// one that takes more than `limit`.
     fn offered(&self, node: NodeId, account: AccountId, epoch: Epoch, limit: Option<Price>) -> Option<Terms> {
-        let offer = self.directory.offer(&node).filter(|offer| offer.price > Price::FREE)?;
+        let offer = self.registry.offer(&node).filter(|offer| offer.price > Price::FREE)?;
         if limit.is_some_and(|most| offer.price > most) {
             return None;
         }
-        let seconds = u32::try_from(self.standings.terms().epoch.as_secs()).ok()?;
+        let seconds = u32::try_from(self.reputations.terms().epoch.as_secs()).ok()?;
         Some(Terms {
             network: self.own.network,
             storage: node,
@@ -89,7 +88,7 @@ impl ContractTerms {
         node: NodeId,
         accounts: impl IntoIterator<Item = &'a AccountId>,
         epoch: Epoch,
-    ) -> Result<Vec<Terms>, Refusal> {
+    ) -> Result<Vec<Terms>, StoreError> {
         let mut begun = Vec::new();
         for account in self.contracts.without_contract(&node, accounts) {
             begun.extend(self.offered(node, account, epoch, self.price_limit(&account)?));
@@ -106,8 +105,8 @@ impl ContractTerms {
         &self,
         account: AccountId,
         nodes: impl IntoIterator<Item = (NodeId, u64)>,
-    ) -> Result<Vec<(Terms, u64)>, Refusal> {
-        let (mut found, mut limit, epoch) = (Vec::new(), None, self.standings.now());
+    ) -> Result<Vec<(Terms, u64)>, StoreError> {
+        let (mut found, mut limit, epoch) = (Vec::new(), None, self.reputations.now());
         for (node, bytes) in nodes {
             let terms = match self.contracts.terms(&account, &node) {
                 Some(terms) => Some(terms),
@@ -124,11 +123,11 @@ impl ContractTerms {
         Ok(found)
     }
 
-    /// What is held for an account where it costs something, in bytes, and on which terms.
+    /// The terms of an account's contracts that cost something, and the bytes held under each.
     ///
     /// # Errors
     /// If the account's mandate cannot be read.
-    pub(super) fn held(&self, account: AccountId) -> Result<Vec<(Terms, u64)>, Refusal> {
-        self.at(account, self.records.held_of(&account))
+    pub(super) fn of_account(&self, account: AccountId) -> Result<Vec<(Terms, u64)>, StoreError> {
+        self.at(account, self.held.bytes_by_node(&account))
     }
 }

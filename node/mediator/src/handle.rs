@@ -1,11 +1,12 @@
 //! Answers to each request of `/mediate/1`.
 
+mod refusals;
 mod segments;
 
 use std::sync::Arc;
 
 use fincrypt_accounts::failed;
-use fincrypt_net::{Answer, Request, blocking, reply, reply_with};
+use fincrypt_net::{Answer, Request, reply, reply_with};
 use fincrypt_protocol::mediate::{
     CommitSegment, CurrentHead, Done, GetBalance, GetDeposit, GetHead, GetHistory, GetQuote, GetRecord,
     GetShard, GetStatements, Hello, History, KeepRun, LocateSegments, Login, LoginNonce, MigrateIn,
@@ -16,6 +17,7 @@ use fincrypt_protocol::record::{Registration, Undo};
 use fincrypt_protocol::{AccountId, NodeId, Refusal, Signature, Signed, Verified};
 
 use super::MediatorRole;
+use super::error::{StoreError, blocking};
 use super::upload::Announcement;
 
 impl MediatorRole {
@@ -73,7 +75,7 @@ impl MediatorRole {
                 reply::<MigrateIn>(self.services.migration_in.adopt(self.registration(from)?, *ask).await?)
             }
             Ask::MigrateOut(ask) => {
-                self.services.migration_out.dismiss(&ask.adopt).await?;
+                self.services.migration_out.depart(&ask.adopt).await?;
                 reply::<MigrateOut>(Done {})
             }
             Ask::GetShard(ask) => {
@@ -90,24 +92,27 @@ impl MediatorRole {
             Ask::GetDeposit(_) => {
                 let account = self.account(from)?;
                 self.register(from).await?;
-                reply::<GetDeposit>(self.prepayments.deposit_to(account).await?)
+                reply::<GetDeposit>(self.payments.prepayments.deposit_to(account).await?)
             }
-            Ask::GetBalance(_) => reply::<GetBalance>(self.prepayments.balance(self.account(from)?).await?),
+            Ask::GetBalance(_) => {
+                reply::<GetBalance>(self.payments.prepayments.balance(self.account(from)?).await?)
+            }
             Ask::GetHistory(ask) => {
-                let (entries, more) = self.prepayments.entries(self.account(from)?, ask.after).await?;
+                let (entries, more) =
+                    self.payments.prepayments.entries(self.account(from)?, ask.after).await?;
                 reply::<GetHistory>(History { entries, more })
             }
             Ask::GetStatements(ask) => {
-                let (statements, more) = self.prepayments.statements(self.account(from)?, ask.after);
+                let (statements, more) = self.payments.prepayments.statements(self.account(from)?, ask.after);
                 reply::<GetStatements>(Statements { statements, more })
             }
             Ask::Withdraw(ask) => {
                 let account = self.account(from)?;
-                reply::<Withdraw>(self.prepayments.withdraw(account, ask.withdrawal).await?)
+                reply::<Withdraw>(self.payments.prepayments.withdraw(account, ask.withdrawal).await?)
             }
             Ask::GetHead(_) => {
-                let (records, account) = (self.records.clone(), self.account(from)?);
-                reply::<GetHead>(CurrentHead { head: blocking(move || records.head(&account)).await? })
+                let head = self.services.heads.newest(self.account(from)?).await?;
+                reply::<GetHead>(CurrentHead { head })
             }
             Ask::SwapHead(ask) => {
                 self.account(from)?;
@@ -126,7 +131,7 @@ impl MediatorRole {
 
     /// Refuses an account that has gone to another mediator.
     fn stays(&self, account: &AccountId) -> Result<(), Refusal> {
-        if self.services.migration_out.is_gone(account) { Err(Refusal::Dismissed) } else { Ok(()) }
+        if self.services.migration_out.has_departed(account) { Err(Refusal::Dismissed) } else { Ok(()) }
     }
 
     fn registration(&self, from: NodeId) -> Result<Verified<Registration>, Refusal> {
@@ -148,11 +153,12 @@ impl MediatorRole {
         Ok(Welcome { known: known.is_some() })
     }
 
-    /// Remembers who is logged in, as it does something that is remembered. A login alone leaves
+    /// Registers the account that is logged in, as it does something that is recorded. A login alone leaves
     /// nothing behind, so that strangers cannot fill the state for free.
     async fn register(&self, from: NodeId) -> Result<(), Refusal> {
         let (accounts, registration) = (self.accounts.clone(), self.registration(from)?);
-        blocking(move || Ok(accounts.register(&registration)?)).await
+        blocking(move || Ok::<_, StoreError>(accounts.register(&registration)?)).await?;
+        Ok(())
     }
 
     /// Takes an undo from anyone. An owner who brings it is known from then on.
@@ -161,6 +167,6 @@ impl MediatorRole {
         if self.sessions.account(&from) == Some(account) {
             self.register(from).await?;
         }
-        self.services.outbox.undo(undo).await
+        Ok(self.services.outbox.undo(undo).await?)
     }
 }

@@ -9,12 +9,12 @@ use fincrypt_protocol::shard::Request;
 use fincrypt_protocol::{Call, NodeId, Refusal, Response, pay};
 use futures::future::BoxFuture;
 
-use super::directory::Directory;
+use super::registry::StorageRegistry;
 
-/// How long one storage node may take.
+/// Time for one storage node to answer.
 const DEADLINE: Duration = Duration::from_secs(8);
 
-/// What became of a request that `T` answers.
+/// The outcome of a request that `T` answers.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Delivery<T> {
     /// The node answered it.
@@ -42,15 +42,15 @@ pub(crate) trait Carrier: Send + Sync {
     fn pay(&self, node: NodeId, request: pay::Request) -> BoxFuture<'_, Result<Response, CallError>>;
 }
 
-/// The swarm, with the addresses of the directory.
+/// The swarm, with the addresses of the registry.
 struct Swarm {
     net: Net,
-    directory: Arc<Directory>,
+    registry: Arc<StorageRegistry>,
 }
 
 impl Carrier for Swarm {
     fn connect(&self, node: NodeId) -> BoxFuture<'_, bool> {
-        Box::pin(async move { self.net.connect(node, self.directory.addresses(&node)).await.is_ok() })
+        Box::pin(async move { self.net.connect(node, self.registry.addresses(&node)).await.is_ok() })
     }
 
     fn call(
@@ -72,9 +72,9 @@ impl Carrier for Swarm {
 pub(crate) struct HolderLink(Arc<dyn Carrier>);
 
 impl HolderLink {
-    /// A link over `net`, with the addresses of `directory`.
-    pub(crate) fn new(net: Net, directory: Arc<Directory>) -> Self {
-        Self(Arc::new(Swarm { net, directory }))
+    /// A link over `net`, with the addresses of `registry`.
+    pub(crate) fn new(net: Net, registry: Arc<StorageRegistry>) -> Self {
+        Self(Arc::new(Swarm { net, registry }))
     }
 
     /// Connects a node; whether that succeeded.

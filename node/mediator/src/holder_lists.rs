@@ -1,6 +1,6 @@
 //! Holder lists on their way to the holders, gathered: a storage node gets those of many segments at once.
 //!
-//! They are hints, so what is lost when this mediator ends does no harm.
+//! They are hints: losing those that wait when this mediator ends does no harm.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use futures::StreamExt;
 
 use super::context::Context;
 use super::holder_link::HolderLink;
-use super::records::SegmentRecord;
+use super::stores::SegmentRecord;
 
 /// Lists sent at once: of at most 1.3 KiB each, they fit a request's header.
 const AT_ONCE: usize = 32;
@@ -26,7 +26,7 @@ const DEADLINE: Duration = Duration::from_secs(8);
 
 type Lists = Vec<Signed<HolderList>>;
 
-/// Lists that wait for company, by node and account; at most [`AT_ONCE`] for each.
+/// Lists that are gathered, by node and account; at most [`AT_ONCE`] for each.
 #[derive(Default)]
 struct Waiting(Mutex<HashMap<(NodeId, AccountId), Lists>>);
 

@@ -8,7 +8,7 @@ mod chores;
 mod context;
 mod contract_terms;
 mod contracts;
-mod directory;
+mod error;
 mod handle;
 mod heads;
 mod holder_link;
@@ -19,16 +19,20 @@ mod missing_reports;
 mod missing_shards;
 mod money;
 mod outbox;
+mod payments;
+mod peer_table;
 mod placement;
 mod prepayment;
-mod records;
+mod registry;
 mod repair;
-mod roster;
+mod reputations;
 mod services;
 mod shard_transfer;
-mod standings;
 mod status_view;
+mod stores;
 mod tasks;
+#[cfg(test)]
+mod testing;
 mod upload;
 
 use std::sync::Arc;
@@ -42,36 +46,34 @@ use fincrypt_state::state::State;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use billing::Billing;
 use context::Context;
 pub use context::Sources;
 pub use contract_terms::BillingTerms;
-use contract_terms::{ContractTerms, OwnTerms};
-use contracts::Contracts;
+use contract_terms::OwnTerms;
 pub use contracts::Owed;
-use directory::Directory;
 use holder_link::HolderLink;
 use money::Settlement;
 #[cfg(feature = "bitcoin")]
 pub use money::{LightningView, MoveError, PayoutFailure, WalletView};
 pub use money::{Money, MoneyError, MoneyOptions, MoneyPaths};
-use prepayment::Prepayments;
-use records::Records;
+use payments::{PaymentParts, Payments};
+use registry::StorageRegistry;
 pub use repair::Health;
+use reputations::Reputations;
+pub use reputations::UpkeepTerms;
 use services::{Background, Foundation, Services};
-use standings::Standings;
-pub use standings::UpkeepTerms;
 pub use status_view::{MediatorFacts, MediatorInfo, NodeFacts};
+use stores::Stores;
 use tasks::Tasks;
 
-/// What a mediator's operator decides.
+/// An operator's terms of a mediator.
 #[derive(Debug, Clone)]
 pub struct MediatorTerms {
     /// Fee on what storage earns, in permille.
     pub fee_permille: u16,
     /// Redundancy it never goes under.
     pub floor: Redundancy,
-    /// How long it remembers where released segments are.
+    /// Time for which it keeps the records of released segments.
     pub release_delay: Duration,
     /// Epochs, and how long nodes may be away.
     pub upkeep: UpkeepTerms,
@@ -86,25 +88,22 @@ pub struct MediatorRole {
     network: Network,
     sessions: Arc<Sessions>,
     accounts: Accounts,
-    records: Records,
-    directory: Arc<Directory>,
+    stores: Stores,
+    registry: Arc<StorageRegistry>,
     link: HolderLink,
-    standings: Arc<Standings>,
-    contracts: Arc<Contracts>,
-    billing: Billing,
-    prepayments: Prepayments,
-    money: Arc<Money>,
+    reputations: Arc<Reputations>,
+    payments: Payments,
     services: Services,
     background: Background,
     tasks: Arc<Tasks>,
     terms: MediatorTerms,
 }
 
-/// What comes to a mediator.
+/// The inbox of a mediator.
 pub struct MediatorInbox {
     /// Clients' requests.
     pub requests: mpsc::Receiver<MediateInbound>,
-    /// Offers heard over gossip.
+    /// Offers received over gossip.
     pub offers: mpsc::Receiver<Verified<StorageOffer>>,
     /// Storage nodes newly met.
     pub storage_seen: mpsc::Receiver<NodeId>,
@@ -112,14 +111,23 @@ pub struct MediatorInbox {
 
 /// A mediator cannot begin.
 #[derive(Debug, thiserror::Error)]
-#[error("contracts cannot be read, so nothing may be signed or paid")]
-pub struct MediatorError(#[from] contracts::ContractsError);
+#[error("{0}, so nothing may be signed or paid")]
+pub struct MediatorError(#[from] OpenError);
+
+/// The state that cannot be read.
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    #[error("contracts cannot be read")]
+    Contracts(#[from] contracts::ContractsError),
+    #[error("the mediator's state cannot be read")]
+    Stores(#[from] error::StoreError),
+}
 
 impl MediatorRole {
     /// Puts the role together over an open state.
     ///
     /// # Errors
-    /// [`MediatorError`] if contracts cannot be read: nothing may be signed then.
+    /// [`MediatorError`] if its state cannot be read: nothing may be signed then.
     pub fn new(
         net: Net,
         sessions: Arc<Sessions>,
@@ -129,63 +137,48 @@ impl MediatorRole {
         terms: MediatorTerms,
         sources: Sources,
     ) -> Result<Self, MediatorError> {
-        let (network, clock) = (net.network(), sources.clock.clone());
-        let directory = Arc::new(Directory::open(net.clone(), state.clone(), sources.clone()));
-        let link = HolderLink::new(net.clone(), Arc::clone(&directory));
+        let (network, own) = (net.network(), net.own());
+        let clock = sources.clock.clone();
+        let registry = Arc::new(StorageRegistry::open(net.clone(), state.clone(), sources.clone()));
+        let link = HolderLink::new(net.clone(), Arc::clone(&registry));
         let accounts = Accounts::new(state.clone(), network);
-        let records = Records::new(state.clone(), sources.clock.clone());
-        let standings = Arc::new(Standings::open(state.clone(), terms.upkeep, sources.clock.clone()));
+        let stores = Stores::open(state.clone(), clock.clone()).map_err(OpenError::from)?;
+        let reputations = Reputations::open(state.clone(), terms.upkeep, clock.clone());
+        let reputations = Arc::new(reputations.map_err(|error| OpenError::Stores(error.into()))?);
         let tasks = Arc::new(Tasks::default());
-        let context =
-            Context { network, own: net.own(), key: key.clone(), sources, tasks: Arc::clone(&tasks) };
+        let context = Context { network, own, key: key.clone(), sources, tasks: Arc::clone(&tasks) };
         let foundation = Foundation {
-            net: net.clone(),
+            net,
             state: state.clone(),
             accounts: accounts.clone(),
-            records: records.clone(),
-            directory: Arc::clone(&directory),
-            standings: Arc::clone(&standings),
+            stores: stores.clone(),
+            registry: Arc::clone(&registry),
+            reputations: Arc::clone(&reputations),
             link: link.clone(),
             context,
         };
-        let (services, background) = foundation.compose(&terms);
-        let contracts = Arc::new(Contracts::open(state).map_err(MediatorError)?);
-        let fee_permille = terms.fee_permille;
-        let contract_terms = Arc::new(ContractTerms {
-            own: OwnTerms { network, mediator: net.own(), fee_permille, billing: terms.billing },
-            contracts: Arc::clone(&contracts),
-            directory: Arc::clone(&directory),
-            standings: Arc::clone(&standings),
-            records: records.clone(),
-        });
-        let prepayments = Prepayments {
-            contracts: Arc::clone(&contracts),
-            terms: Arc::clone(&contract_terms),
-            money: Arc::clone(&money),
-            clock: clock.clone(),
-        };
-        let billing = Billing {
-            contracts: Arc::clone(&contracts),
-            terms: contract_terms,
-            prepayments: prepayments.clone(),
-            records: records.clone(),
-            money: Arc::clone(&money),
+        let (services, background) = foundation.compose(&terms).map_err(OpenError::from)?;
+        let parts = PaymentParts {
+            stores: stores.clone(),
+            registry: Arc::clone(&registry),
+            reputations: Arc::clone(&reputations),
+            money,
             link: link.clone(),
-            key: key.clone(),
+            key,
             clock,
         };
+        let (fee_permille, billing) = (terms.fee_permille, terms.billing);
+        let own = OwnTerms { network, mediator: own, fee_permille, billing };
+        let payments = Payments::open(state, parts, own).map_err(OpenError::from)?;
         Ok(Self {
             network,
             sessions,
             accounts,
-            records,
-            directory,
+            stores,
+            registry,
             link,
-            standings,
-            contracts,
-            billing,
-            prepayments,
-            money,
+            reputations,
+            payments,
             services,
             background,
             tasks,
@@ -199,13 +192,13 @@ impl MediatorRole {
         let mut background = JoinSet::new();
         let (services, works) = (&role.services, &role.background);
         background.spawn(services.announcer.clone().run(stop.clone()));
-        background.spawn(works.auditor.clone().run(role.billing.clone(), stop.clone()));
+        background.spawn(works.auditor.clone().run(role.payments.billing.clone(), stop.clone()));
         background.spawn(works.repair.clone().run(stop.clone()));
-        let epoch = role.standings.terms().epoch;
-        background.spawn(Arc::clone(&role.money).run(role.link.clone(), epoch, stop.clone()));
+        let epoch = role.reputations.terms().epoch;
+        background.spawn(Arc::clone(&role.payments.money).run(role.link.clone(), epoch, stop.clone()));
         background.spawn(works.chores(Arc::clone(&role.sessions), services).run(stop));
         background.spawn(services.migration_out.clone().probe_all());
-        background.spawn(Arc::clone(&role.directory).run(inbox.offers, inbox.storage_seen));
+        background.spawn(Arc::clone(&role.registry).run(inbox.offers, inbox.storage_seen));
         let serving = Arc::clone(&role);
         serve(inbox.requests, move |request| {
             let role = Arc::clone(&serving);
@@ -216,15 +209,15 @@ impl MediatorRole {
         role.tasks.end().await;
     }
 
-    /// What the local interface shows of it, while it runs.
+    /// The status view for the local interface, while it runs.
     #[must_use]
     pub fn facts(&self) -> MediatorFacts {
         MediatorFacts {
-            standings: Arc::clone(&self.standings),
-            records: self.records.clone(),
+            reputations: Arc::clone(&self.reputations),
+            held: self.stores.held.clone(),
             health: self.background.repair.health(),
-            contracts: Arc::clone(&self.contracts),
-            money: Arc::clone(&self.money),
+            contracts: Arc::clone(&self.payments.contracts),
+            money: Arc::clone(&self.payments.money),
         }
     }
 }

@@ -3,28 +3,28 @@
 //! Their owner says so, or storage shows the newer mandate: a storage node's bare refusal ends
 //! nothing, as it may lie.
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use fincrypt_protocol::record::{Adopt, Mandate};
 use fincrypt_protocol::shard::RenewMandate;
-use fincrypt_protocol::{AccountId, NodeId, Refusal, Signed, UnixTime};
-use fincrypt_state::kv::{Batch, KeyValue, Tree};
+use fincrypt_protocol::{AccountId, NodeId, Signed};
+use fincrypt_state::kv::{Batch, KvError};
 use fincrypt_state::state::State;
+use fincrypt_state::table::{Everything, Table};
 use futures::StreamExt;
 
 use super::context::Context;
+use super::error::{StoreError, blocking};
 use super::holder_link::{Delivery, HolderLink};
 use super::migration_in::table::MigrationTable;
-use super::records::Records;
+use super::stores::Stores;
 use fincrypt_accounts::Accounts;
-use fincrypt_accounts::failed;
-use fincrypt_net::blocking;
 use fincrypt_upkeep::placement::sample;
 
-/// `account` → the sequence of the mandate that ended ours, `u64le`.
-const DEPARTURES: Tree = Tree("dismissals");
+/// `account` → the sequence of the mandate that ended ours.
+const DEPARTURES: Table<AccountId, u64> = Table::new("departures", 9);
 
 /// Accounts asked about at once after a start, and holders asked about each.
 const AT_ONCE: usize = 8;
@@ -37,42 +37,47 @@ struct Departures {
 }
 
 impl Departures {
-    fn open(state: State) -> Self {
-        let entries = state.scan(DEPARTURES, &[], None, usize::MAX).unwrap_or_default();
-        let parse = |(key, value): (Vec<u8>, Vec<u8>)| {
-            let account = AccountId::from_bytes(key.try_into().ok()?);
-            Some((account, u64::from_le_bytes(value.try_into().ok()?)))
-        };
-        let known = entries.into_iter().filter_map(parse).collect();
-        Self { state, known: Mutex::new(known) }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<AccountId, u64>> {
-        self.known.lock()
+    fn open(state: State) -> Result<Self, KvError> {
+        let known = DEPARTURES.scan(&state, &Everything, None, usize::MAX)?.into_iter().collect();
+        Ok(Self { state, known: Mutex::new(known) })
     }
 
     /// The sequence of the mandate by which the account went elsewhere, if it did.
     fn sequence(&self, account: &AccountId) -> Option<u64> {
-        self.lock().get(account).copied()
+        self.known.lock().get(account).copied()
     }
 
-    fn record(&self, account: &AccountId, sequence: u64) -> Result<(), Refusal> {
+    fn record(&self, account: &AccountId, sequence: u64) -> Result<(), KvError> {
         let mut batch = Batch::default();
-        batch.put(DEPARTURES, *account.as_bytes(), sequence.to_le_bytes().to_vec());
-        self.state.commit(&batch).map_err(|error| failed(&error))?;
-        self.lock().insert(*account, sequence);
+        DEPARTURES.put(&mut batch, account, &sequence)?;
+        self.state.commit(&batch)?;
+        self.known.lock().insert(*account, sequence);
         Ok(())
     }
 
     /// The account has come back.
-    fn lift(&self, account: &AccountId) -> Result<(), Refusal> {
-        if self.lock().remove(account).is_some() {
+    fn remove(&self, account: &AccountId) -> Result<(), KvError> {
+        if self.known.lock().remove(account).is_some() {
             let mut batch = Batch::default();
-            batch.remove(DEPARTURES, *account.as_bytes());
-            self.state.commit(&batch).map_err(|error| failed(&error))?;
+            DEPARTURES.remove(&mut batch, account);
+            self.state.commit(&batch)?;
         }
         Ok(())
     }
+}
+
+/// Why an owner's statement that its vault has migrated is not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MigrationOutError {
+    /// It is not signed, names this mediator, or is of an account that is not known here.
+    #[error("the statement does not end a vault's stay here")]
+    Invalid,
+    /// The account's mandate for this mediator is as new.
+    #[error("the account's mandate for this mediator is as new")]
+    Stale,
+    /// A store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Ends the duties for vaults that went to another mediator. Cheap to clone.
@@ -80,22 +85,27 @@ impl Departures {
 pub(crate) struct MigrationOut {
     departures: Arc<Departures>,
     accounts: Accounts,
-    records: Records,
+    stores: Stores,
     migrations: MigrationTable,
     link: HolderLink,
     context: Context,
 }
 
 impl MigrationOut {
-    pub(crate) fn new(
+    /// Reads which accounts have gone.
+    ///
+    /// # Errors
+    /// [`StoreError`] if that cannot be read: requests of accounts that have gone would be answered.
+    pub(crate) fn open(
         state: State,
         accounts: Accounts,
-        records: Records,
+        stores: Stores,
         link: HolderLink,
         context: Context,
-    ) -> Self {
+    ) -> Result<Self, StoreError> {
         let migrations = MigrationTable::new(state.clone());
-        Self { departures: Arc::new(Departures::open(state)), accounts, records, migrations, link, context }
+        let departures = Arc::new(Departures::open(state)?);
+        Ok(Self { departures, accounts, stores, migrations, link, context })
     }
 
     /// Its way to storage nodes.
@@ -103,8 +113,8 @@ impl MigrationOut {
         &self.link
     }
 
-    /// Whether the account has gone.
-    pub(crate) fn is_gone(&self, account: &AccountId) -> bool {
+    /// Whether the account has gone to another mediator.
+    pub(crate) fn has_departed(&self, account: &AccountId) -> bool {
         self.sequence(account).is_some()
     }
 
@@ -117,42 +127,44 @@ impl MigrationOut {
     ///
     /// # Errors
     /// If this cannot be stored.
-    pub(crate) fn lift(&self, account: &AccountId) -> Result<(), Refusal> {
-        self.departures.lift(account)
+    pub(crate) fn take_back(&self, account: &AccountId) -> Result<(), StoreError> {
+        Ok(self.departures.remove(account)?)
     }
 
-    /// Takes an owner's word that another mediator has its vault.
-    pub(crate) async fn dismiss(&self, adopt: &Signed<Adopt>) -> Result<(), Refusal> {
-        let adopt = adopt.verify(self.context.network, self.context.now()).map_err(|_| Refusal::Invalid)?;
-        if adopt.new == self.context.own || self.accounts.registration(&adopt.account)?.is_none() {
-            return Err(Refusal::Invalid);
+    /// Takes an owner's statement that another mediator has its vault.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub(crate) async fn depart(&self, adopt: &Signed<Adopt>) -> Result<(), MigrationOutError> {
+        let adopt = adopt.verify(self.context.network, self.context.now());
+        let adopt = adopt.map_err(|_| MigrationOutError::Invalid)?;
+        let known = self.accounts.registration(&adopt.account).map_err(StoreError::from)?;
+        if adopt.new == self.context.own || known.is_none() {
+            return Err(MigrationOutError::Invalid);
         }
         let own = self.mandated(&adopt.account)?;
         if own.is_some_and(|own| own >= adopt.sequence) {
-            return Err(Refusal::Stale);
+            return Err(MigrationOutError::Stale);
         }
-        self.end_duties(adopt.account, adopt.sequence).await
+        Ok(self.end_duties(adopt.account, adopt.sequence).await?)
     }
 
     /// The sequence of the account's mandate for this mediator.
-    fn mandated(&self, account: &AccountId) -> Result<Option<u64>, Refusal> {
-        let own = self.records.mandate(account)?;
-        // It held when it was kept; as of the beginning of time it has not expired.
-        let own = own.and_then(|own| own.verify(self.context.network, UnixTime::from_secs(0)).ok());
-        Ok(own.map(|own| own.sequence))
+    fn mandated(&self, account: &AccountId) -> Result<Option<u64>, StoreError> {
+        Ok(self.stores.mandates.newest(account)?.map(|own| own.sequence))
     }
 
     /// Durable first: what a crash leaves of the records goes at the next start.
-    async fn end_duties(&self, account: AccountId, sequence: u64) -> Result<(), Refusal> {
+    async fn end_duties(&self, account: AccountId, sequence: u64) -> Result<(), StoreError> {
         self.departures.record(&account, sequence)?;
-        self.migrations.forget(&account)?;
-        let records = self.records.clone();
-        blocking(move || records.forget_account(&account)).await?;
+        self.migrations.remove(&account)?;
+        let stores = self.stores.clone();
+        blocking(move || stores.remove_account(&account)).await?;
         tracing::info!(sequence, "vault_migrated_out");
         Ok(())
     }
 
-    /// Whether a mandate that storage shows dismisses this mediator; if so, its duties end.
+    /// Whether a mandate that storage shows is a newer one for another mediator; if so, the duties here end.
     pub(crate) async fn is_superseded(&self, account: &AccountId, newest: &Signed<Mandate>) -> bool {
         let Ok(newest) = newest.verify(self.context.network, self.context.now()) else { return false };
         let newer = newest.account == *account
@@ -162,16 +174,17 @@ impl MigrationOut {
     }
 
     /// A node refuses for want of a mandate: whether it can show that the account has gone elsewhere.
-    pub(crate) async fn is_dismissed(&self, account: &AccountId, node: NodeId) -> bool {
-        if self.is_gone(account) {
+    pub(crate) async fn check_departed(&self, account: &AccountId, node: NodeId) -> bool {
+        if self.has_departed(account) {
             return true;
         }
         let (Ok(Some(registration)), Ok(Some(mandate))) =
-            (self.accounts.registration(account), self.records.mandate(account))
+            (self.accounts.registration(account), self.stores.mandates.newest(account))
         else {
             return false;
         };
-        let ask = RenewMandate { registration: registration.signed().clone(), mandate };
+        let (registration, mandate) = (registration.signed().clone(), mandate.signed().clone());
+        let ask = RenewMandate { registration, mandate };
         match self.link.send(node, ask).await {
             Delivery::Acknowledged(newest) => self.is_superseded(account, &newest.mandate).await,
             _ => false,
@@ -184,10 +197,10 @@ impl MigrationOut {
         let mut after = None;
         loop {
             // What cannot be read is asked for at the next start.
-            let Ok(page) = self.records.mandates(after.as_ref()) else { return };
-            let valid =
-                page.iter().filter_map(|held| held.verify(self.context.network, UnixTime::from_secs(0)).ok());
-            let accounts: Vec<_> = valid.map(|held| held.account).collect();
+            let accounts = match self.stores.mandates.accounts(after.as_ref()) {
+                Ok(accounts) => accounts,
+                Err(error) => return tracing::error!(%error, "mandates_unreadable"),
+            };
             let Some(last) = accounts.last() else { return };
             after = Some(*last);
             let asking = accounts.into_iter().map(|account| self.probe(account));
@@ -196,16 +209,54 @@ impl MigrationOut {
     }
 
     async fn probe(&self, account: AccountId) {
-        let records = self.records.clone();
-        if self.is_gone(&account) {
-            let _ = blocking(move || records.forget_account(&account)).await;
+        let stores = self.stores.clone();
+        if self.has_departed(&account) {
+            if let Err(error) = blocking(move || stores.remove_account(&account)).await {
+                tracing::error!(%error, "departed_account_not_removed");
+            }
             return;
         }
-        let holders = records.holders(&account, usize::MAX).unwrap_or_default();
+        let holders = stores.holders.of(&account, usize::MAX).unwrap_or_default();
         for node in sample(holders, WITNESSES, self.context.chance()) {
-            if self.is_dismissed(&account, node).await {
+            if self.check_departed(&account, node).await {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::holder_link::testing::answering;
+    use crate::testing::{Bench, owner};
+    use fincrypt_protocol::{Network, Refusal, RunId, SigningKey};
+
+    fn adopt(owner: &SigningKey, new: NodeId, sequence: u64) -> Signed<Adopt> {
+        let adopt = Adopt { network: Network::Local, account: owner.account(), old: None, new, sequence };
+        Signed::seal(&adopt, owner).expect("seals")
+    }
+
+    #[tokio::test]
+    async fn a_newer_mandate_of_another_mediator_ends_the_duties_for_good() {
+        let bench = Bench::new(answering(|_, _| Err(Refusal::Busy)));
+        let (owner, node, other) = (owner(1), NodeId::from_bytes([4; 32]), NodeId::from_bytes([9; 32]));
+        let account = owner.account();
+        bench.admit(&owner, 5);
+        bench.hold(&account, node, RunId::from_bytes([5; 16]));
+        let out = &bench.migration_out;
+        let own = out.depart(&adopt(&owner, bench.context.own, 6)).await;
+        assert!(matches!(own, Err(MigrationOutError::Invalid)), "{own:?}");
+        let old = out.depart(&adopt(&owner, other, 5)).await;
+        assert!(matches!(old, Err(MigrationOutError::Stale)), "{old:?}");
+        assert!(!out.has_departed(&account) && bench.stores.held.holds_anything(&node));
+        out.depart(&adopt(&owner, other, 6)).await.expect("taken");
+        assert!(out.has_departed(&account) && !bench.stores.held.holds_anything(&node));
+        assert!(bench.stores.mandates.newest(&account).expect("reads").is_none());
+        let opened = Departures::open(bench.state.clone()).expect("reads");
+        assert_eq!(opened.sequence(&account), Some(6), "over a restart, too");
+        out.take_back(&account).expect("written");
+        let opened = Departures::open(bench.state.clone()).expect("reads");
+        assert_eq!((out.sequence(&account), opened.sequence(&account)), (None, None));
     }
 }

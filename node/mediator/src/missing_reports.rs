@@ -1,7 +1,7 @@
 //! Missing-shard reports: shards that an owner's own check did not find at the node that this mediator
 //! named. The mediator challenges that node itself before it marks anything as missing.
 //!
-//! What false reports cost is one challenge for each shard: at most 64 shards in a report, one report
+//! The cost of false reports is one challenge for each shard: at most 64 shards in a report, one report
 //! of an account at a time.
 
 use parking_lot::Mutex;
@@ -12,22 +12,36 @@ use std::time::Duration;
 use bytes::Bytes;
 use fincrypt_protocol::limits::MAX_DOUBTS;
 use fincrypt_protocol::shard::{Challenge, Challenged, Proofs};
-use fincrypt_protocol::{AccountId, NodeId, Refusal, SegmentId, ShardId, ShardIndex, ShardLen};
+use fincrypt_protocol::{AccountId, NodeId, SegmentId, ShardId, ShardIndex, ShardLen};
 use futures::StreamExt;
 
 use super::context::{Context, nonce};
+use super::error::{StoreError, blocking};
 use super::holder_link::HolderLink;
 use super::missing_shards::MissingShards;
-use super::records::Records;
-use fincrypt_net::blocking;
-use fincrypt_shards::answer::{Shown, judge};
+use super::stores::SegmentStore;
+use fincrypt_shards::answer::{ProofVerdict, check_proofs};
 
-/// How long a storage node may take. One that does not answer is left to the audits.
+/// Time for a storage node to answer. One that does not is left to the audits.
 const ANSWER: Duration = Duration::from_secs(10);
 /// Storage nodes asked at once for one account.
 const NODES_AT_ONCE: usize = 8;
 /// Accounts whose reports are examined at once.
 const ACCOUNTS_AT_ONCE: usize = 16;
+
+/// Why a report is not examined.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReportError {
+    /// It names more shards than a report may.
+    #[error("the report names too many shards")]
+    TooMany,
+    /// The account's last report is still examined, or too many accounts' are.
+    #[error("another report is being examined")]
+    Busy,
+    /// A store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// Accounts whose reports are being examined.
 #[derive(Clone, Default)]
@@ -66,7 +80,7 @@ struct Reported {
 /// Examines missing-shard reports. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct MissingReports {
-    records: Records,
+    segments: SegmentStore,
     missing: MissingShards,
     link: HolderLink,
     context: Context,
@@ -74,28 +88,32 @@ pub(crate) struct MissingReports {
 }
 
 impl MissingReports {
-    pub(crate) fn new(records: Records, missing: MissingShards, link: HolderLink, context: Context) -> Self {
-        Self { records, missing, link, context, turns: Turns::default() }
+    pub(crate) fn new(
+        segments: SegmentStore,
+        missing: MissingShards,
+        link: HolderLink,
+        context: Context,
+    ) -> Self {
+        Self { segments, missing, link, context, turns: Turns::default() }
     }
 
     /// Begins to examine a report.
     ///
     /// # Errors
-    /// [`Refusal::Busy`] while the account's last report is still examined.
+    /// [`ReportError::Busy`] while the account's last report is still examined.
     pub(crate) async fn report(
         &self,
         account: AccountId,
         shards: Vec<(SegmentId, ShardIndex)>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ReportError> {
         if shards.len() > MAX_DOUBTS {
-            return Err(Refusal::Invalid);
+            return Err(ReportError::TooMany);
         }
-        let turn = self.turns.turn(account).ok_or(Refusal::Busy)?;
+        let turn = self.turns.turn(account).ok_or(ReportError::Busy)?;
         let mut by_node: BTreeMap<NodeId, Vec<Reported>> = BTreeMap::new();
         for (segment, index) in shards {
-            let Some(record) = self.records.find(account, segment).await? else { continue };
-            let holder = record.holders().find(|(held, _)| *held == index);
-            if let (Some((_, node)), Some(shard)) = (holder, record.manifest.shard(index)) {
+            let Some(record) = self.segments.find(account, segment).await? else { continue };
+            if let (Some(node), Some(shard)) = (record.holder(index), record.manifest.shard(index)) {
                 let length = record.manifest.shard_len();
                 by_node.entry(node).or_default().push(Reported { segment, index, shard, length });
             }
@@ -126,12 +144,13 @@ impl MissingReports {
             return;
         };
         let named: Vec<_> = reported.iter().map(|one| (one.shard, one.length)).collect();
-        for (one, shown) in reported.into_iter().zip(judge(&nonce, &named, &verdicts, &payload)) {
-            if shown != Shown::Proved {
+        let checked = check_proofs(&nonce, &named, &verdicts, &payload);
+        for (one, verdict) in reported.into_iter().zip(checked) {
+            if verdict != ProofVerdict::Proved {
                 let shard = Challenged { account, segment: one.segment, index: one.index };
                 let missing = self.missing.clone();
-                if let Err(refusal) = blocking(move || missing.mark_missing(node, &shard)).await {
-                    tracing::warn!(%node, %refusal, "missing_shard_not_marked");
+                if let Err(error) = blocking(move || missing.mark_missing(node, &shard)).await {
+                    tracing::error!(%node, %error, "missing_shard_not_marked");
                 }
             }
         }
@@ -141,6 +160,10 @@ impl MissingReports {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::holder_link::testing::answering;
+    use crate::testing::{Bench, owner};
+    use fincrypt_protocol::shard::Verdict;
+    use fincrypt_protocol::{Refusal, Response, RunId};
 
     #[test]
     fn an_account_has_one_turn_at_a_time_and_there_are_not_many() {
@@ -152,5 +175,37 @@ mod tests {
         assert_eq!(others.len(), ACCOUNTS_AT_ONCE - 1);
         drop(first);
         assert!(turns.turn(account(0)).is_some());
+    }
+
+    /// Challenges a node that answers `answer` for the first shard of a segment; whether it still counts
+    /// as that shard's holder.
+    async fn holds_after(answer: Result<Vec<Verdict>, Refusal>) -> bool {
+        let node = NodeId::from_bytes([4; 32]);
+        let bench = Bench::new(answering(move |_, _| {
+            let proofs = answer.clone().map(|verdicts| Proofs { verdicts });
+            proofs.map(|proofs| Response::ok::<Challenge>(&proofs).expect("encodes"))
+        }));
+        let account = owner(1).account();
+        let manifest = bench.hold(&account, node, RunId::from_bytes([5; 16])).manifest;
+        let index = ShardIndex::new(0).expect("valid");
+        let (segment, shard) = (manifest.id(), manifest.shard(index).expect("there"));
+        let missing = MissingShards::new(bench.stores.segments.clone());
+        let reports = MissingReports::new(
+            bench.stores.segments.clone(),
+            missing,
+            bench.link.clone(),
+            bench.context.clone(),
+        );
+        let reported = Reported { segment, index, shard, length: manifest.shard_len() };
+        reports.challenge(account, node, vec![reported]).await;
+        let record = bench.stores.segments.get(&account, &segment).expect("reads").expect("known");
+        record.holders().any(|(held, _)| held == index)
+    }
+
+    #[tokio::test]
+    async fn what_a_node_cannot_prove_is_marked_and_silence_is_left_to_the_audits() {
+        assert!(!holds_after(Ok(vec![Verdict::Missing])).await, "it says so");
+        assert!(!holds_after(Ok(vec![Verdict::Proved])).await, "without a proof");
+        assert!(holds_after(Err(Refusal::Busy)).await);
     }
 }

@@ -3,33 +3,34 @@
 
 use std::sync::Arc;
 
+use fincrypt_protocol::NodeId;
 use fincrypt_protocol::shard::Challenged;
-use fincrypt_protocol::{NodeId, Refusal};
 use tokio::sync::Notify;
 
-use super::records::Records;
+use super::error::StoreError;
+use super::stores::SegmentStore;
 
 /// Marks shards as missing, and wakes repair. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct MissingShards {
-    records: Records,
+    segments: SegmentStore,
     /// A segment may lack a holder.
     changed: Arc<Notify>,
 }
 
 impl MissingShards {
-    pub(crate) fn new(records: Records) -> Self {
-        Self { records, changed: Arc::default() }
+    pub(crate) fn new(segments: SegmentStore) -> Self {
+        Self { segments, changed: Arc::default() }
     }
 
     /// Marks that a node does not hold a shard, whatever it signed.
     ///
     /// # Errors
     /// If the segment's record cannot be read or written.
-    pub(crate) fn mark_missing(&self, node: NodeId, shard: &Challenged) -> Result<(), Refusal> {
-        let changed = self.records.change(&shard.account, &shard.segment, |record| {
-            let slot = record.slots.get_mut(shard.index.get()).filter(|slot| slot.node == Some(node));
-            slot.is_some_and(|slot| slot.receipt.take().is_some())
+    pub(crate) fn mark_missing(&self, node: NodeId, shard: &Challenged) -> Result<(), StoreError> {
+        let changed = self.segments.change(&shard.account, &shard.segment, |record| {
+            let placement = record.placement_mut(shard.index).filter(|known| known.node == Some(node));
+            placement.is_some_and(|placement| placement.evidence.take().is_some())
         })?;
         if changed.is_some() {
             tracing::warn!(%node, segment = %shard.segment, index = shard.index.get(), "shard_missing");

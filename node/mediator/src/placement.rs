@@ -1,5 +1,5 @@
-//! Who may get new shards, and what may not come together: what the network, the audits and the
-//! records say of each storage node, for the rule of placement.
+//! Placement: which storage nodes may get new shards, and which may not hold shards of one segment
+//! together, by what the network, the audits and the records tell of each.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,26 +8,26 @@ use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::{Code, Network, NodeId};
 
 use super::context::{Sources, chance};
-use super::directory::Directory;
-use super::records::Records;
-use super::standings::Standings;
+use super::registry::StorageRegistry;
+use super::reputations::Reputations;
+use super::stores::HeldShards;
 use fincrypt_net::Net;
 use fincrypt_protocol::AddressGroup;
-use fincrypt_upkeep::State;
-use fincrypt_upkeep::newcomers::{most_shards, proven};
 use fincrypt_upkeep::placement::{Candidate, Caps, draw};
+use fincrypt_upkeep::probation::{most_shards, proven};
+use fincrypt_upkeep::{NodeState, Reputation};
 use parking_lot::Mutex;
 
-/// Where nodes were last met. As many as the roster knows, at the most.
+/// The address group at which each node was last met; at most as many as the peer table has.
 type Met = HashMap<NodeId, AddressGroup>;
 
 /// Chooses storage nodes for shards. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Placement {
     net: Net,
-    directory: Arc<Directory>,
-    standings: Arc<Standings>,
-    records: Records,
+    registry: Arc<StorageRegistry>,
+    reputations: Arc<Reputations>,
+    held: HeldShards,
     sources: Sources,
     met: Arc<Mutex<Met>>,
 }
@@ -35,12 +35,12 @@ pub(crate) struct Placement {
 impl Placement {
     pub(crate) fn new(
         net: Net,
-        directory: Arc<Directory>,
-        standings: Arc<Standings>,
-        records: Records,
+        registry: Arc<StorageRegistry>,
+        reputations: Arc<Reputations>,
+        held: HeldShards,
         sources: Sources,
     ) -> Self {
-        Self { net, directory, standings, records, sources, met: Arc::default() }
+        Self { net, registry, reputations, held, sources, met: Arc::default() }
     }
 
     /// Up to `most` of the candidates for a segment of `code` of which `holders` have shards already, the
@@ -59,15 +59,15 @@ impl Placement {
     /// not as many as they may have yet, and take no more than `max_price`. Outside of a local
     /// network, they also were met directly.
     pub(crate) async fn candidates(&self, bytes: u64, max_price: Option<Price>) -> Vec<Candidate> {
-        let mut candidates = self.directory.eligible(bytes).await;
-        candidates.retain(|candidate| self.standings.state(&candidate.node) == State::Sound);
+        let mut candidates = self.registry.eligible(bytes).await;
+        candidates.retain(|candidate| self.reputations.state(&candidate.node) == NodeState::Sound);
         candidates.retain(|candidate| max_price.is_none_or(|most| candidate.price <= most));
         if self.net.network() == Network::Local {
             return candidates;
         }
         let nodes: Vec<NodeId> = candidates.iter().map(|candidate| candidate.node).collect();
         let groups = self.net.groups(&nodes).await;
-        let loads = self.records.loads();
+        let loads = self.held.loads();
         let mut met = self.met.lock();
         met.extend(nodes.iter().zip(groups).filter_map(|(node, group)| group.map(|group| (*node, group))));
         let known = candidates.into_iter().filter_map(|candidate| {
@@ -81,12 +81,12 @@ impl Placement {
         known.collect()
     }
 
-    /// How many shards a node may have, its score in permille, and whether it is proven.
+    /// The most shards that a node may have, its score in permille, and whether it is proven.
     fn credit(&self, node: &NodeId) -> (u64, u16, bool) {
-        let epoch = self.standings.terms().epoch;
-        let new = || fincrypt_upkeep::Standing::new(self.standings.now());
-        let standing = self.standings.of(node).unwrap_or_else(new);
-        (most_shards(&standing, epoch), standing.score(), proven(&standing, epoch))
+        let epoch = self.reputations.terms().epoch;
+        let new = || Reputation::new(self.reputations.now());
+        let known = self.reputations.of(node).unwrap_or_else(new);
+        (most_shards(&known, epoch), known.score(), proven(&known, epoch))
     }
 
     /// The caps for a segment of `code` of which these nodes hold shards already.

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fincrypt_billing::{Cost, Holds, WARN_DAYS};
+use fincrypt_accounts::failed;
+use fincrypt_billing::{AccrualOverflow, Cost, Holds, WARN_DAYS};
 use fincrypt_ledger::{Account, Books, Event, Owed, Owner, Part, Record};
 use fincrypt_protocol::amount::{Msat, Sat};
 use fincrypt_protocol::limits::MAX_ENTRIES;
@@ -12,17 +13,16 @@ use fincrypt_protocol::money::{Balance, Change, DepositTo, Entry, Payout, Stated
 use fincrypt_protocol::{AccountId, Clock, ContractId, Refusal, UnixTime};
 
 use super::contract_terms::ContractTerms;
-use super::contracts::{Contracts, Spoken};
+use super::contracts::{Contracts, ContractsError, Spoken};
+use super::error::{Interrupted, StoreError, blocking};
 use super::money::{Money, Settlement};
-use super::records::SegmentRecord;
-use fincrypt_accounts::failed;
-use fincrypt_net::blocking;
+use super::stores::SegmentRecord;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// What is advised at least: less is hardly worth a payment.
+/// The smallest advised deposit: less is hardly worth a payment.
 const LEAST_DEPOSIT: Sat = Sat::new(1000);
 
-/// What should be there: what is owed by now, and a warning's worth of days.
+/// The advised prepayment: what is owed by now, and the cost of the days before which is warned.
 fn advised(status: &PrepaymentStatus) -> Option<Sat> {
     let spoken_for = status.holds.arrears.checked_add(status.holds.aside)?;
     let wanted = status.cost.day.checked_mul(WARN_DAYS)?.checked_add(spoken_for)?;
@@ -33,13 +33,13 @@ fn share(parts: &[Part], account: AccountId) -> Option<Msat> {
     parts.iter().find(|part| part.owed == Owed::Client(account)).map(|part| part.amount)
 }
 
-/// What of an account's prepayment is in payouts that are not settled.
+/// The part of an account's prepayment in payouts that are not settled.
 fn leaving(books: &Books, account: AccountId) -> Msat {
     let open = books.open_payouts().filter_map(|(_, payout)| share(&payout.parts, account));
     open.fold(Msat::ZERO, |sum, amount| sum.checked_add(amount).unwrap_or(sum))
 }
 
-/// What an entry of the ledger means for an account; none if nothing.
+/// The change of an account's prepayment by an entry of the ledger; none if there is none.
 fn change(record: &Record, account: AccountId) -> Option<Change> {
     Some(match &record.event {
         Event::Deposit { arrival, owner, amount, .. } if *owner == Owner::Client(account) => {
@@ -71,19 +71,62 @@ fn change(record: &Record, account: AccountId) -> Option<Change> {
     })
 }
 
-/// How an account's prepayment stands.
+/// The status of an account's prepayment.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PrepaymentStatus {
     /// By the books.
     prepaid: Msat,
-    /// What of it is spoken for.
+    /// The part of it that is signed for or on hold.
     holds: Holds,
-    /// What the account's shards cost.
+    /// The cost of the account's shards.
     cost: Cost,
     /// Since when the next epoch is not covered.
     empty: Option<UnixTime>,
     /// Days after that until storage may delete.
     grace_days: u16,
+}
+
+/// Why the status of a prepayment is not known.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StatusError {
+    /// A store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The contracts.
+    #[error("contracts: {0}")]
+    Contracts(#[from] ContractsError),
+    /// The cost of the account's shards does not fit a sum.
+    #[error("the cost of an account's shards: {0}")]
+    Cost(#[from] AccrualOverflow),
+}
+
+/// Why nothing more is stored for an account.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AdmitError {
+    /// Its prepayment does not cover the next epoch.
+    #[error("the prepayment does not cover the next epoch")]
+    Unpaid,
+    /// The status of its prepayment.
+    #[error(transparent)]
+    Status(#[from] StatusError),
+}
+
+impl From<StoreError> for AdmitError {
+    fn from(error: StoreError) -> Self {
+        Self::Status(error.into())
+    }
+}
+
+impl From<AccrualOverflow> for AdmitError {
+    fn from(error: AccrualOverflow) -> Self {
+        Self::Status(error.into())
+    }
+}
+
+impl From<Interrupted> for AdmitError {
+    fn from(error: Interrupted) -> Self {
+        Self::Status(StoreError::from(error).into())
+    }
 }
 
 /// Answers clients about their prepayments, and decides what they cover. Cheap to clone.
@@ -96,20 +139,18 @@ pub(super) struct Prepayments {
 }
 
 impl Prepayments {
-    /// How an account's prepayment stands, noting since when it is empty. Blocks.
+    /// The status of an account's prepayment; records since when it is empty. Blocks.
     ///
     /// # Errors
     /// If that cannot be noted, or the sums do not fit.
-    pub(super) fn status(&self, account: AccountId) -> Result<PrepaymentStatus, Refusal> {
-        let held = self.terms.held(account)?;
-        let cost = Cost::of(held.iter().map(|(terms, bytes)| (terms, *bytes)));
-        let cost = cost.map_err(|error| failed(&error))?;
+    pub(super) fn status(&self, account: AccountId) -> Result<PrepaymentStatus, StatusError> {
+        let held = self.terms.of_account(account)?;
+        let cost = Cost::of(held.iter().map(|(terms, bytes)| (terms, *bytes)))?;
         let grace_days = held.iter().map(|(terms, _)| terms.grace_days).min().unwrap_or(0);
         let Spoken { prepaid, holds } = self.contracts.spoken(&account, self.money.books());
         let left = holds.left(prepaid).unwrap_or_default();
         let grace = DAY * u32::from(grace_days);
-        let empty = self.contracts.note_runway(account, left, cost, grace, self.clock.now());
-        let empty = empty.map_err(|error| failed(&error))?;
+        let empty = self.contracts.record_runway(account, left, cost, grace, self.clock.now())?;
         Ok(PrepaymentStatus { prepaid, holds, cost, empty, grace_days })
     }
 
@@ -117,37 +158,36 @@ impl Prepayments {
     /// this. What costs nothing is stored in any case, and so is all where nobody can pay in. Blocks.
     ///
     /// # Errors
-    /// [`Refusal::Unpaid`] if it does not.
-    pub(super) fn admit_cost(&self, account: AccountId, segment: &SegmentRecord) -> Result<(), Refusal> {
+    /// [`AdmitError::Unpaid`] if it does not.
+    pub(super) fn admit_cost(&self, account: AccountId, segment: &SegmentRecord) -> Result<(), AdmitError> {
         if !self.money.takes_deposits() {
             return Ok(());
         }
         let length = u64::from(segment.manifest.shard_len().get());
-        let lacking = segment.slots.iter().filter(|slot| slot.receipt.is_none());
-        let new = self.terms.at(account, lacking.filter_map(|slot| Some((slot.node?, length))))?;
-        let cost = Cost::of(new.iter().map(|(terms, bytes)| (terms, *bytes)));
-        let cost = cost.map_err(|error| failed(&error))?;
+        let lacking = segment.placements.iter().filter(|placement| !placement.is_held());
+        let new = self.terms.at(account, lacking.filter_map(|placement| Some((placement.node?, length))))?;
+        let cost = Cost::of(new.iter().map(|(terms, bytes)| (terms, *bytes)))?;
         if cost.epoch.is_zero() {
             return Ok(());
         }
         let status = self.status(account)?;
-        let cost = status.cost.epoch.checked_add(cost.epoch).ok_or(Refusal::Unpaid)?;
-        if status.holds.covers(status.prepaid, cost) { Ok(()) } else { Err(Refusal::Unpaid) }
+        let cost = status.cost.epoch.checked_add(cost.epoch).ok_or(AdmitError::Unpaid)?;
+        if status.holds.covers(status.prepaid, cost) { Ok(()) } else { Err(AdmitError::Unpaid) }
     }
 
-    /// Where an account may pay in, and how much it should.
+    /// An account's address and offer for deposits, and the advised sum.
     ///
     /// # Errors
     /// [`Refusal::NoWallet`] if nobody can pay in.
     pub(super) async fn deposit_to(&self, account: AccountId) -> Result<DepositTo, Refusal> {
         let this = self.clone();
-        let asked = move || Ok((this.money.deposit_to(account)?, this.status(account)?));
+        let asked = move || Ok::<_, Refusal>((this.money.deposit_to(account)?, this.status(account)?));
         let ((address, offer), status) = blocking(asked).await?;
-        let advised = advised(&status).ok_or_else(|| failed(&"the cost is more than there can be"))?;
+        let advised = advised(&status).ok_or_else(|| failed(&AccrualOverflow))?;
         Ok(DepositTo { address, offer, advised })
     }
 
-    /// How an account's prepayment stands.
+    /// The balance of an account's prepayment.
     ///
     /// # Errors
     /// [`Refusal::NoWallet`] if nobody can pay in.
@@ -158,7 +198,7 @@ impl Prepayments {
         let this = self.clone();
         let balance = move || {
             let status = this.status(account)?;
-            Ok(Balance {
+            Ok::<_, Refusal>(Balance {
                 prepaid: status.prepaid,
                 epoch: status.cost.epoch,
                 day: status.cost.day,

@@ -8,7 +8,7 @@ use fincrypt_net::CallError;
 use fincrypt_protocol::record::{Mandate, Receipt, Registration};
 use fincrypt_protocol::shard::{Authority, GetShard, PutShard};
 use fincrypt_protocol::{
-    AccountId, MandateHash, Manifest, NodeId, Refusal, RunId, SegmentId, ShardIndex, Signed, Tag,
+    AccountId, MandateHash, Manifest, NodeId, Refusal, RunId, SegmentId, ShardIndex, Signed, Tag, Verified,
 };
 use parking_lot::Mutex;
 
@@ -16,7 +16,35 @@ use super::context::Context;
 use super::holder_link::HolderLink;
 use super::migration_out::MigrationOut;
 use super::outbox::Outbox;
-use super::records::SegmentRecord;
+use super::stores::SegmentRecord;
+
+/// Why a shard was not put on a storage node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum PutError {
+    /// The node was not reached, or gave no valid receipt.
+    #[error("the storage node gave no receipt")]
+    NoReceipt,
+    /// The vault has gone to another mediator.
+    #[error("the vault has gone to another mediator")]
+    Departed,
+    /// The node refused.
+    #[error("the storage node refused the shard: {0}")]
+    Refused(Refusal),
+}
+
+/// Why a shard was not fetched from a storage node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FetchError {
+    /// It has no holder, or the holder was not reached or does not have it.
+    #[error("no holder gave the shard")]
+    NotHeld,
+    /// The vault has gone to another mediator.
+    #[error("the vault has gone to another mediator")]
+    Departed,
+    /// The holder refused.
+    #[error("the holder refused to give the shard: {0}")]
+    Refused(Refusal),
+}
 
 /// Nodes and mandates remembered as shown to them; at 64 bytes each, 4 MiB.
 const MAX_SHOWN: usize = 1 << 16;
@@ -77,37 +105,44 @@ impl ShardTransfer {
     }
 
     /// Puts a shard on a node; the node's receipt for it, checked.
+    ///
+    /// # Errors
+    /// [`PutError`].
     pub(crate) async fn put_shard(
         &self,
         account: AccountId,
         node: NodeId,
         place: ShardPlace,
         payload: Bytes,
-    ) -> Result<Signed<Receipt>, Refusal> {
+    ) -> Result<Verified<Receipt>, PutError> {
         if !self.link.connect(node).await {
-            return Err(Refusal::Failed);
+            return Err(PutError::NoReceipt);
         }
         if !self.outbox.catch_up(&account, &node).await {
-            return Err(Refusal::Failed);
+            return Err(PutError::NoReceipt);
         }
         let (index, segment) = (place.index, place.manifest.id());
         let shard = place.manifest.shard(index);
         let receipt = match self.send(node, place, payload).await {
             Ok(receipt) => receipt,
             Err(error) if error.refusal() == Some(Refusal::NotMandated) => {
-                let dismissed = self.migration_out.is_dismissed(&account, node).await;
-                return Err(if dismissed { Refusal::Dismissed } else { Refusal::NotMandated });
+                let departed = self.migration_out.check_departed(&account, node).await;
+                return Err(if departed {
+                    PutError::Departed
+                } else {
+                    PutError::Refused(Refusal::NotMandated)
+                });
             }
-            Err(error) => return Err(error.refusal().unwrap_or(Refusal::Failed)),
+            Err(error) => return Err(error.refusal().map_or(PutError::NoReceipt, PutError::Refused)),
         };
         let checked =
-            receipt.verify(self.context.network, self.context.now()).map_err(|_| Refusal::Failed)?;
+            receipt.verify(self.context.network, self.context.now()).map_err(|_| PutError::NoReceipt)?;
         let fits = checked.node == node
             && checked.account == account
             && checked.segment == segment
             && checked.index == index
             && Some(checked.shard) == shard;
-        if fits { Ok(receipt) } else { Err(Refusal::Failed) }
+        if fits { Ok(checked) } else { Err(PutError::NoReceipt) }
     }
 
     /// Sends a shard, with the records that permit it where the node may not know them.
@@ -137,35 +172,40 @@ impl ShardTransfer {
     }
 
     /// Fetches a shard from its holder, unchecked.
+    ///
+    /// # Errors
+    /// [`FetchError`].
     pub(crate) async fn fetch(
         &self,
         account: AccountId,
         record: &SegmentRecord,
         index: ShardIndex,
-    ) -> Result<Bytes, Refusal> {
-        let holder = record.holders().find(|(held, _)| *held == index);
-        let (_, node) = holder.ok_or(Refusal::NotHeld)?;
+    ) -> Result<Bytes, FetchError> {
+        let node = record.holder(index).ok_or(FetchError::NotHeld)?;
         self.fetch_from(node, account, record.manifest.id(), index).await
     }
 
     /// Fetches a shard from a node, unchecked.
+    ///
+    /// # Errors
+    /// [`FetchError`].
     pub(crate) async fn fetch_from(
         &self,
         node: NodeId,
         account: AccountId,
         segment: SegmentId,
         index: ShardIndex,
-    ) -> Result<Bytes, Refusal> {
+    ) -> Result<Bytes, FetchError> {
         if !self.link.connect(node).await {
-            return Err(Refusal::NotHeld);
+            return Err(FetchError::NotHeld);
         }
         match self.link.call(node, GetShard { account, segment, index }, Bytes::new()).await {
             Ok((_, payload)) => Ok(payload),
             Err(error) if error.refusal() == Some(Refusal::NotMandated) => {
-                let dismissed = self.migration_out.is_dismissed(&account, node).await;
-                Err(if dismissed { Refusal::Dismissed } else { Refusal::NotHeld })
+                let departed = self.migration_out.check_departed(&account, node).await;
+                Err(if departed { FetchError::Departed } else { FetchError::NotHeld })
             }
-            Err(error) => Err(error.refusal().unwrap_or(Refusal::NotHeld)),
+            Err(error) => Err(error.refusal().map_or(FetchError::NotHeld, FetchError::Refused)),
         }
     }
 }

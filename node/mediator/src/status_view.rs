@@ -1,5 +1,5 @@
-//! What a mediator's operator is shown: how each storage node stands and why, and how the segments
-//! are.
+//! The status view of a mediator's operator: the reputation of each storage node, the health of the
+//! segments, and what is owed.
 
 use std::sync::Arc;
 
@@ -8,16 +8,16 @@ use serde::Serialize;
 
 use super::contracts::{Contracts, Owed};
 use super::money::Money;
-use super::records::{Load, Records};
 use super::repair::{Health, HealthView};
-use super::standings::Standings;
-use fincrypt_upkeep::{Noted, State};
+use super::reputations::Reputations;
+use super::stores::{HeldShards, Load};
+use fincrypt_upkeep::{AuditedEpoch, NodeState};
 
-/// Where the facts are while the mediator runs.
+/// The sources of the status view while the mediator runs.
 #[derive(Clone)]
 pub struct MediatorFacts {
-    pub(super) standings: Arc<Standings>,
-    pub(super) records: Records,
+    pub(super) reputations: Arc<Reputations>,
+    pub(super) held: HeldShards,
     pub(super) health: HealthView,
     pub(super) contracts: Arc<Contracts>,
     pub(super) money: Arc<Money>,
@@ -28,8 +28,8 @@ pub struct MediatorFacts {
 pub struct NodeFacts {
     /// Its peer id.
     pub peer: String,
-    /// Whether its proofs are in time.
-    pub state: State,
+    /// How it is treated.
+    pub state: NodeState,
     /// Decaying share of shards that it proved, in permille.
     pub score: u16,
     /// Epochs in which it proved all that it was asked for.
@@ -39,7 +39,7 @@ pub struct NodeFacts {
     /// Bytes of these shards.
     pub bytes: u64,
     /// The audits that counted, the oldest first.
-    pub audits: Vec<Noted>,
+    pub audits: Vec<AuditedEpoch>,
 }
 
 /// All of it.
@@ -52,7 +52,7 @@ pub struct MediatorInfo {
     pub health: Health,
     /// The storage nodes with shards.
     pub nodes: Vec<NodeFacts>,
-    /// What each contract has come to.
+    /// The sum of each contract.
     pub owed: Vec<Owed>,
 }
 
@@ -66,26 +66,26 @@ impl MediatorFacts {
     /// A snapshot of what the mediator knows now.
     #[must_use]
     pub fn info(&self) -> MediatorInfo {
-        let loads = self.records.loads();
-        let mut ids = self.standings.known_nodes();
-        ids.extend(loads.keys().copied().filter(|node| self.standings.of(node).is_none()));
+        let loads = self.held.loads();
+        let mut ids = self.reputations.known_nodes();
+        ids.extend(loads.keys().copied().filter(|node| self.reputations.of(node).is_none()));
         ids.sort_unstable();
         let facts = |node| {
-            let standing = self.standings.of(&node);
+            let known = self.reputations.of(&node);
             let Load { shards, bytes } = loads.get(&node).copied().unwrap_or_default();
             NodeFacts {
                 peer: peer_of(&node).map(|peer| peer.to_string()).unwrap_or_default(),
-                state: self.standings.state(&node),
-                score: standing.as_ref().map_or(1000, |standing| standing.score()),
-                passed_epochs: standing.as_ref().map_or(0, |standing| standing.passed()),
+                state: self.reputations.state(&node),
+                score: known.as_ref().map_or(1000, |known| known.score()),
+                passed_epochs: known.as_ref().map_or(0, |known| known.passed()),
                 shards,
                 bytes,
-                audits: standing.iter().flat_map(|standing| standing.history().copied()).collect(),
+                audits: known.iter().flat_map(|known| known.history().copied()).collect(),
             }
         };
         let health = self.health.get();
         MediatorInfo {
-            epoch: self.standings.now().number(),
+            epoch: self.reputations.now().number(),
             health,
             nodes: ids.into_iter().map(facts).collect(),
             owed: self.contracts.owed(),

@@ -15,7 +15,7 @@ use fincrypt_protocol::shard::{Challenged, Verdict};
 use fincrypt_protocol::{
     Code, Manifest, Network, Nonce, RunId, ShardId, ShardIndex, ShardLen, Signed, SigningKey, Tag, UnixTime,
 };
-use fincrypt_shards::answer::{Shown, judge};
+use fincrypt_shards::answer::{ProofVerdict, check_proofs};
 use fincrypt_shards::proof::{GROUP, LEAF, challenged_leaf, groups, prove, shard_id};
 use fincrypt_shards::{CheckedShard, ShardMeta, ShardStore};
 use fincrypt_state::state::State;
@@ -115,8 +115,8 @@ fn main() {
     let named: Vec<(ShardId, ShardLen)> = asked.iter().map(|asked| (asked.shard, ShardLen::FULL)).collect();
     let checking = fastest(|nonce| {
         let payload = &payloads[usize::from(nonce.as_bytes()[0])];
-        let shown = judge(nonce, &named, &verdicts, payload);
-        assert!(shown.iter().all(|shown| *shown == Shown::Proved));
+        let shown = check_proofs(nonce, &named, &verdicts, payload);
+        assert!(shown.iter().all(|shown| *shown == ProofVerdict::Proved));
     });
 
     let shards_per_tb = 1e12 / f64::from(ShardLen::FULL.get());

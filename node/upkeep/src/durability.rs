@@ -8,7 +8,7 @@
 //! distribution. Not in the model: liars, misjudged nodes, failures of more than one group from one
 //! cause, and of the software that all nodes run.
 
-/// What a segment is exposed to.
+/// The risks of a segment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Exposure {
     /// `k`.

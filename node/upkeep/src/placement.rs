@@ -7,7 +7,7 @@
 use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::{Code, NodeId};
 
-use crate::newcomers::most_of_segment;
+use crate::probation::most_of_segment;
 use fincrypt_protocol::AddressGroup;
 
 /// A node that could take a shard.
@@ -25,7 +25,7 @@ pub struct Candidate {
     pub proven: bool,
 }
 
-/// What may not come together in one segment.
+/// Bounds on the holders of one segment.
 #[derive(Debug, Clone, Default)]
 pub struct Caps {
     /// Shards that one address group may hold.
@@ -43,7 +43,7 @@ impl Caps {
         Self { per_group: usize::MAX, unproven: usize::MAX, taken: Vec::new() }
     }
 
-    /// Caps for a segment of `code`, of which `holders` hold shards already, if there are so many
+    /// Caps for a segment of `code`, of which `holders` hold shards already, if there are that many
     /// `proven` nodes that could hold one.
     #[must_use]
     pub fn of(code: Code, holders: &[(Option<AddressGroup>, bool)], proven: usize) -> Self {
@@ -57,7 +57,7 @@ impl Caps {
     }
 }
 
-/// Draws `count` nodes, no two equal, in the order of the draw. Fewer if there are not so many.
+/// Draws `count` nodes, no two equal, in the order of the draw. Fewer if there are not enough.
 ///
 /// The caps hold together with what the segment's holders take up already. `random` yields numbers
 /// below its argument.

@@ -1,12 +1,12 @@
 //! The spans after which a mediator draws conclusions, in epochs.
 
-/// Parameters of [`super::Standing`], in epochs. The defaults are meant for epochs of 3,600 seconds.
+/// Parameters of [`super::Reputation`], in epochs. The defaults are meant for epochs of 3,600 seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
     /// Silent for longer: no new shards. 3: two lost packets in a row and a reboot pass unnoticed.
     pub hush: u64,
     /// Silent for longer: its shards are rebuilt elsewhere. 24: an outage of 12 hours costs nothing,
-    /// and a day is short against the years in which further keepers fail.
+    /// and a day is short against the years in which further holders fail.
     pub absence: u64,
     /// Silent for longer: given up. A week: time to replace a machine.
     pub loss: u64,

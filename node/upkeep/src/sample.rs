@@ -1,4 +1,4 @@
-//! How many shards of a node are challenged in an epoch, and what such a sample sees.
+//! The size of a node's sample in an epoch's audit, and the losses that such a sample sees.
 //!
 //! A sample of `s` shards misses a loss of the share `p` with probability `(1 − p)^s`: 300 see 1 %
 //! with 95 %. Audits may cost 1 % of a node's stored bytes a day; half of that is for challenges of
@@ -10,12 +10,12 @@ use std::time::Duration;
 
 /// The full sample: sees a loss of 1 % with 95 %.
 pub const FULL: u64 = 300;
-/// What a challenged shard costs beside its path: the leaf of 1,024 bytes, and some 110 bytes that
+/// Bytes of a challenged shard beside its path: the leaf of 1,024 bytes, and some 110 bytes that
 /// name it in the request.
 const LEAF_AND_NAME: u64 = 1_024 + 110;
 /// One hash of a path.
 const HASH: u64 = 32;
-/// Challenges may cost one part in so many of the stored bytes a day; whole fetches as much again.
+/// Challenges may cost one part in this many of the stored bytes a day; whole fetches as much again.
 const DAILY_PART: u128 = 200;
 const DAY: u128 = 86_400;
 
@@ -28,8 +28,8 @@ pub fn cost(shard_len: u64) -> u64 {
     LEAF_AND_NAME + HASH * depth
 }
 
-/// How many of the `shards` of a node, `bytes` altogether, are challenged in an epoch of this length.
-/// A `watched` node (see [`super::Standing::watched`]) gets the full sample whatever it costs.
+/// The number of the `shards` of a node, `bytes` altogether, that are challenged in an epoch of this length.
+/// A `watched` node (see [`super::Reputation::watched`]) gets the full sample whatever it costs.
 #[must_use]
 pub fn size(shards: u64, bytes: u64, epoch: Duration, watched: bool) -> u64 {
     let most = shards.min(FULL);

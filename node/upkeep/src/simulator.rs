@@ -6,13 +6,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::danger::{self, Health, Repair};
-use super::{Came, Epoch, Rules, Standing, State, Tally, newcomers, sample};
+use super::repair_priority::{self, RepairPriority, Urgency};
+use super::{AuditOutcome, Epoch, NodeState, ProofCounts, Reputation, Rules, probation, sample};
 
 const EPOCH: Duration = Duration::from_secs(3_600);
 const YEAR: f64 = 8_760.0;
 
-/// What is simulated.
+/// The network that is simulated.
 #[derive(Debug, Clone, Copy)]
 pub struct Setup {
     /// Seeds everything random.
@@ -35,7 +35,7 @@ pub struct Setup {
     pub failures: f64,
     /// Share of groups that fail for good, all nodes at once, in a year.
     pub group_failures: f64,
-    /// Every so many-th node lies; 0: none.
+    /// One node in this many lies; 0: none.
     pub liars: usize,
     /// The share of its shards that a liar drops.
     pub dropped: f64,
@@ -47,7 +47,7 @@ pub struct Setup {
     pub repair_limit: u64,
 }
 
-/// What came of it.
+/// The outcome of a simulation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// Segments of which fewer than `k` shards were left.
@@ -89,15 +89,15 @@ struct Node {
     gone: bool,
     down_until: u64,
     liar: bool,
-    standing: Standing,
-    state: State,
+    reputation: Reputation,
+    state: NodeState,
     holds: Vec<(usize, usize)>,
     dropped: usize,
 }
 
-/// A place in a segment: who holds it, and whether it really does.
+/// The placement of one shard of a segment, and whether its holder really has it.
 #[derive(Clone, Copy)]
-struct Slot {
+struct Placement {
     node: Option<usize>,
     kept: bool,
 }
@@ -107,13 +107,13 @@ struct Network {
     random: Random,
     rules: Rules,
     nodes: Vec<Node>,
-    segments: Vec<Vec<Slot>>,
+    segments: Vec<Vec<Placement>>,
     lacking: BTreeSet<usize>,
     ended: BTreeSet<usize>,
     outcome: Outcome,
 }
 
-/// Runs it.
+/// Runs a simulation.
 #[must_use]
 pub fn run(setup: Setup) -> Outcome {
     let mut network = Network::new(setup);
@@ -130,7 +130,7 @@ pub fn run(setup: Setup) -> Outcome {
 
 impl Network {
     fn new(setup: Setup) -> Self {
-        let empty = vec![Slot { node: None, kept: false }; usize::from(setup.total)];
+        let empty = vec![Placement { node: None, kept: false }; usize::from(setup.total)];
         let mut network = Self {
             random: Random(setup.seed),
             rules: Rules::default(),
@@ -157,8 +157,8 @@ impl Network {
             gone: false,
             down_until: 0,
             liar,
-            standing: Standing::new(Epoch::new(now)),
-            state: State::Sound,
+            reputation: Reputation::new(Epoch::new(now)),
+            state: NodeState::Sound,
             holds: Vec::new(),
             dropped: 0,
         });
@@ -188,53 +188,53 @@ impl Network {
         }
     }
 
-    /// Notes a segment that has ended.
+    /// Records a segment that cannot be read any more.
     fn check(&mut self, segment: usize) {
-        let left = self.segments[segment].iter().filter(|slot| self.truly(slot)).count();
+        let left = self.segments[segment].iter().filter(|placement| self.truly(placement)).count();
         if left < usize::from(self.setup.data) {
             self.ended.insert(segment);
         }
     }
 
-    fn truly(&self, slot: &Slot) -> bool {
-        slot.kept && slot.node.is_some_and(|node| !self.nodes[node].gone)
+    fn truly(&self, placement: &Placement) -> bool {
+        placement.kept && placement.node.is_some_and(|node| !self.nodes[node].gone)
     }
 
     fn audit(&mut self, index: usize, now: u64) {
         let before = self.nodes[index].state;
-        if before == State::Lost {
+        if before == NodeState::Lost {
             return;
         }
         let node = &self.nodes[index];
         let shards = node.holds.len() as u64;
-        let watched = node.standing.watched();
-        let came = if node.gone || node.down_until > now {
-            Came::Offline
+        let watched = node.reputation.watched();
+        let outcome = if node.gone || node.down_until > now {
+            AuditOutcome::Offline
         } else if self.random.chance(self.setup.packet_loss) {
-            Came::Timeout
+            AuditOutcome::Timeout
         } else {
             let size = sample::size(shards, shards * self.setup.shard_len, EPOCH, watched);
             self.outcome.audited += size * sample::cost(self.setup.shard_len);
-            Came::Answered(self.challenge(index, size as usize))
+            AuditOutcome::Answered(self.challenge(index, size as usize))
         };
         let node = &mut self.nodes[index];
-        node.standing.note(Epoch::new(now), came, &self.rules);
-        node.state = node.standing.state(&self.rules);
-        if node.state != before && node.state >= State::Absent {
-            let given_up = node.state == State::Lost;
+        node.reputation.record(Epoch::new(now), outcome, &self.rules);
+        node.state = node.reputation.state(&self.rules);
+        if node.state != before && node.state >= NodeState::Absent {
+            let given_up = node.state == NodeState::Lost;
             self.outcome.wronged += usize::from(given_up && !node.gone && !node.liar);
             let held = node.holds.clone();
             self.lacking.extend(held.iter().map(|(segment, _)| *segment));
-            for (segment, slot) in held.into_iter().filter(|_| given_up) {
-                self.segments[segment][slot].node = None;
+            for (segment, shard) in held.into_iter().filter(|_| given_up) {
+                self.segments[segment][shard].node = None;
             }
         }
     }
 
-    fn challenge(&mut self, index: usize, size: usize) -> Tally {
-        let mut tally = Tally { passed: size as u32, ..Tally::default() };
+    fn challenge(&mut self, index: usize, size: usize) -> ProofCounts {
+        let mut counts = ProofCounts { passed: size as u32, ..ProofCounts::default() };
         if self.nodes[index].dropped == 0 {
-            return tally;
+            return counts;
         }
         // The first places of a shuffle are a sample.
         for at in 0..size {
@@ -242,43 +242,45 @@ impl Network {
             self.nodes[index].holds.swap(at, other);
         }
         let asked = self.nodes[index].holds[..size].to_vec();
-        for (segment, slot) in asked {
-            if !self.segments[segment][slot].kept {
-                self.take(index, segment, slot);
+        for (segment, shard) in asked {
+            if !self.segments[segment][shard].kept {
+                self.take(index, segment, shard);
                 self.lacking.insert(segment);
                 self.outcome.caught += 1;
-                tally.passed -= 1;
-                tally.missing += 1;
+                counts.passed -= 1;
+                counts.missing += 1;
             }
         }
-        tally
+        counts
     }
 
     /// A node no longer counts as holder of a place.
-    fn take(&mut self, index: usize, segment: usize, slot: usize) {
+    fn take(&mut self, index: usize, segment: usize, shard: usize) {
         let node = &mut self.nodes[index];
-        node.holds.retain(|held| *held != (segment, slot));
-        node.dropped -= usize::from(!self.segments[segment][slot].kept && node.dropped > 0);
-        self.segments[segment][slot] = Slot { node: None, kept: false };
+        node.holds.retain(|held| *held != (segment, shard));
+        node.dropped -= usize::from(!self.segments[segment][shard].kept && node.dropped > 0);
+        self.segments[segment][shard] = Placement { node: None, kept: false };
     }
 
-    fn health(&self, segment: usize) -> Health {
-        let counts = |slot: &&Slot| slot.node.is_some_and(|node| self.nodes[node].state < State::Absent);
+    fn health(&self, segment: usize) -> RepairPriority {
+        let counts = |placement: &&Placement| {
+            placement.node.is_some_and(|node| self.nodes[node].state < NodeState::Absent)
+        };
         let healthy = self.segments[segment].iter().filter(counts).count();
-        Health::new(self.setup.data, self.setup.total, healthy as u16)
+        RepairPriority::new(self.setup.data, self.setup.total, healthy as u16)
     }
 
     fn repair(&mut self, now: u64) {
-        let mut due: Vec<(Health, usize)> =
+        let mut due: Vec<(RepairPriority, usize)> =
             self.lacking.iter().map(|segment| (self.health(*segment), *segment)).collect();
-        due.sort_by(|one, other| danger::first(one.0, other.0).then(one.1.cmp(&other.1)));
+        due.sort_by(|one, other| repair_priority::compare(one.0, other.0).then(one.1.cmp(&other.1)));
         let mut left = self.setup.repair_limit;
         for (health, segment) in due {
             let cost = u64::from(self.setup.data + health.lacking()) * self.setup.shard_len;
-            match health.repair() {
-                Repair::None => drop(self.lacking.remove(&segment)),
-                Repair::Routine if cost > left => continue,
-                Repair::Routine | Repair::Urgent if !self.ended.contains(&segment) => {
+            match health.urgency() {
+                Urgency::None => drop(self.lacking.remove(&segment)),
+                Urgency::Routine if cost > left => continue,
+                Urgency::Routine | Urgency::Urgent if !self.ended.contains(&segment) => {
                     left = left.saturating_sub(cost);
                     self.outcome.repaired += cost;
                     self.fill(segment, now, false);
@@ -293,38 +295,38 @@ impl Network {
     fn fill(&mut self, segment: usize, now: u64, young: bool) {
         let (data, total) = (self.setup.data, self.setup.total);
         let per_group = usize::from(((total - data) / 4).max(1));
-        for slot in 0..usize::from(total) {
-            let holder = self.segments[segment][slot].node;
-            if holder.is_some_and(|node| self.nodes[node].state < State::Absent) {
+        for shard in 0..usize::from(total) {
+            let holder = self.segments[segment][shard].node;
+            if holder.is_some_and(|node| self.nodes[node].state < NodeState::Absent) {
                 continue;
             }
             let start = self.random.below(self.nodes.len());
             let count = self.nodes.len();
             let chosen = (0..count).map(|step| (start + step) % count).find(|index| {
                 let node = &self.nodes[*index];
-                let held = || self.segments[segment].iter().filter_map(|slot| slot.node);
-                let unproven = |index: usize| !newcomers::proven(&self.nodes[index].standing, EPOCH);
+                let held = || self.segments[segment].iter().filter_map(|placement| placement.node);
+                let unproven = |index: usize| !probation::proven(&self.nodes[index].reputation, EPOCH);
                 let tried = young
-                    || (node.holds.len() as u64) < newcomers::most_shards(&node.standing, EPOCH)
+                    || (node.holds.len() as u64) < probation::most_shards(&node.reputation, EPOCH)
                         && (!unproven(*index)
-                            || now < 24 * newcomers::PROVEN_DAYS
+                            || now < 24 * probation::PROVEN_DAYS
                             || held().filter(|other| unproven(*other)).count()
-                                < usize::from(newcomers::most_of_segment(data, total, count)));
+                                < usize::from(probation::most_of_segment(data, total, count)));
                 !node.gone
                     && node.down_until <= now
-                    && node.state == State::Sound
+                    && node.state == NodeState::Sound
                     && held().all(|other| other != *index)
                     && held().filter(|other| self.nodes[*other].group == node.group).count() < per_group
                     && tried
             });
             let Some(chosen) = chosen else { continue };
             if let Some(old) = holder {
-                self.take(old, segment, slot);
+                self.take(old, segment, shard);
             }
             let liar = self.nodes[chosen].liar;
             let kept = !(liar && self.random.chance(self.setup.dropped));
-            self.segments[segment][slot] = Slot { node: Some(chosen), kept };
-            self.nodes[chosen].holds.push((segment, slot));
+            self.segments[segment][shard] = Placement { node: Some(chosen), kept };
+            self.nodes[chosen].holds.push((segment, shard));
             self.nodes[chosen].dropped += usize::from(!kept);
         }
     }

@@ -6,7 +6,7 @@ use fincrypt_protocol::{Nonce, ShardId, ShardLen};
 
 /// What an answer shows of one shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shown {
+pub enum ProofVerdict {
     /// The node has it.
     Proved,
     /// The proof is none.
@@ -20,23 +20,23 @@ pub enum Shown {
 /// What an answer shows of each shard asked for. One that does not fit the question shows nothing
 /// good.
 #[must_use]
-pub fn judge(
+pub fn check_proofs(
     nonce: &Nonce,
     shards: &[(ShardId, ShardLen)],
     verdicts: &[Verdict],
     mut payload: &[u8],
-) -> Vec<Shown> {
+) -> Vec<ProofVerdict> {
     if verdicts.len() != shards.len() {
-        return vec![Shown::Wrong; shards.len()];
+        return vec![ProofVerdict::Wrong; shards.len()];
     }
     let one = |((id, length), verdict): (&(ShardId, ShardLen), &Verdict)| match verdict {
-        Verdict::Missing | Verdict::Refused => Shown::Missing,
-        Verdict::Damaged => Shown::Damaged,
+        Verdict::Missing | Verdict::Refused => ProofVerdict::Missing,
+        Verdict::Damaged => ProofVerdict::Damaged,
         Verdict::Proved => {
             let leaf = challenged_leaf(nonce, id, *length);
             let proof = LeafProof::read(&mut payload, *length, leaf);
             let good = proof.is_some_and(|proof| proof.verify(id, *length, leaf));
-            if good { Shown::Proved } else { Shown::Wrong }
+            if good { ProofVerdict::Proved } else { ProofVerdict::Wrong }
         }
     };
     shards.iter().zip(verdicts).map(one).collect()
@@ -69,17 +69,18 @@ mod tests {
             out
         };
         let proved = [Verdict::Proved, Verdict::Proved];
-        let judged = |verdicts: &[Verdict], payload: Vec<u8>| judge(&nonce, &shards, verdicts, &payload);
+        let judged =
+            |verdicts: &[Verdict], payload: Vec<u8>| check_proofs(&nonce, &shards, verdicts, &payload);
         let both = [proof(0, &nonce), proof(1, &nonce)].concat();
-        assert_eq!(judged(&proved, both.clone()), [Shown::Proved, Shown::Proved]);
+        assert_eq!(judged(&proved, both.clone()), [ProofVerdict::Proved, ProofVerdict::Proved]);
         let second = judged(&[Verdict::Missing, Verdict::Proved], proof(1, &nonce));
-        assert_eq!(second, [Shown::Missing, Shown::Proved]);
+        assert_eq!(second, [ProofVerdict::Missing, ProofVerdict::Proved]);
         let stale = Nonce::from_bytes([8; 32]);
         let other = judged(&proved, [proof(0, &stale), proof(1, &nonce)].concat());
-        assert_eq!(other[0], Shown::Wrong, "a leaf of an older challenge");
+        assert_eq!(other[0], ProofVerdict::Wrong, "a leaf of an older challenge");
         let swapped = judged(&proved, [proof(1, &nonce), proof(0, &nonce)].concat());
-        assert_eq!(swapped, [Shown::Wrong, Shown::Wrong]);
-        assert_eq!(judged(&proved, both[..both.len() - 1].to_vec())[1], Shown::Wrong);
-        assert_eq!(judged(&proved[..1], both), [Shown::Wrong, Shown::Wrong]);
+        assert_eq!(swapped, [ProofVerdict::Wrong, ProofVerdict::Wrong]);
+        assert_eq!(judged(&proved, both[..both.len() - 1].to_vec())[1], ProofVerdict::Wrong);
+        assert_eq!(judged(&proved[..1], both), [ProofVerdict::Wrong, ProofVerdict::Wrong]);
     }
 }

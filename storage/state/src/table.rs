@@ -236,6 +236,23 @@ impl<K: Key, V: Serialize + DeserializeOwned> Table<K, V> {
         entries.iter().map(|entry| self.entry(entry)).collect()
     }
 
+    /// The keys of up to `most` entries, as [`Self::scan`] finds them. Their values are not decoded.
+    ///
+    /// # Errors
+    /// [`KvError`] if the database fails or a key cannot be read.
+    pub fn keys(
+        &self,
+        state: &impl KeyValue,
+        prefix: &impl Prefix<K>,
+        after: Option<&K>,
+        most: usize,
+    ) -> Result<Vec<K>, KvError> {
+        let after = after.map(Key::bytes);
+        let entries = state.scan(self.tree, &prefix.prefix(), after.as_deref(), most)?;
+        let read = |(key, _): &(Vec<u8>, Vec<u8>)| K::read(key).ok_or(KvError::Corrupt { tree: self.tree.0 });
+        entries.iter().map(read).collect()
+    }
+
     /// Visits all entries whose keys begin with `prefix`, a page at a time, in the order of the keys.
     ///
     /// # Errors
@@ -328,6 +345,8 @@ mod tests {
             let entries: Vec<_> = entries.into_iter().collect();
             let state = filled(&entries);
             let found = NUMBERS.scan(&state, &Everything, None, usize::MAX).expect("read");
+            let keys = NUMBERS.keys(&state, &Everything, None, usize::MAX).expect("read");
+            prop_assert_eq!(&keys, &found.iter().map(|(key, _)| *key).collect::<Vec<_>>());
             let expected: Vec<_> =
                 entries.iter().map(|(byte, number)| ((account(*byte), *number), vec![*byte])).collect();
             prop_assert_eq!(found, expected);

@@ -20,7 +20,7 @@ use tokio::sync::{Mutex, OnceCell};
 use super::findings::Outcome;
 use crate::holders::{Holders, login};
 use fincrypt_net::{CallError, Net, decode_all};
-use fincrypt_shards::answer::judge;
+use fincrypt_shards::answer::check_proofs;
 
 /// How long a node may take to be reached and to let us in, and then for one answer; one that takes
 /// longer is not asked again. So a silent node holds a check up for 20 s at most.
@@ -150,7 +150,7 @@ impl Asker {
         match self.call(node, request, ANSWER).await {
             Ok((Proofs { verdicts }, payload)) => {
                 let asked: Vec<_> = shards.iter().filter_map(named).collect();
-                judge(&nonce, &asked, &verdicts, &payload).into_iter().map(Outcome::from).collect()
+                check_proofs(&nonce, &asked, &verdicts, &payload).into_iter().map(Outcome::from).collect()
             }
             Err(CallError::Unexpected { .. }) => vec![Outcome::Wrong; shards.len()],
             Err(error) => {

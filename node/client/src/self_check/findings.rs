@@ -4,7 +4,7 @@ use fincrypt_net::peer_of;
 use fincrypt_protocol::{NodeId, SegmentId, ShardIndex};
 use serde::Serialize;
 
-use fincrypt_shards::answer::Shown;
+use fincrypt_shards::answer::ProofVerdict;
 
 /// One shard that a node is to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,13 +28,13 @@ pub(crate) enum Outcome {
     Unreachable,
 }
 
-impl From<Shown> for Outcome {
-    fn from(shown: Shown) -> Self {
-        match shown {
-            Shown::Proved => Self::Proved,
-            Shown::Wrong => Self::Wrong,
-            Shown::Missing => Self::Missing,
-            Shown::Damaged => Self::Damaged,
+impl From<ProofVerdict> for Outcome {
+    fn from(verdict: ProofVerdict) -> Self {
+        match verdict {
+            ProofVerdict::Proved => Self::Proved,
+            ProofVerdict::Wrong => Self::Wrong,
+            ProofVerdict::Missing => Self::Missing,
+            ProofVerdict::Damaged => Self::Damaged,
         }
     }
 }

@@ -7,7 +7,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use fincrypt_mediator::MediatorInfo;
 use fincrypt_storage_node::Earned;
-use fincrypt_upkeep::State as NodeState;
+use fincrypt_upkeep::NodeState;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;

@@ -15,11 +15,11 @@ fn text(value: &Value) -> String {
 }
 
 /// One audit in a few letters: `12:300` proved 300, `12:298-2` failed two, `12:late`, `12:off`.
-fn audit(noted: &Value) -> String {
-    let epoch = text(&noted["epoch"]);
-    let came = &noted["came"];
-    let count = |key: &str| came["answered"][key].as_u64().unwrap_or_default();
-    match came.as_str() {
+fn audit(audited: &Value) -> String {
+    let epoch = text(&audited["epoch"]);
+    let outcome = &audited["outcome"];
+    let count = |key: &str| outcome["answered"][key].as_u64().unwrap_or_default();
+    match outcome.as_str() {
         Some("timeout") => format!("{epoch}:late"),
         Some(_) => format!("{epoch}:off"),
         None => {
@@ -179,7 +179,7 @@ fn money(what: &str, party: &str, contract: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fincrypt_upkeep::{Came, Epoch, Noted, Tally};
+    use fincrypt_upkeep::{AuditOutcome, AuditedEpoch, Epoch, ProofCounts};
     use serde_json::json;
 
     #[test]
@@ -205,11 +205,15 @@ mod tests {
 
     #[test]
     fn each_outcome_of_an_audit_is_told_apart() {
-        let shown = |came| audit(&serde_json::to_value(Noted { epoch: Epoch::new(7), came }).expect("JSON"));
-        let tally = Tally { passed: 9, ..Tally::default() };
-        assert_eq!(shown(Came::Answered(tally)), "7:9");
-        assert_eq!(shown(Came::Answered(Tally { missing: 1, reported: 1, ..tally })), "7:9-2");
-        assert_eq!((shown(Came::Timeout), shown(Came::Offline)), ("7:late".to_owned(), "7:off".to_owned()));
+        let shown = |outcome| {
+            let audited = AuditedEpoch { epoch: Epoch::new(7), outcome };
+            audit(&serde_json::to_value(audited).expect("JSON"))
+        };
+        let counts = ProofCounts { passed: 9, ..ProofCounts::default() };
+        assert_eq!(shown(AuditOutcome::Answered(counts)), "7:9");
+        assert_eq!(shown(AuditOutcome::Answered(ProofCounts { missing: 1, reported: 1, ..counts })), "7:9-2");
+        let (late, off) = (shown(AuditOutcome::Timeout), shown(AuditOutcome::Offline));
+        assert_eq!((late, off), ("7:late".to_owned(), "7:off".to_owned()));
     }
 
     #[test]

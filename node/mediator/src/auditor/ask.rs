@@ -8,27 +8,27 @@ use fincrypt_protocol::shard::{Audited, Challenge, Challenged, GetShard, Proofs,
 use fincrypt_protocol::{AccountId, AnswerDigest, NodeId, Nonce, Refusal, ShardId, ShardLen};
 use fincrypt_shards::proof::{answer_digest, shard_id};
 
-use super::Auditor;
+use super::{AuditError, Auditor};
 use crate::context::nonce;
+use crate::error::{Interrupted, StoreError, blocking};
 use fincrypt_net::CallError;
-use fincrypt_net::blocking;
-use fincrypt_shards::answer::{Shown, judge};
-use fincrypt_upkeep::{Came, Epoch, Tally};
+use fincrypt_shards::answer::{ProofVerdict, check_proofs};
+use fincrypt_upkeep::{AuditOutcome, Epoch, ProofCounts};
 
 /// How long a node may take for all its proofs: 300 groups from a slow disk, and 400 KB at 64 KiB/s.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// What became of a challenge.
-pub(super) enum Asked {
+/// The outcome of a challenge.
+pub(super) enum ChallengeOutcome {
     /// There was nothing to ask for.
     Nothing,
     /// Nobody answered.
-    Unanswered(Came),
+    Unanswered(AuditOutcome),
     /// The node answered.
     Answered {
-        tally: Tally,
-        /// Shards that it does not have, whatever it says.
-        lost: Vec<Challenged>,
+        counts: ProofCounts,
+        /// Shards that it did not prove.
+        missing: Vec<Challenged>,
         /// The digest of its answer.
         answer: AnswerDigest,
     },
@@ -42,28 +42,28 @@ struct Known {
 }
 
 impl Auditor {
-    /// Challenges a node; what came of it, and the shards that were asked for. One that knows no mandate
+    /// Challenges a node; the outcome, and the shards that were asked for. One that knows no mandate
     /// is brought it and asked once more: after that, what it refuses counts as missing.
     pub(super) async fn ask_for_proofs(
         &self,
         node: NodeId,
         shards: Vec<Challenged>,
         epoch: Epoch,
-    ) -> Result<(Asked, Vec<Challenged>), Refusal> {
-        let seconds = u32::try_from(self.standings.terms().epoch.as_secs()).unwrap_or(u32::MAX);
+    ) -> Result<(ChallengeOutcome, Vec<Challenged>), AuditError> {
+        let seconds = u32::try_from(self.reputations.terms().epoch.as_secs()).unwrap_or(u32::MAX);
         let audited = Audited { epoch, seconds };
         let mut again = false;
         loop {
             let (this, wanted) = (self.clone(), shards.clone());
             let known = blocking(move || this.still_asked(node, &wanted)).await?;
             if known.is_empty() {
-                return Ok((Asked::Nothing, Vec::new()));
+                return Ok((ChallengeOutcome::Nothing, Vec::new()));
             }
             let nonce = nonce()?;
             let asked: Vec<Challenged> = known.iter().map(|known| known.asked).collect();
             let request = Challenge { nonce, shards: asked.clone(), audited: Some(audited) };
             if !self.link.connect(node).await {
-                return Ok((Asked::Unanswered(Came::Offline), asked));
+                return Ok((ChallengeOutcome::Unanswered(AuditOutcome::Offline), asked));
             }
             let answer = tokio::time::timeout(PATIENCE, self.link.call(node, request, Bytes::new())).await;
             let refused: BTreeSet<AccountId> = match &answer {
@@ -79,7 +79,7 @@ impl Auditor {
             if !refused.is_empty() && !again {
                 again = true;
                 for account in refused {
-                    if !self.migration_out.is_dismissed(&account, node).await {
+                    if !self.migration_out.check_departed(&account, node).await {
                         // A node that lost the mandate has lost the account's undo and rewind as well.
                         let outbox = self.outbox.clone();
                         blocking(move || outbox.introduce(&account, &[node])).await?;
@@ -87,21 +87,22 @@ impl Auditor {
                 }
                 continue;
             }
-            let came = match answer {
+            let outcome = match answer {
                 Ok(Ok((Proofs { verdicts }, payload))) => {
-                    blocking(move || Ok(count(&nonce, &known, &verdicts, &payload))).await?
+                    let counted = move || Ok::<_, Interrupted>(count(&nonce, &known, &verdicts, &payload));
+                    blocking(counted).await?
                 }
-                Ok(Err(CallError::Connect(_))) => Asked::Unanswered(Came::Offline),
-                Ok(Err(CallError::Stopped)) => Asked::Nothing,
-                Ok(Err(_)) | Err(_) => Asked::Unanswered(Came::Timeout),
+                Ok(Err(CallError::Connect(_))) => ChallengeOutcome::Unanswered(AuditOutcome::Offline),
+                Ok(Err(CallError::Stopped)) => ChallengeOutcome::Nothing,
+                Ok(Err(_)) | Err(_) => ChallengeOutcome::Unanswered(AuditOutcome::Timeout),
             };
-            return Ok((came, asked));
+            return Ok((outcome, asked));
         }
     }
 
     /// Of some shards those that the node still is to hold and that may be asked for: their owner's
     /// mandate has the right to audit, and has not ended.
-    fn still_asked(&self, node: NodeId, shards: &[Challenged]) -> Result<Vec<Known>, Refusal> {
+    fn still_asked(&self, node: NodeId, shards: &[Challenged]) -> Result<Vec<Known>, StoreError> {
         let mut allowed: HashMap<AccountId, bool> = HashMap::new();
         let mut known = Vec::with_capacity(shards.len());
         for asked in shards {
@@ -109,10 +110,8 @@ impl Auditor {
             let may = match allowed.get(&account) {
                 Some(may) => *may,
                 None => {
-                    let mandate = self.records.mandate(&account)?;
-                    let valid = mandate
-                        .and_then(|mandate| mandate.verify(self.context.network, self.context.now()).ok());
-                    let may = valid.is_some_and(|mandate| mandate.rights.audit);
+                    let mandate = self.stores.mandates.valid(&account, self.context.now())?;
+                    let may = mandate.is_some_and(|mandate| mandate.rights.audit);
                     allowed.insert(account, may);
                     may
                 }
@@ -121,8 +120,8 @@ impl Auditor {
             if !may || self.releases.due(&account, &segment)?.is_some() {
                 continue;
             }
-            let record = self.records.known(&account, &segment)?;
-            let record = record.filter(|record| record.holders().any(|holder| holder == (index, node)));
+            let record = self.stores.segments.get(&account, &segment)?;
+            let record = record.filter(|record| record.holder(index) == Some(node));
             let Some(manifest) = record.map(|record| record.manifest) else { continue };
             if let Some(id) = manifest.shard(index) {
                 known.push(Known { asked: *asked, id, length: manifest.shard_len() });
@@ -137,16 +136,16 @@ impl Auditor {
         &self,
         node: NodeId,
         shards: &[Challenged],
-    ) -> Result<Option<Challenged>, Refusal> {
+    ) -> Result<Option<Challenged>, StoreError> {
         let at = self.context.below(shards.len().max(1) as u64) as usize;
         let Some(asked) = shards.get(at).copied() else { return Ok(None) };
         let Challenged { account, segment, index } = asked;
         let get = GetShard { account, segment, index };
         let answer = tokio::time::timeout(PATIENCE, self.link.call(node, get, Bytes::new())).await;
         let Ok(Ok((_, payload))) = answer else { return Ok(None) };
-        let records = self.records.clone();
+        let segments = self.stores.segments.clone();
         blocking(move || {
-            let record = records.known(&account, &segment)?;
+            let record = segments.get(&account, &segment)?;
             let expected = record.and_then(|record| record.manifest.shard(index));
             Ok(expected.is_some_and(|expected| shard_id(&payload) != expected).then_some(asked))
         })
@@ -154,20 +153,21 @@ impl Auditor {
     }
 }
 
-/// Counts what an answer shows.
-fn count(nonce: &Nonce, known: &[Known], verdicts: &[Verdict], payload: &[u8]) -> Asked {
+/// Counts what an answer proves.
+fn count(nonce: &Nonce, known: &[Known], verdicts: &[Verdict], payload: &[u8]) -> ChallengeOutcome {
     let named: Vec<_> = known.iter().map(|known| (known.id, known.length)).collect();
-    let shown = judge(nonce, &named, verdicts, payload);
-    let mut tally = Tally::default();
-    for one in &shown {
-        *match one {
-            Shown::Proved => &mut tally.passed,
-            Shown::Wrong => &mut tally.wrong,
-            Shown::Missing => &mut tally.missing,
-            Shown::Damaged => &mut tally.reported,
+    let proved = check_proofs(nonce, &named, verdicts, payload);
+    let mut counts = ProofCounts::default();
+    for verdict in &proved {
+        *match verdict {
+            ProofVerdict::Proved => &mut counts.passed,
+            ProofVerdict::Wrong => &mut counts.wrong,
+            ProofVerdict::Missing => &mut counts.missing,
+            ProofVerdict::Damaged => &mut counts.reported,
         } += 1;
     }
-    let lost = known.iter().zip(&shown).filter(|(_, shown)| **shown != Shown::Proved);
+    let missing = known.iter().zip(&proved).filter(|(_, verdict)| **verdict != ProofVerdict::Proved);
+    let missing = missing.map(|(known, _)| known.asked).collect();
     let answer = AnswerDigest::from_bytes(answer_digest(nonce, payload));
-    Asked::Answered { tally, lost: lost.map(|(known, _)| known.asked).collect(), answer }
+    ChallengeOutcome::Answered { counts, missing, answer }
 }

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use fincrypt_protocol::shard::Challenged;
-use fincrypt_protocol::{NodeId, Refusal};
+use fincrypt_protocol::{NodeId, SegmentId};
 
 use super::Auditor;
-use crate::records::Held;
+use crate::error::StoreError;
+use crate::stores::HeldShard;
 
-/// From a random key on so many shards are looked at, of which one is taken. What stands after a wide
-/// gap between keys would else be taken more often than its neighbours.
+/// Shards read from a random key on, of which one is taken. A shard after a wide gap between keys would
+/// else be taken more often than its neighbours.
 const RUN: usize = 64;
 
 impl Auditor {
@@ -19,11 +20,12 @@ impl Auditor {
         node: &NodeId,
         size: usize,
         held: u64,
-    ) -> Result<Vec<Challenged>, Refusal> {
+    ) -> Result<Vec<Challenged>, StoreError> {
         if held <= size as u64 {
-            return Ok(self.records.held_by(node, &[], size)?.into_iter().map(challenged).collect());
+            let all = self.stores.held.of(node, None, size)?;
+            return Ok(all.into_iter().map(Challenged::from).collect());
         }
-        let mut drawn: BTreeSet<Held> = BTreeSet::new();
+        let mut drawn: BTreeSet<HeldShard> = BTreeSet::new();
         // Where few are left to be drawn, most tries hit what is drawn already.
         for _ in 0..4 * size {
             if drawn.len() == size {
@@ -31,20 +33,16 @@ impl Auditor {
             }
             drawn.extend(self.draw_one(node)?);
         }
-        Ok(drawn.into_iter().map(challenged).collect())
+        Ok(drawn.into_iter().map(Challenged::from).collect())
     }
 
-    fn draw_one(&self, node: &NodeId) -> Result<Option<Held>, Refusal> {
-        let from: [u8; 32] = self.context.sources.random.bytes();
-        let mut run = self.records.held_by(node, &from, RUN)?;
+    fn draw_one(&self, node: &NodeId) -> Result<Option<HeldShard>, StoreError> {
+        let from = HeldShard::before(SegmentId::from_bytes(self.context.sources.random.bytes()));
+        let mut run = self.stores.held.of(node, from.as_ref(), RUN)?;
         if run.len() < RUN {
-            run.extend(self.records.held_by(node, &[], RUN - run.len())?);
+            run.extend(self.stores.held.of(node, None, RUN - run.len())?);
         }
         let at = self.context.below(run.len().max(1) as u64) as usize;
         Ok(run.get(at).copied())
     }
-}
-
-fn challenged(held: Held) -> Challenged {
-    Challenged { account: held.account, segment: held.segment, index: held.index }
 }

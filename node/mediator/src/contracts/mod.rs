@@ -56,7 +56,7 @@ pub(crate) enum ContractsError {
 
 /// An audit that a storage node has passed.
 pub(crate) struct PassedAudit {
-    /// Whose.
+    /// The storage node.
     pub(crate) node: NodeId,
     /// Its epoch.
     pub(crate) epoch: Epoch,
@@ -68,7 +68,7 @@ pub(crate) struct PassedAudit {
     pub(crate) begun: Vec<Terms>,
 }
 
-/// What a storage node's answers to bills changed.
+/// The effect of a storage node's answers to bills.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Answered {
     /// Accounts of which the node had lost its newest statement and knows it again: it has lost what it
@@ -85,7 +85,7 @@ pub(crate) struct Spoken {
     pub(crate) holds: Holds,
 }
 
-/// What one contract amounts to.
+/// The sum of one contract.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Owed {
     /// The storage node.
@@ -109,7 +109,7 @@ pub(crate) struct Hold<'a, S: Durable = State> {
 }
 
 impl<S: Durable> Hold<'_, S> {
-    /// How much.
+    /// The amount on hold.
     pub(crate) fn amount(&self) -> Msat {
         self.amount
     }
@@ -265,7 +265,7 @@ impl<S: Durable> Contracts<S> {
     ///
     /// # Errors
     /// [`ContractsError`] if it cannot be noted.
-    pub(crate) fn note_runway(
+    pub(crate) fn record_runway(
         &self,
         account: AccountId,
         left: Msat,
@@ -330,7 +330,7 @@ impl<S: Durable> Contracts<S> {
         (contracts.values().take(most).filter_map(|contract| contract.stated()).collect(), more)
     }
 
-    /// What contracts amount to, for the operator: at most ten thousand.
+    /// The sums of contracts, for the operator: at most ten thousand.
     pub(crate) fn owed(&self) -> Vec<Owed> {
         self.live.view(|map| map.contracts().take(SHOWN).map(|contract| contract.owed()).collect())
     }

@@ -21,21 +21,21 @@ use super::{ContractsError, Owed};
 pub(super) struct ContractState {
     /// Its statements, verified.
     billing: Billing,
-    /// What all passed epochs amount to.
+    /// The sum of all passed epochs.
     due: Msat,
     /// Bytes held at the last audit.
     held: u64,
     /// The largest sum ever signed: a statement that was refused may be countersigned after all.
     promised: Msat,
     /// The node does not know the newest statement that it has signed: the next bill brings it.
-    forgotten: bool,
+    node_is_behind: bool,
 }
 
 impl ContractState {
     /// A contract that begins.
     pub(super) fn begin(terms: Terms) -> Result<Self, ContractsError> {
         let billing = Billing::new(Contract::new(terms)?);
-        Ok(Self { billing, due: Msat::ZERO, held: 0, promised: Msat::ZERO, forgotten: false })
+        Ok(Self { billing, due: Msat::ZERO, held: 0, promised: Msat::ZERO, node_is_behind: false })
     }
 
     /// A contract that this program has stored, so verified before.
@@ -43,17 +43,17 @@ impl ContractState {
         let billing = Billing::verified_before(Contract::new(saved.terms)?, &saved.billing)?;
         let promised = saved.promised.max(billing.promised());
         let due = billing.due()?;
-        Ok(Self { billing, due, held: saved.held, promised, forgotten: saved.forgotten })
+        Ok(Self { billing, due, held: saved.held, promised, node_is_behind: saved.node_is_behind })
     }
 
-    /// What to store.
+    /// The contract as it is stored.
     pub(super) fn saved(&self) -> SavedContract {
         SavedContract {
             terms: *self.terms(),
             billing: self.billing.saved(),
             held: self.held,
             promised: self.promised,
-            forgotten: self.forgotten,
+            node_is_behind: self.node_is_behind,
         }
     }
 
@@ -105,7 +105,7 @@ impl ContractState {
     pub(super) fn bill(&mut self, covered: bool, key: &SigningKey) -> Result<Option<Bill>, ContractsError> {
         let proposal = if covered { self.billing.propose(key)? } else { self.billing.repeat() };
         self.promised = self.billing.promised().max(self.promised);
-        let newest = self.billing.agreed().filter(|_| self.forgotten);
+        let newest = self.billing.agreed().filter(|_| self.node_is_behind);
         let newest = newest.map(|agreed| agreed.countersigned().clone());
         Ok(proposal.map(|proposal| Bill { terms: *self.terms(), proposal, newest }))
     }
@@ -116,7 +116,7 @@ impl ContractState {
         let agreed = self.take(answer, accruals);
         self.promised = self.billing.promised().max(self.promised);
         self.due = self.billing.due()?;
-        Ok(agreed && self.forgotten)
+        Ok(agreed && self.node_is_behind)
     }
 
     /// Takes an answer; whether the node agrees.
@@ -133,7 +133,7 @@ impl ContractState {
                 tracing::warn!(%node, %account, ?epoch, "statement_refused");
                 // Until it has signed the next one: it may have recalled this one, and hear of no payouts
                 // yet.
-                self.forgotten |= self.is_behind(newest.as_deref());
+                self.node_is_behind |= self.is_behind(newest.as_deref());
                 if let Some(newest) = newest {
                     let before = self.id();
                     let absorbed = self.billing.catch_up(&newest);
@@ -155,7 +155,7 @@ impl ContractState {
 
     /// The node has been brought up to date.
     pub(super) fn caught_up(&mut self) {
-        self.forgotten = false;
+        self.node_is_behind = false;
     }
 
     /// Whether what the node shows as its newest statement is older than one of this contract that it has

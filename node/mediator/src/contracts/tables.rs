@@ -24,7 +24,7 @@ pub(super) struct SavedContract {
     /// The largest sum ever signed.
     pub(super) promised: Msat,
     /// Whether the node has lost its newest statement.
-    pub(super) forgotten: bool,
+    pub(super) node_is_behind: bool,
 }
 
 /// Tables with durable changes.

@@ -198,7 +198,7 @@ fn since_when_a_prepayment_is_empty_outlives_a_restart() {
     let cost = Cost { epoch: Msat::new(10), day: Msat::new(240) };
     let note = |bench: &Bench, at: usize, left: u64, now: u64| {
         let noted =
-            bench.contracts().note_runway(account(at), Msat::new(left), cost, Duration::ZERO, time(now));
+            bench.contracts().record_runway(account(at), Msat::new(left), cost, Duration::ZERO, time(now));
         noted.expect("written")
     };
     assert_eq!(note(&bench, 0, 9, 77), Some(time(77)));

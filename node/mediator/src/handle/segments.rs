@@ -29,7 +29,7 @@ impl MediatorRole {
         max_price: Option<Price>,
     ) -> Result<Quote, Refusal> {
         let redundancy = redundancy.max(self.terms.floor);
-        self.directory.settle().await;
+        self.registry.await_untried().await;
         let eligible = self.services.placement.candidates(MIN_FREE, max_price).await;
         let code = Code::for_peers(eligible.len(), redundancy).map_err(|error| match error {
             GeometryError::TooFewPeers { eligible, needed } => {
@@ -50,7 +50,7 @@ impl MediatorRole {
     }
 
     pub(super) async fn open(self: &Arc<Self>, announced: Announcement) -> Result<Opened, Refusal> {
-        let (prepayments, account) = (self.prepayments.clone(), announced.registration.account);
+        let (prepayments, account) = (self.payments.prepayments.clone(), announced.registration.account);
         let admit = move |segment: &_| prepayments.admit_cost(account, segment);
         let missing = self.services.uploads.open(announced, admit).await?;
         Ok(Opened { missing })
@@ -62,8 +62,8 @@ impl MediatorRole {
         segment: SegmentId,
         index: ShardIndex,
     ) -> Result<Bytes, Refusal> {
-        let record = self.records.find(account, segment).await?.ok_or(Refusal::UnknownSegment)?;
-        self.services.transfer.fetch(account, &record, index).await
+        let record = self.stores.segments.find(account, segment).await?.ok_or(Refusal::UnknownSegment)?;
+        Ok(self.services.transfer.fetch(account, &record, index).await?)
     }
 
     pub(super) async fn locate(
@@ -76,13 +76,13 @@ impl MediatorRole {
         }
         let mut located = Vec::new();
         let mut nodes = BTreeSet::new();
-        for record in self.records.find_all(account, segments).await? {
+        for record in self.stores.segments.find_all(account, segments).await? {
             let holders: Vec<_> = record.holders().collect();
             nodes.extend(holders.iter().map(|(_, node)| *node));
             located.push(LocatedSegment { manifest: record.manifest.clone(), tag: record.tag, holders });
         }
         let nodes = nodes.into_iter().map(|node| {
-            let addresses = encode_all(&self.directory.addresses(&node));
+            let addresses = encode_all(&self.registry.addresses(&node));
             NodeAddresses { node, addresses }
         });
         Ok(Located { segments: located, nodes: nodes.collect() })

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fincrypt_accounts::Accounts;
-use fincrypt_net::blocking;
 use fincrypt_protocol::limits::MAX_LOCATE;
 use fincrypt_protocol::shard::{
     HeldSegment, ListShards, LocateSegments, RenewMandate, Request, RewindAccount, ShardList,
 };
-use fincrypt_protocol::{AccountId, Call, NodeId, SegmentId};
+use fincrypt_protocol::{AccountId, Call, NodeId, RunId, SegmentId};
 
 use super::table::{Migration, MigrationTable};
 use crate::context::Context;
+use crate::error::blocking;
 use crate::holder_link::{Delivery, HolderLink};
 use crate::migration_out::MigrationOut;
-use crate::records::Records;
+use crate::stores::SegmentStore;
 
 /// Shards that one holder's list may name: 1 TiB of full ones.
 const MAX_LISTED: usize = 1 << 20;
@@ -28,22 +28,23 @@ const ANSWER: Duration = Duration::from_secs(15);
 pub(super) struct HolderInquiry {
     pub(super) table: MigrationTable,
     pub(super) accounts: Accounts,
-    pub(super) records: Records,
+    pub(super) segments: SegmentStore,
     pub(super) migration_out: MigrationOut,
     pub(super) link: HolderLink,
     pub(super) context: Context,
 }
 
 impl HolderInquiry {
-    /// Brings one holder the mandate and takes in what it holds; the other holders it names. None if
-    /// it has to be asked again.
+    /// Brings one holder the mandate and records what it holds; the other holders it names. None if it has
+    /// to be asked again.
     pub(super) async fn ask(
         &self,
         account: AccountId,
         migration: &Migration,
         node: NodeId,
     ) -> Option<BTreeSet<NodeId>> {
-        let (registration, mandate) = (migration.registration.clone(), migration.mandate.clone());
+        let (registration, mandate) = (&migration.registration.0, &migration.mandate.0);
+        let (registration, mandate) = (registration.signed().clone(), mandate.signed().clone());
         match self.link.send(node, RenewMandate { registration, mandate }).await {
             Delivery::Acknowledged(newest) => {
                 if self.migration_out.is_superseded(&account, &newest.mandate).await {
@@ -58,7 +59,18 @@ impl HolderInquiry {
             }
             Delivery::TimedOut => return None,
         }
-        // Before it lists what it has: what it is to delete is not taken over.
+        self.send_statements(account, node).await?;
+        let mut named = BTreeSet::new();
+        for page in self.list(account, node).await?.chunks(MAX_LOCATE) {
+            named.extend(self.take_in(account, migration.keep.0.run, node, page).await?);
+        }
+        self.table.listed(&account, &node).ok()?;
+        Some(named)
+    }
+
+    /// Sends a holder what it must know before it lists what it has: what it is to delete is not taken
+    /// over. None if it does not answer.
+    async fn send_statements(&self, account: AccountId, node: NodeId) -> Option<()> {
         // Releases are signed with the head key that a rewind made the account's.
         let rewound = self.accounts.rewound(&account).ok()?;
         let rewind = rewound.map(|rewound| Request::from(RewindAccount { rewound }));
@@ -72,28 +84,36 @@ impl HolderInquiry {
                 Delivery::TimedOut => return None,
             }
         }
-        let run = migration.keep.verify(self.context.network, self.context.now()).ok()?.run;
+        Some(())
+    }
+
+    /// Records which of some segments a node holds, as of `run`; the other holders that it names.
+    async fn take_in(
+        &self,
+        account: AccountId,
+        run: RunId,
+        node: NodeId,
+        page: &[SegmentId],
+    ) -> Option<BTreeSet<NodeId>> {
+        let ask = LocateSegments { account, segments: page.to_vec() };
+        let held = self.ask_for(node, ask).await?.segments;
         let mut named = BTreeSet::new();
-        for page in self.list(account, node).await?.chunks(MAX_LOCATE) {
-            let ask = LocateSegments { account, segments: page.to_vec() };
-            let held = self.ask_for(node, ask).await?.segments;
-            for list in held.iter().filter_map(|held| held.holders.as_ref()) {
-                // Hints: each node that is named there is asked itself.
-                let list = list.verify(self.context.network, self.context.now()).ok();
-                let list = list.filter(|list| list.account == account);
-                named.extend(list.iter().flat_map(|list| list.holders.iter().map(|(_, node)| *node)));
-            }
-            named.retain(|other| *other != node);
-            // What is to be deleted is neither kept nor repaired.
-            let kept = |held: &HeldSegment| held.due.is_none() && page.contains(&held.manifest.id());
-            let kept: Vec<_> = held.into_iter().filter(kept).collect();
-            let records = self.records.clone();
-            let put = move || {
-                kept.iter().try_for_each(|held| records.put_listed(&account, node, run, held).map(drop))
-            };
-            blocking(put).await.ok()?;
+        for list in held.iter().filter_map(|held| held.holders.as_ref()) {
+            // Hints: each node that is named there is asked itself.
+            let list = list.verify(self.context.network, self.context.now()).ok();
+            let list = list.filter(|list| list.account == account);
+            named.extend(list.iter().flat_map(|list| list.holders.iter().map(|(_, node)| *node)));
         }
-        self.table.listed(&account, &node).ok()?;
+        named.remove(&node);
+        // What is to be deleted is neither kept nor repaired.
+        let kept = |held: &HeldSegment| held.due.is_none() && page.contains(&held.manifest.id());
+        let kept: Vec<_> = held.into_iter().filter(kept).collect();
+        let segments = self.segments.clone();
+        let put = move || {
+            let mut kept = kept.iter();
+            kept.try_for_each(|held| segments.put_listed(&account, node, run, held).map(drop))
+        };
+        blocking(put).await.ok()?;
         Some(named)
     }
 

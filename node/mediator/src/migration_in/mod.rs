@@ -12,23 +12,23 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fincrypt_accounts::releases::Holdings;
-use fincrypt_accounts::{Accounts, AccountsError};
-use fincrypt_net::{Net, blocking, decode_all};
+use fincrypt_accounts::{Accounts, AccountsError, Stored};
+use fincrypt_net::{Net, decode_all};
 use fincrypt_protocol::admission::holders_key;
 use fincrypt_protocol::mediate::{MigrateIn, MigrationProgress};
 use fincrypt_protocol::record::Registration;
-use fincrypt_protocol::{AccountId, Refusal, Verified};
-use fincrypt_state::kv::Batch;
+use fincrypt_protocol::{AccountId, Verified};
+use fincrypt_state::kv::{Batch, KvError};
 use fincrypt_state::state::State;
 use futures::StreamExt;
 use parking_lot::Mutex;
 
 use super::context::Context;
+use super::error::{Interrupted, StoreError, blocking};
 use super::heads::Heads;
 use super::migration_out::MigrationOut;
-use super::outbox::Outbox;
-use super::records::Records;
+use super::outbox::{Outbox, OutboxError};
+use super::stores::Stores;
 use adoption::VerifiedAdoption;
 use holders::HolderInquiry;
 use table::MigrationTable;
@@ -36,8 +36,49 @@ use table::{MAX_FOUND, Migration};
 
 /// Holders asked at once.
 const AT_ONCE: usize = 8;
-/// Holders that do not answer are looked for so long.
+/// Time for which holders that do not answer are looked for.
 const PATIENCE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Why a vault does not migrate here.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MigrationInError {
+    /// A statement is not signed, or of another account, or they do not fit together.
+    #[error("the statements of the migration do not fit together")]
+    Invalid,
+    /// The mandate is not signed, has expired or lasts too long.
+    #[error("the mandate of the migration does not hold")]
+    NotMandated,
+    /// The vault went to another mediator after this.
+    #[error("the vault has gone to another mediator since")]
+    Departed,
+    /// A later migration of the vault to this mediator is known.
+    #[error("a later migration of the vault is known")]
+    Stale,
+    /// A store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The outbox.
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
+}
+
+impl From<KvError> for MigrationInError {
+    fn from(error: KvError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<AccountsError> for MigrationInError {
+    fn from(error: AccountsError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<Interrupted> for MigrationInError {
+    fn from(error: Interrupted) -> Self {
+        Self::Store(error.into())
+    }
+}
 
 /// Takes vaults over from other mediators. Cheap to clone.
 #[derive(Clone)]
@@ -45,7 +86,7 @@ pub(crate) struct MigrationIn {
     table: MigrationTable,
     inquiry: HolderInquiry,
     accounts: Accounts,
-    records: Records,
+    stores: Stores,
     heads: Heads,
     outbox: Outbox,
     migration_out: MigrationOut,
@@ -60,7 +101,7 @@ pub(crate) struct MigrationIn {
 impl MigrationIn {
     pub(crate) fn new(
         (state, net): (State, Net),
-        (accounts, records): (Accounts, Records),
+        (accounts, stores): (Accounts, Stores),
         heads: Heads,
         outbox: Outbox,
         migration_out: MigrationOut,
@@ -70,7 +111,7 @@ impl MigrationIn {
         let inquiry = HolderInquiry {
             table: table.clone(),
             accounts: accounts.clone(),
-            records: records.clone(),
+            segments: stores.segments.clone(),
             migration_out: migration_out.clone(),
             link: migration_out.link().clone(),
             context: context.clone(),
@@ -80,7 +121,7 @@ impl MigrationIn {
             table,
             inquiry,
             accounts,
-            records,
+            stores,
             heads,
             outbox,
             migration_out,
@@ -91,15 +132,15 @@ impl MigrationIn {
         }
     }
 
-    /// Begins to take a vault over, or tells how far that is.
+    /// Begins a migration, or tells its progress.
     ///
     /// # Errors
-    /// Why it is not taken over.
+    /// Why it does not migrate here.
     pub(crate) async fn adopt(
         &self,
         registration: Verified<Registration>,
         adoption: MigrateIn,
-    ) -> Result<MigrationProgress, Refusal> {
+    ) -> Result<MigrationProgress, MigrationInError> {
         let account = registration.account;
         let hints: Vec<_> =
             adoption.holders.iter().map(|hint| (hint.node, decode_all(&hint.addresses))).collect();
@@ -113,26 +154,26 @@ impl MigrationIn {
             self.context.tasks.spawn(async move {
                 let reaching = hints.into_iter().map(|(node, addresses)| this.net.reach(node, addresses));
                 let reaching = futures::stream::iter(reaching).buffer_unordered(AT_ONCE);
-                // Whoever is not there is looked for in the DHT.
+                // Those that were not reached are looked for in the DHT.
                 reaching.for_each(|_| std::future::ready(())).await;
                 this.migrate(account).await;
             });
         }
         let this = self.clone();
-        blocking(move || this.progress(&account)).await
+        Ok(blocking(move || this.progress(&account)).await?)
     }
 
     /// Begins a migration; false if it has begun already.
-    fn begin(&self, adoption: VerifiedAdoption) -> Result<bool, Refusal> {
+    fn begin(&self, adoption: VerifiedAdoption) -> Result<bool, MigrationInError> {
         let (account, sequence) = (adoption.registration.account, adoption.adopt.sequence);
         let _one = self.beginning.lock();
         if self.migration_out.sequence(&account).is_some_and(|gone| gone >= sequence) {
-            return Err(Refusal::Dismissed);
+            return Err(MigrationInError::Departed);
         }
         if let Some(known) = self.table.get(&account)?
             && known.sequence >= sequence
         {
-            return if known.sequence == sequence { Ok(false) } else { Err(Refusal::Stale) };
+            return if known.sequence == sequence { Ok(false) } else { Err(MigrationInError::Stale) };
         }
         self.accounts.register(&adoption.registration)?;
         if let Some(rewound) = &adoption.rewound {
@@ -144,17 +185,16 @@ impl MigrationIn {
             self.accounts.commit(&batch)?;
         }
         // What was known may be older than what the last mediator has done.
-        let before = self.records.holders(&account, MAX_FOUND)?;
-        let known = self.records.head(&account)?;
-        self.records.forget_account(&account)?;
-        let known = known.and_then(|known| known.verify(self.context.network, self.context.now()).ok());
+        let before = self.stores.holders.of(&account, MAX_FOUND)?;
+        let known = self.stores.heads.get(&account)?;
+        self.stores.remove_account(&account)?;
         let used = adoption.head.is_some() || known.is_some();
         self.heads.select_newest(&adoption.registration, adoption.head.into_iter().chain(known))?;
-        self.records.put_mandate(&adoption.mandate)?;
+        self.stores.mandates.put(&adoption.mandate)?;
         let migration = Migration {
-            registration: adoption.registration.signed().clone(),
-            mandate: adoption.mandate.signed().clone(),
-            keep: adoption.keep,
+            registration: Stored(adoption.registration),
+            mandate: Stored(adoption.mandate),
+            keep: Stored(adoption.keep),
             sequence,
             since: self.context.now(),
             used,
@@ -162,26 +202,20 @@ impl MigrationIn {
         };
         let holders = adoption.holders.into_iter().chain(before);
         self.table.begin(&account, &migration, &adoption.statements, holders)?;
-        self.migration_out.lift(&account)?;
+        self.migration_out.take_back(&account)?;
         Ok(true)
     }
 
-    fn progress(&self, account: &AccountId) -> Result<MigrationProgress, Refusal> {
+    fn progress(&self, account: &AccountId) -> Result<MigrationProgress, StoreError> {
         let count = |value| u32::try_from(value).unwrap_or(u32::MAX);
         let found = self.table.found(account)?;
-        let heard = found.iter().filter(|(_, heard)| *heard).count();
+        let listed = found.iter().filter(|(_, listed)| *listed).count();
         let complete = self.table.get(account)?.is_none_or(|migration| migration.complete);
-        let (mut segments, mut after) = (0, None);
-        loop {
-            let page = self.records.segments(account, after.as_ref())?;
-            let Some(last) = page.last() else { break };
-            after = Some(*last);
-            segments += page.len() as u64;
-        }
-        Ok(MigrationProgress { segments, found: count(found.len()), acknowledged: count(heard), complete })
+        let (segments, found) = (self.stores.segments.count(account)?, count(found.len()));
+        Ok(MigrationProgress { segments, found, acknowledged: count(listed), complete })
     }
 
-    /// Goes on with every vault that is not taken over yet.
+    /// Resumes every migration that is not complete.
     pub(crate) fn resume_all(&self) {
         for account in self.table.unfinished().unwrap_or_default() {
             self.context.tasks.spawn(self.clone().migrate(account));
@@ -194,47 +228,56 @@ impl MigrationIn {
             return;
         }
         // As long as holders lead to others, there is something to do at once.
-        while let Ok(true) = self.ask_holders(account).await {}
+        loop {
+            match self.ask_holders(account).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "migration_in_deferred");
+                    break;
+                }
+            }
+        }
         running().remove(&account);
     }
 
-    /// Asks every holder that was found and has not answered yet; whether there are new ones.
-    async fn ask_holders(&self, account: AccountId) -> Result<bool, Refusal> {
+    /// Asks every holder that was found and has not listed its shards; whether others were found.
+    async fn ask_holders(&self, account: AccountId) -> Result<bool, MigrationInError> {
         let Some(migration) = self.table.get(&account)?.filter(|migration| !migration.complete) else {
             return Ok(false);
         };
         let providers = self.net.providers(holders_key(&account)).await;
         self.table.add(&account, providers)?;
-        let waiting: Vec<_> = self.table.found(&account)?.into_iter().filter(|(_, heard)| !heard).collect();
+        let waiting: Vec<_> = self.table.found(&account)?.into_iter().filter(|(_, listed)| !listed).collect();
         let asking = waiting.into_iter().map(|(node, _)| self.inquiry.ask(account, &migration, node));
         let mut answers = futures::stream::iter(asking).buffer_unordered(AT_ONCE);
-        let (mut heard, mut others) = (0, BTreeSet::new());
+        let (mut answered, mut others) = (0, BTreeSet::new());
         while let Some(answer) = answers.next().await {
             match answer {
                 Some(named) => {
-                    heard += 1;
+                    answered += 1;
                     others.extend(named);
                 }
-                None if self.migration_out.is_gone(&account) => return Ok(false),
+                None if self.migration_out.has_departed(&account) => return Ok(false),
                 None => {}
             }
         }
         drop(answers);
         let new = self.table.add(&account, others)?;
-        if heard > 0 {
+        if answered > 0 {
             // Holders must know that repairs under this run are kept.
-            self.outbox.keep(account, &migration.keep).await?;
+            self.outbox.keep(account, migration.keep.0.signed()).await?;
         }
         let found = self.table.found(&account)?;
-        let all = found.iter().all(|(_, heard)| *heard) && (!found.is_empty() || !migration.used);
+        let all = found.iter().all(|(_, listed)| *listed) && (!found.is_empty() || !migration.used);
         let over = self.context.now() > migration.since.plus(PATIENCE);
         if new == 0 && (all || over) {
-            let missing = found.iter().filter(|(_, heard)| !heard).count();
+            let missing = found.iter().filter(|(_, listed)| !listed).count();
             if missing > 0 {
                 tracing::warn!(missing, "migration_holders_never_answered");
             }
             let table = self.table.clone();
-            blocking(move || table.complete(&account, migration)).await?;
+            blocking(move || Ok::<_, StoreError>(table.complete(&account, migration)?)).await?;
             tracing::info!(holders = found.len(), "vault_migrated_in");
         }
         Ok(new > 0)

@@ -1,12 +1,12 @@
-//! What is left to do for vaults that migrate here, durably.
+//! The unfinished work of migrations to this mediator, durably.
 
 use std::collections::BTreeSet;
 
-use fincrypt_accounts::failed;
+use fincrypt_accounts::Stored;
 use fincrypt_protocol::limits::MAX_REQUEST_HEADER;
 use fincrypt_protocol::record::{Keep, Mandate, Registration, Release};
 use fincrypt_protocol::shard::{KeepRun, ReleaseSegments, Request};
-use fincrypt_protocol::{AccountId, NodeId, Refusal, Signed, UnixTime};
+use fincrypt_protocol::{AccountId, NodeId, UnixTime};
 use fincrypt_state::kv::{Batch, KvError};
 use fincrypt_state::state::State;
 use fincrypt_state::table::{Everything, Table};
@@ -27,9 +27,9 @@ const STATEMENTS: Table<AccountId, Statements> =
 /// A vault on its way here.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Migration {
-    pub(super) registration: Signed<Registration>,
-    pub(super) mandate: Signed<Mandate>,
-    pub(super) keep: Signed<Keep>,
+    pub(super) registration: Stored<Registration>,
+    pub(super) mandate: Stored<Mandate>,
+    pub(super) keep: Stored<Keep>,
     pub(super) sequence: u64,
     pub(super) since: UnixTime,
     /// Whether the owner knows a head: then there must be holders.
@@ -37,23 +37,21 @@ pub(super) struct Migration {
     pub(super) complete: bool,
 }
 
-/// What the mediator before may not have delivered to the holders.
+/// Statements that the mediator before may not have delivered to the holders.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Statements {
-    pub(super) keeps: Vec<Signed<Keep>>,
+    pub(super) keeps: Vec<Stored<Keep>>,
     /// Oldest first, as a holder refuses one that is older than the last.
-    pub(super) releases: Vec<Signed<Release>>,
+    pub(super) releases: Vec<Stored<Release>>,
 }
 
 impl Statements {
     pub(super) fn requests(&self) -> impl Iterator<Item = Request> {
-        let releases = self.releases.iter().cloned().map(|release| ReleaseSegments { release }.into());
-        self.keeps.iter().cloned().map(|keep| KeepRun { keep }.into()).chain(releases)
+        let release =
+            |Stored(release): &Stored<Release>| ReleaseSegments { release: release.signed().clone() }.into();
+        let keep = |Stored(keep): &Stored<Keep>| KeepRun { keep: keep.signed().clone() }.into();
+        self.keeps.iter().map(keep).chain(self.releases.iter().map(release))
     }
-}
-
-fn stored<T>(result: Result<T, KvError>) -> Result<T, Refusal> {
-    result.map_err(|error| failed(&error))
 }
 
 /// The tables of migrations. Cheap to clone.
@@ -65,29 +63,29 @@ impl MigrationTable {
         Self(state)
     }
 
-    /// Forgets what is left to do for an account that has gone elsewhere.
+    /// Removes what is left to do for an account that has gone elsewhere.
     ///
     /// # Errors
     /// If this cannot be stored.
-    pub(crate) fn forget(&self, account: &AccountId) -> Result<(), Refusal> {
+    pub(crate) fn remove(&self, account: &AccountId) -> Result<(), KvError> {
         let mut batch = Batch::default();
         MIGRATIONS.remove(&mut batch, account);
         STATEMENTS.remove(&mut batch, account);
-        self.forget_found(account, &mut batch)?;
-        stored(self.0.commit(&batch))
+        self.remove_found(account, &mut batch)?;
+        self.0.commit(&batch)
     }
 
-    fn forget_found(&self, account: &AccountId, batch: &mut Batch) -> Result<(), Refusal> {
+    fn remove_found(&self, account: &AccountId, batch: &mut Batch) -> Result<(), KvError> {
         self.found(account)?.into_iter().for_each(|(node, _)| FOUND.remove(batch, &(*account, node)));
         Ok(())
     }
 
-    pub(super) fn get(&self, account: &AccountId) -> Result<Option<Migration>, Refusal> {
-        stored(MIGRATIONS.get(&self.0, account))
+    pub(super) fn get(&self, account: &AccountId) -> Result<Option<Migration>, KvError> {
+        MIGRATIONS.get(&self.0, account)
     }
 
-    pub(super) fn statements(&self, account: &AccountId) -> Result<Statements, Refusal> {
-        Ok(stored(STATEMENTS.get(&self.0, account))?.unwrap_or_default())
+    pub(super) fn statements(&self, account: &AccountId) -> Result<Statements, KvError> {
+        Ok(STATEMENTS.get(&self.0, account)?.unwrap_or_default())
     }
 
     /// Begins a migration, in place of an older one of the account.
@@ -97,28 +95,28 @@ impl MigrationTable {
         migration: &Migration,
         statements: &Statements,
         holders: impl IntoIterator<Item = NodeId>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), KvError> {
         let mut batch = Batch::default();
-        self.forget_found(account, &mut batch)?;
-        stored(STATEMENTS.put(&mut batch, account, statements))?;
+        self.remove_found(account, &mut batch)?;
+        STATEMENTS.put(&mut batch, account, statements)?;
         for node in holders {
-            stored(FOUND.put(&mut batch, &(*account, node), &false))?;
+            FOUND.put(&mut batch, &(*account, node), &false)?;
         }
-        stored(MIGRATIONS.put(&mut batch, account, migration))?;
-        stored(self.0.commit(&batch))
+        MIGRATIONS.put(&mut batch, account, migration)?;
+        self.0.commit(&batch)
     }
 
     /// Nothing is left to do.
-    pub(super) fn complete(&self, account: &AccountId, migration: Migration) -> Result<(), Refusal> {
+    pub(super) fn complete(&self, account: &AccountId, migration: Migration) -> Result<(), KvError> {
         let mut batch = Batch::default();
         STATEMENTS.remove(&mut batch, account);
-        stored(MIGRATIONS.put(&mut batch, account, &Migration { complete: true, ..migration }))?;
-        stored(self.0.commit(&batch))
+        MIGRATIONS.put(&mut batch, account, &Migration { complete: true, ..migration })?;
+        self.0.commit(&batch)
     }
 
     /// The holders found, and whether each has listed what it holds.
-    pub(super) fn found(&self, account: &AccountId) -> Result<Vec<(NodeId, bool)>, Refusal> {
-        let entries = stored(FOUND.scan(&self.0, account, None, MAX_FOUND))?;
+    pub(super) fn found(&self, account: &AccountId) -> Result<Vec<(NodeId, bool)>, KvError> {
+        let entries = FOUND.scan(&self.0, account, None, MAX_FOUND)?;
         Ok(entries.into_iter().map(|((_, node), listed)| (node, listed)).collect())
     }
 
@@ -127,36 +125,36 @@ impl MigrationTable {
         &self,
         account: &AccountId,
         nodes: impl IntoIterator<Item = NodeId>,
-    ) -> Result<usize, Refusal> {
+    ) -> Result<usize, KvError> {
         let known: BTreeSet<_> = self.found(account)?.into_iter().map(|(node, _)| node).collect();
         let new: BTreeSet<_> = nodes.into_iter().filter(|node| !known.contains(node)).collect();
         let room = MAX_FOUND.saturating_sub(known.len());
         let new: Vec<_> = new.into_iter().take(room).collect();
         let mut batch = Batch::default();
         for node in &new {
-            stored(FOUND.put(&mut batch, &(*account, *node), &false))?;
+            FOUND.put(&mut batch, &(*account, *node), &false)?;
         }
         if !batch.is_empty() {
-            stored(self.0.commit(&batch))?;
+            self.0.commit(&batch)?;
         }
         Ok(new.len())
     }
 
     /// A holder has listed what it holds.
-    pub(super) fn listed(&self, account: &AccountId, node: &NodeId) -> Result<(), Refusal> {
+    pub(super) fn listed(&self, account: &AccountId, node: &NodeId) -> Result<(), KvError> {
         let mut batch = Batch::default();
-        stored(FOUND.put(&mut batch, &(*account, *node), &true))?;
-        stored(self.0.commit(&batch))
+        FOUND.put(&mut batch, &(*account, *node), &true)?;
+        self.0.commit(&batch)
     }
 
     /// Accounts whose migration is not complete.
-    pub(super) fn unfinished(&self) -> Result<Vec<AccountId>, Refusal> {
+    pub(super) fn unfinished(&self) -> Result<Vec<AccountId>, KvError> {
         let mut open = Vec::new();
         let visited = MIGRATIONS.visit(&self.0, &Everything, |account, migration| {
             open.extend((!migration.complete).then_some(account));
             Ok::<_, KvError>(())
         });
-        stored(visited)?;
+        visited?;
         Ok(open)
     }
 }

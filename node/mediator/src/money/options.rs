@@ -21,7 +21,7 @@ pub enum MoneyError {
     Treasury(#[from] fincrypt_treasury::onchain::TreasuryError),
 }
 
-/// Where the money of a mediator lies on disk.
+/// Paths of a mediator's money on disk.
 #[derive(Debug, Clone)]
 pub struct MoneyPaths {
     /// Folder of the ledger.
@@ -41,12 +41,12 @@ pub struct MoneyPaths {
 /// Options of a mediator's money.
 #[derive(Debug, Clone)]
 pub struct MoneyOptions {
-    /// Where it lies.
+    /// Its paths.
     pub paths: MoneyPaths,
     /// The chain; without one nothing is paid, and no deposits are taken.
     #[cfg(feature = "bitcoin")]
     pub chain: Option<fincrypt_treasury::Chain>,
-    /// Where the Lightning node listens, `host:port`.
+    /// Addresses on which the Lightning node listens, `host:port`.
     pub lightning_listen: Vec<String>,
     /// Name of the Lightning node, at most 32 bytes.
     pub lightning_alias: String,

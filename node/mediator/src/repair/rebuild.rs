@@ -4,29 +4,65 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fincrypt_protocol::amount::Price;
+use fincrypt_protocol::record::Receipt;
 use fincrypt_protocol::shard::Challenged;
-use fincrypt_protocol::{AccountId, NodeId, Refusal, SegmentId, ShardIndex, Signed, record};
-use fincrypt_shards::erasure::rebuild;
+use fincrypt_protocol::{AccountId, NodeId, Refusal, SegmentId, ShardIndex, Verified};
+use fincrypt_shards::erasure::{ErasureError, rebuild};
 use fincrypt_shards::proof::shard_id;
 use futures::StreamExt;
 
 use super::Soundness;
 use super::rate_limiter::RateLimiter;
 use crate::context::Context;
+use crate::error::{Interrupted, StoreError, blocking};
 use crate::holder_lists::HolderLists;
 use crate::missing_shards::MissingShards;
 use crate::outbox::Outbox;
-use crate::placement::Placement as Placing;
-use crate::records::{Records, SegmentRecord, Word};
-use crate::shard_transfer::{ShardPlace, ShardTransfer};
+use crate::placement::Placement;
+use crate::shard_transfer::{PutError, ShardPlace, ShardTransfer};
+use crate::stores::{SegmentRecord, ShardPlacement, Stores};
 use fincrypt_accounts::Accounts;
-use fincrypt_accounts::failed;
 use fincrypt_accounts::releases::Releases;
-use fincrypt_net::blocking;
-use fincrypt_upkeep::State;
+use fincrypt_upkeep::NodeState;
 
 /// Shards fetched at once.
 const FETCHES: usize = 8;
+
+/// Why none of a segment's shards found a new holder.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RepairError {
+    /// The account's mandate has expired, or lacks the rights to put and to get.
+    #[error("the account's mandate does not allow repairs")]
+    NotMandated,
+    /// No storage node may take a shard of it.
+    #[error("no storage node may take a shard; {have} of {need} have a holder")]
+    NoCandidate {
+        /// Shards with a holder.
+        have: usize,
+        /// All shards.
+        need: usize,
+    },
+    /// Too few shards could be fetched to rebuild others.
+    #[error("{have} shards could be fetched of {need} that are needed to rebuild others")]
+    TooFewShards {
+        /// Shards that were fetched.
+        have: usize,
+        /// Shards that rebuild any other.
+        need: usize,
+    },
+    /// The erasure code.
+    #[error(transparent)]
+    Erasure(#[from] ErasureError),
+    /// A store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<Interrupted> for RepairError {
+    fn from(error: Interrupted) -> Self {
+        Self::Store(error.into())
+    }
+}
 
 /// A shard as it was fetched and checked.
 type Fetched = (ShardIndex, Bytes);
@@ -35,10 +71,10 @@ type Fetched = (ShardIndex, Bytes);
 #[derive(Clone)]
 pub(super) struct Rebuilder {
     pub(super) accounts: Accounts,
-    pub(super) records: Records,
+    pub(super) stores: Stores,
     pub(super) releases: Arc<Releases>,
     pub(super) soundness: Soundness,
-    pub(super) placement: Placing,
+    pub(super) placement: Placement,
     pub(super) transfer: ShardTransfer,
     pub(super) outbox: Outbox,
     pub(super) holder_lists: HolderLists,
@@ -52,50 +88,50 @@ impl Rebuilder {
     ///
     /// # Errors
     /// Why none did.
-    pub(super) async fn repair(&self, account: AccountId, segment: SegmentId) -> Result<usize, Refusal> {
-        let this = self.clone();
+    pub(super) async fn repair(&self, account: AccountId, segment: SegmentId) -> Result<usize, RepairError> {
+        let (this, now) = (self.clone(), self.context.now());
         let known = blocking(move || {
-            let registration = this.accounts.registration(&account)?;
-            Ok((this.records.known(&account, &segment)?, this.records.mandate(&account)?, registration))
+            let (record, mandate) =
+                (this.stores.segments.get(&account, &segment)?, this.stores.mandates.newest(&account)?);
+            Ok::<_, StoreError>((record, mandate, this.accounts.registration(&account)?))
         });
         let (Some(record), Some(mandate), Some(registration)) = known.await? else { return Ok(0) };
-        let given =
-            mandate.verify(self.context.network, self.context.now()).map_err(|_| Refusal::NotMandated)?;
-        if !given.rights.put || !given.rights.get {
-            return Err(Refusal::NotMandated);
+        if mandate.expiry <= now || !mandate.rights.put || !mandate.rights.get {
+            return Err(RepairError::NotMandated);
         }
-        let holder = |index| record.holders().find(|(held, _)| *held == index).map(|(_, node)| node);
-        let bad = |index: &ShardIndex| holder(*index).is_none_or(|node| !self.soundness.is_good(&node));
+        let is_good = |node: &NodeId| self.soundness.is_good(node);
+        let bad = |index: &ShardIndex| !record.holder(*index).as_ref().is_some_and(is_good);
         let missing: Vec<ShardIndex> = record.manifest.code().indices().filter(bad).collect();
-        let new = self.new_holders(&record, missing.len(), given.max_price).await;
+        let new = self.new_holders(&record, missing.len(), mandate.max_price).await;
         if new.is_empty() {
-            let have = u8::try_from(record.holders().count()).unwrap_or(u8::MAX);
-            return Err(Refusal::NotStored { have, need: record.manifest.code().total() });
+            let (have, need) = (record.holders().count(), record.manifest.code().total().into());
+            return Err(RepairError::NoCandidate { have, need });
         }
         let wanted: Vec<ShardIndex> = missing.into_iter().take(new.len()).collect();
         let shards = self.shards_of(account, &record, &wanted).await?;
         self.rate.take(shards.iter().map(|(_, bytes)| bytes.len() as u64).sum()).await;
         // The round may have begun long ago: what was released meanwhile is not stored again.
         let this = self.clone();
-        if blocking(move || Ok(this.releases.due(&account, &segment)?)).await?.is_some() {
+        let due = blocking(move || Ok::<_, StoreError>(this.releases.due(&account, &segment)?));
+        if due.await?.is_some() {
             return Ok(0);
         }
         let mut placed = Vec::new();
         for ((index, payload), node) in shards.into_iter().zip(new) {
             let place = ShardPlace {
                 registration: registration.signed().clone(),
-                mandate: mandate.clone(),
+                mandate: mandate.signed().clone(),
                 run: record.run,
                 manifest: record.manifest.clone(),
                 index,
                 tag: record.tag,
             };
             match self.transfer.put_shard(account, node, place, payload).await {
-                Ok(receipt) => placed.push((index, node, receipt)),
-                Err(refusal) => {
-                    tracing::info!(%node, %refusal, "rebuilt_shard_not_taken");
-                    if refusal == Refusal::Failed {
-                        self.soundness.directory.rest(&node);
+                Ok(receipt) => placed.push(receipt),
+                Err(error) => {
+                    tracing::info!(%node, %error, "rebuilt_shard_not_taken");
+                    if matches!(error, PutError::NoReceipt | PutError::Refused(Refusal::Failed)) {
+                        self.soundness.registry.defer(&node);
                     }
                 }
             }
@@ -127,11 +163,10 @@ impl Rebuilder {
         account: AccountId,
         record: &SegmentRecord,
         wanted: &[ShardIndex],
-    ) -> Result<Vec<Fetched>, Refusal> {
+    ) -> Result<Vec<Fetched>, RepairError> {
         let needed = usize::from(record.manifest.code().data());
         let there = |index: &ShardIndex| {
-            let holder = record.holders().find(|(held, _)| held == index);
-            holder.is_some_and(|(_, node)| self.soundness.state(&node) < State::Absent)
+            record.holder(*index).is_some_and(|node| self.soundness.state(&node) < NodeState::Absent)
         };
         let own: Vec<ShardIndex> = wanted.iter().copied().filter(there).collect();
         let mut have = self.fetch_good(account, record, &own, own.len()).await;
@@ -143,8 +178,7 @@ impl Rebuilder {
         let more = self.fetch_good(account, record, &others, needed.saturating_sub(have.len())).await;
         let found = have.len() + more.len();
         if found < needed {
-            let (have, need) = (u8::try_from(found).unwrap_or(u8::MAX), record.manifest.code().data());
-            return Err(Refusal::NotStored { have, need });
+            return Err(RepairError::TooFewShards { have: found, need: needed });
         }
         let (code, missing) = (record.manifest.code(), {
             let missing = wanted.iter().filter(|index| have.iter().all(|(known, _)| known != *index));
@@ -154,8 +188,10 @@ impl Rebuilder {
         let rebuilt = blocking(move || {
             let present: Vec<(ShardIndex, &[u8])> =
                 sources.iter().map(|(index, bytes)| (*index, bytes.as_ref())).collect();
-            let shards = rebuild(code, &present, &missing).map_err(|error| failed(&error))?;
-            Ok(missing.into_iter().zip(shards.into_iter().map(Bytes::from)).collect::<Vec<_>>())
+            let shards = rebuild(code, &present, &missing)?;
+            Ok::<_, RepairError>(
+                missing.into_iter().zip(shards.into_iter().map(Bytes::from)).collect::<Vec<_>>(),
+            )
         });
         have.extend(rebuilt.await?);
         have.sort_by_key(|(index, _)| *index);
@@ -182,8 +218,8 @@ impl Rebuilder {
             }
             let missing = self.missing.clone();
             let mark = move || missing.mark_missing(node, &Challenged { account, segment, index });
-            if let Err(refusal) = blocking(mark).await {
-                tracing::warn!(%node, %refusal, "missing_shard_not_marked");
+            if let Err(error) = blocking(mark).await {
+                tracing::error!(%node, %error, "missing_shard_not_marked");
             }
             None
         });
@@ -196,20 +232,20 @@ impl Rebuilder {
         &self,
         account: AccountId,
         record: &SegmentRecord,
-        placed: Vec<(ShardIndex, NodeId, Signed<record::Receipt>)>,
-    ) -> Result<usize, Refusal> {
+        placed: Vec<Verified<Receipt>>,
+    ) -> Result<usize, RepairError> {
         let (this, segment) = (self.clone(), record.manifest.id());
         let count = placed.len();
         let replaced = |(index, node): &(ShardIndex, NodeId)| {
-            placed.iter().any(|(placed, new, _)| placed == index && new != node)
+            placed.iter().any(|receipt| receipt.index == *index && receipt.node != *node)
         };
         let former: Vec<NodeId> = record.holders().filter(replaced).map(|(_, node)| node).collect();
-        let noted = blocking(move || {
-            let nodes: Vec<NodeId> = placed.iter().map(|(_, node, _)| *node).collect();
-            let changed = this.records.change(&account, &segment, |record| {
-                for (index, node, receipt) in placed {
-                    if let Some(slot) = record.slots.get_mut(index.get()) {
-                        (slot.node, slot.receipt) = (Some(node), Some(Word::Receipt(receipt)));
+        let recorded = blocking(move || {
+            let nodes: Vec<NodeId> = placed.iter().map(|receipt| receipt.node).collect();
+            let changed = this.stores.segments.change(&account, &segment, |record| {
+                for receipt in placed {
+                    if let Some(placement) = record.placement_mut(receipt.index) {
+                        *placement = ShardPlacement::receipted(receipt);
                     }
                 }
                 true
@@ -219,9 +255,9 @@ impl Rebuilder {
                 this.outbox.pin(&account, &record.run, &nodes)?;
                 this.outbox.introduce(&account, new)?;
             }
-            Ok(changed)
+            Ok::<_, StoreError>(changed)
         });
-        if let Some((record, _)) = noted.await? {
+        if let Some((record, _)) = recorded.await? {
             self.outbox.deliver_soon(account);
             // One that leaves waits to hear that it may.
             self.holder_lists.share_soon(account, record, former);

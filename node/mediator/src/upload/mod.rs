@@ -1,6 +1,7 @@
 //! Uploads: segments whose shards are arriving, from their announcement to their receipts.
 
 mod encoders;
+mod error;
 mod open_segments;
 mod parity;
 mod shard_placer;
@@ -10,29 +11,26 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fincrypt_accounts::Accounts;
 use fincrypt_accounts::releases::Releases;
-use fincrypt_net::blocking;
 use fincrypt_protocol::record::{MAX_MANDATE_LIFE, Mandate, Receipt, Registration, check_life};
 use fincrypt_protocol::{
-    AccountId, Manifest, NodeId, Redundancy, Refusal, RunId, SegmentId, ShardIndex, Signed, Tag, UnixTime,
-    Verified,
+    AccountId, Manifest, NodeId, Redundancy, RunId, SegmentId, ShardIndex, Signed, Tag, Verified,
 };
 use fincrypt_state::kv::Batch;
 
 use crate::context::Context;
+use crate::error::{StoreError, blocking};
 use crate::holder_lists::HolderLists;
 use crate::missing_shards::MissingShards;
 use crate::outbox::Outbox;
-use crate::records::{Records, SegmentRecord};
+use crate::prepayment::AdmitError;
+use crate::stores::{MandateStore, SegmentRecord, SegmentStore, Stores};
+pub(crate) use error::UploadError;
 use open_segments::OpenSegment;
 pub(crate) use open_segments::OpenSegments;
 use parity::Parity;
 pub(crate) use shard_placer::ShardPlacer;
 
-fn count(value: usize) -> u16 {
-    u16::try_from(value).unwrap_or(u16::MAX)
-}
-
-/// What a client announces.
+/// A client's announcement of a segment.
 pub(crate) struct Announcement {
     pub(crate) from: NodeId,
     pub(crate) registration: Verified<Registration>,
@@ -49,7 +47,8 @@ pub(crate) struct Uploads {
     placer: ShardPlacer,
     parity: Parity,
     accounts: Accounts,
-    records: Records,
+    segments: SegmentStore,
+    mandates: MandateStore,
     releases: Arc<Releases>,
     outbox: Outbox,
     holder_lists: HolderLists,
@@ -63,7 +62,7 @@ pub(crate) struct Uploads {
 pub(crate) struct UploadParts {
     pub(crate) placer: ShardPlacer,
     pub(crate) accounts: Accounts,
-    pub(crate) records: Records,
+    pub(crate) stores: Stores,
     pub(crate) releases: Arc<Releases>,
     pub(crate) outbox: Outbox,
     pub(crate) holder_lists: HolderLists,
@@ -72,14 +71,15 @@ pub(crate) struct UploadParts {
 
 impl Uploads {
     pub(crate) fn new(parts: UploadParts, floor: Redundancy, context: Context) -> Self {
-        let UploadParts { placer, accounts, records, releases, outbox, holder_lists, missing } = parts;
+        let UploadParts { placer, accounts, stores, releases, outbox, holder_lists, missing } = parts;
         let (open, parity) = (OpenSegments::default(), Parity::new(placer.clone()));
         Self {
             open,
             placer,
             parity,
             accounts,
-            records,
+            segments: stores.segments,
+            mandates: stores.mandates,
             releases,
             outbox,
             holder_lists,
@@ -102,13 +102,13 @@ impl Uploads {
     pub(crate) async fn open(
         &self,
         announced: Announcement,
-        admit: impl FnOnce(&SegmentRecord) -> Result<(), Refusal> + Send + 'static,
-    ) -> Result<u32, Refusal> {
+        admit: impl FnOnce(&SegmentRecord) -> Result<(), AdmitError> + Send + 'static,
+    ) -> Result<u32, UploadError> {
         let Announcement { from, registration, run, mandate, manifest, tag } = announced;
         let (account, id) = (registration.account, manifest.id());
         let given = self.verify_mandate(account, &mandate)?;
         if !manifest.code().keeps(self.floor) {
-            return Err(Refusal::Invalid);
+            return Err(UploadError::Invalid);
         }
         let (this, asked, wanted) = (self.clone(), registration.clone(), given.clone());
         let newer = blocking(move || {
@@ -130,21 +130,21 @@ impl Uploads {
         let remember = move || {
             this.accounts.register(&registration)?;
             if newer {
-                this.records.put_mandate(&given)?;
+                this.mandates.put(&given)?;
             }
             if let Some((segment, true)) = opened {
-                this.records.make_room(&account, |account, segment| this.open.contains(account, segment))?;
-                this.records.put_segment(&account, &segment.record())?;
+                this.segments.make_room(&account, |account, segment| this.open.contains(account, segment))?;
+                this.segments.put(&account, &segment.record())?;
             }
-            Ok(())
+            Ok::<_, UploadError>(())
         };
-        if let Err(refusal) = blocking(remember).await {
+        if let Err(error) = blocking(remember).await {
             if fresh {
                 self.open.close(account, id);
             }
-            return Err(refusal);
+            return Err(error);
         }
-        let segment = self.open.get(account, id).ok_or(Refusal::Busy)?;
+        let segment = self.open.get(account, id).ok_or(UploadError::Closed)?;
         Ok(segment.missing_data())
     }
 
@@ -152,12 +152,12 @@ impl Uploads {
         &self,
         account: AccountId,
         mandate: &Signed<Mandate>,
-    ) -> Result<Verified<Mandate>, Refusal> {
+    ) -> Result<Verified<Mandate>, UploadError> {
         let now = self.context.now();
-        let given = mandate.verify(self.context.network, now).map_err(|_| Refusal::NotMandated)?;
-        check_life(&*given, now, MAX_MANDATE_LIFE).map_err(|_| Refusal::NotMandated)?;
+        let given = mandate.verify(self.context.network, now).map_err(|_| UploadError::NotMandated)?;
+        check_life(&*given, now, MAX_MANDATE_LIFE).map_err(|_| UploadError::NotMandated)?;
         let fits = given.account == account && given.mediator == self.context.own && given.rights.put;
-        if fits { Ok(given) } else { Err(Refusal::NotMandated) }
+        if fits { Ok(given) } else { Err(UploadError::NotMandated) }
     }
 
     /// The record of a segment that is to be opened, and whether it is new.
@@ -168,29 +168,28 @@ impl Uploads {
         manifest: Manifest,
         tag: Tag,
         given: &Verified<Mandate>,
-    ) -> Result<(SegmentRecord, bool), Refusal> {
+    ) -> Result<(SegmentRecord, bool), UploadError> {
         let id = manifest.id();
-        match self.records.find(account, id).await? {
-            Some(record) if record.manifest == manifest && record.may_have(tag) => {
-                let record = SegmentRecord { tag, ..(*record).clone() }.signed_for();
+        match self.segments.find(account, id).await? {
+            Some(record) if record.manifest == manifest && record.accepts_tag(tag) => {
+                let record = SegmentRecord { tag, ..(*record).clone() }.with_receipts_only();
                 let released = self.releases.due(&account, &id)?.is_some();
-                Ok((if released { record.released() } else { record }, false))
+                Ok((if released { record.without_holders() } else { record }, false))
             }
-            Some(_) => Err(Refusal::Conflict),
+            Some(_) => Err(UploadError::Conflict),
             None => Ok((self.placer.assign(run, manifest, tag, given.max_price).await?, true)),
         }
     }
 
     /// Whether a mandate is to be remembered: audits and repairs go on with it when its owner is away.
     /// An older one than is known is refused.
-    fn is_newer(&self, mandate: &Verified<Mandate>) -> Result<bool, Refusal> {
-        let known = self.records.mandate(&mandate.account)?;
-        if known.as_ref() == Some(mandate.signed()) {
+    fn is_newer(&self, mandate: &Verified<Mandate>) -> Result<bool, UploadError> {
+        let known = self.mandates.newest(&mandate.account)?;
+        if known.as_ref().is_some_and(|known| known.signed() == mandate.signed()) {
             return Ok(false);
         }
-        let known = known.and_then(|known| known.verify(self.context.network, UnixTime::from_secs(0)).ok());
         if known.is_some_and(|known| known.sequence > mandate.sequence) {
-            return Err(Refusal::NotMandated);
+            return Err(UploadError::NotMandated);
         }
         Ok(true)
     }
@@ -205,18 +204,18 @@ impl Uploads {
         segment: SegmentId,
         index: ShardIndex,
         payload: Bytes,
-    ) -> Result<(), Refusal> {
-        let open = self.open.get(account, segment).ok_or(Refusal::UnknownSegment)?;
+    ) -> Result<(), UploadError> {
+        let open = self.open.get(account, segment).ok_or(UploadError::UnknownSegment)?;
         let manifest = open.record().manifest;
         let is_data = index.get() < usize::from(manifest.code().data());
         if !is_data || payload.len() != manifest.shard_len().get() as usize {
-            return Err(Refusal::Invalid);
+            return Err(UploadError::Invalid);
         }
-        let all = open.remember(index, payload.clone());
+        let all = open.buffer(index, payload.clone());
         let parity = async {
             // The parity need not wait for the data's holders. What fails here, the commit repeats.
-            if all && let Err(refusal) = self.parity.place(&open).await {
-                tracing::debug!(%refusal, "parity_not_placed");
+            if all && let Err(error) = self.parity.place(&open).await {
+                tracing::debug!(%error, "parity_not_placed");
             }
         };
         let (placed, ()) = tokio::join!(self.placer.place(&open, index, payload), parity);
@@ -224,10 +223,10 @@ impl Uploads {
             Ok(()) => {}
             // No node is left for it. It is in the parity all the same, and the commit tells whether
             // enough nodes have theirs.
-            Err(Refusal::NotStored { .. }) if open.remembers(index) || open.has_data() => {}
-            Err(refusal) => {
-                open.forget(index);
-                return Err(refusal);
+            Err(UploadError::TooFewReceipts { .. }) if open.is_buffered(index) || open.has_data() => {}
+            Err(error) => {
+                open.unbuffer(index);
+                return Err(error);
             }
         }
         Ok(())
@@ -236,35 +235,35 @@ impl Uploads {
     /// Finishes a segment: its receipts, once enough storage nodes have signed.
     ///
     /// # Errors
-    /// [`Refusal::NotStored`] or [`Refusal::Incomplete`] while shards are missing.
+    /// [`UploadError::TooFewReceipts`] or [`UploadError::Incomplete`] while shards are missing.
     pub(crate) async fn commit(
         &self,
         account: AccountId,
         segment: SegmentId,
-    ) -> Result<Vec<Signed<Receipt>>, Refusal> {
+    ) -> Result<Vec<Signed<Receipt>>, UploadError> {
         let Some(open) = self.open.get(account, segment) else {
-            let record = self.records.find(account, segment).await?.ok_or(Refusal::UnknownSegment)?;
+            let record = self.segments.find(account, segment).await?.ok_or(UploadError::UnknownSegment)?;
             if self.releases.due(&account, &segment)?.is_some() {
-                return Err(Refusal::UnknownSegment);
+                return Err(UploadError::UnknownSegment);
             }
             // Without its receipts it was open when this mediator ended: to be announced again.
-            return receipts(&record).map_err(|_| Refusal::UnknownSegment);
+            return receipts(&record).map_err(|_| UploadError::UnknownSegment);
         };
         match self.parity.finish(&open).await {
             // Some shards are missing, but enough are there.
-            Err(Refusal::NotStored { have, need }) if have >= need => {}
+            Err(UploadError::TooFewReceipts { have, need }) if have >= need => {}
             other => other?,
         }
         let record = open.record();
         let (this, stored) = (self.clone(), record.clone());
         let introduced = blocking(move || {
-            let new = this.records.put_segment(&account, &stored)?;
+            let new = this.segments.put(&account, &stored)?;
             this.releases.want(&account, &segment)?;
             this.outbox.introduce(&account, &new)?;
             // One that was stored before may have found other nodes.
             let nodes: Vec<_> = stored.holders().map(|(_, node)| node).collect();
             this.outbox.pin(&account, &stored.run, &nodes)?;
-            Ok(!new.is_empty())
+            Ok::<_, StoreError>(!new.is_empty())
         });
         let complete = record.is_complete();
         if introduced.await? {
@@ -283,28 +282,31 @@ impl Uploads {
     pub(crate) async fn close_abandoned(&self, present: impl Fn(&NodeId) -> bool) {
         let empty = self.open.drop_abandoned(present);
         if !empty.is_empty() {
-            let records = self.records.clone();
-            let remove = move |(account, segment): &_| records.remove_announced(account, segment);
+            let segments = self.segments.clone();
+            let remove = move |(account, segment): &_| segments.remove_announced(account, segment);
             // What cannot be removed now is removed when it is old.
-            let _ = blocking(move || empty.iter().try_for_each(remove)).await;
+            if let Err(error) = blocking(move || empty.iter().try_for_each(remove)).await {
+                tracing::error!(%error, "announced_segment_not_removed");
+            }
         }
     }
 
     /// Removes records of segments that were announced long ago and are not open.
     pub(crate) async fn sweep_announced(&self) {
-        let (open, records, now) = (self.open.clone(), self.records.clone(), self.context.now());
+        let (open, segments, now) = (self.open.clone(), self.segments.clone(), self.context.now());
         let is_open = move |account, segment| open.contains(account, segment);
-        let _ = blocking(move || records.sweep_announced(now, is_open)).await;
+        if let Err(error) = blocking(move || segments.sweep_announced(now, is_open)).await {
+            tracing::error!(%error, "announced_segments_not_swept");
+        }
     }
 }
 
 /// The receipts of a segment, if they are enough for it to count as stored.
-fn receipts(record: &SegmentRecord) -> Result<Vec<Signed<Receipt>>, Refusal> {
-    let receipts: Vec<_> = record.receipts().cloned().collect();
-    let need = record.manifest.code().stored_threshold();
-    if receipts.len() < usize::from(need) {
-        let have = u8::try_from(receipts.len()).unwrap_or(u8::MAX);
-        return Err(Refusal::NotStored { have, need });
+fn receipts(record: &SegmentRecord) -> Result<Vec<Signed<Receipt>>, UploadError> {
+    let receipts: Vec<_> = record.receipts().map(|receipt| receipt.signed().clone()).collect();
+    let (have, need) = (receipts.len(), record.manifest.code().stored_threshold().into());
+    if have < need {
+        return Err(UploadError::TooFewReceipts { have, need });
     }
     Ok(receipts)
 }

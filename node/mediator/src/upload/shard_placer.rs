@@ -6,12 +6,12 @@ use bytes::Bytes;
 use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::{Manifest, NodeId, Refusal, RunId, ShardIndex, Tag};
 
-use super::count;
+use super::error::UploadError;
 use super::open_segments::OpenSegment;
-use crate::directory::Directory;
 use crate::placement::Placement;
-use crate::records::{SegmentRecord, Slot};
-use crate::shard_transfer::{ShardPlace, ShardTransfer};
+use crate::registry::StorageRegistry;
+use crate::shard_transfer::{PutError, ShardPlace, ShardTransfer};
+use crate::stores::{SegmentRecord, ShardPlacement};
 
 /// Substitutes tried for one shard before it is left for later.
 const MAX_SUBSTITUTES: usize = 4;
@@ -20,13 +20,13 @@ const MAX_SUBSTITUTES: usize = 4;
 #[derive(Clone)]
 pub(crate) struct ShardPlacer {
     placement: Placement,
-    directory: Arc<Directory>,
+    registry: Arc<StorageRegistry>,
     transfer: ShardTransfer,
 }
 
 impl ShardPlacer {
-    pub(crate) fn new(placement: Placement, directory: Arc<Directory>, transfer: ShardTransfer) -> Self {
-        Self { placement, directory, transfer }
+    pub(crate) fn new(placement: Placement, registry: Arc<StorageRegistry>, transfer: ShardTransfer) -> Self {
+        Self { placement, registry, transfer }
     }
 
     pub(super) fn transfer(&self) -> &ShardTransfer {
@@ -40,18 +40,18 @@ impl ShardPlacer {
         manifest: Manifest,
         tag: Tag,
         max_price: Option<Price>,
-    ) -> Result<SegmentRecord, Refusal> {
+    ) -> Result<SegmentRecord, UploadError> {
         let (code, total) = (manifest.code(), usize::from(manifest.code().total()));
         let candidates = self.placement.candidates(manifest.shard_len().get().into(), max_price).await;
         let nodes = self.placement.choose(code, &[], &candidates, total);
         // A node or two fewer than when the run was quoted still let the segment count as stored.
         let needed = usize::from(code.stored_threshold());
         if nodes.len() < needed {
-            return Err(Refusal::TooFewPeers { eligible: count(nodes.len()), needed: count(needed) });
+            return Err(UploadError::TooFewPeers { eligible: nodes.len(), needed });
         }
         let nodes = nodes.into_iter().map(Some).chain(std::iter::repeat(None));
-        let slots = nodes.take(total).map(|node| Slot { node, receipt: None }).collect();
-        Ok(SegmentRecord { manifest, tag, run, slots, sequence: 1 })
+        let placements = nodes.take(total).map(ShardPlacement::planned).collect();
+        Ok(SegmentRecord::new(manifest, tag, run, placements))
     }
 
     /// Puts one shard on its node, or on a substitute; the payload is not looked at, as the
@@ -61,30 +61,26 @@ impl ShardPlacer {
         segment: &OpenSegment,
         index: ShardIndex,
         payload: Bytes,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), UploadError> {
         for _ in 0..=MAX_SUBSTITUTES {
-            let slot = segment.slot(index).ok_or(Refusal::Invalid)?;
-            if slot.receipt.is_some() {
+            let placement = segment.placement(index).ok_or(UploadError::Invalid)?;
+            if placement.is_held() {
                 return Ok(());
             }
-            if let Some(node) = slot.node {
+            if let Some(node) = placement.node {
                 match self.put_at(segment, index, node, payload.clone()).await {
                     Ok(()) => return Ok(()),
-                    // The client's fault, which another node would not forgive either.
-                    Err(
-                        refusal @ (Refusal::WrongShard
-                        | Refusal::NotMandated
-                        | Refusal::Invalid
-                        | Refusal::OtherRegistration
-                        | Refusal::Dismissed),
-                    ) => return Err(refusal),
-                    Err(refusal) => {
-                        tracing::info!(%node, %refusal, "shard_not_taken");
-                        match refusal {
+                    Err(error) if is_final(error) => return Err(error.into()),
+                    Err(error) => {
+                        tracing::info!(%node, %error, "shard_not_taken");
+                        match error {
+                            PutError::NoReceipt | PutError::Refused(Refusal::Failed) => {
+                                self.registry.defer(&node);
+                            }
                             // It takes none before it is paid.
-                            Refusal::Failed | Refusal::CreditBound => self.directory.rest(&node),
+                            PutError::Refused(Refusal::CreditBound) => self.registry.defer(&node),
                             // It promised room in an offer that is hours old.
-                            Refusal::Full => self.directory.ask(node).await,
+                            PutError::Refused(Refusal::Full) => self.registry.ask(node).await,
                             _ => {}
                         }
                     }
@@ -93,16 +89,17 @@ impl ShardPlacer {
             let length = segment.record().manifest.shard_len().get();
             // Asked first, claimed after: another shard may be looking for a substitute too.
             let candidates = self.placement.candidates(length.into(), segment.max_price()).await;
-            let holders: Vec<NodeId> = segment.record().slots.iter().filter_map(|slot| slot.node).collect();
-            let code = segment.record().manifest.code();
+            let record = segment.record();
+            let holders: Vec<NodeId> = record.placements.iter().filter_map(|placed| placed.node).collect();
+            let code = record.manifest.code();
             let order = self.placement.choose(code, &holders, &candidates, candidates.len());
             if !segment.reassign(index, &order) {
                 break;
             }
         }
         let record = segment.record();
-        let have = u8::try_from(record.receipts().count()).unwrap_or(u8::MAX);
-        Err(Refusal::NotStored { have, need: record.manifest.code().stored_threshold() })
+        let (have, need) = (record.receipts().count(), record.manifest.code().stored_threshold().into());
+        Err(UploadError::TooFewReceipts { have, need })
     }
 
     async fn put_at(
@@ -111,7 +108,7 @@ impl ShardPlacer {
         index: ShardIndex,
         node: NodeId,
         payload: Bytes,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), PutError> {
         let record = segment.record();
         let place = ShardPlace {
             registration: segment.registration.clone(),
@@ -122,7 +119,19 @@ impl ShardPlacer {
             manifest: record.manifest,
         };
         let receipt = self.transfer.put_shard(segment.account, node, place, payload).await?;
-        segment.receipted(index, node, receipt);
+        segment.receipted(receipt);
         Ok(())
+    }
+}
+
+/// Whether it is the client's fault that a shard was not put, which another node would not accept either.
+fn is_final(error: PutError) -> bool {
+    use Refusal::{Dismissed, Invalid, NotMandated, OtherRegistration, WrongShard};
+    match error {
+        PutError::NoReceipt => false,
+        PutError::Departed => true,
+        PutError::Refused(refusal) => {
+            matches!(refusal, WrongShard | NotMandated | Invalid | OtherRegistration | Dismissed)
+        }
     }
 }

@@ -10,9 +10,9 @@ use super::chain_payouts::TARGET;
 use super::due::Due;
 use super::payout_intents::PayoutIntents;
 
-/// What the network may get of a batch, in permille.
+/// The network's largest share of a batch, in permille.
 const MOST_FEE_PERMILLE: u64 = 25;
-/// The least that is paid by an output: less is hardly worth spending to whoever gets it.
+/// The least that is paid by an output: less is hardly worth spending to its recipient.
 const LEAST_OUTPUT: Msat = Msat::new(1_000_000);
 
 /// What each of these amounts bears of a fee, in proportion; the first bear what is left over.
@@ -40,12 +40,12 @@ fn less_fee(outputs: &[Output], fee: Sat) -> Option<Vec<Output>> {
     less.collect()
 }
 
-/// Whether a fee is more than so many permille of what is paid.
+/// Whether a fee exceeds this share of what is paid, in permille.
 fn is_dear(fee: Sat, sum: Sat, most_permille: u64) -> bool {
     u128::from(fee.get()) * 1000 > u128::from(sum.get()) * u128::from(most_permille)
 }
 
-/// Who is not paid now, and why.
+/// Payees that are not paid now, and why.
 type Waits = (NodeId, String);
 
 /// Whom one transaction pays of all that are due, with the coins that are `there`; and who waits, and why.
@@ -133,7 +133,7 @@ impl PayoutIntents {
         Ok(())
     }
 
-    /// What the wallet can pay by the books and by its coins.
+    /// The sum that the wallet can pay by the books and by its coins.
     fn spendable(&self, treasury: &Treasury) -> Msat {
         let funds = treasury.funds();
         let coins = funds.confirmed.checked_sub(funds.committed).and_then(Sat::to_msat).unwrap_or_default();

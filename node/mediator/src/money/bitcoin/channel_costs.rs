@@ -33,7 +33,7 @@ pub(super) enum Compared {
     Differs { missing: i128, since: u32 },
 }
 
-/// What is to be booked.
+/// An entry to be booked.
 #[derive(Debug, PartialEq, Eq)]
 enum Booked {
     Nothing,

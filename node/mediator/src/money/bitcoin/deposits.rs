@@ -1,4 +1,4 @@
-//! What comes in, and whose it is.
+//! Deposits, and the accounts that they belong to.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ fn needed(amount: Sat) -> u32 {
     if amount > LARGE { CREDITED_LARGE } else { CREDITED }
 }
 
-/// Addresses and offers of accounts, and what comes to them.
+/// Addresses and offers of accounts, and the deposits that arrive there.
 pub(super) struct Deposits {
     wallets: Arc<Wallets>,
     state: State,
@@ -99,7 +99,7 @@ impl Deposits {
         self.wallets.ledger.books(|books| books.owner(Source::Address(index))).unwrap_or(Owner::Operator)
     }
 
-    /// What is on its way in for an account and does not count yet.
+    /// Deposits of an account that lack confirmations and do not count yet.
     pub(super) fn pending(&self, account: &AccountId) -> Vec<Pending> {
         let Some(treasury) = self.wallets.treasury() else { return Vec::new() };
         let arrivals =

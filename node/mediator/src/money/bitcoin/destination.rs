@@ -13,7 +13,7 @@ use fincrypt_treasury::onchain::is_address;
 /// `node` → where its operator wants to be paid, as it said last.
 const PAY_TO: Table<NodeId, String> = Table::new("pay_to", MAX_DESTINATION + 16);
 
-/// Where money is to go.
+/// A destination of money.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum To {
     /// To an address on the chain.
@@ -46,7 +46,7 @@ impl To {
     }
 }
 
-/// Where storage nodes want to be paid.
+/// Payout destinations of storage nodes.
 pub(super) struct Destinations {
     state: State,
     /// None without a chain.
@@ -67,7 +67,7 @@ impl Destinations {
         To::read(text, |text| self.network.is_some_and(|network| is_address(text, network)))
     }
 
-    /// Where a node wants to be paid, as it said last.
+    /// The newest payout destination of a node.
     ///
     /// # Errors
     /// If that cannot be read.

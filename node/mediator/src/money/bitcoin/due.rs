@@ -1,4 +1,4 @@
-//! Who is to be paid now, and how much: rules over the books, without a wallet.
+//! Due payouts, by payee and sum: rules over the books, without a wallet.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use fincrypt_protocol::amount::Msat;
 use fincrypt_protocol::limits::MAX_PARTS;
 use fincrypt_protocol::{ContractId, NodeId};
 
-/// What an operator decides about payouts.
+/// An operator's terms of payouts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PayoutTerms {
     /// What is owed to a node from which on it is paid at once.
@@ -29,10 +29,10 @@ pub(super) fn nodes_of<'a>(books: &'a Books, payout: &'a PayoutBook) -> impl Ite
     })
 }
 
-/// What is due to one node, in whole satoshi.
+/// The sum due to one node, in whole satoshi.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Due {
-    /// Who.
+    /// The node.
     pub(crate) node: NodeId,
     /// Contract by contract, at most [`MAX_PARTS`].
     pub(super) parts: Vec<Part>,

@@ -14,7 +14,7 @@ use fincrypt_treasury::lightning::{Lightning, LightningError, Payment, Stands};
 
 use super::payout_sender::PayoutSender;
 
-/// What an open payout came to.
+/// The outcome of an open payout.
 enum Came {
     /// It is under way, or waits.
     Nothing,

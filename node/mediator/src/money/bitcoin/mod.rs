@@ -7,7 +7,7 @@
 //!
 //! | Service | Owns |
 //! | --- | --- |
-//! | [`deposits`] | addresses and offers of accounts, what came to them |
+//! | [`deposits`] | addresses and offers of accounts, and their deposits |
 //! | [`payout_intents`] with [`batch`] and [`channels`] | decisions on payouts to storage nodes |
 //! | [`withdrawals`] | decisions on payouts to clients |
 //! | [`payout_sender`] with [`chain_payouts`] and [`lightning_payouts`] | what becomes of decisions |

@@ -21,7 +21,7 @@ pub struct PayoutFailure {
     pub tries: u32,
     /// Seconds until it is tried again.
     pub again_in: u64,
-    /// What went wrong last.
+    /// The newest failure.
     pub reason: String,
 }
 

@@ -21,7 +21,7 @@ use fincrypt_accounts::failed;
 /// `(payout, node)` → the stage that the node was told of.
 const REPORTED: Table<(PayoutId, NodeId), ReportStage> = Table::new("payout_reports", 64);
 
-/// How far a payout is: differs whenever a creditor is to be told.
+/// Progress of a payout: differs whenever a report is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ReportStage {
     state: PayoutState,
@@ -47,7 +47,7 @@ pub(super) struct Report {
     pub(super) stage: ReportStage,
 }
 
-/// Who is paid by a part.
+/// The payee of a part.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Creditor {
     Storage(NodeId),

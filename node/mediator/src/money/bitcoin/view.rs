@@ -1,4 +1,4 @@
-//! What a mediator's operator sees of the money, and may do with it.
+//! The operator's view of the mediator's money, and the transfers that the operator may ask for.
 
 use fincrypt_protocol::amount::{Msat, Sat};
 use fincrypt_protocol::money::Sending;

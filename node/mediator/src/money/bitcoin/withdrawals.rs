@@ -18,7 +18,7 @@ use super::payout_reports::PayoutReports;
 use super::wallets::Wallets;
 use fincrypt_accounts::failed;
 
-/// What the network may get of a withdrawal, in permille.
+/// The network's largest share of a withdrawal, in permille.
 const MOST_FEE_PERMILLE: u64 = 500;
 /// The least that is worth a payment.
 const LEAST: Msat = Msat::new(2000);

@@ -32,14 +32,14 @@ fn segment(client: u8, number: u8) -> OpenSegment {
     let ids = (0..2 * DATA as u8)
         .map(|at| ShardId::from_bytes([client, number, at].repeat(11)[..32].try_into().expect("32")));
     let manifest = Manifest::new(code, ShardLen::FULL, ids.collect()).expect("valid");
-    let slots = vec![Slot { node: None, receipt: None }; 2 * DATA];
+    let placements = vec![ShardPlacement::planned(None); 2 * DATA];
     let (tag, run) = (Tag::from_bytes([4; 32]), RunId::from_bytes([5; 16]));
-    let record = SegmentRecord { manifest, tag, run, slots, sequence: 1 };
+    let record = SegmentRecord::new(manifest, tag, run, placements);
     let (registration, mandate) = (Signed::seal(&registration, &key), Signed::seal(&mandate, &key));
     OpenSegment::new(account, registration.expect("seals"), mandate.expect("seals"), record)
 }
 
-fn open(all: &OpenSegments, client: u8, number: u8) -> Result<Arc<OpenSegment>, Refusal> {
+fn open(all: &OpenSegments, client: u8, number: u8) -> Result<Arc<OpenSegment>, UploadError> {
     let made = segment(client, number);
     let (account, id) = (made.account, made.record().manifest.id());
     all.open(NodeId::from_bytes([client; 32]), id, || made, account)
@@ -49,7 +49,7 @@ fn open(all: &OpenSegments, client: u8, number: u8) -> Result<Arc<OpenSegment>, 
 fn fill(segment: &OpenSegment) -> usize {
     for at in 0..DATA {
         let index = ShardIndex::new(at as u8).expect("valid");
-        segment.remember(index, Bytes::from(vec![7; LENGTH]));
+        segment.buffer(index, Bytes::from(vec![7; LENGTH]));
     }
     segment.data().iter().flatten().count()
 }
@@ -63,12 +63,12 @@ fn four_clients_with_two_full_segments_each_are_served_at_once() {
     let all = OpenSegments::default();
     let most = MAX_OPEN_SEGMENTS as u8;
     // Of 15 data shards, as many as a segment can have.
-    assert!(MAX_REMEMBERED >= 4 * usize::from(most) * 15 * LENGTH);
+    assert!(MAX_BUFFERED >= 4 * usize::from(most) * 15 * LENGTH);
     for client in 0..4 {
         for number in 0..most {
             assert_eq!(fill(&open(&all, client, number).expect("room")), DATA);
         }
-        assert!(matches!(open(&all, client, most), Err(Refusal::TooManyOpen)));
+        assert!(matches!(open(&all, client, most), Err(UploadError::TooManyOpen)));
     }
 }
 
@@ -81,11 +81,11 @@ fn memory_is_bounded_over_all_clients_and_comes_back() {
     for segment in &kept {
         assert_eq!(fill(segment), DATA);
     }
-    assert!(matches!(open(&all, 3, 0), Err(Refusal::TooManyOpen)));
+    assert!(matches!(open(&all, 3, 0), Err(UploadError::TooManyOpen)));
     // The one that was opened in time remembers what fits; the rest is fetched again.
     assert_eq!(fill(&late.expect("opened")), 2);
     assert_eq!(free(&all), 0);
-    kept[0].forget_data();
+    kept[0].drop_buffers();
     assert_eq!(free(&all), DATA);
     assert!(open(&all, 3, 0).is_ok());
     for client in 0..4 {
@@ -121,8 +121,7 @@ fn repeating_a_shard_neither_takes_memory_nor_keeps_a_segment_busy() {
 fn of_what_is_given_up_only_that_without_a_receipt_is_named() {
     let all = OpenSegments::new(DATA * LENGTH, Duration::ZERO);
     let (stored, empty) = (open(&all, 0, 0).expect("room"), open(&all, 0, 1).expect("room"));
-    lock(&stored.record).slots[0] =
-        Slot { node: Some(NodeId::from_bytes([9; 32])), receipt: Some(Word::Listed) };
+    lock(&stored.record).placements[0] = ShardPlacement::listed(NodeId::from_bytes([9; 32]));
     assert_eq!(all.drop_abandoned(|_| true), [], "its client is there");
     assert_eq!(all.drop_abandoned(|_| false), [(empty.account, empty.record().manifest.id())]);
     assert!(!all.contains(stored.account, stored.record().manifest.id()));

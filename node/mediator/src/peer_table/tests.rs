@@ -42,7 +42,7 @@ fn seal(number: u32, change: impl FnOnce(&mut StorageOffer)) -> Verified<Storage
 
 /// What the tests say of the world: every step takes a second, and the honest answer.
 struct World {
-    roster: Roster,
+    peers: PeerTable,
     now: Instant,
     random: Box<dyn FnMut(u64) -> u64>,
     honest: HashSet<NodeId>,
@@ -51,24 +51,24 @@ struct World {
 impl World {
     fn new(most: usize, seed: u64) -> Self {
         let random = Box::new(seeded(seed));
-        Self { roster: Roster::new(most), now: Instant::now(), random, honest: HashSet::new() }
+        Self { peers: PeerTable::new(most), now: Instant::now(), random, honest: HashSet::new() }
     }
 
     fn hear(&mut self, number: u32) -> NodeId {
         let offer = offer(number, 1);
         let node = offer.node;
-        self.roster.learn(offer, vec![], false, &mut self.random);
+        self.peers.learn(offer, vec![], false, &mut self.random);
         node
     }
 
     /// Tries up to `probes` nodes; how many were due.
     fn probe(&mut self, probes: usize) -> usize {
         for done in 0..probes {
-            let Some(probe) = self.roster.next(self.now, &mut self.random) else { return done };
+            let Some(probe) = self.peers.next(self.now, &mut self.random) else { return done };
             if self.honest.contains(&probe.node) {
-                self.roster.answered(&probe.node, self.now);
+                self.peers.answered(&probe.node, self.now);
             } else {
-                self.roster.failed(&probe.node, self.now);
+                self.peers.failed(&probe.node, self.now);
             }
             self.check();
         }
@@ -76,19 +76,19 @@ impl World {
     }
 
     fn check(&self) {
-        let roster = &self.roster;
-        assert!(roster.known.len() <= roster.most);
-        let strangers = roster.known.values().filter(|known| known.stranger.is_some()).count();
-        assert_eq!(strangers, roster.strangers.len());
-        for (at, node) in roster.strangers.iter().enumerate() {
-            assert_eq!(roster.known[node].stranger, Some(at));
+        let peers = &self.peers;
+        assert!(peers.known.len() <= peers.most);
+        let strangers = peers.known.values().filter(|known| known.stranger.is_some()).count();
+        assert_eq!(strangers, peers.strangers.len());
+        for (at, node) in peers.strangers.iter().enumerate() {
+            assert_eq!(peers.known[node].stranger, Some(at));
         }
-        let new = roster.known.values().filter(|known| known.standing == Standing::New).count();
-        assert_eq!(roster.untried, new);
+        let new = peers.known.values().filter(|known| known.probe == ProbeState::New).count();
+        assert_eq!(peers.untried, new);
     }
 
     fn usable(&self) -> usize {
-        self.roster.usable(1, NOW).len()
+        self.peers.usable(1, NOW).len()
     }
 }
 
@@ -97,12 +97,12 @@ fn only_a_node_that_answered_is_usable() {
     let mut world = World::new(100, 1);
     let (real, fake) = (world.hear(1), world.hear(2));
     world.honest.insert(real);
-    assert_eq!((world.usable(), world.roster.untried()), (0, 2));
+    assert_eq!((world.usable(), world.peers.untried()), (0, 2));
     assert_eq!(world.probe(10), 2);
-    assert_eq!((world.usable(), world.roster.untried()), (1, 0));
-    assert!(world.roster.knows(&fake));
-    assert_eq!(world.roster.usable(1 << 31, NOW).len(), 0, "no room");
-    assert_eq!(world.roster.usable(1, UnixTime::from_secs(2_000_000)).len(), 0, "expired");
+    assert_eq!((world.usable(), world.peers.untried()), (1, 0));
+    assert!(world.peers.knows(&fake));
+    assert_eq!(world.peers.usable(1 << 31, NOW).len(), 0, "no room");
+    assert_eq!(world.peers.usable(1, UnixTime::from_secs(2_000_000)).len(), 0, "expired");
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_node_that_fails_rests_longer_each_time_and_counts_again_once_it_answers() {
     world.probe(1);
     world.honest.clear();
     let started = world.now;
-    world.roster.failed(&node, world.now);
+    world.peers.failed(&node, world.now);
     assert_eq!(world.usable(), 0);
     let mut tries = Vec::new();
     for second in 1..300 {
@@ -143,13 +143,13 @@ fn a_flood_of_fakes_pushes_out_no_node_that_answered() {
             world.check();
         }
         assert_eq!(world.usable(), 10, "seed {seed}");
-        assert!(world.roster.new.len() <= 101, "bounded");
+        assert!(world.peers.new.len() <= 101, "bounded");
         // Due again, they go before all fakes.
         world.now += RECHECK;
         for _ in 0..10 {
-            let probe = world.roster.next(world.now, &mut world.random).expect("due");
+            let probe = world.peers.next(world.now, &mut world.random).expect("due");
             assert!(probe.proven && world.honest.contains(&probe.node));
-            world.roster.answered(&probe.node, world.now);
+            world.peers.answered(&probe.node, world.now);
         }
     }
 }
@@ -179,8 +179,8 @@ fn nodes_of_an_earlier_start_are_tried_before_strangers() {
     }
     let offer = offer(60, 1);
     let node = offer.node;
-    world.roster.recall(offer, vec![]);
-    let first = world.roster.next(world.now, &mut world.random).expect("due");
+    world.peers.recall(offer, vec![]);
+    let first = world.peers.next(world.now, &mut world.random).expect("due");
     assert_eq!((first.node, first.proven), (node, true));
 }
 
@@ -188,34 +188,34 @@ fn nodes_of_an_earlier_start_are_tried_before_strangers() {
 fn an_older_offer_changes_nothing_and_news_are_remembered_only_of_nodes_that_answered() {
     let mut world = World::new(100, 1);
     let node = world.hear(1);
-    assert!(!world.roster.learn(offer(1, 2), vec![], false, &mut world.random), "a stranger's");
-    assert!(world.roster.answered(&node, world.now).is_some(), "the first time");
-    assert!(world.roster.answered(&node, world.now).is_none(), "not again");
-    assert!(world.roster.learn(offer(1, 3), vec![], false, &mut world.random));
-    assert!(!world.roster.learn(offer(1, 2), vec![], false, &mut world.random), "older");
-    assert_eq!(world.roster.offer(&node).expect("known").sequence, 3);
+    assert!(!world.peers.learn(offer(1, 2), vec![], false, &mut world.random), "a stranger's");
+    assert!(world.peers.answered(&node, world.now).is_some(), "the first time");
+    assert!(world.peers.answered(&node, world.now).is_none(), "not again");
+    assert!(world.peers.learn(offer(1, 3), vec![], false, &mut world.random));
+    assert!(!world.peers.learn(offer(1, 2), vec![], false, &mut world.random), "older");
+    assert_eq!(world.peers.offer(&node).expect("known").sequence, 3);
 }
 
 #[test]
 fn what_a_node_says_itself_counts_even_if_it_started_again_within_a_second() {
     let mut world = World::new(100, 1);
     let node = world.hear(1);
-    world.roster.answered(&node, world.now);
+    world.peers.answered(&node, world.now);
     for sequence in [1, 0] {
         // It says the same, which is not worth writing down again.
-        assert!(!world.roster.learn(offer(1, sequence), vec![], true, &mut world.random));
-        assert_eq!(world.roster.offer(&node).expect("known").sequence, sequence);
+        assert!(!world.peers.learn(offer(1, sequence), vec![], true, &mut world.random));
+        assert_eq!(world.peers.offer(&node).expect("known").sequence, sequence);
     }
     let dearer = seal(1, |offer| offer.price = Price::new(6));
-    assert!(world.roster.learn(dearer, vec![], true, &mut world.random));
-    assert_eq!(world.roster.offer(&node).expect("known").price, Price::new(6));
+    assert!(world.peers.learn(dearer, vec![], true, &mut world.random));
+    assert_eq!(world.peers.offer(&node).expect("known").price, Price::new(6));
     let later = |hours: u64| {
         seal(1, |offer| {
             (offer.price, offer.expiry) = (Price::new(6), UnixTime::from_secs(1_003_600 + hours * 3600));
         })
     };
-    assert!(!world.roster.learn(later(6), vec![], true, &mut world.random));
-    assert!(world.roster.learn(later(7), vec![], true, &mut world.random), "the remembered one ends soon");
+    assert!(!world.peers.learn(later(6), vec![], true, &mut world.random));
+    assert!(world.peers.learn(later(7), vec![], true, &mut world.random), "the remembered one ends soon");
 }
 
 #[test]
@@ -224,20 +224,20 @@ fn a_node_of_which_the_offer_may_be_old_is_looked_at_soon_and_once() {
     let (node, stranger) = (world.hear(1), world.hear(2));
     world.honest.insert(node);
     world.probe(2);
-    world.roster.doubt(&node, world.now);
-    world.roster.doubt(&stranger, world.now);
+    world.peers.probe_soon(&node, world.now);
+    world.peers.probe_soon(&stranger, world.now);
     assert_eq!(world.probe(10), 0);
     world.now += SOON;
-    let probe = world.roster.next(world.now, &mut world.random).expect("due");
+    let probe = world.peers.next(world.now, &mut world.random).expect("due");
     assert_eq!(probe.node, node);
     // While it is being tried it is not tried twice.
-    world.roster.doubt(&node, world.now);
+    world.peers.probe_soon(&node, world.now);
     world.now += SOON;
     assert_eq!(world.probe(10), 0);
-    world.roster.answered(&node, world.now);
+    world.peers.answered(&node, world.now);
     world.now += RECHECK - SOON;
-    world.roster.doubt(&node, world.now);
+    world.peers.probe_soon(&node, world.now);
     world.now += SOON;
     assert_eq!(world.probe(10), 2, "its own time, and the stranger's");
-    assert_eq!(world.roster.due.len() + world.roster.due_strangers.len(), 2);
+    assert_eq!(world.peers.due.len() + world.peers.due_strangers.len(), 2);
 }

@@ -1,7 +1,7 @@
 //! Segments whose shards are arriving.
 //!
-//! Their data shards are remembered for the parity, within one bound for all clients. Nothing
-//! depends on it: what is not remembered is fetched from its holder.
+//! Their data shards are buffered for the parity, within one bound for all clients. Nothing depends on
+//! it: a shard that is not buffered is fetched from its holder.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
@@ -13,19 +13,20 @@ use bytes::Bytes;
 use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::limits::MAX_OPEN_SEGMENTS;
 use fincrypt_protocol::record::{Mandate, Receipt, Registration};
-use fincrypt_protocol::{AccountId, NodeId, Refusal, SegmentId, ShardIndex, Signed};
+use fincrypt_protocol::{AccountId, NodeId, SegmentId, ShardIndex, Signed, Verified};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use crate::records::{SegmentRecord, Slot, Word};
+use super::error::UploadError;
+use crate::stores::{SegmentRecord, ShardPlacement};
 
-/// An open segment that nobody touched for so long is given up; its shards stay where they are.
+/// Time that an open segment waits for its client before it is closed; its shards stay at their holders.
 const ABANDONED: Duration = Duration::from_secs(300);
 
-/// Data shards remembered over all clients: ten full segments, so that four clients with two each
+/// Bytes of data shards buffered over all clients: ten full segments, so that four clients with two each
 /// need not wait for one another.
-const MAX_REMEMBERED: usize = 160 << 20;
-/// A segment that got no shard for so long gives its memory to others that want it.
+const MAX_BUFFERED: usize = 160 << 20;
+/// Time without a new shard after which others may take a segment's memory.
 const IDLE: Duration = Duration::from_secs(10);
 
 /// Memory for data shards.
@@ -34,21 +35,21 @@ struct Memory {
 }
 
 impl Memory {
-    fn take(self: &Arc<Self>, payload: Bytes) -> Option<Remembered> {
+    fn take(self: &Arc<Self>, payload: Bytes) -> Option<BufferedShard> {
         let length = payload.len();
         let taken =
             self.free.fetch_update(Ordering::AcqRel, Ordering::Acquire, |free| free.checked_sub(length));
-        taken.is_ok().then(|| Remembered { payload, memory: Arc::clone(self) })
+        taken.is_ok().then(|| BufferedShard { payload, memory: Arc::clone(self) })
     }
 }
 
 /// A data shard, and its share of the memory.
-struct Remembered {
+struct BufferedShard {
     payload: Bytes,
     memory: Arc<Memory>,
 }
 
-impl Drop for Remembered {
+impl Drop for BufferedShard {
     fn drop(&mut self) {
         self.memory.free.fetch_add(self.payload.len(), Ordering::AcqRel);
     }
@@ -63,7 +64,7 @@ pub(crate) struct OpenSegment {
     max_price: Option<Price>,
     record: Mutex<SegmentRecord>,
     /// Data shards that came, for the parity.
-    data: Mutex<Vec<Option<Remembered>>>,
+    data: Mutex<Vec<Option<BufferedShard>>>,
     /// When the last of them came.
     grown: Mutex<Instant>,
     memory: Option<Arc<Memory>>,
@@ -113,23 +114,24 @@ impl OpenSegment {
     pub(crate) fn missing_data(&self) -> u32 {
         let record = lock(&self.record);
         let data = usize::from(record.manifest.code().data());
-        let missing = record.slots.iter().take(data).enumerate().filter(|(_, slot)| slot.receipt.is_none());
+        let missing = record.placements.iter().take(data).enumerate();
+        let missing = missing.filter(|(_, placement)| !placement.is_held());
         missing.fold(0, |bits, (index, _)| bits | 1 << index)
     }
 
-    pub(crate) fn slot(&self, index: ShardIndex) -> Option<Slot> {
-        lock(&self.record).slots.get(index.get()).cloned()
+    pub(crate) fn placement(&self, index: ShardIndex) -> Option<ShardPlacement> {
+        lock(&self.record).placements.get(index.get()).cloned()
     }
 
     /// Chooses another node for a shard: the first of `candidates` that has no shard of this
     /// segment. False if there is none.
     pub(crate) fn reassign(&self, index: ShardIndex, candidates: &[NodeId]) -> bool {
         let mut record = lock(&self.record);
-        let taken: Vec<NodeId> = record.slots.iter().filter_map(|slot| slot.node).collect();
+        let taken: Vec<NodeId> = record.placements.iter().filter_map(|placement| placement.node).collect();
         let free = candidates.iter().find(|node| !taken.contains(node));
-        match (free, record.slots.get_mut(index.get())) {
-            (Some(node), Some(slot)) => {
-                *slot = Slot { node: Some(*node), receipt: None };
+        match (free, record.placement_mut(index)) {
+            (Some(node), Some(placement)) => {
+                *placement = ShardPlacement::planned(Some(*node));
                 true
             }
             _ => false,
@@ -137,21 +139,21 @@ impl OpenSegment {
     }
 
     /// Records that a shard's node does not have it.
-    pub(crate) fn lost(&self, index: ShardIndex) {
-        if let Some(slot) = lock(&self.record).slots.get_mut(index.get()) {
-            *slot = Slot { node: None, receipt: None };
+    pub(crate) fn mark_missing(&self, index: ShardIndex) {
+        if let Some(placement) = lock(&self.record).placement_mut(index) {
+            *placement = ShardPlacement::planned(None);
         }
     }
 
-    /// Records a node's receipt.
-    pub(crate) fn receipted(&self, index: ShardIndex, node: NodeId, receipt: Signed<Receipt>) {
-        if let Some(slot) = lock(&self.record).slots.get_mut(index.get()) {
-            *slot = Slot { node: Some(node), receipt: Some(Word::Receipt(receipt)) };
+    /// Records a node's receipt for one of the shards.
+    pub(crate) fn receipted(&self, receipt: Verified<Receipt>) {
+        if let Some(placement) = lock(&self.record).placement_mut(receipt.index) {
+            *placement = ShardPlacement::receipted(receipt);
         }
     }
 
     /// Whether data shard `index` is in memory.
-    pub(crate) fn remembers(&self, index: ShardIndex) -> bool {
+    pub(crate) fn is_buffered(&self, index: ShardIndex) -> bool {
         lock(&self.data).get(index.get()).is_some_and(Option::is_some)
     }
 
@@ -160,8 +162,8 @@ impl OpenSegment {
         self.missing_data() == 0 || self.parity.initialized() || lock(&self.data).iter().all(Option::is_some)
     }
 
-    /// Remembers a data shard for the parity, if there is room; whether all are there now.
-    pub(crate) fn remember(&self, index: ShardIndex, payload: Bytes) -> bool {
+    /// Buffers a data shard for the parity, if there is room; whether all are buffered now.
+    pub(crate) fn buffer(&self, index: ShardIndex, payload: Bytes) -> bool {
         let mut data = lock(&self.data);
         if let Some(slot) = data.get_mut(index.get())
             && slot.is_none()
@@ -172,8 +174,8 @@ impl OpenSegment {
         data.iter().all(Option::is_some)
     }
 
-    /// Forgets a data shard that no node took.
-    pub(crate) fn forget(&self, index: ShardIndex) {
+    /// Drops a data shard that no node took.
+    pub(crate) fn unbuffer(&self, index: ShardIndex) {
         if let Some(slot) = lock(&self.data).get_mut(index.get()) {
             *slot = None;
         }
@@ -184,7 +186,7 @@ impl OpenSegment {
         lock(&self.data).iter().map(|slot| slot.as_ref().map(|kept| kept.payload.clone())).collect()
     }
 
-    /// What all of its data shards take.
+    /// Bytes of all its data shards.
     fn data_len(&self) -> usize {
         let manifest = &lock(&self.record).manifest;
         usize::from(manifest.code().data()) * manifest.shard_len().get() as usize
@@ -195,7 +197,7 @@ impl OpenSegment {
     }
 
     /// Frees the memory of the data shards.
-    pub(crate) fn forget_data(&self) {
+    pub(crate) fn drop_buffers(&self) {
         lock(&self.data).iter_mut().for_each(|slot| *slot = None);
     }
 }
@@ -216,7 +218,7 @@ pub(crate) struct OpenSegments {
 
 impl Default for OpenSegments {
     fn default() -> Self {
-        Self::new(MAX_REMEMBERED, IDLE)
+        Self::new(MAX_BUFFERED, IDLE)
     }
 }
 
@@ -234,7 +236,7 @@ impl OpenSegments {
         id: SegmentId,
         make: impl FnOnce() -> OpenSegment,
         account: AccountId,
-    ) -> Result<Arc<OpenSegment>, Refusal> {
+    ) -> Result<Arc<OpenSegment>, UploadError> {
         let mut open = lock(&self.segments);
         let touched = Instant::now();
         if let Some(entry) = open.get_mut(&(account, id)) {
@@ -243,7 +245,7 @@ impl OpenSegments {
             return Ok(Arc::clone(&entry.segment));
         }
         if open.values().filter(|entry| entry.owner == owner).count() >= MAX_OPEN_SEGMENTS {
-            return Err(Refusal::TooManyOpen);
+            return Err(UploadError::TooManyOpen);
         }
         let mut segment = make();
         self.make_room(&open, segment.data_len())?;
@@ -255,7 +257,11 @@ impl OpenSegments {
 
     /// Finds memory for a new segment, of idle ones if need be. They keep their place, and fetch
     /// their shards again when it is time for the parity.
-    fn make_room(&self, open: &HashMap<(AccountId, SegmentId), Entry>, bytes: usize) -> Result<(), Refusal> {
+    fn make_room(
+        &self,
+        open: &HashMap<(AccountId, SegmentId), Entry>,
+        bytes: usize,
+    ) -> Result<(), UploadError> {
         let enough = || self.memory.free.load(Ordering::Acquire) >= bytes;
         if enough() {
             return Ok(());
@@ -264,12 +270,12 @@ impl OpenSegments {
         idle.retain(|(idle, _)| *idle >= self.idle);
         idle.sort_by_key(|(idle, _)| std::cmp::Reverse(*idle));
         for (_, segment) in idle {
-            segment.forget_data();
+            segment.drop_buffers();
             if enough() {
                 return Ok(());
             }
         }
-        Err(Refusal::TooManyOpen)
+        Err(UploadError::TooManyOpen)
     }
 
     /// Passes an open segment to the peer `owner`; whether there is one.

@@ -16,20 +16,20 @@ use futures::StreamExt;
 use tokio::sync::watch;
 
 use super::context::Context;
-use super::directory::Directory;
 use super::holder_lists::HolderLists;
 use super::missing_shards::MissingShards;
 use super::outbox::Outbox;
 use super::placement::Placement;
-use super::records::Records;
+use super::registry::StorageRegistry;
+use super::reputations::Reputations;
 use super::shard_transfer::ShardTransfer;
-use super::standings::Standings;
+use super::stores::Stores;
 use super::upload::OpenSegments;
 use fincrypt_accounts::Accounts;
 use fincrypt_accounts::releases::Releases;
 use fincrypt_protocol::NodeId;
 use fincrypt_protocol::record::Condition;
-use fincrypt_upkeep::State;
+use fincrypt_upkeep::NodeState;
 use parking_lot::Mutex;
 use rate_limiter::RateLimiter;
 use rebuild::Rebuilder;
@@ -41,7 +41,7 @@ const AT_ONCE: usize = 2;
 const ROUND: Duration = Duration::from_secs(300);
 const SOON: Duration = Duration::from_millis(500);
 
-/// How the segments of this mediator are, by its own records.
+/// The health of this mediator's segments, by its own records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Health {
     /// Segments that lack a good holder for some shard.
@@ -68,18 +68,18 @@ impl HealthView {
 /// Which storage nodes are to keep what they have. Cheap to clone.
 #[derive(Clone)]
 struct Soundness {
-    standings: Arc<Standings>,
-    directory: Arc<Directory>,
+    reputations: Arc<Reputations>,
+    registry: Arc<StorageRegistry>,
 }
 
 impl Soundness {
-    fn state(&self, node: &NodeId) -> State {
-        self.standings.state(node)
+    fn state(&self, node: &NodeId) -> NodeState {
+        self.reputations.state(node)
     }
 
     /// Whether a node is to keep what it has: it is not gone, and does not leave or fail.
     fn is_good(&self, node: &NodeId) -> bool {
-        self.state(node) < State::Absent && self.directory.condition(node) == Condition::Serving
+        self.state(node) < NodeState::Absent && self.registry.condition(node) == Condition::Serving
     }
 }
 
@@ -96,11 +96,11 @@ pub(crate) struct Repair {
 
 /// The services and stores that [`Repair`] works with.
 pub(crate) struct RepairParts {
-    pub(crate) records: Records,
+    pub(crate) stores: Stores,
     pub(crate) accounts: Accounts,
     pub(crate) releases: Arc<Releases>,
-    pub(crate) standings: Arc<Standings>,
-    pub(crate) directory: Arc<Directory>,
+    pub(crate) reputations: Arc<Reputations>,
+    pub(crate) registry: Arc<StorageRegistry>,
     pub(crate) placement: Placement,
     pub(crate) transfer: ShardTransfer,
     pub(crate) outbox: Outbox,
@@ -112,17 +112,18 @@ pub(crate) struct RepairParts {
 impl Repair {
     /// Repairs at `rate` bytes a second at most; 0 for no limit.
     pub(crate) fn new(parts: RepairParts, rate: u64, context: Context) -> Self {
-        let round = (parts.standings.terms().epoch / 2).clamp(SOON, ROUND);
-        let soundness = Soundness { standings: parts.standings, directory: parts.directory };
+        let round = (parts.reputations.terms().epoch / 2).clamp(SOON, ROUND);
+        let soundness = Soundness { reputations: parts.reputations, registry: parts.registry };
         let finder = WorkFinder {
-            records: parts.records.clone(),
+            segments: parts.stores.segments.clone(),
+            held: parts.stores.held.clone(),
             releases: Arc::clone(&parts.releases),
             soundness: soundness.clone(),
             open: parts.open,
         };
         let rebuilder = Rebuilder {
             accounts: parts.accounts,
-            records: parts.records,
+            stores: parts.stores,
             releases: parts.releases,
             soundness,
             placement: parts.placement,
@@ -136,7 +137,7 @@ impl Repair {
         Self { finder, rebuilder, missing: parts.missing, health: HealthView::default(), round }
     }
 
-    /// How segments are, by the last round.
+    /// The health of segments, by the last round.
     pub(crate) fn health(&self) -> HealthView {
         self.health.clone()
     }
@@ -167,14 +168,14 @@ impl Repair {
                 self.health.set(health);
                 work
             }
-            Err(refusal) => return tracing::warn!(%refusal, "repair_work_unreadable"),
+            Err(error) => return tracing::error!(%error, "repair_work_unreadable"),
         };
         let repairs = work.into_iter().map(|job| async move {
             let (account, segment) = (job.account, job.segment);
             match self.rebuilder.repair(account, segment).await {
                 Ok(0) => {}
                 Ok(shards) => tracing::info!(%segment, shards, "segment_repaired"),
-                Err(refusal) => tracing::warn!(%segment, %refusal, "segment_stays_degraded"),
+                Err(error) => tracing::warn!(%segment, %error, "segment_stays_degraded"),
             }
         });
         futures::stream::iter(repairs).buffer_unordered(AT_ONCE).collect::<()>().await;

@@ -10,17 +10,17 @@
 
 use std::cmp::Ordering;
 
-/// How many of a segment's shards can be counted on.
+/// How many of a segment's shards can be counted on: from this follows when it is repaired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Health {
+pub struct RepairPriority {
     data: u16,
     total: u16,
     healthy: u16,
 }
 
-/// Whether a segment wants repair.
+/// Whether a segment is repaired, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Repair {
+pub enum Urgency {
     /// All shards are healthy.
     None,
     /// Some are missing: repaired within the limit of traffic.
@@ -31,14 +31,14 @@ pub enum Repair {
     Stuck,
 }
 
-impl Health {
+impl RepairPriority {
     /// `healthy` of `total` shards (more count as `total`), of which any `data` rebuild the segment.
     #[must_use]
     pub fn new(data: u16, total: u16, healthy: u16) -> Self {
         Self { data, total, healthy: healthy.min(total) }
     }
 
-    /// How many more shards may fail; below zero, how many are lacking.
+    /// The number of shards that may still fail; below zero, that are lacking.
     #[must_use]
     pub fn margin(self) -> i32 {
         i32::from(self.healthy) - i32::from(self.data)
@@ -50,22 +50,22 @@ impl Health {
         self.total - self.healthy
     }
 
-    /// Whether it wants repair.
+    /// Whether it is repaired, and when.
     #[must_use]
-    pub fn repair(self) -> Repair {
+    pub fn urgency(self) -> Urgency {
         if self.healthy >= self.total {
-            Repair::None
+            Urgency::None
         } else if self.healthy < self.data {
-            Repair::Stuck
+            Urgency::Stuck
         } else if self.healthy <= threshold(self.data, self.total) {
-            Repair::Urgent
+            Urgency::Urgent
         } else {
-            Repair::Routine
+            Urgency::Routine
         }
     }
 }
 
-/// So many healthy shards or fewer make a repair urgent.
+/// The number of healthy shards from which downwards a repair is urgent.
 #[must_use]
 pub fn threshold(data: u16, total: u16) -> u16 {
     data + total.saturating_sub(data).div_ceil(2)
@@ -74,9 +74,9 @@ pub fn threshold(data: u16, total: u16) -> u16 {
 /// The most endangered first: the smaller margin; of equal ones, that which lacks the larger share of
 /// its parity. Segments that cannot be rebuilt come last.
 #[must_use]
-pub fn first(one: Health, other: Health) -> Ordering {
-    let key = |health: Health| (health.repair() == Repair::Stuck, health.margin());
-    let spare = |health: Health| i64::from(health.total) - i64::from(health.data);
+pub fn compare(one: RepairPriority, other: RepairPriority) -> Ordering {
+    let key = |health: RepairPriority| (health.urgency() == Urgency::Stuck, health.margin());
+    let spare = |health: RepairPriority| i64::from(health.total) - i64::from(health.data);
     // lacking/spare of the other against ours, without division.
     let larger = || (i64::from(other.lacking()) * spare(one)).cmp(&(i64::from(one.lacking()) * spare(other)));
     key(one).cmp(&key(other)).then_with(larger)
@@ -89,11 +89,11 @@ mod tests {
     #[test]
     fn the_most_endangered_come_first_and_the_hopeless_last() {
         let sorted = [(15, 30, 16), (4, 8, 5), (10, 20, 15), (4, 8, 3)]
-            .map(|(data, total, healthy)| Health::new(data, total, healthy));
+            .map(|(data, total, healthy)| RepairPriority::new(data, total, healthy));
         for turns in 0..sorted.len() {
             let mut all = sorted;
             all.rotate_left(turns);
-            all.sort_by(|one, other| first(*one, *other));
+            all.sort_by(|one, other| compare(*one, *other));
             assert_eq!(all, sorted);
         }
     }
@@ -103,10 +103,10 @@ mod tests {
         for (data, total) in [(4, 8), (10, 20), (15, 30)] {
             let group = ((total - data) / 4).max(1);
             assert!(threshold(data, total) - 2 * group >= data);
-            assert_eq!(Health::new(data, total, threshold(data, total)).repair(), Repair::Urgent);
-            assert_eq!(Health::new(data, total, total - 1).repair(), Repair::Routine);
-            assert_eq!(Health::new(data, total, total).repair(), Repair::None);
-            assert_eq!(Health::new(data, total, data - 1).repair(), Repair::Stuck);
+            assert_eq!(RepairPriority::new(data, total, threshold(data, total)).urgency(), Urgency::Urgent);
+            assert_eq!(RepairPriority::new(data, total, total - 1).urgency(), Urgency::Routine);
+            assert_eq!(RepairPriority::new(data, total, total).urgency(), Urgency::None);
+            assert_eq!(RepairPriority::new(data, total, data - 1).urgency(), Urgency::Stuck);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How much is given to nodes that have proved little yet.
+//! Probation: how much is given to nodes that have proved little yet.
 //!
 //! A new node is tried with a small share, which doubles with every audited day. Until it has 30
 //! audited days, it and others like it together hold few enough shards of a segment that all of them
@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::Standing;
+use super::Reputation;
 
 /// Audited days after which a node is proven.
 pub const PROVEN_DAYS: u64 = 30;
@@ -15,21 +15,21 @@ const FIRST: u64 = 64;
 
 /// Whole days of epochs of this length in which the node proved all that it was asked for.
 #[must_use]
-pub fn audited_days(standing: &Standing, epoch: Duration) -> u64 {
-    standing.passed().saturating_mul(epoch.as_secs()) / 86_400
+pub fn audited_days(reputation: &Reputation, epoch: Duration) -> u64 {
+    reputation.passed().saturating_mul(epoch.as_secs()) / 86_400
 }
 
 /// Whether a node counts as proven.
 #[must_use]
-pub fn proven(standing: &Standing, epoch: Duration) -> bool {
-    audited_days(standing, epoch) >= PROVEN_DAYS
+pub fn proven(reputation: &Reputation, epoch: Duration) -> bool {
+    audited_days(reputation, epoch) >= PROVEN_DAYS
 }
 
 /// The most shards that a node may hold: 64, twice as many for each audited day, and no limit once it
 /// is proven.
 #[must_use]
-pub fn most_shards(standing: &Standing, epoch: Duration) -> u64 {
-    match audited_days(standing, epoch) {
+pub fn most_shards(reputation: &Reputation, epoch: Duration) -> u64 {
+    match audited_days(reputation, epoch) {
         days if days >= PROVEN_DAYS => u64::MAX,
         days => FIRST << days,
     }
@@ -46,24 +46,24 @@ pub fn most_of_segment(data: u16, total: u16, proven: usize) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Came, Epoch, Rules, Tally};
+    use crate::{AuditOutcome, Epoch, ProofCounts, Rules};
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
     #[test]
     fn a_new_node_starts_small_and_doubles_daily_until_it_is_proven() {
-        let mut standing = Standing::new(Epoch::new(0));
-        assert_eq!(most_shards(&standing, HOUR), 64);
+        let mut reputation = Reputation::new(Epoch::new(0));
+        assert_eq!(most_shards(&reputation, HOUR), 64);
         for epoch in 1..=720 {
-            assert!(!proven(&standing, HOUR));
-            let came = Came::Answered(Tally { passed: 1, ..Tally::default() });
-            standing.note(Epoch::new(epoch), came, &Rules::default());
+            assert!(!proven(&reputation, HOUR));
+            let outcome = AuditOutcome::Answered(ProofCounts { passed: 1, ..ProofCounts::default() });
+            reputation.record(Epoch::new(epoch), outcome, &Rules::default());
             if epoch == 24 {
-                assert_eq!(most_shards(&standing, HOUR), 128);
+                assert_eq!(most_shards(&reputation, HOUR), 128);
             }
         }
-        assert!(proven(&standing, HOUR));
-        assert_eq!(most_shards(&standing, HOUR), u64::MAX);
+        assert!(proven(&reputation, HOUR));
+        assert_eq!(most_shards(&reputation, HOUR), u64::MAX);
     }
 
     #[test]

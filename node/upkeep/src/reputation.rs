@@ -1,4 +1,4 @@
-//! How a storage node stands with a mediator: what its audits came to, and what follows from that.
+//! A storage node's reputation with a mediator: the outcomes of its audits, and what follows from them.
 //!
 //! Silence is unpaid, not punished: it lowers no score, and only lasts ([`Rules::hush`],
 //! [`Rules::absence`], [`Rules::loss`]). A loss that the node reports itself only reduces what it
@@ -12,14 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{Epoch, Rules};
 
-/// Epochs whose outcomes are kept to be shown.
+/// Newest epochs of which the outcomes are kept to be shown.
 const SHOWN: usize = 48;
 /// Weight of the newest epoch in the score.
 const NEWEST: f64 = 1.0 / 64.0;
 
-/// What challenging a node's shards came to, shard by shard.
+/// The outcomes of challenging a node's shards, counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Tally {
+pub struct ProofCounts {
     /// Proved.
     pub passed: u32,
     /// The proof was wrong.
@@ -30,7 +30,7 @@ pub struct Tally {
     pub reported: u32,
 }
 
-impl Tally {
+impl ProofCounts {
     /// Whether all that the node claims to have was proved, and something was.
     #[must_use]
     pub fn is_passed(&self) -> bool {
@@ -38,12 +38,12 @@ impl Tally {
     }
 }
 
-/// What challenging a node in one epoch came to.
+/// The outcome of one epoch's audit of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Came {
+pub enum AuditOutcome {
     /// It answered.
-    Answered(Tally),
+    Answered(ProofCounts),
     /// It was reached, and did not answer in time.
     Timeout,
     /// It was not reached.
@@ -52,17 +52,17 @@ pub enum Came {
 
 /// One epoch in a node's history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Noted {
-    /// When.
+pub struct AuditedEpoch {
+    /// The epoch.
     pub epoch: Epoch,
-    /// What.
-    pub came: Came,
+    /// Its outcome.
+    pub outcome: AuditOutcome,
 }
 
-/// What is done with a node.
+/// The treatment of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum NodeState {
     /// It gets new shards, and counts.
     Sound,
     /// It gets no new shards; those it has count.
@@ -74,9 +74,9 @@ pub enum State {
     Lost,
 }
 
-/// How a node stands.
+/// A node's reputation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Standing {
+pub struct Reputation {
     since: Epoch,
     /// Epochs in a row in which it was asked and did not answer. Epochs in which nobody asked, as the
     /// mediator was off, are none.
@@ -93,11 +93,11 @@ pub struct Standing {
     clean: u64,
     /// Whether its faults were ever enough to give it up, which no later answer mends.
     given_up: bool,
-    history: VecDeque<Noted>,
+    history: VecDeque<AuditedEpoch>,
 }
 
-impl Standing {
-    /// A node that comes to be known.
+impl Reputation {
+    /// The reputation of a node that is new in the epoch `since`.
     #[must_use]
     pub fn new(since: Epoch) -> Self {
         Self {
@@ -113,25 +113,25 @@ impl Standing {
         }
     }
 
-    /// Takes in what an epoch came to.
-    pub fn note(&mut self, epoch: Epoch, came: Came, rules: &Rules) {
-        if let Came::Answered(tally) = came {
+    /// Records the outcome of an epoch.
+    pub fn record(&mut self, epoch: Epoch, outcome: AuditOutcome, rules: &Rules) {
+        if let AuditOutcome::Answered(counts) = outcome {
             self.silent = 0;
-            let failed = u64::from(tally.wrong) + u64::from(tally.missing);
-            let asked = u64::from(tally.passed) + failed;
+            let failed = u64::from(counts.wrong) + u64::from(counts.missing);
+            let asked = u64::from(counts.passed) + failed;
             if asked > 0 {
-                let share = f64::from(tally.passed) / asked as f64;
+                let share = f64::from(counts.passed) / asked as f64;
                 self.score += NEWEST * (share - self.score);
             }
             if failed > 0 {
                 self.fail(epoch, rules);
-            } else if tally.passed > 0 && tally.reported == 0 {
+            } else if counts.passed > 0 && counts.reported == 0 {
                 self.pass(rules);
             }
         } else {
             self.silent += 1;
         }
-        self.history.push_back(Noted { epoch, came });
+        self.history.push_back(AuditedEpoch { epoch, outcome });
         while self.history.len() > SHOWN {
             self.history.pop_front();
         }
@@ -139,7 +139,7 @@ impl Standing {
 
     fn fail(&mut self, epoch: Epoch, rules: &Rules) {
         self.clean = 0;
-        // However often one epoch is noted, it is one bad hour.
+        // However often one epoch is recorded, it is one bad hour.
         if self.failed.is_none_or(|failed| failed < epoch) {
             self.failed = Some(epoch);
             self.faults = self.faults.saturating_add(1);
@@ -155,18 +155,18 @@ impl Standing {
         }
     }
 
-    /// What is done with it.
+    /// Its treatment.
     #[must_use]
-    pub fn state(&self, rules: &Rules) -> State {
+    pub fn state(&self, rules: &Rules) -> NodeState {
         let silent = self.silent;
         if self.given_up || silent > rules.loss {
-            State::Lost
+            NodeState::Lost
         } else if self.faults >= rules.suspended || silent > rules.absence {
-            State::Absent
+            NodeState::Absent
         } else if self.faults > 0 || silent > rules.hush {
-            State::Suspect
+            NodeState::Suspect
         } else {
-            State::Sound
+            NodeState::Sound
         }
     }
 
@@ -199,11 +199,11 @@ impl Standing {
     /// When it was last audited.
     #[must_use]
     pub fn last(&self) -> Option<Epoch> {
-        self.history.back().map(|noted| noted.epoch)
+        self.history.back().map(|audited| audited.epoch)
     }
 
     /// Its newest epochs, the oldest first.
-    pub fn history(&self) -> impl Iterator<Item = &Noted> {
+    pub fn history(&self) -> impl Iterator<Item = &AuditedEpoch> {
         self.history.iter()
     }
 }
@@ -212,79 +212,83 @@ impl Standing {
 mod tests {
     use super::*;
 
-    fn answered(passed: u32, wrong: u32) -> Came {
-        Came::Answered(Tally { passed, wrong, ..Tally::default() })
+    fn answered(passed: u32, wrong: u32) -> AuditOutcome {
+        AuditOutcome::Answered(ProofCounts { passed, wrong, ..ProofCounts::default() })
     }
 
-    fn state(standing: &Standing) -> State {
-        standing.state(&Rules::default())
+    fn state(reputation: &Reputation) -> NodeState {
+        reputation.state(&Rules::default())
     }
 
-    fn note(standing: &mut Standing, epoch: u64, came: Came) {
-        standing.note(Epoch::new(epoch), came, &Rules::default());
+    fn note(reputation: &mut Reputation, epoch: u64, outcome: AuditOutcome) {
+        reputation.record(Epoch::new(epoch), outcome, &Rules::default());
     }
 
     #[test]
     fn silence_lasts_but_lowers_no_score_and_ends_with_an_answer() {
-        let mut standing = Standing::new(Epoch::new(0));
+        let mut reputation = Reputation::new(Epoch::new(0));
         for epoch in 1..=200 {
-            note(&mut standing, epoch, if epoch % 2 == 0 { Came::Timeout } else { Came::Offline });
+            note(
+                &mut reputation,
+                epoch,
+                if epoch % 2 == 0 { AuditOutcome::Timeout } else { AuditOutcome::Offline },
+            );
             let expected = match epoch {
-                0..=3 => State::Sound,
-                4..=24 => State::Suspect,
-                25..=168 => State::Absent,
-                _ => State::Lost,
+                0..=3 => NodeState::Sound,
+                4..=24 => NodeState::Suspect,
+                25..=168 => NodeState::Absent,
+                _ => NodeState::Lost,
             };
-            assert_eq!(state(&standing), expected, "{epoch}");
+            assert_eq!(state(&reputation), expected, "{epoch}");
         }
-        assert_eq!(standing.score(), 1000);
-        note(&mut standing, 201, answered(1, 0));
-        assert_eq!(state(&standing), State::Sound);
+        assert_eq!(reputation.score(), 1000);
+        note(&mut reputation, 201, answered(1, 0));
+        assert_eq!(state(&reputation), NodeState::Sound);
     }
 
     #[test]
     fn one_bad_hour_makes_suspect_and_is_forgiven_after_two_clean_days() {
-        let mut standing = Standing::new(Epoch::new(0));
+        let mut reputation = Reputation::new(Epoch::new(0));
         for _ in 0..100 {
-            note(&mut standing, 1, answered(0, 300));
+            note(&mut reputation, 1, answered(0, 300));
         }
-        assert_eq!(state(&standing), State::Suspect);
-        assert!(standing.watched());
+        assert_eq!(state(&reputation), NodeState::Suspect);
+        assert!(reputation.watched());
         for epoch in 2..49 {
-            note(&mut standing, epoch, answered(300, 0));
-            assert_eq!(state(&standing), State::Suspect);
+            note(&mut reputation, epoch, answered(300, 0));
+            assert_eq!(state(&reputation), NodeState::Suspect);
         }
-        note(&mut standing, 49, answered(300, 0));
-        assert_eq!(state(&standing), State::Sound);
-        assert!(!standing.watched() && standing.score() < 1000);
+        note(&mut reputation, 49, answered(300, 0));
+        assert_eq!(state(&reputation), NodeState::Sound);
+        assert!(!reputation.watched() && reputation.score() < 1000);
     }
 
     #[test]
     fn repeated_wrong_answers_suspend_and_then_give_up_for_good() {
-        let mut standing = Standing::new(Epoch::new(0));
+        let mut reputation = Reputation::new(Epoch::new(0));
         for epoch in 1..=48 {
-            note(&mut standing, epoch, answered(299, 1));
+            note(&mut reputation, epoch, answered(299, 1));
             let expected = match epoch {
-                0..=5 => State::Suspect,
-                6..=47 => State::Absent,
-                _ => State::Lost,
+                0..=5 => NodeState::Suspect,
+                6..=47 => NodeState::Absent,
+                _ => NodeState::Lost,
             };
-            assert_eq!(state(&standing), expected, "{epoch}");
+            assert_eq!(state(&reputation), expected, "{epoch}");
         }
         for epoch in 49..500 {
-            note(&mut standing, epoch, answered(300, 0));
+            note(&mut reputation, epoch, answered(300, 0));
         }
-        assert_eq!(state(&standing), State::Lost);
+        assert_eq!(state(&reputation), NodeState::Lost);
     }
 
     #[test]
     fn reported_loss_is_not_punished_and_not_a_pass() {
-        let mut standing = Standing::new(Epoch::new(0));
+        let mut reputation = Reputation::new(Epoch::new(0));
         for epoch in 1..100 {
-            let tally = Tally { passed: 9, reported: 1, ..Tally::default() };
-            note(&mut standing, epoch, Came::Answered(tally));
+            let counts = ProofCounts { passed: 9, reported: 1, ..ProofCounts::default() };
+            note(&mut reputation, epoch, AuditOutcome::Answered(counts));
         }
-        assert_eq!((standing.score(), standing.passed()), (1000, 0));
-        assert_eq!(state(&standing), State::Sound);
+        assert_eq!((reputation.score(), reputation.passed()), (1000, 0));
+        assert_eq!(state(&reputation), NodeState::Sound);
     }
 }

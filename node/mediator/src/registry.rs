@@ -1,21 +1,23 @@
-//! The storage nodes a mediator knows, from offers over gossip and from asking them.
+//! The registry of storage nodes: what they offer, from gossip and from asking them.
 //!
-//! Nodes are tried in the background, so that whoever asks for a quote never waits for those that
-//! do not exist. Who answered is remembered over restarts.
+//! Nodes are tried in the background, so that no quote waits for nodes that do not exist. Those
+//! that answered are remembered over restarts.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fincrypt_accounts::{Stored, stored_limit};
 use fincrypt_net::Multiaddr;
 use fincrypt_protocol::admission::{AnnouncedRole, admit_offer, role_key};
 use fincrypt_protocol::limits::{MAX_SHARDS, ROLE_BUCKETS};
 use fincrypt_protocol::record::{Condition, StorageOffer};
 use fincrypt_protocol::shard::GetOffer;
 use fincrypt_protocol::{NodeId, Refusal, Verified};
-use fincrypt_state::kv::{Batch, KeyValue, Tree};
+use fincrypt_state::kv::{Batch, KeyValue};
 use fincrypt_state::state::State;
+use fincrypt_state::table::{Everything, Table};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{Notify, mpsc};
@@ -23,9 +25,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::context::{Sources, chance};
-use super::roster::{Probe, Roster, Usable};
-use fincrypt_accounts::failed;
-use fincrypt_net::blocking;
+use super::error::{StoreError, blocking};
+use super::peer_table::{PeerTable, Probe, Usable};
 use fincrypt_net::{CallError, Net, decode_all, is_useful};
 use fincrypt_upkeep::placement::Candidate;
 
@@ -33,19 +34,19 @@ use fincrypt_upkeep::placement::Candidate;
 const MAX_KNOWN: usize = 65_536;
 /// Dials at once: few enough that half-open ones leave room for those of others.
 const DIALS: usize = 32;
-/// How long a node that answered before may take to be reached again while somebody waits.
+/// Time to reach a node again that answered before, while a request waits.
 const REACH: Duration = Duration::from_secs(3);
-/// How long a quote waits for nodes that were never tried: a young swarm is found in that time.
-const SETTLE: Duration = Duration::from_secs(1);
-/// How long a node may take to say what it offers.
+/// Time that a quote waits for nodes that were never tried: a young swarm is found in it.
+const UNTRIED_WAIT: Duration = Duration::from_secs(1);
+/// Time for a node to give its offer.
 const QUOTE: Duration = Duration::from_secs(5);
-/// With so many connected nodes to choose from, nobody waits for others to be reached again.
+/// Connected nodes that are enough to choose from: then no others are reached again.
 const ENOUGH: usize = 2 * MAX_SHARDS;
-/// A node that answered so recently is believed without a connection.
+/// Time after an answer for which a node counts as reachable without a connection.
 const RECENT: Duration = Duration::from_secs(600);
 /// Between looks for nodes whose rest is over.
 const TICK: Duration = Duration::from_secs(1);
-/// Offers that are to be remembered are gathered for so long.
+/// Time for which offers are gathered before they are stored.
 const GATHER: Duration = Duration::from_millis(200);
 /// Nodes asked at once, and how long all of them may take.
 const ASKED: usize = 16;
@@ -54,23 +55,22 @@ const DISCOVERY: Duration = Duration::from_secs(120);
 /// Storage nodes newly met that are asked for their offers at once.
 const MEETINGS: usize = 16;
 
-/// `node` → its newest offer, of nodes that answered: so that a mediator that starts again knows
-/// whom to dial.
-const OFFERS: Tree = Tree("offers");
+/// `node` → its newest offer, of nodes that answered: a mediator that starts again dials them.
+const OFFERS: Table<NodeId, Stored<StorageOffer>> = Table::new("offers", stored_limit::<StorageOffer>());
 
-/// What is known about storage nodes.
-pub(crate) struct Directory {
+/// The registry: offers of storage nodes, and whether they can be reached.
+pub(crate) struct StorageRegistry {
     net: Net,
     state: State,
     sources: Sources,
-    roster: Mutex<Roster>,
-    /// Nodes whose offer is to be remembered.
+    peers: Mutex<PeerTable>,
+    /// Nodes whose offers are to be stored.
     unsaved: Mutex<HashSet<NodeId>>,
     /// An offer came.
-    heard: Notify,
+    learned: Notify,
     /// A node was tried.
     tried: Notify,
-    /// An offer is to be remembered.
+    /// An offer is to be stored.
     save: Notify,
 }
 
@@ -78,30 +78,35 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock()
 }
 
-impl Directory {
-    /// The nodes whose offers were remembered and still hold.
+impl StorageRegistry {
+    /// The nodes whose stored offers have not expired.
     pub(crate) fn open(net: Net, state: State, sources: Sources) -> Self {
         let now = sources.clock.now();
-        let mut roster = Roster::new(MAX_KNOWN);
+        let mut peers = PeerTable::new(MAX_KNOWN);
         let mut stale = Batch::default();
-        for (key, bytes) in state.scan(OFFERS, &[], None, MAX_KNOWN).unwrap_or_default() {
-            match admit_offer(&bytes, net.network(), now) {
-                Ok(offer) => {
-                    let addresses = useful(&net, &offer);
-                    roster.recall(offer, addresses);
-                }
-                Err(_) => stale.remove(OFFERS, key),
+        // Offers come again: a mediator that cannot read them begins without.
+        let offers = OFFERS.scan(&state, &Everything, None, MAX_KNOWN).unwrap_or_else(|error| {
+            tracing::error!(%error, "offers_unreadable");
+            Vec::new()
+        });
+        for (node, Stored(offer)) in offers {
+            if offer.expiry > now {
+                let addresses = useful(&net, &offer);
+                peers.recall(offer, addresses);
+            } else {
+                OFFERS.remove(&mut stale, &node);
             }
         }
-        // Offers come again: one that could not be forgotten is no harm.
-        let _ = state.apply(&stale);
+        if let Err(error) = state.apply(&stale) {
+            tracing::warn!(%error, "stale_offers_not_removed");
+        }
         Self {
             net,
             state,
             sources,
-            roster: Mutex::new(roster),
+            peers: Mutex::new(peers),
             unsaved: Mutex::default(),
-            heard: Notify::new(),
+            learned: Notify::new(),
             tried: Notify::new(),
             save: Notify::new(),
         }
@@ -137,33 +142,33 @@ impl Directory {
 
     /// Takes in an offer. The node counts once it was reached.
     fn learn(&self, offer: Verified<StorageOffer>) {
-        self.take_in(offer, false);
+        self.record_offer(offer, false);
     }
 
-    fn take_in(&self, offer: Verified<StorageOffer>, asked: bool) {
+    fn record_offer(&self, offer: Verified<StorageOffer>, asked: bool) {
         let (node, addresses) = (offer.node, useful(&self.net, &offer));
-        if lock(&self.roster).learn(offer, addresses, asked, &mut chance(&self.sources.random)) {
-            self.remember(node);
+        if lock(&self.peers).learn(offer, addresses, asked, &mut chance(&self.sources.random)) {
+            self.save_soon(node);
         }
-        self.heard.notify_one();
+        self.learned.notify_one();
     }
 
-    fn remember(&self, node: NodeId) {
+    fn save_soon(&self, node: NodeId) {
         lock(&self.unsaved).insert(node);
         self.save.notify_one();
     }
 
     fn answered(&self, node: &NodeId) {
-        let first = lock(&self.roster).answered(node, Instant::now()).is_some();
+        let first = lock(&self.peers).answered(node, Instant::now()).is_some();
         if first {
-            self.remember(*node);
+            self.save_soon(*node);
         }
         self.tried.notify_waiters();
     }
 
-    /// Leaves a node alone for a while.
-    pub(crate) fn rest(&self, node: &NodeId) {
-        lock(&self.roster).failed(node, Instant::now());
+    /// Leaves a node that failed alone for a while.
+    pub(crate) fn defer(&self, node: &NodeId) {
+        lock(&self.peers).failed(node, Instant::now());
         self.tried.notify_waiters();
     }
 
@@ -172,10 +177,10 @@ impl Directory {
     pub(crate) async fn ask(&self, node: NodeId) {
         match self.quote(node).await {
             Ok(offer) => {
-                self.take_in(offer, true);
+                self.record_offer(offer, true);
                 self.answered(&node);
             }
-            Err(_) => lock(&self.roster).doubt(&node, Instant::now()),
+            Err(_) => lock(&self.peers).probe_soon(&node, Instant::now()),
         }
     }
 
@@ -197,11 +202,11 @@ impl Directory {
             (0..ROLE_BUCKETS).map(|bucket| self.net.providers(role_key(AnnouncedRole::Storage, bucket)));
         let nodes = futures::stream::iter(queries).buffer_unordered(ASKED).flat_map(futures::stream::iter);
         let asking = nodes.for_each_concurrent(ASKED, |node| async move {
-            if !lock(&self.roster).knows(&node) && self.net.connect(node, Vec::new()).await.is_ok() {
+            if !lock(&self.peers).knows(&node) && self.net.connect(node, Vec::new()).await.is_ok() {
                 self.ask(node).await;
             }
         });
-        // Whoever makes it take longer does not exist; the others are asked in the next round.
+        // Nodes that make it take longer do not exist; the others are asked in the next round.
         let _ = tokio::time::timeout(DISCOVERY, asking).await;
     }
 
@@ -210,14 +215,13 @@ impl Directory {
         let mut under_way = FuturesUnordered::new();
         loop {
             while under_way.len() < DIALS
-                && let Some(probe) =
-                    lock(&self.roster).next(Instant::now(), &mut chance(&self.sources.random))
+                && let Some(probe) = lock(&self.peers).next(Instant::now(), &mut chance(&self.sources.random))
             {
                 under_way.push(self.probe(probe));
             }
             tokio::select! {
                 Some(()) = under_way.next() => {}
-                () = self.heard.notified() => {}
+                () = self.learned.notified() => {}
                 () = tokio::time::sleep(TICK) => {}
             }
         }
@@ -226,22 +230,22 @@ impl Directory {
     /// Tries a node until the dial ends: dials that were given up would pile up in the swarm.
     async fn probe(&self, probe: Probe) {
         let Probe { node, addresses, proven } = probe;
-        // Nobody is looked for in the DHT for the sake of a stranger's word.
+        // A stranger is not looked for in the DHT: anyone can sign an offer.
         let reached = if proven {
             self.net.connect(node, addresses).await
         } else {
             self.net.reach(node, addresses).await
         };
         if reached.is_err() {
-            return self.rest(&node);
+            return self.defer(&node);
         }
         // A stranger is asked when it is met.
         if proven {
             match self.quote(node).await {
-                Ok(offer) => self.take_in(offer, true),
+                Ok(offer) => self.record_offer(offer, true),
                 // It is there, and busy.
                 Err(CallError::Refused { .. }) => {}
-                Err(_) => return self.rest(&node),
+                Err(_) => return self.defer(&node),
             }
         }
         self.answered(&node);
@@ -256,24 +260,28 @@ impl Directory {
             let nodes = std::mem::take(&mut *lock(&self.unsaved));
             let mut batch = Batch::default();
             for node in nodes {
-                let offer = lock(&self.roster).offer(&node).map(|offer| offer.signed().to_bytes());
-                if let Some(Ok(bytes)) = offer {
-                    batch.put(OFFERS, *node.as_bytes(), bytes);
+                let offer = lock(&self.peers).offer(&node).cloned();
+                let staged = offer.map_or(Ok(()), |offer| OFFERS.put(&mut batch, &node, &Stored(offer)));
+                if let Err(error) = staged {
+                    tracing::warn!(%node, %error, "offer_not_stored");
                 }
             }
             let state = self.state.clone();
-            let _ = blocking(move || state.apply(&batch).map_err(|error| failed(&error))).await;
+            let stored = blocking(move || Ok::<_, StoreError>(state.apply(&batch)?));
+            if let Err(error) = stored.await {
+                tracing::warn!(%error, "offers_not_stored");
+            }
         }
     }
 
     /// Waits a moment if nodes are known that were never tried.
-    pub(crate) async fn settle(&self) {
-        let settled = async {
+    pub(crate) async fn await_untried(&self) {
+        let tried_all = async {
             loop {
                 let tried = self.tried.notified();
                 let (untried, reached) = {
-                    let roster = lock(&self.roster);
-                    (roster.untried(), roster.reached())
+                    let peers = lock(&self.peers);
+                    (peers.untried(), peers.reached())
                 };
                 if untried == 0 || reached >= MAX_SHARDS {
                     return;
@@ -281,12 +289,12 @@ impl Directory {
                 tried.await;
             }
         };
-        let _ = tokio::time::timeout(SETTLE, settled).await;
+        let _ = tokio::time::timeout(UNTRIED_WAIT, tried_all).await;
     }
 
     /// Storage nodes that have room for `bytes` and answer.
     pub(crate) async fn eligible(&self, bytes: u64) -> Vec<Candidate> {
-        let usable = lock(&self.roster).usable(bytes, self.sources.clock.now());
+        let usable = lock(&self.peers).usable(bytes, self.sources.clock.now());
         let connected: HashSet<NodeId> = self.net.connected().await.into_iter().collect();
         let (there, away): (Vec<_>, Vec<_>) =
             usable.into_iter().partition(|node| connected.contains(&node.candidate.node));
@@ -296,37 +304,37 @@ impl Directory {
             let recent = away.into_iter().filter(|node| node.answered.elapsed() < RECENT);
             return there.chain(recent.map(|node| node.candidate)).collect();
         }
-        let again = away.into_iter().map(|node| self.again(node));
+        let again = away.into_iter().map(|node| self.reconnect(node));
         let again = futures::stream::iter(again).buffer_unordered(DIALS).filter_map(std::future::ready);
         let again: Vec<Candidate> = again.collect().await;
         there.chain(again).collect()
     }
 
     /// Connects a node that answered before and has no connection now.
-    async fn again(&self, node: Usable) -> Option<Candidate> {
+    async fn reconnect(&self, node: Usable) -> Option<Candidate> {
         let id = node.candidate.node;
         let reached = tokio::time::timeout(REACH, self.net.connect(id, node.addresses)).await;
         if let Ok(Ok(())) = reached {
             self.answered(&id);
             return Some(node.candidate);
         }
-        self.rest(&id);
+        self.defer(&id);
         None
     }
 
-    /// How a node is, by its newest offer.
+    /// The condition of a node, by its newest offer.
     pub(crate) fn condition(&self, node: &NodeId) -> Condition {
-        lock(&self.roster).offer(node).map_or(Condition::Serving, |offer| offer.condition)
+        lock(&self.peers).offer(node).map_or(Condition::Serving, |offer| offer.condition)
     }
 
     /// A node's newest offer.
     pub(crate) fn offer(&self, node: &NodeId) -> Option<StorageOffer> {
-        lock(&self.roster).offer(node).map(|offer| StorageOffer::clone(offer))
+        lock(&self.peers).offer(node).map(|offer| StorageOffer::clone(offer))
     }
 
-    /// Where a node listens, as far as it said.
+    /// The addresses of a node, by its newest offer.
     pub(crate) fn addresses(&self, node: &NodeId) -> Vec<Multiaddr> {
-        lock(&self.roster).addresses(node)
+        lock(&self.peers).addresses(node)
     }
 }
 

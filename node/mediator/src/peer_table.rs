@@ -1,10 +1,10 @@
-//! Which storage nodes are known, which of them answered, and whom to try next. Sans-IO: time and
+//! The peer table: which storage nodes are known, which of them answered, and which is tried next. Sans-IO: time and
 //! randomness come in.
 //!
 //! Anyone can sign offers for nodes that do not exist. So a node counts once it was reached, never
-//! before, and whoever answered once goes before strangers: it is tried first, remembered over
-//! restarts, and never forgotten for a stranger's sake. Among strangers chance decides whom to try
-//! and, when there are too many, whom to forget: a flood cannot know where an honest one stands.
+//! before, and a node that answered once goes before strangers: it is tried first, remembered over
+//! restarts, and never removed for a stranger's sake. Among strangers chance decides which is
+//! tried and, when there are too many, which is removed: a flood cannot know where an honest one stands.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -24,16 +24,16 @@ const STRANGER_REST: Duration = Duration::from_secs(60);
 const LONGEST_REST: Duration = Duration::from_secs(3600);
 /// Between looks at a node that answers.
 const RECHECK: Duration = Duration::from_secs(300);
-/// An offer that says the same is remembered anew when it lasts so much longer than the one remembered.
+/// An offer that says the same is stored again when it lasts this much longer than the one stored.
 const RESAVE: Duration = Duration::from_secs(6 * 3600);
-/// How soon a node is looked at that was met and did not say what it offers.
+/// Time until a node is tried that was met and did not give its offer.
 const SOON: Duration = Duration::from_secs(1);
-/// Placement demands at least so many days of grace.
+/// Days of grace that placement demands at least.
 const MIN_GRACE_DAYS: u16 = 90;
 
-/// How a node stands.
+/// What is known of a node's reachability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum ProbeState {
     /// Never tried since the start.
     New,
     Reached(Instant),
@@ -45,7 +45,7 @@ struct Known {
     addresses: Vec<Multiaddr>,
     /// When the offer ends that was last worth remembering.
     saved: UnixTime,
-    standing: Standing,
+    probe: ProbeState,
     failures: u32,
     /// When it is due again, if it is on one of the lists of those that are.
     due: Option<Instant>,
@@ -73,7 +73,7 @@ pub(crate) struct Usable {
 }
 
 /// All known storage nodes.
-pub(crate) struct Roster {
+pub(crate) struct PeerTable {
     most: usize,
     known: HashMap<NodeId, Known>,
     strangers: Vec<NodeId>,
@@ -90,8 +90,8 @@ pub(crate) struct Roster {
     untried: usize,
 }
 
-impl Roster {
-    /// An empty roster of at most `most` nodes.
+impl PeerTable {
+    /// An empty table of at most `most` nodes.
     pub(crate) fn new(most: usize) -> Self {
         Self {
             most,
@@ -130,7 +130,7 @@ impl Roster {
             }
             return save;
         }
-        if self.known.len() >= self.most && !self.forget_a_stranger(random) {
+        if self.known.len() >= self.most && !self.remove_a_stranger(random) {
             return false;
         }
         let stranger = Some(self.strangers.len());
@@ -138,7 +138,7 @@ impl Roster {
         self.insert(offer, addresses, stranger);
         if self.new.len() > 2 * self.most {
             let known = &self.known;
-            self.new.retain(|node| known.get(node).is_some_and(|known| known.standing == Standing::New));
+            self.new.retain(|node| known.get(node).is_some_and(|known| known.probe == ProbeState::New));
         }
         self.new.push(node);
         false
@@ -155,19 +155,18 @@ impl Roster {
     fn insert(&mut self, offer: Verified<StorageOffer>, addresses: Vec<Multiaddr>, stranger: Option<usize>) {
         self.untried += 1;
         let node = offer.node;
-        let standing = Standing::New;
+        let probe = ProbeState::New;
         let saved = offer.expiry;
-        let known =
-            Known { offer, addresses, saved, standing, failures: 0, due: None, stranger, trying: false };
+        let known = Known { offer, addresses, saved, probe, failures: 0, due: None, stranger, trying: false };
         self.known.insert(node, known);
     }
 
-    fn forget_a_stranger(&mut self, random: &mut impl FnMut(u64) -> u64) -> bool {
+    fn remove_a_stranger(&mut self, random: &mut impl FnMut(u64) -> u64) -> bool {
         let at = random(self.strangers.len() as u64) as usize;
         let Some(node) = self.strangers.get(at).copied() else { return false };
         self.unlist(at);
         if let Some(known) = self.known.remove(&node) {
-            if known.standing == Standing::New {
+            if known.probe == ProbeState::New {
                 self.untried -= 1;
             }
             if let Some(at) = known.due {
@@ -185,10 +184,10 @@ impl Roster {
         }
     }
 
-    /// Whom to try next, if anyone is due.
+    /// The node to be tried next, if one is due.
     pub(crate) fn next(&mut self, now: Instant, random: &mut impl FnMut(u64) -> u64) -> Option<Probe> {
         while let Some(node) = self.returning.pop_front() {
-            if let Some(probe) = self.start(node, Standing::New) {
+            if let Some(probe) = self.start(node, ProbeState::New) {
                 return Some(probe);
             }
         }
@@ -206,15 +205,15 @@ impl Roster {
         while !self.new.is_empty() {
             let at = random(self.new.len() as u64) as usize;
             let node = self.new.swap_remove(at);
-            if let Some(probe) = self.start(node, Standing::New) {
+            if let Some(probe) = self.start(node, ProbeState::New) {
                 return Some(probe);
             }
         }
         pop_due(&mut self.due_strangers, now).and_then(|node| self.begin(node))
     }
 
-    fn start(&mut self, node: NodeId, standing: Standing) -> Option<Probe> {
-        if self.known.get(&node)?.standing == standing { self.begin(node) } else { None }
+    fn start(&mut self, node: NodeId, probe: ProbeState) -> Option<Probe> {
+        if self.known.get(&node)?.probe == probe { self.begin(node) } else { None }
     }
 
     fn begin(&mut self, node: NodeId) -> Option<Probe> {
@@ -227,10 +226,10 @@ impl Roster {
     }
 
     /// Drops what the node was due for.
-    fn settle(&mut self, node: &NodeId) -> Option<&mut Known> {
+    fn conclude(&mut self, node: &NodeId) -> Option<&mut Known> {
         let known = self.known.get_mut(node)?;
         known.trying = false;
-        if known.standing == Standing::New {
+        if known.probe == ProbeState::New {
             self.untried -= 1;
         }
         if let Some(at) = known.due.take() {
@@ -243,8 +242,8 @@ impl Roster {
 
     /// Notes that a node was reached; its offer if this was the first time ever.
     pub(crate) fn answered(&mut self, node: &NodeId, now: Instant) -> Option<&Verified<StorageOffer>> {
-        let known = self.settle(node)?;
-        known.standing = Standing::Reached(now);
+        let known = self.conclude(node)?;
+        known.probe = ProbeState::Reached(now);
         known.failures = 0;
         known.due = Some(now + RECHECK);
         let stranger = known.stranger.take();
@@ -256,20 +255,20 @@ impl Roster {
 
     /// Notes that a node was not reached or failed, and leaves it alone for a while.
     pub(crate) fn failed(&mut self, node: &NodeId, now: Instant) {
-        let Some(known) = self.settle(node) else { return };
+        let Some(known) = self.conclude(node) else { return };
         let stranger = known.stranger.is_some();
         let rest = if stranger { STRANGER_REST } else { REST };
         let until = now + (rest * (1 << known.failures.min(10))).min(LONGEST_REST);
         known.failures += 1;
-        known.standing = Standing::Resting(until);
+        known.probe = ProbeState::Resting(until);
         known.due = Some(until);
         if stranger { &mut self.due_strangers } else { &mut self.due }.insert((until, *node));
     }
 
     /// Has a node that answered looked at again soon: what it offers now may not be known.
-    pub(crate) fn doubt(&mut self, node: &NodeId, now: Instant) {
+    pub(crate) fn probe_soon(&mut self, node: &NodeId, now: Instant) {
         let Some(known) = self.known.get_mut(node) else { return };
-        if let (Standing::Reached(_), Some(due)) = (known.standing, known.due)
+        if let (ProbeState::Reached(_), Some(due)) = (known.probe, known.due)
             && self.due.remove(&(due, *node))
         {
             let soon = due.min(now + SOON);
@@ -284,7 +283,7 @@ impl Roster {
         let usable = known.filter_map(|known| {
             let offer = &known.offer;
             let fits = offer.expiry > now && offer.free_bytes >= bytes && offer.grace_days >= MIN_GRACE_DAYS;
-            let Standing::Reached(answered) = known.standing else { return None };
+            let ProbeState::Reached(answered) = known.probe else { return None };
             let candidate = Candidate {
                 node: offer.node,
                 price: offer.price,
@@ -316,7 +315,7 @@ impl Roster {
         self.known.get(node).map(|known| &known.offer)
     }
 
-    /// Where a node listens, as far as it said.
+    /// The addresses of a node, by its newest offer.
     pub(crate) fn addresses(&self, node: &NodeId) -> Vec<Multiaddr> {
         self.known.get(node).map(|known| known.addresses.clone()).unwrap_or_default()
     }
