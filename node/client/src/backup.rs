@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::commit::{Run, Traffic};
 use super::error::ClientError;
-use super::head::{Followed, OpenHead, Pieces};
+use super::head::OpenHead;
 use super::index_maker::{Listed, without_other_snapshots};
 use super::invalidated::invalidated;
 use super::pipeline::{Counts, LeftOut, Pipeline, PipelineError, workers};
@@ -23,6 +23,7 @@ use super::self_check::{CheckReport, SelfCheck};
 use super::session::Session;
 use super::upload::Upload;
 use super::vault::Vault;
+use super::vault_state::{Followed, IndexOrigin};
 
 /// Something that was left out.
 #[derive(Debug, Serialize)]
@@ -175,9 +176,7 @@ async fn backup_once(
         drop(journal);
         journal = RunJournal::open(&path, &account, started, &pending)?;
     }
-    if vault.is_doubted()? {
-        vault.set_doubted(false)?;
-    }
+    vault.lifecycle.journal_checked()?;
     let upload = Upload {
         link: link.clone(),
         network: vault.network(),
@@ -197,9 +196,9 @@ async fn backup_once(
         listed: Vec::new(),
     };
     let (snapshot, counts) = run.store_files(folders, &mut journal, (started, nanos), progress).await?;
-    let rebuilt = vault.is_rebuilt()?;
+    let rebuilt = vault.lifecycle.index_origin()? == IndexOrigin::Segments;
     let stored = journal.segments();
-    let listed = Listed::run(vault, stored.clone(), snapshot, rebuilt);
+    let listed = Listed::run(vault, stored.clone(), snapshot, rebuilt)?;
     let (news, check) = SelfCheck::before_head(vault, &session.net, &run.link, stored.clone()).await?;
     let early = async {
         match &check {
@@ -225,13 +224,11 @@ async fn backup_once(
     };
     tokio::task::spawn_blocking(insert).await.map_err(|_| ClientError::Inner)?.map_err(ClientError::from)?;
     let marks = std::mem::take(&mut run.marks);
-    vault.take_in(&Pieces { marks, ..Pieces::default() })?;
     let refs = head.body.refs.iter().map(|reference| reference.segment);
-    vault.mark_loaded(&refs.chain(std::mem::take(&mut run.listed)).collect::<Vec<_>>())?;
-    vault.set_head(head.head.signed())?;
-    vault.set_rebuilt(false)?;
-    journal.finish(&path)?;
-    vault.set_committing(None)?;
+    let loaded: Vec<_> = refs.chain(std::mem::take(&mut run.listed)).collect();
+    vault.lifecycle.take_in(&[], &marks, &loaded)?;
+    drop(journal);
+    vault.lifecycle.commit_succeeded(run.upload.run, &head.head)?;
 
     let skipped = counts.left_out.into_iter().map(|LeftOut { path, reason, missing }| Skipped {
         path,
@@ -306,7 +303,8 @@ impl Run<'_> {
             let before = base.as_ref().map(|head| &head.body);
             let mut old = before.map(|body| body.refs.clone()).unwrap_or_default();
             if replaced {
-                let unread = |r: &CatalogRef| self.vault.is_loaded(&r.segment).map(|loaded| !loaded);
+                let unread =
+                    |r: &CatalogRef| self.vault.lifecycle.is_loaded(&r.segment).map(|loaded| !loaded);
                 let unread: Vec<bool> = old.iter().map(unread).collect::<Result<_, _>>()?;
                 let mut unread = unread.into_iter();
                 old.retain(|_| unread.next().unwrap_or(true));
@@ -331,11 +329,11 @@ impl Run<'_> {
             // Before the head: what it refers to must not lapse if this is cut off right after it.
             self.keep().await?;
             self.keep_found().await?;
-            self.vault.set_committing(Some(self.upload.run))?;
+            self.vault.lifecycle.begin_commit(self.upload.run)?;
             if self.link.swap_head(base.as_ref().map(OpenHead::hash), head.clone()).await? {
                 return self.vault.open_head(slot, &head);
             }
-            self.vault.set_committing(None)?;
+            self.vault.lifecycle.undo_commit(self.upload.run)?;
             base = self.vault.current_head(&self.link).await?;
             if let Some(base) = &base {
                 match self.vault.follow(&self.fetcher, base).await? {

@@ -120,14 +120,14 @@ impl Run<'_> {
     /// came to be.
     pub(super) async fn keep_found(&self) -> Result<(), ClientError> {
         loop {
-            let runs = self.vault.unkept()?;
+            let runs = self.vault.lifecycle.found_runs()?;
             if runs.is_empty() {
                 return Ok(());
             }
             for run in &runs {
                 self.link.keep(self.vault.keep(*run)?).await?;
             }
-            self.vault.remove_unkept(&runs)?;
+            self.vault.lifecycle.found_runs_kept(&runs)?;
         }
     }
 

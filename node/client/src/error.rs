@@ -6,6 +6,7 @@ use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::{NodeId, Refusal};
 
 use super::pipeline::PipelineError;
+use super::vault_state::VaultStateError;
 use fincrypt_net::{CallError, ConnectError};
 
 /// A client's command failed.
@@ -40,6 +41,9 @@ pub enum ClientError {
     /// Local state failed.
     #[error(transparent)]
     State(#[from] fincrypt_state::kv::KvError),
+    /// The vault's state does not allow this now.
+    #[error(transparent)]
+    VaultState(VaultStateError),
     /// The state in the home could not be opened.
     #[error(
         "the state in {path} is damaged ({reason}): restore it from a copy, or run `fincrypt recover` with the 24 words in a new home; what was stored is not lost"
@@ -264,6 +268,17 @@ impl From<PipelineError> for ClientError {
         match error {
             PipelineError::State(error) => error.into(),
             other => Self::Damaged(other.to_string()),
+        }
+    }
+}
+
+impl From<VaultStateError> for ClientError {
+    fn from(error: VaultStateError) -> Self {
+        match error {
+            VaultStateError::State(error) => error.into(),
+            VaultStateError::Journal { path, source } => Self::Io { path, source },
+            VaultStateError::OlderHead { found, known } => Self::RolledBack { found, known },
+            other => Self::VaultState(other),
         }
     }
 }

@@ -149,7 +149,7 @@ impl Vault {
     /// The newest valid head that the holders have, if it is newer than the one known.
     pub(crate) async fn newest_head_at(&self, holders: &Holders) -> Result<Option<OpenHead>, ClientError> {
         let slot = self.slot()?;
-        let history = History::at(&self.keys, self.network(), slot, holders, self.rewound()?).await;
+        let history = History::at(&self.keys, self.network(), slot, holders, self.lifecycle.rewound()?).await;
         let own = self.keys.head_key(slot).head_key();
         if history.rewound.as_ref().is_some_and(|known| known.rewind.head_key != own) {
             return Err(ClientError::Rewound);

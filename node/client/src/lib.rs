@@ -41,6 +41,7 @@ mod status;
 mod test_restore;
 mod upload;
 mod vault;
+mod vault_state;
 mod verify;
 
 pub use backup::{BackupReport, Skipped, backup};
@@ -63,4 +64,5 @@ pub use snapshots::{EntryInfo, SnapshotInfo, list_entries, list_snapshots, utc};
 pub use status::{SnapshotStatus, StatusReport, status};
 pub use test_restore::test_restore;
 pub use vault::Vault;
+pub use vault_state::VaultStateError;
 pub use verify::{VerifyOptions, verify};

@@ -6,8 +6,8 @@ use fincrypt_net::node_of;
 use fincrypt_net::{Multiaddr, PeerId};
 use fincrypt_protocol::limits::MAX_ADOPT_HINTS;
 use fincrypt_protocol::mediate::{MigrateIn, MigrateOut, MigrationProgress, NodeAddresses};
-use fincrypt_protocol::record::{Adopt, Mandate};
-use fincrypt_protocol::{NodeId, Redundancy, RunId, Signed, UnixTime, Verified};
+use fincrypt_protocol::record::Adopt;
+use fincrypt_protocol::{NodeId, Redundancy, RunId, Signed, UnixTime};
 use serde::Serialize;
 
 use super::error::ClientError;
@@ -66,7 +66,7 @@ pub struct MoveReport {
 /// [`ClientError`] if the swarm cannot be joined.
 pub async fn list_mediators(vault: &Vault) -> Result<Vec<MediatorInfo>, ClientError> {
     let session = Session::open(&vault.options).await?;
-    let ours = vault.mediator()?;
+    let ours = vault.lifecycle.mediator()?;
     let mut list = Vec::new();
     for record in announced_records(&session.net).await {
         let quote = ask_quote(&session.net, record.node, Redundancy::MIN).await;
@@ -117,12 +117,12 @@ impl Vault {
         let fetcher = self.fetcher(net, None)?;
         if let Some(head) = self.newest_head_at(fetcher.holders().await).await? {
             self.follow(&fetcher, &head).await?;
-            self.set_head(head.head.signed())?;
+            self.lifecycle.saw_head(&head.head)?;
         }
         let holders = fetcher.holders().await;
         let newest = holders.newest_mandate();
-        let old = newest.as_ref().map(|mandate| mandate.mediator).or(self.mediator()?);
-        let known = newest.map_or(0, |mandate| mandate.sequence).max(self.mandate_base()?);
+        let old = newest.as_ref().map(|mandate| mandate.mediator).or(self.lifecycle.mediator()?);
+        let known = newest.map_or(0, |mandate| mandate.sequence).max(self.lifecycle.mandate_base()?);
         let sequence = UnixTime::now().secs().max(known.saturating_add(1));
         let adopt = Adopt { network: self.network(), account: account.account(), old, new: node, sequence };
         let adopt = Signed::seal(&adopt, &account)?;
@@ -133,8 +133,8 @@ impl Vault {
             adopt: adopt.clone(),
             mandate: self.mandate_of(node, sequence)?,
             keep: self.sign_keep(RunId::from_bytes(fresh()?))?,
-            head: self.head()?,
-            rewound: self.rewound()?,
+            head: self.lifecycle.head()?,
+            rewound: self.lifecycle.rewound()?,
             holders: hints
                 .into_iter()
                 .zip(addresses)
@@ -144,8 +144,7 @@ impl Vault {
             releases,
         };
         let progress = link.adopt(adoption.clone()).await?;
-        self.set_mediator(node)?;
-        self.set_mandate_base(sequence)?;
+        self.lifecycle.moved(node, sequence)?;
         self.notes().saw_mediator()?;
         let old_told = match old.filter(|old| *old != node) {
             Some(old) => tell_old(net, old, adopt).await,
@@ -167,16 +166,13 @@ impl Vault {
     pub(crate) async fn follow_move(&self, net: &Net) -> Result<Option<NodeId>, ClientError> {
         let fetcher = self.fetcher(net, None)?;
         let Some(newest) = fetcher.holders().await.newest_mandate() else { return Ok(None) };
-        if newest.sequence <= self.mandate_base()? || self.mediator()? == Some(newest.mediator) {
+        if newest.sequence <= self.lifecycle.mandate_base()?
+            || self.lifecycle.mediator()? == Some(newest.mediator)
+        {
             return Ok(None);
         }
-        self.go_by(&newest)?;
+        self.lifecycle.follow_mandate(&newest)?;
         Ok(Some(newest.mediator))
-    }
-
-    /// Goes by a mandate that storage has.
-    pub(crate) fn go_by(&self, mandate: &Verified<Mandate>) -> Result<(), ClientError> {
-        self.take_mandate(mandate)
     }
 
     /// Follows a newer mandate for the vault's mediator, which another device has given: it ended this
@@ -184,10 +180,11 @@ impl Vault {
     pub(crate) async fn follow_mandate(&self, net: &Net) -> Result<bool, ClientError> {
         let fetcher = self.fetcher(net, None)?;
         let Some(newest) = fetcher.holders().await.newest_mandate() else { return Ok(false) };
-        if newest.sequence <= self.mandate_sequence()? || self.mediator()? != Some(newest.mediator) {
+        if newest.sequence <= self.mandate_sequence()? || self.lifecycle.mediator()? != Some(newest.mediator)
+        {
             return Ok(false);
         }
-        self.go_by(&newest)?;
+        self.lifecycle.follow_mandate(&newest)?;
         Ok(true)
     }
 }

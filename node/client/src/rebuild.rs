@@ -167,7 +167,7 @@ async fn directory(root: &Root, fetcher: &Fetcher, manifest: &Manifest) -> Resul
 
 impl Vault {
     /// Rebuilds the index from the segments that any holder lists and shows. Those without enough
-    /// shards are left out; how many could be read.
+    /// shards are left out; how many could be read. Runs that were found are kept before the next head.
     pub(crate) async fn rebuild_index(&self, fetcher: &Fetcher) -> Result<usize, ClientError> {
         let search = Search { fetcher, holders: fetcher.holders().await, known: Mutex::default() };
         // As many as are located at once; the lists wait while they are read.
@@ -192,8 +192,9 @@ impl Vault {
             Ok::<_, ClientError>(read)
         };
         let ((), read) = futures::future::join(lists, read).await;
-        self.add_unkept(&fetcher.seen_runs())?;
-        read
+        let read = read?;
+        self.lifecycle.index_rebuilt(&fetcher.seen_runs())?;
+        Ok(read)
     }
 
     /// Takes the directories of up to [`MAX_LOCATE`] segments into the index; how many could be read.

@@ -18,6 +18,7 @@ use super::home::VaultHome;
 use super::session::Session;
 use super::snapshots::utc;
 use super::vault::Vault;
+use super::vault_state::FoundAccount;
 use crate::options::ClientOptions;
 
 /// What recovery found.
@@ -258,24 +259,20 @@ async fn restore_state(
             tracing::warn!(slot, "the catalog cannot be had; reading every segment instead");
             let segments = vault.rebuild_index(&fetcher).await?;
             restored.rebuilt_segments += segments;
-            vault.set_rebuilt(true)?;
             if head.is_none() && segments == 0 {
                 continue;
             }
         }
         restored.accounts += 1;
         // Slots come in order; the last is that of the mediator used last.
-        vault.set_slot(slot)?;
-        if let Some(mandate) = mandate {
-            vault.go_by(&mandate)?;
-        }
-        if let Some(head) = head {
-            vault.set_head(head.head.signed())?;
-            vault.set_releases(&head.body.releases)?;
-            if let Some(rewound) = rewound {
-                vault.set_rewound(&rewound)?;
-            }
-            restored.head = Some(head);
+        vault.lifecycle.recover_account(FoundAccount {
+            index: slot,
+            mandate: mandate.as_deref(),
+            head: head.as_ref().map(|head| (&head.head, head.body.releases.as_slice())),
+            rewound,
+        })?;
+        if head.is_some() {
+            restored.head = head;
         }
     }
     if restored.accounts == 0 { Err(ClientError::VaultNotFound(network)) } else { Ok(restored) }

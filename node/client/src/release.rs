@@ -80,7 +80,7 @@ async fn release_in(session: &Session, vault: &Vault) -> Result<ReleaseReport, C
 async fn release_once(vault: &Vault, link: &MediatorClient) -> Result<ReleaseReport, ClientError> {
     let slot = vault.slot()?;
     let key = vault.keys.head_key(slot);
-    let sequence = vault.next_release_sequence()?;
+    let sequence = vault.lifecycle.reserve_release_sequence(UnixTime::now())?;
     let release = Release {
         network: vault.network(),
         account: vault.keys.root.account(slot).account(),
@@ -125,14 +125,8 @@ async fn replace_head(
         let body = body(base.as_ref().map(|base| &base.body));
         let head = vault.next_head(base.as_ref(), &body)?;
         if link.swap_head(base.as_ref().map(OpenHead::hash), head.clone()).await? {
-            let known = vault.releases()?;
-            if body.releases.iter().all(|release| known.contains(release)) {
-                vault.set_releases(&body.releases)?;
-            } else {
-                vault.forget_stored(&body.releases)?;
-            }
             let head = vault.open_head(vault.slot()?, &head)?;
-            vault.set_head(head.head.signed())?;
+            vault.lifecycle.replaced_head(&head.head, &body.releases)?;
             return Ok(base.map(|base| base.body));
         }
     }

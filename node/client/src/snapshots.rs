@@ -98,19 +98,20 @@ impl Vault {
         session: &Session,
         direct: bool,
     ) -> Result<Arc<Fetcher>, ClientError> {
-        let link = if direct || self.mediator()?.is_none() { None } else { session.link(self).await.ok() };
+        let link =
+            if direct || self.lifecycle.mediator()?.is_none() { None } else { session.link(self).await.ok() };
         let fetcher = self.fetcher(&session.net, link.clone())?;
         match link {
             Some(link) => {
                 if let Some(head) = self.current_head(&link).await? {
                     self.follow(&fetcher, &head).await?;
-                    self.set_head(head.head.signed())?;
+                    self.lifecycle.saw_head(&head.head)?;
                 }
             }
             None => {
                 if let Some(head) = self.newest_head_at(fetcher.holders().await).await? {
                     self.follow(&fetcher, &head).await?;
-                    self.set_head(head.head.signed())?;
+                    self.lifecycle.saw_head(&head.head)?;
                 }
             }
         }

@@ -115,7 +115,8 @@ impl Vault {
                 Released::Segments(segments) => {
                     let mut listed = false;
                     for segment in segments {
-                        listed |= self.is_loaded(segment)? || self.index.manifest(segment)?.is_some();
+                        listed |=
+                            self.lifecycle.is_loaded(segment)? || self.index.manifest(segment)?.is_some();
                     }
                     listed
                 }

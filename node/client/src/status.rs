@@ -141,7 +141,8 @@ pub async fn status(vault: &Vault, brief: bool) -> Result<StatusReport, ClientEr
         }
     }
     report.purse = vault.look_at_purse(link.as_ref()).await;
-    report.mediator = vault.mediator()?.and_then(|node| peer_of(&node).ok()).map(|peer| peer.to_string());
+    report.mediator =
+        vault.lifecycle.mediator()?.and_then(|node| peer_of(&node).ok()).map(|peer| peer.to_string());
     report.mediator_seen = vault.notes().mediator_seen()?.map(UnixTime::secs);
     let looked = if brief { Ok(()) } else { report.look(vault, session.as_ref(), link, &manifests).await };
     if let Some(session) = session {

@@ -1,10 +1,9 @@
 //! A vault on this machine: its home, keys, state and network connection.
 
-mod facts;
-
 use std::sync::Arc;
 use std::time::Duration;
 
+use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::record::{Mandate, Registration, Rights};
 use fincrypt_protocol::{Network, NodeId, Refusal, Signed, UnixTime};
 use fincrypt_state::kv::KvError;
@@ -17,6 +16,7 @@ use super::error::ClientError;
 use super::fetch::Fetcher;
 use super::home::VaultHome;
 use super::mediator_client::{MediatorClient, find_mediator};
+use super::vault_state::{HomeMedium, PriceLimit, VaultState};
 use crate::options::ClientOptions;
 use fincrypt_net::Net;
 
@@ -36,6 +36,8 @@ pub struct Vault {
     pub(crate) keys: VaultKeys,
     pub(crate) state: State,
     pub(crate) index: BlobIndex<State>,
+    /// What this machine knows of the vault durably, and the legal changes of it.
+    pub(crate) lifecycle: VaultState<HomeMedium>,
 }
 
 impl Vault {
@@ -81,8 +83,7 @@ impl Vault {
     ) -> Result<Self, ClientError> {
         home.create()?;
         let vault = Self::over(home.clone(), options, keys, Self::open_state(&home)?)?;
-        vault.forget_facts()?;
-        vault.forget_stored(&[])?;
+        vault.lifecycle.reset()?;
         Ok(vault)
     }
 
@@ -130,9 +131,8 @@ impl Vault {
         state: State,
     ) -> Result<Self, ClientError> {
         let index = BlobIndex::new(state.clone());
-        let vault = Self { home, options, keys, state, index };
-        vault.settle_index()?;
-        Ok(vault)
+        let lifecycle = VaultState::open(HomeMedium { state: state.clone(), home: home.clone() })?;
+        Ok(Self { home, options, keys, state, index, lifecycle })
     }
 
     /// Closes the local state, so that another process can open it.
@@ -142,6 +142,33 @@ impl Vault {
 
     pub(crate) fn network(&self) -> Network {
         self.options.network
+    }
+
+    /// Index of the account in use; 0 for a new vault.
+    pub(crate) fn slot(&self) -> Result<u32, ClientError> {
+        Ok(self.lifecycle.account_index()?)
+    }
+
+    /// Chooses the account of a new vault.
+    ///
+    /// # Errors
+    /// [`ClientError`] if the vault has a head under another account, or the state fails.
+    pub fn set_slot(&self, slot: u32) -> Result<(), ClientError> {
+        Ok(self.lifecycle.choose_account(slot)?)
+    }
+
+    /// The most that storage may take, by the vault's mandates. A setting that was changed on this
+    /// machine begins a new mandate; without one, what another device has set holds here, too.
+    pub(crate) fn max_price(&self) -> Result<Option<Price>, ClientError> {
+        let configured = self.options.max_price;
+        match self.lifecycle.price_limit(configured)? {
+            PriceLimit::Unchanged(limit) => Ok(limit),
+            PriceLimit::Changed => {
+                let sequence = UnixTime::now().secs().max(self.mandate_sequence()?.saturating_add(1));
+                self.lifecycle.set_price_limit(configured, sequence)?;
+                Ok(configured)
+            }
+        }
     }
 
     pub(crate) fn registration(&self) -> Result<Signed<Registration>, ClientError> {
@@ -159,7 +186,7 @@ impl Vault {
     /// The sequence of the mandate that holds now.
     pub(crate) fn mandate_sequence(&self) -> Result<u64, ClientError> {
         let period = MANDATE_PERIOD.as_secs();
-        Ok((UnixTime::now().secs() / period * period).max(self.mandate_base()?))
+        Ok((UnixTime::now().secs() / period * period).max(self.lifecycle.mandate_base()?))
     }
 
     /// The mandate of a sequence, which alone decides when it ends, with the limit of the price.
@@ -182,7 +209,7 @@ impl Vault {
     /// Logs in with the vault's mediator for a session, choosing one if it has none yet. Where another
     /// device has moved the vault, this one follows.
     pub(super) async fn link(&self, net: &Net) -> Result<MediatorClient, ClientError> {
-        let link = match self.mediator()? {
+        let link = match self.lifecycle.mediator()? {
             Some(node) => match self.link_to(net, node).await {
                 Ok(link) => link,
                 Err(error) => match self.follow_move(net).await? {
@@ -193,7 +220,7 @@ impl Vault {
             None => {
                 let node = find_mediator(net).await?;
                 let link = self.link_to(net, node).await?;
-                self.set_mediator(node)?;
+                self.lifecycle.choose_mediator(node)?;
                 link
             }
         };
@@ -207,7 +234,7 @@ impl Vault {
         // Anyone may log in with a mediator; one that was dismissed refuses all else.
         link.head().await?;
         // It may not have heard, and would refuse this machine's heads.
-        if let Some(rewound) = self.rewound()? {
+        if let Some(rewound) = self.lifecycle.rewound()? {
             link.rewind(rewound).await.map_err(|error| match error {
                 // The words have rewound it again since.
                 ClientError::Call(error) if error.refusal() == Some(Refusal::Stale) => ClientError::Rewound,

@@ -43,7 +43,7 @@ async fn verify_in(
     vault: &Vault,
     options: VerifyOptions,
 ) -> Result<CheckReport, ClientError> {
-    let link = match vault.mediator()? {
+    let link = match vault.lifecycle.mediator()? {
         Some(_) => session.link(vault).await.ok(),
         None => None,
     };

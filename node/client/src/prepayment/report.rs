@@ -235,7 +235,8 @@ pub async fn statements(vault: &Vault, epoch: Option<u64>) -> Result<StatementsR
         checked
     };
     let problem = fetched.await.err().map(|error| error.to_string());
-    let own = vault.own(vault.mediator()?.unwrap_or(fincrypt_protocol::NodeId::from_bytes([0; 32])))?;
+    let own =
+        vault.own(vault.lifecycle.mediator()?.unwrap_or(fincrypt_protocol::NodeId::from_bytes([0; 32])))?;
     let shown = vault.purse().shown(epoch.map(Epoch::new))?;
     let mut faults = vault.faults()?;
     faults.retain(|fault| epoch.is_none_or(|epoch| fault.epoch == epoch));

@@ -95,7 +95,7 @@ impl Vault {
         if let Some(head) = self.known_head()? {
             head.body.refs.iter().for_each(|r| stored.add(r.code, r.shard_len.get()));
         }
-        for mark in self.marks()? {
+        for mark in self.lifecycle.tombstones()? {
             stored.all = stored.all.saturating_add(mark.bytes);
             // At least two shards: no more than half of it is at one node.
             stored.node = stored.node.saturating_add(mark.bytes / 2);

@@ -39,6 +39,7 @@ use super::run_journal::RunJournal;
 use super::session::Session;
 use super::upload::Upload;
 use super::vault::Vault;
+use super::vault_state::IndexOrigin;
 use orphans::{Fate, Found};
 use plan::{Limits, Plan, Segment, stored_bytes};
 
@@ -233,7 +234,8 @@ impl Rewriting<'_> {
         if !self.write(plan, marks, &catalog, code, &mut journal).await? {
             return Ok(None);
         }
-        journal.finish(&vault.home.prune_journal())?;
+        // The state has removed it.
+        drop(journal);
         if !self.release(&marked.due).await? {
             (report.released, report.bytes_released, report.guarded) = (0, 0, true);
         }
@@ -291,7 +293,7 @@ impl Rewriting<'_> {
         listed: &HashSet<SegmentId>,
         interrupted: &HashSet<SegmentId>,
     ) -> Result<(Marked, Vec<Mark>), ClientError> {
-        let mut marks = self.vault.marks()?;
+        let mut marks = self.vault.lifecycle.tombstones()?;
         marks.retain(|mark| !listed.contains(&mark.segment));
         let mut marked = Marked::default();
         let Some(options) = self.task.prune else {
@@ -302,7 +304,7 @@ impl Rewriting<'_> {
         let found = Found::at_holders(&self.fetcher, listed).await;
         let mut orphans = found.orphans(&marks, now);
         orphans.retain(|orphan| !interrupted.contains(&orphan.segment));
-        if self.vault.is_rebuilt()? {
+        if self.vault.lifecycle.index_origin()? == IndexOrigin::Segments {
             // A part of the catalog cannot be read, perhaps: who knows what it lists.
             orphans.clear();
         }
@@ -329,7 +331,7 @@ impl Rewriting<'_> {
                     account: self.vault.keys.root.account(slot).account(),
                     head_key: key.head_key(),
                     what: Released::Segments(page.iter().map(|mark| mark.segment).collect()),
-                    sequence: self.vault.next_release_sequence()?,
+                    sequence: self.vault.lifecycle.reserve_release_sequence(UnixTime::now())?,
                 };
                 tries += 1;
                 let signed = Signed::seal(&release, &key)?;
@@ -397,6 +399,7 @@ impl Rewriting<'_> {
         let refs = run.list(refs).await?;
         // Before the head: what it refers to must not lapse, whatever happens here.
         self.link.keep(vault.keep(journal.run)?).await?;
+        run.keep_found().await?;
         let HeadBody { slots, releases, .. } = self.head.body.clone();
         let mut body = HeadBody { refs, slots, time: UnixTime::now(), releases };
         body.name_release(rewriting()?);
@@ -406,12 +409,10 @@ impl Rewriting<'_> {
         }
         // The head is committed: what follows only makes it known. An index that is cut off half-made
         // is filled from the new catalog.
-        vault.forget_index(&body.releases)?;
-        vault.take_in(&pieces)?;
+        let head = vault.open_head(vault.slot()?, &head)?;
+        vault.lifecycle.catalog_rewritten(&head.head, &body.releases)?;
         let loaded = body.refs.iter().map(|reference| reference.segment).chain(run.listed);
-        vault.mark_loaded(&loaded.collect::<Vec<_>>())?;
-        vault.set_rebuilt(false)?;
-        vault.set_head(&head)?;
+        vault.lifecycle.take_in(&pieces.segments, &pieces.marks, &loaded.collect::<Vec<_>>())?;
         Ok(true)
     }
 }
