@@ -20,7 +20,7 @@ use super::progress::Progress;
 use super::prune;
 use super::run_journal::RunJournal;
 use super::self_check::{CheckReport, SelfCheck};
-use super::session::Session;
+use super::session::{Session, with_vault};
 use super::upload::Upload;
 use super::vault::Vault;
 use super::vault_state::{Followed, IndexOrigin};
@@ -91,13 +91,13 @@ pub async fn backup(vault: &Vault, folders: &[PathBuf], show: bool) -> Result<Ba
             return Err(ClientError::Folder { path: folder.clone(), reason: "not a folder".to_owned() });
         }
     }
-    let session = Session::open(&vault.options).await?;
-    let progress = Progress::new("backed up", show);
-    let result = backup_in(&session, vault, folders, &progress).await;
-    progress.done();
-    session.close().await;
-    vault.state.close();
-    result
+    with_vault(vault, async |session| {
+        let progress = Progress::new("backed up", show);
+        let result = backup_in(session, vault, folders, &progress).await;
+        progress.done();
+        result
+    })
+    .await
 }
 
 async fn backup_in(

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::error::ClientError;
 use super::mediator_client::{MediatorClient, announced_records, ask_quote};
-use super::session::Session;
+use super::session::{in_session, with_vault};
 use super::vault::Vault;
 use fincrypt_net::shown;
 use fincrypt_net::{Net, encode_all};
@@ -65,21 +65,22 @@ pub struct MoveReport {
 /// # Errors
 /// [`ClientError`] if the swarm cannot be joined.
 pub async fn list_mediators(vault: &Vault) -> Result<Vec<MediatorInfo>, ClientError> {
-    let session = Session::open(&vault.options).await?;
-    let ours = vault.lifecycle.mediator()?;
-    let mut list = Vec::new();
-    for record in announced_records(&session.net).await {
-        let quote = ask_quote(&session.net, record.node, Redundancy::MIN).await;
-        list.push(MediatorInfo {
-            peer: shown(&record.node),
-            fee_permille: record.fee_permille,
-            floor_permille: record.floor.permille().into(),
-            eligible: quote.map(|quote| quote.eligible),
-            ours: ours == Some(record.node),
-        });
-    }
-    session.close().await;
-    Ok(list)
+    in_session(&vault.options, async |session| {
+        let ours = vault.lifecycle.mediator()?;
+        let mut list = Vec::new();
+        for record in announced_records(&session.net).await {
+            let quote = ask_quote(&session.net, record.node, Redundancy::MIN).await;
+            list.push(MediatorInfo {
+                peer: shown(&record.node),
+                fee_permille: record.fee_permille,
+                floor_permille: record.floor.permille().into(),
+                eligible: quote.map(|quote| quote.eligible),
+                ours: ours == Some(record.node),
+            });
+        }
+        Ok(list)
+    })
+    .await
 }
 
 /// Moves the vault to a mediator, given as a peer id or an address; the same one looks anew at what
@@ -88,15 +89,11 @@ pub async fn list_mediators(vault: &Vault) -> Result<Vec<MediatorInfo>, ClientEr
 /// # Errors
 /// [`ClientError`] if it does not answer or refuses.
 pub async fn use_mediator(vault: &Vault, mediator: &str) -> Result<MoveReport, ClientError> {
-    let session = Session::open(&vault.options).await?;
-    let result = async {
+    with_vault(vault, async |session| {
         let node = find(&session.net, mediator).await?;
         vault.move_to(&session.net, node).await
-    };
-    let result = result.await;
-    session.close().await;
-    vault.state.close();
-    result
+    })
+    .await
 }
 
 async fn find(net: &Net, mediator: &str) -> Result<NodeId, ClientError> {

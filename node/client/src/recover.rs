@@ -15,7 +15,7 @@ use super::head::OpenHead;
 use super::history::{FoundHead, History, follow_rewind, rewind};
 use super::holders::Holders;
 use super::home::VaultHome;
-use super::session::Session;
+use super::session::{Session, in_session};
 use super::snapshots::utc;
 use super::vault::Vault;
 use super::vault_state::FoundAccount;
@@ -86,10 +86,8 @@ pub async fn recover(
     if home.keyfile().exists() {
         return Err(ClientError::VaultExists(home.path().to_owned()));
     }
-    let session = Session::open(&options).await?;
-    let result = recover_in(&session, home, options, words, password, head).await;
-    session.close().await;
-    result
+    let joined = options.clone();
+    in_session(&joined, async |session| recover_in(session, home, options, words, password, head).await).await
 }
 
 /// The heads that holders of the vault of `words` have, the one to go by of each slot last.
@@ -98,10 +96,9 @@ pub async fn recover(
 /// [`ClientError`] if no holder is found.
 pub async fn list_heads(options: &ClientOptions, words: &Words) -> Result<Vec<HeadInfo>, ClientError> {
     let keys = words.vault_keys();
-    let session = Session::open(options).await?;
-    let result = async {
+    in_session(options, async |session| {
         let mut heads = Vec::new();
-        for (slot, holders) in find_accounts(&session, options.network, &keys).await? {
+        for (slot, holders) in find_accounts(session, options.network, &keys).await? {
             let history = History::at(&keys, options.network, slot, &holders, None).await;
             heads.extend(history.heads.into_iter().map(|FoundHead { open, holders, counts }| HeadInfo {
                 slot,
@@ -115,10 +112,8 @@ pub async fn list_heads(options: &ClientOptions, words: &Words) -> Result<Vec<He
             }));
         }
         Ok(heads)
-    };
-    let result = result.await;
-    session.close().await;
-    result
+    })
+    .await
 }
 
 /// The accounts of a vault that have holders, slot by slot.

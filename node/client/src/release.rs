@@ -12,7 +12,7 @@ use super::head::OpenHead;
 use super::history::{History, rewind};
 use super::mediator_client::{MediatorClient, tell_mediator};
 use super::recover::find_accounts;
-use super::session::Session;
+use super::session::{Session, in_session, with_vault};
 use super::snapshots::utc;
 use super::vault::Vault;
 
@@ -59,11 +59,7 @@ pub struct UndoReport {
 /// [`ClientError`] if the mediator does not answer or refuses; [`ClientError::Call`] with
 /// `Guarded` if an undo forbids it.
 pub async fn release_everything(vault: &Vault) -> Result<ReleaseReport, ClientError> {
-    let session = Session::open(&vault.options).await?;
-    let result = release_in(&session, vault).await;
-    session.close().await;
-    vault.state.close();
-    result
+    with_vault(vault, async |session| release_in(session, vault).await).await
 }
 
 async fn release_in(session: &Session, vault: &Vault) -> Result<ReleaseReport, ClientError> {
@@ -155,10 +151,7 @@ pub async fn undo_release(
     lifted: bool,
     head: Option<&str>,
 ) -> Result<UndoReport, ClientError> {
-    let session = Session::open(options).await?;
-    let result = undo_in(&session, options.network, words, lifted, head).await;
-    session.close().await;
-    result
+    in_session(options, async |session| undo_in(session, options.network, words, lifted, head).await).await
 }
 
 async fn undo_in(

@@ -23,6 +23,33 @@ pub(crate) struct Session {
     login: Mutex<Option<MediatorClient>>,
 }
 
+/// Runs a use case in a session of its own, and leaves the swarm whatever comes of it.
+///
+/// # Errors
+/// If the swarm cannot be joined, and what the use case returns.
+pub(crate) async fn in_session<T>(
+    options: &ClientOptions,
+    use_case: impl AsyncFnOnce(&Session) -> Result<T, ClientError>,
+) -> Result<T, ClientError> {
+    let session = Session::open(options).await?;
+    let result = use_case(&session).await;
+    session.close().await;
+    result
+}
+
+/// Runs a use case over a vault in a session of its own. Its state is written out afterwards.
+///
+/// # Errors
+/// If the swarm cannot be joined, and what the use case returns.
+pub(crate) async fn with_vault<T>(
+    vault: &Vault,
+    use_case: impl AsyncFnOnce(&Session) -> Result<T, ClientError>,
+) -> Result<T, ClientError> {
+    let result = in_session(&vault.options, use_case).await;
+    vault.state.close();
+    result
+}
+
 impl Session {
     /// Starts an engine with a fresh identity and joins by the configured first contacts.
     ///

@@ -11,7 +11,7 @@ use time::{OffsetDateTime, PrimitiveDateTime};
 use super::error::ClientError;
 use super::fetch::Fetcher;
 use super::reader::BlobReader;
-use super::session::Session;
+use super::session::{Session, with_vault};
 use super::vault::Vault;
 
 /// One snapshot.
@@ -124,13 +124,11 @@ impl Vault {
 /// # Errors
 /// [`ClientError`] if they cannot be fetched.
 pub async fn list_snapshots(vault: &Vault) -> Result<Vec<SnapshotInfo>, ClientError> {
-    let session = Session::open(&vault.options).await?;
-    let result = async {
-        let fetcher = vault.read_from(&session, false).await?;
+    let snapshots = with_vault(vault, async |session| {
+        let fetcher = vault.read_from(session, false).await?;
         BlobReader::new(vault, fetcher)?.snapshots().await
-    };
-    let result = result.await;
-    session.close().await;
+    });
+    let snapshots = snapshots.await?;
     let info = |(id, snapshot): (fincrypt_vault::snapshot::SnapshotId, Snapshot)| SnapshotInfo {
         id: id.to_string(),
         time: snapshot.time.secs(),
@@ -140,7 +138,7 @@ pub async fn list_snapshots(vault: &Vault) -> Result<Vec<SnapshotInfo>, ClientEr
         files: snapshot.files,
         bytes: snapshot.bytes,
     };
-    Ok(result?.into_iter().map(info).collect())
+    Ok(snapshots.into_iter().map(info).collect())
 }
 
 /// Lists what a snapshot holds at `path`, or its folders.
@@ -152,14 +150,11 @@ pub async fn list_entries(
     name: &str,
     path: Option<&Path>,
 ) -> Result<Vec<EntryInfo>, ClientError> {
-    let session = Session::open(&vault.options).await?;
-    let result = async {
-        let fetcher = vault.read_from(&session, false).await?;
+    with_vault(vault, async |session| {
+        let fetcher = vault.read_from(session, false).await?;
         entries(&BlobReader::new(vault, fetcher)?, name, path).await
-    };
-    let result = result.await;
-    session.close().await;
-    result
+    })
+    .await
 }
 
 async fn entries(

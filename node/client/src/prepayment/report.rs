@@ -9,7 +9,7 @@ use super::statement_store::{Shown, Statements};
 use super::warning::{days, kept_until, warning};
 use crate::error::ClientError;
 use crate::mediator_client::MediatorClient;
-use crate::session::Session;
+use crate::session::{in_session, with_vault};
 use crate::vault::Vault;
 use fincrypt_net::shown;
 
@@ -207,15 +207,11 @@ impl Vault {
 /// # Errors
 /// [`ClientError`] if the mediator does not answer or takes no money.
 pub async fn balance(vault: &Vault) -> Result<BalanceReport, ClientError> {
-    let session = Session::open(&vault.options).await?;
-    let result = async {
+    with_vault(vault, async |session| {
         let balance = session.link(vault).await?.balance().await?;
         Ok(BalanceReport::of(&balance, UnixTime::now()))
-    };
-    let result = result.await;
-    session.close().await;
-    vault.state.close();
-    result
+    })
+    .await
 }
 
 /// The newest statements, or those of one epoch: fetched and judged where the mediator answers, and
@@ -224,16 +220,10 @@ pub async fn balance(vault: &Vault) -> Result<BalanceReport, ClientError> {
 /// # Errors
 /// [`ClientError`] if local state fails.
 pub async fn statements(vault: &Vault, epoch: Option<u64>) -> Result<StatementsReport, ClientError> {
-    let fetched = async {
-        let session = Session::open(&vault.options).await?;
-        let checked = async {
-            let link = session.link(vault).await?;
-            vault.check_statements(&link).await
-        };
-        let checked = checked.await;
-        session.close().await;
-        checked
-    };
+    let fetched = in_session(&vault.options, async |session| {
+        let link = session.link(vault).await?;
+        vault.check_statements(&link).await
+    });
     let problem = fetched.await.err().map(|error| error.to_string());
     let own =
         vault.own(vault.lifecycle.mediator()?.unwrap_or(fincrypt_protocol::NodeId::from_bytes([0; 32])))?;

@@ -36,7 +36,7 @@ use super::head::{OpenHead, Pieces};
 use super::index_maker::Listed;
 use super::mediator_client::MediatorClient;
 use super::run_journal::RunJournal;
-use super::session::Session;
+use super::session::{Session, with_vault};
 use super::upload::Upload;
 use super::vault::Vault;
 use super::vault_state::IndexOrigin;
@@ -111,12 +111,8 @@ pub(super) struct Task {
 /// # Errors
 /// [`ClientError`] if the trees of all snapshots cannot be read, or the mediator refuses.
 pub async fn prune(vault: &Vault, options: PruneOptions) -> Result<PruneReport, ClientError> {
-    let session = Session::open(&vault.options).await?;
     let task = Task { forget: HashSet::new(), prune: Some(options) };
-    let result = rewrite(&session, vault, &task).await;
-    session.close().await;
-    vault.state.close();
-    result
+    with_vault(vault, async |session| rewrite(session, vault, &task).await).await
 }
 
 /// Packs small segments together if there are many; how many.
