@@ -11,16 +11,19 @@ use serde::Serialize;
 
 use super::commit::{Run, Traffic};
 use super::error::ClientError;
-use super::head::OpenHead;
+use super::head::{OpenHead, follow, settle};
 use super::index_maker::{Listed, without_other_snapshots};
 use super::invalidated::invalidated;
+use super::mandates;
+use super::mediators::follow_mandate;
 use super::pipeline::{Counts, LeftOut, Pipeline, PipelineError, workers};
-use super::prepayment::PurseReport;
+use super::prepayment::{PurseReport, look_at_purse};
 use super::progress::Progress;
 use super::prune;
 use super::run_journal::RunJournal;
 use super::self_check::{CheckReport, SelfCheck};
 use super::session::{Session, with_vault};
+use super::statements::keep;
 use super::upload::Upload;
 use super::vault::Vault;
 use super::vault_state::{Followed, IndexOrigin};
@@ -115,7 +118,7 @@ async fn backup_in(
             Err(ClientError::Call(error)) if error.refusal() == Some(Refusal::NotMandated) && !followed => {
                 followed = true;
                 session.forget_login().await;
-                if !vault.follow_mandate(&session.net).await? {
+                if !follow_mandate(vault, &session.net).await? {
                     return Err(error.into());
                 }
             }
@@ -130,8 +133,8 @@ async fn backup_in(
                     Err(error) => tracing::warn!(%error, "small segments were not merged"),
                 }
                 report.purse = match session.link(vault).await {
-                    Ok(link) => vault.look_at_purse(Some(&link)).await,
-                    Err(_) => vault.look_at_purse(None).await,
+                    Ok(link) => look_at_purse(vault, Some(&link)).await,
+                    Err(_) => look_at_purse(vault, None).await,
                 };
                 report.seconds = begun.elapsed().as_secs_f64();
                 return Ok(report);
@@ -152,10 +155,10 @@ async fn backup_once(
     let fetcher = vault.fetcher(&session.net, Some(link.clone()))?;
     let head = vault.current_head(&link).await?;
     if let Some(head) = &head {
-        vault.follow(&fetcher, head).await?;
+        follow(vault, &fetcher, head).await?;
     }
-    vault.settle(&link).await?;
-    let quote = link.quote(vault.options.redundancy, vault.max_price()?).await?;
+    settle(vault, &link).await?;
+    let quote = link.quote(vault.options.redundancy, mandates::max_price(vault)?).await?;
     let account = vault.keys.root.account(vault.slot()?).account();
     let path = vault.home.run_journal();
     let pending = BlobIndex::pending(vault.state.clone());
@@ -167,7 +170,7 @@ async fn backup_once(
             committed |= vault.index.manifest(segment)?.is_some();
         }
         if committed {
-            link.keep(vault.keep(run)?).await?;
+            link.keep(keep(vault, run)?).await?;
         }
     }
     let invalidated = invalidated(vault, &link, &journal.segments()).await?;
@@ -181,7 +184,7 @@ async fn backup_once(
         link: link.clone(),
         network: vault.network(),
         run: journal.run,
-        mandate: vault.mandate(link.node())?,
+        mandate: mandates::current(vault, link.node())?,
     };
     let mut run = Run {
         vault,
@@ -336,7 +339,7 @@ impl Run<'_> {
             self.vault.lifecycle.undo_commit(self.upload.run)?;
             base = self.vault.current_head(&self.link).await?;
             if let Some(base) = &base {
-                match self.vault.follow(&self.fetcher, base).await? {
+                match follow(self.vault, &self.fetcher, base).await? {
                     Followed::Grew => {}
                     Followed::Rewritten => return Err(ClientError::Rewritten),
                     // Another device has released what this run stored, too.

@@ -16,6 +16,7 @@ use super::fetch::Fetcher;
 use super::index_maker::{IndexMaker, Listed};
 use super::mediator_client::MediatorClient;
 use super::pipeline::PipelineError;
+use super::statements::keep;
 use super::upload::Upload;
 use super::vault::Vault;
 
@@ -111,7 +112,7 @@ impl Run<'_> {
 
     /// Says that what the run has stored is to be kept.
     pub(super) async fn keep(&mut self) -> Result<(), ClientError> {
-        self.link.keep(self.vault.keep(self.upload.run)?).await?;
+        self.link.keep(keep(self.vault, self.upload.run)?).await?;
         self.kept = UnixTime::now();
         Ok(())
     }
@@ -125,7 +126,7 @@ impl Run<'_> {
                 return Ok(());
             }
             for run in &runs {
-                self.link.keep(self.vault.keep(*run)?).await?;
+                self.link.keep(keep(self.vault, *run)?).await?;
             }
             self.vault.lifecycle.found_runs_kept(&runs)?;
         }

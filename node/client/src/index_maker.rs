@@ -13,7 +13,7 @@ use fincrypt_vault::lists::encode_lists;
 use fincrypt_vault::marks::{Mark, encode_marks};
 use fincrypt_vault::segment::{Directory, Entry, RunPacker, SealedSegment, Sealer};
 
-use super::head::Pieces;
+use super::catalog_reader::Pieces;
 use super::pipeline::PipelineError;
 use super::run_journal::StoredSegments;
 use super::vault::Vault;

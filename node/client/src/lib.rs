@@ -6,6 +6,7 @@
 
 mod backup;
 mod catalog;
+mod catalog_reader;
 mod commit;
 mod error;
 mod fetch;
@@ -18,6 +19,8 @@ mod holders;
 mod home;
 mod index_maker;
 mod invalidated;
+mod login;
+mod mandates;
 mod mediator_client;
 mod mediators;
 mod options;

@@ -9,12 +9,14 @@ use futures::StreamExt;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use super::catalog_reader::load_catalog;
 use super::error::ClientError;
 use super::fetch::Fetcher;
 use super::head::OpenHead;
 use super::history::{FoundHead, History, follow_rewind, rewind};
 use super::holders::Holders;
 use super::home::VaultHome;
+use super::rebuild::rebuild_index;
 use super::session::{Session, in_session};
 use super::snapshots::utc;
 use super::vault::Vault;
@@ -249,10 +251,10 @@ async fn restore_state(
         let fetcher =
             Fetcher::new(session.net.clone(), None, account, registration, vault.keys.root.tag_key());
         let refs = head.as_ref().map(|head| head.body.refs.as_slice()).unwrap_or_default();
-        let loaded = vault.load_catalog(&fetcher, refs).await;
+        let loaded = load_catalog(vault, &fetcher, refs).await;
         if head.is_none() || loaded.is_err() {
             tracing::warn!(slot, "the catalog cannot be had; reading every segment instead");
-            let segments = vault.rebuild_index(&fetcher).await?;
+            let segments = rebuild_index(vault, &fetcher).await?;
             restored.rebuilt_segments += segments;
             if head.is_none() && segments == 0 {
                 continue;

@@ -14,6 +14,7 @@ use super::mediator_client::{MediatorClient, tell_mediator};
 use super::recover::find_accounts;
 use super::session::{Session, in_session, with_vault};
 use super::snapshots::utc;
+use super::statements::{forget_releases, remember_release};
 use super::vault::Vault;
 
 /// Times a head is put over another device's before giving up.
@@ -93,7 +94,7 @@ async fn release_once(vault: &Vault, link: &MediatorClient) -> Result<ReleaseRep
             if matches!(error.refusal(), Some(Refusal::Guarded | Refusal::Stale)) =>
         {
             if error.refusal() == Some(Refusal::Guarded) {
-                vault.forget_releases()?;
+                forget_releases(vault)?;
             }
             // Nothing is deleted, so the catalog is put back.
             if let Some(old) = old {
@@ -103,7 +104,7 @@ async fn release_once(vault: &Vault, link: &MediatorClient) -> Result<ReleaseRep
         }
         other => other?,
     };
-    vault.remember_release(sequence, &release)?;
+    remember_release(vault, sequence, &release)?;
     let until = progress.due.map(UnixTime::secs);
     let (holders, heard) = (progress.holders, progress.acknowledged);
     Ok(ReleaseReport { holders, heard, until, when: until.map(utc).unwrap_or_default() })

@@ -6,6 +6,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::error::ClientError;
+use crate::login::log_in;
 use crate::mediator_client::MediatorClient;
 use crate::options::ClientOptions;
 use crate::vault::Vault;
@@ -95,7 +96,7 @@ impl Session {
         if let Some(link) = &*login {
             return Ok(link.clone());
         }
-        let link = vault.link(&self.net).await?;
+        let link = log_in(vault, &self.net).await?;
         *login = Some(link.clone());
         Ok(link)
     }

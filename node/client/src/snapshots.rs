@@ -10,6 +10,8 @@ use time::{OffsetDateTime, PrimitiveDateTime};
 
 use super::error::ClientError;
 use super::fetch::Fetcher;
+use super::head::follow;
+use super::history::newest_head_at;
 use super::reader::BlobReader;
 use super::session::{Session, with_vault};
 use super::vault::Vault;
@@ -104,13 +106,13 @@ impl Vault {
         match link {
             Some(link) => {
                 if let Some(head) = self.current_head(&link).await? {
-                    self.follow(&fetcher, &head).await?;
+                    follow(self, &fetcher, &head).await?;
                     self.lifecycle.saw_head(&head.head)?;
                 }
             }
             None => {
-                if let Some(head) = self.newest_head_at(fetcher.holders().await).await? {
-                    self.follow(&fetcher, &head).await?;
+                if let Some(head) = newest_head_at(self, fetcher.holders().await).await? {
+                    follow(self, &fetcher, &head).await?;
                     self.lifecycle.saw_head(&head.head)?;
                 }
             }

@@ -29,14 +29,17 @@ use fincrypt_vault::lists::LIST;
 use fincrypt_vault::marks::Mark;
 use serde::Serialize;
 
+use super::catalog_reader::{Pieces, whole_catalog};
 use super::commit::{Run, Traffic, mark_of};
 use super::error::ClientError;
 use super::fetch::Fetcher;
-use super::head::{OpenHead, Pieces};
+use super::head::{OpenHead, follow, settle};
 use super::index_maker::Listed;
+use super::mandates;
 use super::mediator_client::MediatorClient;
 use super::run_journal::RunJournal;
 use super::session::{Session, with_vault};
+use super::statements::{forget_releases, keep, remember_release};
 use super::upload::Upload;
 use super::vault::Vault;
 use super::vault_state::IndexOrigin;
@@ -147,8 +150,8 @@ pub(super) async fn rewrite(
     for _ in 0..TRIES {
         let fetcher = vault.fetcher(&session.net, Some(link.clone()))?;
         let Some(head) = vault.current_head(&link).await? else { return Ok(PruneReport::default()) };
-        vault.follow(&fetcher, &head).await?;
-        vault.settle(&link).await?;
+        follow(vault, &fetcher, &head).await?;
+        settle(vault, &link).await?;
         let report = Rewriting { vault, link: &link, fetcher, head, task }.run().await?;
         if let Some(report) = report {
             return Ok(report);
@@ -181,7 +184,7 @@ impl Rewriting<'_> {
     /// None if another device's head came first.
     async fn run(self) -> Result<Option<PruneReport>, ClientError> {
         let vault = self.vault;
-        let code = self.link.quote(vault.options.redundancy, vault.max_price()?).await?.code;
+        let code = self.link.quote(vault.options.redundancy, mandates::max_price(vault)?).await?.code;
         let dry_run = self.task.prune.is_some_and(|options| options.dry_run);
         let interrupted = self.interrupted()?;
         let mut journal = if dry_run { None } else { Some(self.journal()?) };
@@ -198,7 +201,7 @@ impl Rewriting<'_> {
         };
         let plan =
             plan::plan(&segments, &used, &limits).map_err(|error| ClientError::Damaged(error.to_string()))?;
-        let catalog = vault.whole_catalog(&self.fetcher, &self.head.body.refs).await?;
+        let catalog = whole_catalog(vault, &self.fetcher, &self.head.body.refs).await?;
         let listed = segments.iter().map(|segment| segment.manifest.id());
         let listed = listed.chain(catalog.iter().map(|reference| reference.segment)).collect();
         let (marked, orphans) = self.marked(&listed, &interrupted).await?;
@@ -333,11 +336,11 @@ impl Rewriting<'_> {
                 let signed = Signed::seal(&release, &key)?;
                 match self.link.release(signed.clone()).await {
                     Ok(_) => {
-                        self.vault.remember_release(release.sequence, &signed)?;
+                        remember_release(self.vault, release.sequence, &signed)?;
                         break;
                     }
                     Err(ClientError::Call(error)) if error.refusal() == Some(Refusal::Guarded) => {
-                        self.vault.forget_releases()?;
+                        forget_releases(self.vault)?;
                         return Ok(false);
                     }
                     // Another device has released something in the same second.
@@ -361,7 +364,7 @@ impl Rewriting<'_> {
         journal: &mut RunJournal,
     ) -> Result<bool, ClientError> {
         let (vault, link) = (self.vault, self.link.clone());
-        let mandate = vault.mandate(link.node())?;
+        let mandate = mandates::current(vault, link.node())?;
         let upload = Upload { link: link.clone(), network: vault.network(), run: journal.run, mandate };
         let fetcher = Arc::clone(&self.fetcher);
         let mut run = Run {
@@ -394,7 +397,7 @@ impl Rewriting<'_> {
         let refs = run.store_index(Listed::Pieces(pieces.clone()), level).await?;
         let refs = run.list(refs).await?;
         // Before the head: what it refers to must not lapse, whatever happens here.
-        self.link.keep(vault.keep(journal.run)?).await?;
+        self.link.keep(keep(vault, journal.run)?).await?;
         run.keep_found().await?;
         let HeadBody { slots, releases, .. } = self.head.body.clone();
         let mut body = HeadBody { refs, slots, time: UnixTime::now(), releases };
