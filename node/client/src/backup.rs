@@ -11,18 +11,22 @@ use serde::Serialize;
 
 use super::commit::{Run, Traffic};
 use super::error::ClientError;
-use super::head::{Followed, OpenHead, Pieces};
+use super::head::{OpenHead, follow, settle};
 use super::index_maker::{Listed, without_other_snapshots};
 use super::invalidated::invalidated;
+use super::mandates;
+use super::mediators::follow_mandate;
 use super::pipeline::{Counts, LeftOut, Pipeline, PipelineError, workers};
-use super::prepayment::PurseReport;
+use super::prepayment::{PurseReport, look_at_purse};
 use super::progress::Progress;
 use super::prune;
 use super::run_journal::RunJournal;
 use super::self_check::{CheckReport, SelfCheck};
-use super::session::Session;
+use super::session::{Session, with_vault};
+use super::statements::keep;
 use super::upload::Upload;
 use super::vault::Vault;
+use super::vault_state::{Followed, IndexOrigin};
 
 /// Something that was left out.
 #[derive(Debug, Serialize)]
@@ -90,13 +94,13 @@ pub async fn backup(vault: &Vault, folders: &[PathBuf], show: bool) -> Result<Ba
             return Err(ClientError::Folder { path: folder.clone(), reason: "not a folder".to_owned() });
         }
     }
-    let session = Session::open(&vault.options).await?;
-    let progress = Progress::new("backed up", show);
-    let result = backup_in(&session, vault, folders, &progress).await;
-    progress.done();
-    session.close().await;
-    vault.state.close();
-    result
+    with_vault(vault, async |session| {
+        let progress = Progress::new("backed up", show);
+        let result = backup_in(session, vault, folders, &progress).await;
+        progress.done();
+        result
+    })
+    .await
 }
 
 async fn backup_in(
@@ -114,7 +118,7 @@ async fn backup_in(
             Err(ClientError::Call(error)) if error.refusal() == Some(Refusal::NotMandated) && !followed => {
                 followed = true;
                 session.forget_login().await;
-                if !vault.follow_mandate(&session.net).await? {
+                if !follow_mandate(vault, &session.net).await? {
                     return Err(error.into());
                 }
             }
@@ -129,8 +133,8 @@ async fn backup_in(
                     Err(error) => tracing::warn!(%error, "small segments were not merged"),
                 }
                 report.purse = match session.link(vault).await {
-                    Ok(link) => vault.look_at_purse(Some(&link)).await,
-                    Err(_) => vault.look_at_purse(None).await,
+                    Ok(link) => look_at_purse(vault, Some(&link)).await,
+                    Err(_) => look_at_purse(vault, None).await,
                 };
                 report.seconds = begun.elapsed().as_secs_f64();
                 return Ok(report);
@@ -151,10 +155,10 @@ async fn backup_once(
     let fetcher = vault.fetcher(&session.net, Some(link.clone()))?;
     let head = vault.current_head(&link).await?;
     if let Some(head) = &head {
-        vault.follow(&fetcher, head).await?;
+        follow(vault, &fetcher, head).await?;
     }
-    vault.settle(&link).await?;
-    let quote = link.quote(vault.options.redundancy, vault.max_price()?).await?;
+    settle(vault, &link).await?;
+    let quote = link.quote(vault.options.redundancy, mandates::max_price(vault)?).await?;
     let account = vault.keys.root.account(vault.slot()?).account();
     let path = vault.home.run_journal();
     let pending = BlobIndex::pending(vault.state.clone());
@@ -166,7 +170,7 @@ async fn backup_once(
             committed |= vault.index.manifest(segment)?.is_some();
         }
         if committed {
-            link.keep(vault.keep(run)?).await?;
+            link.keep(keep(vault, run)?).await?;
         }
     }
     let invalidated = invalidated(vault, &link, &journal.segments()).await?;
@@ -175,14 +179,12 @@ async fn backup_once(
         drop(journal);
         journal = RunJournal::open(&path, &account, started, &pending)?;
     }
-    if vault.is_doubted()? {
-        vault.set_doubted(false)?;
-    }
+    vault.lifecycle.journal_checked()?;
     let upload = Upload {
         link: link.clone(),
         network: vault.network(),
         run: journal.run,
-        mandate: vault.mandate(link.node())?,
+        mandate: mandates::current(vault, link.node())?,
     };
     let mut run = Run {
         vault,
@@ -197,9 +199,9 @@ async fn backup_once(
         listed: Vec::new(),
     };
     let (snapshot, counts) = run.store_files(folders, &mut journal, (started, nanos), progress).await?;
-    let rebuilt = vault.is_rebuilt()?;
+    let rebuilt = vault.lifecycle.index_origin()? == IndexOrigin::Segments;
     let stored = journal.segments();
-    let listed = Listed::run(vault, stored.clone(), snapshot, rebuilt);
+    let listed = Listed::run(vault, stored.clone(), snapshot, rebuilt)?;
     let (news, check) = SelfCheck::before_head(vault, &session.net, &run.link, stored.clone()).await?;
     let early = async {
         match &check {
@@ -225,13 +227,11 @@ async fn backup_once(
     };
     tokio::task::spawn_blocking(insert).await.map_err(|_| ClientError::Inner)?.map_err(ClientError::from)?;
     let marks = std::mem::take(&mut run.marks);
-    vault.take_in(&Pieces { marks, ..Pieces::default() })?;
     let refs = head.body.refs.iter().map(|reference| reference.segment);
-    vault.mark_loaded(&refs.chain(std::mem::take(&mut run.listed)).collect::<Vec<_>>())?;
-    vault.set_head(head.head.signed())?;
-    vault.set_rebuilt(false)?;
-    journal.finish(&path)?;
-    vault.set_committing(None)?;
+    let loaded: Vec<_> = refs.chain(std::mem::take(&mut run.listed)).collect();
+    vault.lifecycle.take_in(&[], &marks, &loaded)?;
+    drop(journal);
+    vault.lifecycle.commit_succeeded(run.upload.run, &head.head)?;
 
     let skipped = counts.left_out.into_iter().map(|LeftOut { path, reason, missing }| Skipped {
         path,
@@ -306,7 +306,8 @@ impl Run<'_> {
             let before = base.as_ref().map(|head| &head.body);
             let mut old = before.map(|body| body.refs.clone()).unwrap_or_default();
             if replaced {
-                let unread = |r: &CatalogRef| self.vault.is_loaded(&r.segment).map(|loaded| !loaded);
+                let unread =
+                    |r: &CatalogRef| self.vault.lifecycle.is_loaded(&r.segment).map(|loaded| !loaded);
                 let unread: Vec<bool> = old.iter().map(unread).collect::<Result<_, _>>()?;
                 let mut unread = unread.into_iter();
                 old.retain(|_| unread.next().unwrap_or(true));
@@ -331,14 +332,14 @@ impl Run<'_> {
             // Before the head: what it refers to must not lapse if this is cut off right after it.
             self.keep().await?;
             self.keep_found().await?;
-            self.vault.set_committing(Some(self.upload.run))?;
+            self.vault.lifecycle.begin_commit(self.upload.run)?;
             if self.link.swap_head(base.as_ref().map(OpenHead::hash), head.clone()).await? {
                 return self.vault.open_head(slot, &head);
             }
-            self.vault.set_committing(None)?;
+            self.vault.lifecycle.undo_commit(self.upload.run)?;
             base = self.vault.current_head(&self.link).await?;
             if let Some(base) = &base {
-                match self.vault.follow(&self.fetcher, base).await? {
+                match follow(self.vault, &self.fetcher, base).await? {
                     Followed::Grew => {}
                     Followed::Rewritten => return Err(ClientError::Rewritten),
                     // Another device has released what this run stored, too.

@@ -5,9 +5,9 @@ use fincrypt_vault::catalog::{self, Listable};
 use fincrypt_vault::head::CatalogRef;
 use fincrypt_vault::lists::LIST;
 
+use super::catalog_reader::{Pieces, read_pieces};
 use super::commit::{Run, mark_of};
 use super::error::ClientError;
-use super::head::Pieces;
 use super::index_maker::Listed;
 
 impl Run<'_> {
@@ -32,7 +32,7 @@ impl Run<'_> {
             } else if reference.level != LIST {
                 pieces.lists.push(reference);
             } else {
-                match self.vault.read_pieces(&self.fetcher, &[reference]).await {
+                match read_pieces(self.vault, &self.fetcher, &[reference]).await {
                     Ok(list) => {
                         pieces.lists.extend(list.lists);
                         pieces.marks.extend(list.marks);
@@ -68,7 +68,7 @@ impl Run<'_> {
                 return Ok(refs);
             };
             let taken: Vec<CatalogRef> = merge.take.iter().map(|at| mergeable[*at]).collect();
-            let mut pieces = self.vault.read_pieces(&self.fetcher, &taken).await?;
+            let mut pieces = read_pieces(self.vault, &self.fetcher, &taken).await?;
             // They wait to be released, as a rewritten catalog's do.
             let marks: Vec<_> = taken.iter().map(mark_of).collect();
             pieces.marks.extend(&marks);

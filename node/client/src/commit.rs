@@ -16,6 +16,7 @@ use super::fetch::Fetcher;
 use super::index_maker::{IndexMaker, Listed};
 use super::mediator_client::MediatorClient;
 use super::pipeline::PipelineError;
+use super::statements::keep;
 use super::upload::Upload;
 use super::vault::Vault;
 
@@ -111,7 +112,7 @@ impl Run<'_> {
 
     /// Says that what the run has stored is to be kept.
     pub(super) async fn keep(&mut self) -> Result<(), ClientError> {
-        self.link.keep(self.vault.keep(self.upload.run)?).await?;
+        self.link.keep(keep(self.vault, self.upload.run)?).await?;
         self.kept = UnixTime::now();
         Ok(())
     }
@@ -120,14 +121,14 @@ impl Run<'_> {
     /// came to be.
     pub(super) async fn keep_found(&self) -> Result<(), ClientError> {
         loop {
-            let runs = self.vault.unkept()?;
+            let runs = self.vault.lifecycle.found_runs()?;
             if runs.is_empty() {
                 return Ok(());
             }
             for run in &runs {
-                self.link.keep(self.vault.keep(*run)?).await?;
+                self.link.keep(keep(self.vault, *run)?).await?;
             }
-            self.vault.remove_unkept(&runs)?;
+            self.vault.lifecycle.found_runs_kept(&runs)?;
         }
     }
 

@@ -1,4 +1,5 @@
-//! What can go wrong for a person who backs up or restores, and what to do about it.
+//! Why a use case failed. What a person can do about it is said where there is a person: in the command
+//! line.
 
 use std::path::PathBuf;
 
@@ -6,17 +7,18 @@ use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::{NodeId, Refusal};
 
 use super::pipeline::PipelineError;
+use super::vault_state::VaultStateError;
 use fincrypt_net::{CallError, ConnectError};
 
 /// A client's command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// There is no vault in the home.
-    #[error("no vault in {0}: run `fincrypt init FOLDER`, or `fincrypt recover --words-file FILE`, first")]
+    #[error("no vault in {0}")]
     NoVault(PathBuf),
     /// One of the snapshots cannot be read, so the latest is not known.
     #[error(
-        "snapshot {lost} cannot be read ({reason}) and may be the latest: name the one to restore; the newest that can be read is {newest}"
+        "snapshot {lost} cannot be read ({reason}) and may be the latest; the newest that can be read is {newest}"
     )]
     LatestUnknown {
         /// The one that cannot be read.
@@ -27,7 +29,7 @@ pub enum ClientError {
         newest: String,
     },
     /// There is a vault already.
-    #[error("{0} already holds a vault: use another --home, or remove that folder if you have its 24 words")]
+    #[error("{0} already holds a vault")]
     VaultExists(PathBuf),
     /// A local file could not be read or written.
     #[error("cannot read or write {path}: {source}")]
@@ -40,10 +42,11 @@ pub enum ClientError {
     /// Local state failed.
     #[error(transparent)]
     State(#[from] fincrypt_state::kv::KvError),
+    /// The vault's state does not allow this now.
+    #[error(transparent)]
+    VaultState(VaultStateError),
     /// The state in the home could not be opened.
-    #[error(
-        "the state in {path} is damaged ({reason}): restore it from a copy, or run `fincrypt recover` with the 24 words in a new home; what was stored is not lost"
-    )]
+    #[error("the state in {path} is damaged ({reason}); what was stored is not lost")]
     StateDamaged {
         /// Where it is.
         path: PathBuf,
@@ -60,7 +63,7 @@ pub enum ClientError {
     #[error("a record could not be made: {0}")]
     Record(#[from] fincrypt_protocol::RecordError),
     /// No first contact is configured.
-    #[error("no bootstrap address: give --bootstrap MULTIADDR, or write `bootstrap` into config.toml")]
+    #[error("no bootstrap address")]
     NoBootstrap,
     /// No first contact answers.
     #[error(transparent)]
@@ -69,12 +72,10 @@ pub enum ClientError {
     #[error(transparent)]
     Call(#[from] CallError),
     /// No mediator was found.
-    #[error("no mediator answers in network {0}: wait until one runs, or use another bootstrap address")]
+    #[error("no mediator answers in network {0}")]
     NoMediator(fincrypt_protocol::Network),
     /// The vault's mediator does not answer.
-    #[error(
-        "the vault's mediator {node} does not answer ({reason}): try again later; `fincrypt restore` works without it"
-    )]
+    #[error("the vault's mediator {node} does not answer ({reason})")]
     MediatorGone {
         /// The mediator.
         node: NodeId,
@@ -82,17 +83,13 @@ pub enum ClientError {
         reason: String,
     },
     /// What was given is no mediator.
-    #[error("{0:?} is neither a peer id nor an address: `fincrypt mediator list` shows the mediators")]
+    #[error("{0:?} is neither a peer id nor an address")]
     NotAMediator(String),
     /// The mediator has been dismissed, by another device of the vault.
-    #[error(
-        "the vault has moved away from mediator {0}, and storage does not tell where to: `fincrypt mediator list` shows the mediators, `fincrypt mediator use PEER` moves to one of them"
-    )]
+    #[error("the vault has moved away from mediator {0}, and storage does not tell where to")]
     Dismissed(NodeId),
     /// The vault's mediator has not answered for long.
-    #[error(
-        "the vault's mediator {node} has not answered for {days} days: `fincrypt mediator list` shows others, `fincrypt mediator use PEER` moves the vault to one of them and sends no data again"
-    )]
+    #[error("the vault's mediator {node} has not answered for {days} days")]
     MediatorLost {
         /// The mediator.
         node: NodeId,
@@ -122,9 +119,7 @@ pub enum ClientError {
         total: u8,
     },
     /// Storage is dearer than the limit.
-    #[error(
-        "storage costs {price}, more than the limit of {most}: nothing was stored; raise `max_price` in config.toml, or give --max-price"
-    )]
+    #[error("storage costs {price}, more than the limit of {most}, and nothing was stored")]
     TooDear {
         /// What it costs.
         price: Price,
@@ -144,7 +139,7 @@ pub enum ClientError {
     },
     /// Storage does not have what the mediator says it has.
     #[error(
-        "{}: storage does not have what it signed for; no new snapshot was written, the older ones stand; run `fincrypt backup` again, which stores it anew, or use another mediator",
+        "{}: storage does not have what it signed for; no new snapshot was written, the older ones stand",
         name_unsafe(.segments)
     )]
     Unsafe {
@@ -154,9 +149,7 @@ pub enum ClientError {
         segments: Vec<fincrypt_protocol::SegmentId>,
     },
     /// The head at the mediator is older than one seen before.
-    #[error(
-        "the vault was rolled back: sequence {found} is offered, {known} was seen before; do not trust this mediator; `fincrypt restore --direct` reads from the storage nodes instead, `fincrypt mediator use PEER` moves to another one, or brings this one up to date if it lost its memory"
-    )]
+    #[error("the vault was rolled back: sequence {found} is offered, {known} was seen before")]
     RolledBack {
         /// The sequence offered.
         found: u64,
@@ -165,7 +158,7 @@ pub enum ClientError {
     },
     /// The head at the mediator does not follow the one seen before.
     #[error(
-        "the vault was forked: the mediator's head does not follow head {sequence}, which was seen before; do not trust this mediator; `fincrypt restore --direct` reads from the storage nodes instead"
+        "the vault was forked: the mediator's head does not follow head {sequence}, which was seen before"
     )]
     Forked {
         /// The sequence known.
@@ -175,36 +168,30 @@ pub enum ClientError {
     #[error("the vault's head cannot be opened: {0}")]
     Head(#[from] fincrypt_vault::head::HeadError),
     /// No holder has such a head.
-    #[error("no holder that answered has head {0}: `fincrypt recover --list-heads` shows those there are")]
+    #[error("no holder that answered has head {0}")]
     NoHead(String),
     /// Several heads go by that name.
-    #[error(
-        "several heads are {0}: give the beginning of one's hash instead, see `fincrypt recover --list-heads`"
-    )]
+    #[error("several heads are {0}")]
     SeveralHeads(String),
     /// Another writer was faster too often.
-    #[error("another device writes to this vault at the same time: try again")]
+    #[error("another device writes to this vault at the same time")]
     Contended,
     /// Another device has written the catalog anew, without what was not used any more.
-    #[error("another device has pruned this vault meanwhile: try again")]
+    #[error("another device has pruned this vault meanwhile")]
     Rewritten,
     /// The vault's heads are signed with a key that this machine does not have.
     #[error(
-        "the vault's head is signed with another key than this machine's: it was rewound with its 24 words; run `fincrypt recover` with them in a new home"
+        "the vault's head is signed with another key than this machine's: it was rewound with its 24 words"
     )]
     Rewound,
     /// Nobody has heard of a rewind.
-    #[error("neither a storage node nor the mediator took the rewind: try again later; nothing has changed")]
+    #[error("neither a storage node nor the mediator took the rewind, and nothing has changed")]
     NotRewound,
     /// No trace of the vault.
-    #[error(
-        "no storage node knows a vault of these words in network {0}: check the words, the network and the bootstrap address"
-    )]
+    #[error("no storage node knows a vault of these words in network {0}")]
     VaultNotFound(fincrypt_protocol::Network),
     /// Shards are missing.
-    #[error(
-        "segment {segment} cannot be fetched: {found} of {needed} shards could be had; try again when more storage nodes are reachable"
-    )]
+    #[error("segment {segment} cannot be fetched: {found} of {needed} shards could be had")]
     Unavailable {
         /// The segment.
         segment: fincrypt_protocol::SegmentId,
@@ -217,10 +204,10 @@ pub enum ClientError {
     #[error("stored data is damaged: {0}")]
     Damaged(String),
     /// No such snapshot.
-    #[error("no snapshot {0:?}: `fincrypt snapshots` lists them")]
+    #[error("no snapshot {0:?}")]
     NoSnapshot(String),
     /// No such path in the snapshot.
-    #[error("no {0:?} in this snapshot: `fincrypt ls SNAPSHOT` lists its contents")]
+    #[error("no {0:?} in this snapshot")]
     NoPath(String),
     /// The target folder cannot be used.
     #[error("cannot restore into {path}: {reason}")]
@@ -231,9 +218,7 @@ pub enum ClientError {
         reason: String,
     },
     /// What was restored may not survive a power cut.
-    #[error(
-        "the files are in {path}, but the disk did not take everything ({reason}): check it, then restore again, which keeps what is good"
-    )]
+    #[error("the files are in {path}, but the disk did not take everything ({reason})")]
     NotOnDisk {
         /// The folder.
         path: PathBuf,
@@ -255,7 +240,7 @@ pub enum ClientError {
     #[error(transparent)]
     Identity(#[from] fincrypt_net::IdentityError),
     /// A part of the program stopped.
-    #[error("an inner part stopped unexpectedly; please report this")]
+    #[error("an inner part stopped unexpectedly")]
     Inner,
 }
 
@@ -264,6 +249,17 @@ impl From<PipelineError> for ClientError {
         match error {
             PipelineError::State(error) => error.into(),
             other => Self::Damaged(other.to_string()),
+        }
+    }
+}
+
+impl From<VaultStateError> for ClientError {
+    fn from(error: VaultStateError) -> Self {
+        match error {
+            VaultStateError::State(error) => error.into(),
+            VaultStateError::Journal { path, source } => Self::Io { path, source },
+            VaultStateError::OlderHead { found, known } => Self::RolledBack { found, known },
+            other => Self::VaultState(other),
         }
     }
 }

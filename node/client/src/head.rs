@@ -1,52 +1,21 @@
-//! The vault's head and catalog: reading what the head refers to, and writing the next one.
-
-use std::collections::HashMap;
+//! The vault's head: verifying it, following it, and writing the next one.
 
 use fincrypt_protocol::record::Head;
-use fincrypt_protocol::{HeadHash, Manifest, SegmentId, Signed, UnixTime, Verified};
-use fincrypt_state::kv::{Batch, KeyValue, Tree};
+use fincrypt_protocol::{HeadHash, Signed, UnixTime, Verified};
 use fincrypt_vault::Root;
-use fincrypt_vault::blob::BlobKind;
-use fincrypt_vault::head::{CatalogRef, HeadBody, is_rewriting, open_head, seal_head};
-use fincrypt_vault::index::{BlobIndex, IndexPiece};
-use fincrypt_vault::lists::{LIST, decode_list};
-use fincrypt_vault::marks::{Mark, decode_marks, encode_marks};
-use fincrypt_vault::segment::{BlobAssembler, Directory, OpenSegment};
+use fincrypt_vault::head::{HeadBody, open_head, seal_head};
+use fincrypt_vault::index::BlobIndex;
 
+use super::catalog_reader::load_catalog;
 use super::error::ClientError;
 use super::fetch::Fetcher;
-use super::home::remove;
 use super::mediator_client::MediatorClient;
 use super::pipeline::PipelineError;
+use super::rebuild::rebuild_index;
 use super::run_journal::RunJournal;
+use super::statements::keep;
 use super::vault::Vault;
-
-/// Catalog segments whose pieces are in the index: segment id → nothing. Rebuildable.
-const LOADED: Tree = Tree("catalog_loaded");
-/// Segments that wait to be released, as the catalog lists them: segment id → mark. Rebuildable.
-const MARKS: Tree = Tree("catalog_marks");
-
-/// What following a head came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Followed {
-    /// The index has all that it had, and perhaps more.
-    Grew,
-    /// The catalog was written anew: what nothing used is not in the index any more.
-    Rewritten,
-    /// Everything known before was forgotten, because the head's writer has released it.
-    Released,
-}
-
-/// What some catalog segments hold.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Pieces {
-    /// Segments with what counts of them.
-    pub(crate) segments: Vec<(Manifest, Directory)>,
-    /// Segments that wait to be released.
-    pub(crate) marks: Vec<Mark>,
-    /// References to further segments of the catalog.
-    pub(crate) lists: Vec<CatalogRef>,
-}
+use super::vault_state::{Followed, RunState};
 
 /// A head that was verified, with its contents.
 pub(crate) struct OpenHead {
@@ -76,7 +45,7 @@ impl Vault {
             return Err(fincrypt_protocol::RecordError::WrongKey.into());
         }
         if head.head_key != self.keys.head_key(slot).head_key()
-            && self.rewound()?.is_none_or(|known| known.base != *head.signed())
+            && self.lifecycle.rewound()?.is_none_or(|known| known.base != *head.signed())
         {
             return Err(ClientError::Rewound);
         }
@@ -86,7 +55,7 @@ impl Vault {
     /// The head that this machine goes by.
     pub(crate) fn known_head(&self) -> Result<Option<OpenHead>, ClientError> {
         let slot = self.slot()?;
-        self.head()?.map(|head| self.open_head(slot, &head)).transpose()
+        self.lifecycle.head()?.map(|head| self.open_head(slot, &head)).transpose()
     }
 
     /// The mediator's head, refused if it is older than one seen before, or does not follow it.
@@ -119,220 +88,6 @@ impl Vault {
         Ok(found)
     }
 
-    /// Brings the index up to a head.
-    pub(crate) async fn follow(&self, fetcher: &Fetcher, head: &OpenHead) -> Result<Followed, ClientError> {
-        let known = self.releases()?;
-        let mut followed = Followed::Grew;
-        for new in head.body.releases.iter().filter(|release| !known.contains(release)) {
-            match followed {
-                Followed::Released => {}
-                _ if is_rewriting(new) => followed = Followed::Rewritten,
-                _ => followed = Followed::Released,
-            }
-        }
-        match followed {
-            Followed::Grew => {}
-            Followed::Rewritten => {
-                // What was stored for a head that may have come to be is perhaps pruned since. Its run
-                // is still said to be kept; see `settle`.
-                if self.committing()?.is_some() {
-                    remove(&self.home.run_journal())?;
-                }
-                // What a run stored that took very long was perhaps taken for an orphan.
-                self.set_doubted(true)?;
-                remove(&self.home.prune_journal())?;
-                self.forget_index(&head.body.releases)?;
-            }
-            Followed::Released => self.forget_stored(&head.body.releases)?,
-        }
-        if self.lost_rebuilt()? {
-            tracing::warn!("the rebuilt index was lost with its database; reading every segment again");
-            self.rebuild_index(fetcher).await?;
-            self.set_rebuilt(true)?;
-        }
-        self.load_catalog(fetcher, &head.body.refs).await?;
-        Ok(followed)
-    }
-
-    /// Whether a catalog segment's contents are in the index.
-    pub(crate) fn is_loaded(&self, segment: &SegmentId) -> Result<bool, ClientError> {
-        Ok(self.state.get(LOADED, segment.as_bytes())?.is_some())
-    }
-
-    /// Ends a run that was interrupted when its head may have been committed already: if it was, it is
-    /// kept, and nothing goes on from what it noted.
-    pub(crate) async fn settle(&self, link: &MediatorClient) -> Result<(), ClientError> {
-        let Some(run) = self.committing()? else { return Ok(()) };
-        let path = self.home.run_journal();
-        let mut committed = !path.exists();
-        if !committed {
-            let account = self.keys.root.account(self.slot()?).account();
-            let pending = BlobIndex::pending(self.state.clone());
-            let journal = RunJournal::open(&path, &account, UnixTime::now(), &pending)?;
-            journal
-                .segments()
-                .read(|manifest, _| {
-                    committed |= self.index.manifest(&manifest.id())?.is_some();
-                    Ok::<(), PipelineError>(())
-                })
-                .map_err(ClientError::from)?;
-            for segment in journal.abandoned.iter().flat_map(|(_, segments)| segments) {
-                committed |= self.index.manifest(segment)?.is_some();
-            }
-        }
-        if committed {
-            link.keep(self.keep(run)?).await?;
-            remove(&path)?;
-        }
-        self.set_committing(None)
-    }
-
-    /// Forgets which catalog segments are in the index, and what they mark.
-    pub(crate) fn forget_loaded(&self) -> Result<(), ClientError> {
-        let mut batch = Batch::default();
-        for tree in [LOADED, MARKS] {
-            for (key, _) in self.state.scan(tree, &[], None, usize::MAX)? {
-                batch.remove(tree, key);
-            }
-        }
-        Ok(self.state.apply(&batch)?)
-    }
-
-    /// The segments that wait to be released.
-    pub(crate) fn marks(&self) -> Result<Vec<Mark>, ClientError> {
-        let entries = self.state.scan(MARKS, &[], None, usize::MAX)?;
-        Ok(entries.iter().filter_map(|(_, value)| decode_marks(value)).flatten().collect())
-    }
-
-    /// Takes what a catalog lists into the index.
-    pub(crate) fn take_in(&self, pieces: &Pieces) -> Result<(), ClientError> {
-        for (manifest, directory) in &pieces.segments {
-            self.index.insert(manifest, directory)?;
-        }
-        let mut batch = Batch::default();
-        for mark in &pieces.marks {
-            batch.put(MARKS, *mark.segment.as_bytes(), encode_marks(std::slice::from_ref(mark)).concat());
-        }
-        Ok(self.state.apply(&batch)?)
-    }
-
-    /// Fetches the catalog segments of a head that are not in the index yet. Those that can be read
-    /// are in it afterwards, whatever becomes of the others.
-    pub(crate) async fn load_catalog(
-        &self,
-        fetcher: &Fetcher,
-        refs: &[CatalogRef],
-    ) -> Result<(), ClientError> {
-        let mut failed = None;
-        let mut waiting: Vec<CatalogRef> = refs.iter().rev().copied().collect();
-        // A list is loaded when all that it refers to is.
-        let mut lists: Vec<(SegmentId, Vec<SegmentId>)> = Vec::new();
-        while let Some(reference) = waiting.pop() {
-            if self.is_loaded(&reference.segment)? {
-                continue;
-            }
-            match self.read_pieces(fetcher, std::slice::from_ref(&reference)).await {
-                Ok(pieces) => {
-                    self.take_in(&pieces)?;
-                    if reference.level == LIST {
-                        lists.push((reference.segment, pieces.lists.iter().map(|r| r.segment).collect()));
-                        waiting.extend(pieces.lists.iter().rev());
-                    } else {
-                        self.mark_loaded(&[reference.segment])?;
-                    }
-                }
-                Err(error) => failed = Some(error),
-            }
-        }
-        for (list, listed) in lists {
-            let mut all = true;
-            for segment in &listed {
-                all &= self.is_loaded(segment)?;
-            }
-            if all {
-                self.mark_loaded(&[list])?;
-            }
-        }
-        match failed {
-            // The index was rebuilt because the catalog cannot be read; the next backup writes it anew.
-            Some(error) if self.is_rebuilt()? => {
-                tracing::warn!(%error, "a part of the catalog cannot be read; the rebuilt index is used");
-                Ok(())
-            }
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
-    }
-
-    /// All segments of the catalog that a head names: those in its lists, too, which are fetched.
-    pub(crate) async fn whole_catalog(
-        &self,
-        fetcher: &Fetcher,
-        refs: &[CatalogRef],
-    ) -> Result<Vec<CatalogRef>, ClientError> {
-        let lists: Vec<CatalogRef> = refs.iter().filter(|r| r.level == LIST).copied().collect();
-        let listed = self.read_pieces(fetcher, &lists).await?.lists;
-        Ok(refs.iter().copied().chain(listed).collect())
-    }
-
-    /// Notes that catalog segments' contents are in the index.
-    pub(crate) fn mark_loaded(&self, segments: &[SegmentId]) -> Result<(), ClientError> {
-        let mut batch = Batch::default();
-        for segment in segments {
-            batch.put(LOADED, *segment.as_bytes(), Vec::new());
-        }
-        Ok(self.state.apply(&batch)?)
-    }
-
-    /// Fetches and decodes the index pieces and marks in some catalog segments.
-    pub(crate) async fn read_pieces(
-        &self,
-        fetcher: &Fetcher,
-        refs: &[CatalogRef],
-    ) -> Result<Pieces, ClientError> {
-        let ids: Vec<SegmentId> = refs.iter().map(|reference| reference.segment).collect();
-        let manifests: HashMap<_, _> = fetcher.manifests(&ids).await?;
-        let damaged = |error: &dyn std::fmt::Display| ClientError::Damaged(error.to_string());
-        let mut assembler =
-            BlobAssembler::new(self.keys.root.blob_id_key()).map_err(|error| damaged(&error))?;
-        let mut pieces = Pieces::default();
-        for id in ids {
-            let manifest =
-                manifests.get(&id).ok_or(ClientError::Unavailable { segment: id, found: 0, needed: 1 })?;
-            let ciphertext = fetcher.segment(manifest).await?;
-            let open = OpenSegment::open(&self.keys.root, ciphertext).map_err(|error| damaged(&error))?;
-            for entry in open.directory().entries() {
-                if !entry.kind.is_catalog() {
-                    continue;
-                }
-                let stored = open.extent(entry).map_err(|error| damaged(&error))?;
-                let Some(plain) = assembler.add(entry, &stored).map_err(|error| damaged(&error))? else {
-                    continue;
-                };
-                match entry.kind {
-                    BlobKind::Marks => {
-                        let malformed = || ClientError::Damaged("a list of marks is malformed".to_owned());
-                        pieces.marks.extend(decode_marks(&plain).ok_or_else(malformed)?);
-                    }
-                    BlobKind::Refs => {
-                        let malformed =
-                            || ClientError::Damaged("a list of the catalog is malformed".to_owned());
-                        pieces.lists.extend(decode_list(&plain).ok_or_else(malformed)?);
-                    }
-                    _ => {
-                        let piece = IndexPiece::decode(&plain).map_err(|error| damaged(&error))?;
-                        pieces.segments.extend(piece.segments);
-                    }
-                }
-            }
-        }
-        // A piece of which a part is missing would be lost without a word when it is merged.
-        match assembler.pending_bytes() {
-            0 => Ok(pieces),
-            _ => Err(ClientError::Damaged("a part of an index piece is missing".to_owned())),
-        }
-    }
-
     /// Seals the head that follows `previous`.
     pub(crate) fn next_head(
         &self,
@@ -343,4 +98,58 @@ impl Vault {
         let hash = previous.map(OpenHead::hash);
         Ok(seal_head(&self.keys, self.slot()?, self.network(), sequence, hash, body)?)
     }
+}
+
+/// Brings the index up to a head.
+pub(crate) async fn follow(
+    vault: &Vault,
+    fetcher: &Fetcher,
+    head: &OpenHead,
+) -> Result<Followed, ClientError> {
+    let followed = vault.lifecycle.follow(&head.body.releases)?;
+    if vault.lifecycle.is_rebuild_due()? {
+        tracing::warn!("the rebuilt index was lost with its database; reading every segment again");
+        rebuild_index(vault, fetcher).await?;
+    }
+    load_catalog(vault, fetcher, &head.body.refs).await?;
+    Ok(followed)
+}
+
+/// Ends a run that was interrupted when its head may have been committed already: if it was, it is
+/// kept, and nothing goes on from what it noted.
+pub(crate) async fn settle(vault: &Vault, link: &MediatorClient) -> Result<(), ClientError> {
+    let (run, committed) = match vault.lifecycle.run()? {
+        RunState::Idle { .. } => return Ok(()),
+        RunState::Keeping { run } => (run, true),
+        RunState::Committing { run } => (run, was_committed(vault)?),
+    };
+    if !committed {
+        return Ok(vault.lifecycle.undo_commit(run)?);
+    }
+    link.keep(keep(vault, run)?).await?;
+    Ok(vault.lifecycle.finish_commit(run)?)
+}
+
+/// Whether the head of the interrupted run came to be, by an index that follows the newest one. A
+/// run without a journal counts as committed: to keep one that is not does no harm.
+fn was_committed(vault: &Vault) -> Result<bool, ClientError> {
+    let path = vault.home.run_journal();
+    if !path.exists() {
+        return Ok(true);
+    }
+    let account = vault.keys.root.account(vault.slot()?).account();
+    let pending = BlobIndex::pending(vault.state.clone());
+    let journal = RunJournal::open(&path, &account, UnixTime::now(), &pending)?;
+    let mut committed = false;
+    journal
+        .segments()
+        .read(|manifest, _| {
+            committed |= vault.index.manifest(&manifest.id())?.is_some();
+            Ok::<(), PipelineError>(())
+        })
+        .map_err(ClientError::from)?;
+    for segment in journal.abandoned.iter().flat_map(|(_, segments)| segments) {
+        committed |= vault.index.manifest(segment)?.is_some();
+    }
+    Ok(committed)
 }

@@ -145,17 +145,18 @@ pub(crate) fn follow_rewind(keys: &mut VaultKeys, words: &Words, slot: u32, rewo
     }
 }
 
-impl Vault {
-    /// The newest valid head that the holders have, if it is newer than the one known.
-    pub(crate) async fn newest_head_at(&self, holders: &Holders) -> Result<Option<OpenHead>, ClientError> {
-        let slot = self.slot()?;
-        let history = History::at(&self.keys, self.network(), slot, holders, self.rewound()?).await;
-        let own = self.keys.head_key(slot).head_key();
-        if history.rewound.as_ref().is_some_and(|known| known.rewind.head_key != own) {
-            return Err(ClientError::Rewound);
-        }
-        let rank = |open: &OpenHead| (open.head.sequence, open.hash());
-        let known = self.known_head()?;
-        Ok(history.newest().filter(|found| known.is_none_or(|known| supersedes(rank(found), rank(&known)))))
+/// The newest valid head that the holders have, if it is newer than the one known.
+pub(crate) async fn newest_head_at(
+    vault: &Vault,
+    holders: &Holders,
+) -> Result<Option<OpenHead>, ClientError> {
+    let slot = vault.slot()?;
+    let history = History::at(&vault.keys, vault.network(), slot, holders, vault.lifecycle.rewound()?).await;
+    let own = vault.keys.head_key(slot).head_key();
+    if history.rewound.as_ref().is_some_and(|known| known.rewind.head_key != own) {
+        return Err(ClientError::Rewound);
     }
+    let rank = |open: &OpenHead| (open.head.sequence, open.hash());
+    let known = vault.known_head()?;
+    Ok(history.newest().filter(|found| known.is_none_or(|known| supersedes(rank(found), rank(&known)))))
 }

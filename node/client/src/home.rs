@@ -55,15 +55,3 @@ impl VaultHome {
         builder.recursive(true).mode(0o700).create(&self.0).map_err(ClientError::io(&self.0))
     }
 }
-
-/// Removes a file, durably, if it is there.
-pub(super) fn remove(path: &Path) -> Result<(), ClientError> {
-    match std::fs::remove_file(path) {
-        Ok(()) => match path.parent() {
-            Some(folder) => fincrypt_state::durable::sync_dir(folder).map_err(ClientError::io(folder)),
-            None => Ok(()),
-        },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(ClientError::io(path)(error)),
-    }
-}

@@ -3,16 +3,17 @@
 use std::collections::HashSet;
 
 use fincrypt_protocol::{Code, Redundancy, SegmentId};
+use fincrypt_state::kv::KvError;
 use fincrypt_state::state::State;
 use fincrypt_vault::Root;
 use fincrypt_vault::blob::{BlobId, BlobKind};
 use fincrypt_vault::compress::BlobMaker;
 use fincrypt_vault::index::{BlobIndex, PieceWriter};
 use fincrypt_vault::lists::encode_lists;
-use fincrypt_vault::marks::encode_marks;
+use fincrypt_vault::marks::{Mark, encode_marks};
 use fincrypt_vault::segment::{Directory, Entry, RunPacker, SealedSegment, Sealer};
 
-use super::head::Pieces;
+use super::catalog_reader::Pieces;
 use super::pipeline::PipelineError;
 use super::run_journal::StoredSegments;
 use super::vault::Vault;
@@ -24,15 +25,25 @@ const BUFFERS: usize = 4;
 pub(super) enum Listed {
     /// Those of pieces that are merged or written anew, with marks and lists beside them.
     Pieces(Pieces),
-    /// Those of a run, and of an index if that is to be written anew. The run ended in this snapshot;
-    /// others in it are of tries before, and perhaps not whole.
-    Run(StoredSegments, BlobId, Option<BlobIndex<State>>),
+    /// Those of a run, and of an index with its tombstones if that is to be written anew. The run ended
+    /// in this snapshot; others in it are of tries before, and perhaps not whole.
+    Run(StoredSegments, BlobId, Option<(BlobIndex<State>, Vec<Mark>)>),
 }
 
 impl Listed {
     /// What a run stored; everything if the vault's index was rebuilt from segments.
-    pub(super) fn run(vault: &Vault, stored: StoredSegments, snapshot: BlobId, rebuilt: bool) -> Self {
-        Self::Run(stored, snapshot, rebuilt.then(|| vault.index.clone()))
+    ///
+    /// # Errors
+    /// If local state fails.
+    pub(super) fn run(
+        vault: &Vault,
+        stored: StoredSegments,
+        snapshot: BlobId,
+        rebuilt: bool,
+    ) -> Result<Self, KvError> {
+        // The new pieces take the place of those that listed the tombstones.
+        let tombstones = rebuilt.then(|| vault.lifecycle.tombstones()).transpose()?;
+        Ok(Self::Run(stored, snapshot, tombstones.map(|tombstones| (vault.index.clone(), tombstones))))
     }
 }
 
@@ -77,7 +88,8 @@ impl<'a> IndexMaker<'a> {
                     self.piece(BlobKind::Refs, &list)?;
                 }
             }
-            Listed::Run(stored, snapshot, index) => {
+            Listed::Run(stored, snapshot, rebuilt) => {
+                let (index, tombstones) = rebuilt.unzip();
                 let mut own: HashSet<SegmentId> = HashSet::new();
                 stored.read(|manifest, directory| {
                     if index.is_some() {
@@ -92,6 +104,9 @@ impl<'a> IndexMaker<'a> {
                     if !own.contains(&manifest.id()) {
                         writer.push(&manifest, &directory, |piece| self.piece(BlobKind::Index, piece))?;
                     }
+                }
+                for list in encode_marks(&tombstones.unwrap_or_default()) {
+                    self.piece(BlobKind::Marks, &list)?;
                 }
             }
         }

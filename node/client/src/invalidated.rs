@@ -10,6 +10,7 @@ use super::mediator_client::MediatorClient;
 use super::pipeline::PipelineError;
 use super::run_journal::StoredSegments;
 use super::vault::Vault;
+use super::vault_state::RunState;
 
 /// Segments asked for at once.
 const ASKED_AT_ONCE: usize = 8;
@@ -27,10 +28,10 @@ pub(super) async fn invalidated(
         Ok::<(), PipelineError>(())
     });
     noted.map_err(ClientError::from)?;
-    let marks = vault.marks()?;
-    let doomed: HashSet<_> = marks.iter().filter(|m| m.is_doomed()).map(|m| m.segment).collect();
+    let tombstones = vault.lifecycle.tombstones()?;
+    let doomed: HashSet<_> = tombstones.iter().filter(|m| m.is_doomed()).map(|m| m.segment).collect();
     let (mut invalidated, left): (Vec<_>, Vec<_>) = segments.into_iter().partition(|id| doomed.contains(id));
-    if !vault.is_doubted()? {
+    if vault.lifecycle.run()? != (RunState::Idle { recheck: true }) {
         return Ok(invalidated);
     }
     let asking = left.into_iter().map(|segment| async move { (segment, link.commit(segment).await) });

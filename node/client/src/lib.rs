@@ -6,6 +6,7 @@
 
 mod backup;
 mod catalog;
+mod catalog_reader;
 mod commit;
 mod error;
 mod fetch;
@@ -18,6 +19,8 @@ mod holders;
 mod home;
 mod index_maker;
 mod invalidated;
+mod login;
+mod mandates;
 mod mediator_client;
 mod mediators;
 mod options;
@@ -41,6 +44,7 @@ mod status;
 mod test_restore;
 mod upload;
 mod vault;
+mod vault_state;
 mod verify;
 
 pub use backup::{BackupReport, Skipped, backup};
@@ -63,4 +67,5 @@ pub use snapshots::{EntryInfo, SnapshotInfo, list_entries, list_snapshots, utc};
 pub use status::{SnapshotStatus, StatusReport, status};
 pub use test_restore::test_restore;
 pub use vault::Vault;
+pub use vault_state::VaultStateError;
 pub use verify::{VerifyOptions, verify};

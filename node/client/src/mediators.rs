@@ -6,13 +6,17 @@ use fincrypt_net::node_of;
 use fincrypt_net::{Multiaddr, PeerId};
 use fincrypt_protocol::limits::MAX_ADOPT_HINTS;
 use fincrypt_protocol::mediate::{MigrateIn, MigrateOut, MigrationProgress, NodeAddresses};
-use fincrypt_protocol::record::{Adopt, Mandate};
-use fincrypt_protocol::{NodeId, Redundancy, RunId, Signed, UnixTime, Verified};
+use fincrypt_protocol::record::Adopt;
+use fincrypt_protocol::{NodeId, Redundancy, RunId, Signed, UnixTime};
 use serde::Serialize;
 
 use super::error::ClientError;
+use super::head::follow;
+use super::history::newest_head_at;
+use super::mandates;
 use super::mediator_client::{MediatorClient, announced_records, ask_quote};
-use super::session::Session;
+use super::session::{in_session, with_vault};
+use super::statements::{sign_keep, statements};
 use super::vault::Vault;
 use fincrypt_net::shown;
 use fincrypt_net::{Net, encode_all};
@@ -65,21 +69,22 @@ pub struct MoveReport {
 /// # Errors
 /// [`ClientError`] if the swarm cannot be joined.
 pub async fn list_mediators(vault: &Vault) -> Result<Vec<MediatorInfo>, ClientError> {
-    let session = Session::open(&vault.options).await?;
-    let ours = vault.mediator()?;
-    let mut list = Vec::new();
-    for record in announced_records(&session.net).await {
-        let quote = ask_quote(&session.net, record.node, Redundancy::MIN).await;
-        list.push(MediatorInfo {
-            peer: shown(&record.node),
-            fee_permille: record.fee_permille,
-            floor_permille: record.floor.permille().into(),
-            eligible: quote.map(|quote| quote.eligible),
-            ours: ours == Some(record.node),
-        });
-    }
-    session.close().await;
-    Ok(list)
+    in_session(&vault.options, async |session| {
+        let ours = vault.lifecycle.mediator()?;
+        let mut list = Vec::new();
+        for record in announced_records(&session.net).await {
+            let quote = ask_quote(&session.net, record.node, Redundancy::MIN).await;
+            list.push(MediatorInfo {
+                peer: shown(&record.node),
+                fee_permille: record.fee_permille,
+                floor_permille: record.floor.permille().into(),
+                eligible: quote.map(|quote| quote.eligible),
+                ours: ours == Some(record.node),
+            });
+        }
+        Ok(list)
+    })
+    .await
 }
 
 /// Moves the vault to a mediator, given as a peer id or an address; the same one looks anew at what
@@ -88,15 +93,11 @@ pub async fn list_mediators(vault: &Vault) -> Result<Vec<MediatorInfo>, ClientEr
 /// # Errors
 /// [`ClientError`] if it does not answer or refuses.
 pub async fn use_mediator(vault: &Vault, mediator: &str) -> Result<MoveReport, ClientError> {
-    let session = Session::open(&vault.options).await?;
-    let result = async {
+    with_vault(vault, async |session| {
         let node = find(&session.net, mediator).await?;
-        vault.move_to(&session.net, node).await
-    };
-    let result = result.await;
-    session.close().await;
-    vault.state.close();
-    result
+        move_to(vault, &session.net, node).await
+    })
+    .await
 }
 
 async fn find(net: &Net, mediator: &str) -> Result<NodeId, ClientError> {
@@ -108,88 +109,84 @@ async fn find(net: &Net, mediator: &str) -> Result<NodeId, ClientError> {
     Ok(net.join(address).await?)
 }
 
-impl Vault {
-    /// Moves the vault to the mediator `node`.
-    pub(crate) async fn move_to(&self, net: &Net, node: NodeId) -> Result<MoveReport, ClientError> {
-        let account = self.keys.root.account(self.slot()?);
-        // Reached before anything is signed.
-        let link = MediatorClient::open(net.clone(), node, account.clone(), self.registration()?).await?;
-        let fetcher = self.fetcher(net, None)?;
-        if let Some(head) = self.newest_head_at(fetcher.holders().await).await? {
-            self.follow(&fetcher, &head).await?;
-            self.set_head(head.head.signed())?;
-        }
-        let holders = fetcher.holders().await;
-        let newest = holders.newest_mandate();
-        let old = newest.as_ref().map(|mandate| mandate.mediator).or(self.mediator()?);
-        let known = newest.map_or(0, |mandate| mandate.sequence).max(self.mandate_base()?);
-        let sequence = UnixTime::now().secs().max(known.saturating_add(1));
-        let adopt = Adopt { network: self.network(), account: account.account(), old, new: node, sequence };
-        let adopt = Signed::seal(&adopt, &account)?;
-        let hints: Vec<NodeId> = holders.nodes().iter().copied().take(MAX_ADOPT_HINTS).collect();
-        let addresses = net.addresses(&hints).await;
-        let (keeps, releases) = self.statements()?;
-        let adoption = MigrateIn {
-            adopt: adopt.clone(),
-            mandate: self.mandate_of(node, sequence)?,
-            keep: self.sign_keep(RunId::from_bytes(fresh()?))?,
-            head: self.head()?,
-            rewound: self.rewound()?,
-            holders: hints
-                .into_iter()
-                .zip(addresses)
-                .map(|(node, addresses)| NodeAddresses { node, addresses: encode_all(&addresses) })
-                .collect(),
-            keeps,
-            releases,
-        };
-        let progress = link.adopt(adoption.clone()).await?;
-        self.set_mediator(node)?;
-        self.set_mandate_base(sequence)?;
-        self.notes().saw_mediator()?;
-        let old_told = match old.filter(|old| *old != node) {
-            Some(old) => tell_old(net, old, adopt).await,
-            None => false,
-        };
-        let progress = watch(&link, adoption, progress).await;
-        Ok(MoveReport {
-            mediator: shown(&node),
-            old: old.filter(|old| *old != node).map(|old| shown(&old)),
-            old_told,
-            segments: progress.segments,
-            found: progress.found,
-            heard: progress.acknowledged,
-            complete: progress.complete,
-        })
+/// Moves the vault to the mediator `node`.
+pub(crate) async fn move_to(vault: &Vault, net: &Net, node: NodeId) -> Result<MoveReport, ClientError> {
+    let account = vault.keys.root.account(vault.slot()?);
+    // Reached before anything is signed.
+    let link = MediatorClient::open(net.clone(), node, account.clone(), vault.registration()?).await?;
+    let fetcher = vault.fetcher(net, None)?;
+    if let Some(head) = newest_head_at(vault, fetcher.holders().await).await? {
+        follow(vault, &fetcher, &head).await?;
+        vault.lifecycle.saw_head(&head.head)?;
     }
+    let holders = fetcher.holders().await;
+    let newest = holders.newest_mandate();
+    let old = newest.as_ref().map(|mandate| mandate.mediator).or(vault.lifecycle.mediator()?);
+    let known = newest.map_or(0, |mandate| mandate.sequence).max(vault.lifecycle.mandate_base()?);
+    let sequence = UnixTime::now().secs().max(known.saturating_add(1));
+    let adopt = Adopt { network: vault.network(), account: account.account(), old, new: node, sequence };
+    let adopt = Signed::seal(&adopt, &account)?;
+    let hints: Vec<NodeId> = holders.nodes().iter().copied().take(MAX_ADOPT_HINTS).collect();
+    let addresses = net.addresses(&hints).await;
+    let (keeps, releases) = statements(vault)?;
+    let adoption = MigrateIn {
+        adopt: adopt.clone(),
+        mandate: mandates::of_sequence(vault, node, sequence)?,
+        keep: sign_keep(vault, RunId::from_bytes(fresh()?))?,
+        head: vault.lifecycle.head()?,
+        rewound: vault.lifecycle.rewound()?,
+        holders: hints
+            .into_iter()
+            .zip(addresses)
+            .map(|(node, addresses)| NodeAddresses { node, addresses: encode_all(&addresses) })
+            .collect(),
+        keeps,
+        releases,
+    };
+    let progress = link.adopt(adoption.clone()).await?;
+    vault.lifecycle.moved(node, sequence)?;
+    vault.notes().saw_mediator()?;
+    let old_told = match old.filter(|old| *old != node) {
+        Some(old) => tell_old(net, old, adopt).await,
+        None => false,
+    };
+    let progress = watch(&link, adoption, progress).await;
+    Ok(MoveReport {
+        mediator: shown(&node),
+        old: old.filter(|old| *old != node).map(|old| shown(&old)),
+        old_told,
+        segments: progress.segments,
+        found: progress.found,
+        heard: progress.acknowledged,
+        complete: progress.complete,
+    })
+}
 
-    /// The mediator that storage knows to be the vault's, if another device has moved it there.
-    pub(crate) async fn follow_move(&self, net: &Net) -> Result<Option<NodeId>, ClientError> {
-        let fetcher = self.fetcher(net, None)?;
-        let Some(newest) = fetcher.holders().await.newest_mandate() else { return Ok(None) };
-        if newest.sequence <= self.mandate_base()? || self.mediator()? == Some(newest.mediator) {
-            return Ok(None);
-        }
-        self.go_by(&newest)?;
-        Ok(Some(newest.mediator))
+/// The mediator that storage knows to be the vault's, if another device has moved it there.
+pub(crate) async fn follow_move(vault: &Vault, net: &Net) -> Result<Option<NodeId>, ClientError> {
+    let fetcher = vault.fetcher(net, None)?;
+    let Some(newest) = fetcher.holders().await.newest_mandate() else { return Ok(None) };
+    if newest.sequence <= vault.lifecycle.mandate_base()?
+        || vault.lifecycle.mediator()? == Some(newest.mediator)
+    {
+        return Ok(None);
     }
+    vault.lifecycle.follow_mandate(&newest)?;
+    Ok(Some(newest.mediator))
+}
 
-    /// Goes by a mandate that storage has.
-    pub(crate) fn go_by(&self, mandate: &Verified<Mandate>) -> Result<(), ClientError> {
-        self.take_mandate(mandate)
+/// Follows a newer mandate for the vault's mediator, which another device has given: it ended this
+/// one's. Whether there is one.
+pub(crate) async fn follow_mandate(vault: &Vault, net: &Net) -> Result<bool, ClientError> {
+    let fetcher = vault.fetcher(net, None)?;
+    let Some(newest) = fetcher.holders().await.newest_mandate() else { return Ok(false) };
+    if newest.sequence <= mandates::current_sequence(vault)?
+        || vault.lifecycle.mediator()? != Some(newest.mediator)
+    {
+        return Ok(false);
     }
-
-    /// Follows a newer mandate for the vault's mediator, which another device has given: it ended this
-    /// one's. Whether there is one.
-    pub(crate) async fn follow_mandate(&self, net: &Net) -> Result<bool, ClientError> {
-        let fetcher = self.fetcher(net, None)?;
-        let Some(newest) = fetcher.holders().await.newest_mandate() else { return Ok(false) };
-        if newest.sequence <= self.mandate_sequence()? || self.mediator()? != Some(newest.mediator) {
-            return Ok(false);
-        }
-        self.go_by(&newest)?;
-        Ok(true)
-    }
+    vault.lifecycle.follow_mandate(&newest)?;
+    Ok(true)
 }
 
 async fn watch(link: &MediatorClient, adoption: MigrateIn, first: MigrationProgress) -> MigrationProgress {

@@ -165,59 +165,62 @@ async fn directory(root: &Root, fetcher: &Fetcher, manifest: &Manifest) -> Resul
     Ok(open.directory().clone())
 }
 
-impl Vault {
-    /// Rebuilds the index from the segments that any holder lists and shows. Those without enough
-    /// shards are left out; how many could be read.
-    pub(crate) async fn rebuild_index(&self, fetcher: &Fetcher) -> Result<usize, ClientError> {
-        let search = Search { fetcher, holders: fetcher.holders().await, known: Mutex::default() };
-        // As many as are located at once; the lists wait while they are read.
-        let (found, segments) = mpsc::channel::<Manifest>(MAX_LOCATE);
-        let follow = |node: &NodeId| search.follow(*node, found.clone());
-        let lists: Vec<_> = search.holders.nodes().iter().map(follow).collect();
-        drop(found);
-        let lists = futures::stream::iter(lists).buffer_unordered(LISTS_AT_ONCE).collect::<()>();
-        let read = async move {
-            // The lists end when nobody reads any more, as after an error.
-            let mut segments = segments;
-            let mut read = 0;
-            while let Some(manifest) = segments.next().await {
-                let mut page = vec![manifest];
-                while page.len() < MAX_LOCATE
-                    && let Ok(manifest) = segments.try_recv()
-                {
-                    page.push(manifest);
-                }
-                read += self.read_directories(fetcher, page).await?;
-            }
-            Ok::<_, ClientError>(read)
-        };
-        let ((), read) = futures::future::join(lists, read).await;
-        self.add_unkept(&fetcher.seen_runs())?;
-        read
-    }
-
-    /// Takes the directories of up to [`MAX_LOCATE`] segments into the index; how many could be read.
-    async fn read_directories(&self, fetcher: &Fetcher, page: Vec<Manifest>) -> Result<usize, ClientError> {
-        let ids: Vec<SegmentId> = page.iter().map(Manifest::id).collect();
-        fetcher.locate_direct(&ids).await;
-        let root = &self.keys.root;
-        let readings = page.into_iter().map(|manifest| async move {
-            let directory = directory(root, fetcher, &manifest).await;
-            (manifest, directory)
-        });
-        let mut readings = futures::stream::iter(readings).buffer_unordered(DIRECTORIES_AT_ONCE);
+/// Rebuilds the index from the segments that any holder lists and shows. Those without enough
+/// shards are left out; how many could be read. Runs that were found are kept before the next head.
+pub(crate) async fn rebuild_index(vault: &Vault, fetcher: &Fetcher) -> Result<usize, ClientError> {
+    let search = Search { fetcher, holders: fetcher.holders().await, known: Mutex::default() };
+    // As many as are located at once; the lists wait while they are read.
+    let (found, segments) = mpsc::channel::<Manifest>(MAX_LOCATE);
+    let follow = |node: &NodeId| search.follow(*node, found.clone());
+    let lists: Vec<_> = search.holders.nodes().iter().map(follow).collect();
+    drop(found);
+    let lists = futures::stream::iter(lists).buffer_unordered(LISTS_AT_ONCE).collect::<()>();
+    let read = async move {
+        // The lists end when nobody reads any more, as after an error.
+        let mut segments = segments;
         let mut read = 0;
-        while let Some((manifest, directory)) = readings.next().await {
-            match directory {
-                Ok(directory) => {
-                    self.index.insert(&manifest, &directory)?;
-                    read += 1;
-                }
-                Err(error) => tracing::debug!(segment = %manifest.id(), %error, "a segment is left out"),
+        while let Some(manifest) = segments.next().await {
+            let mut page = vec![manifest];
+            while page.len() < MAX_LOCATE
+                && let Ok(manifest) = segments.try_recv()
+            {
+                page.push(manifest);
             }
+            read += read_directories(vault, fetcher, page).await?;
         }
-        Ok(read)
+        Ok::<_, ClientError>(read)
+    };
+    let ((), read) = futures::future::join(lists, read).await;
+    let read = read?;
+    vault.lifecycle.index_rebuilt(&fetcher.seen_runs())?;
+    Ok(read)
+}
+
+/// Takes the directories of up to [`MAX_LOCATE`] segments into the index; how many could be read.
+async fn read_directories(
+    vault: &Vault,
+    fetcher: &Fetcher,
+    page: Vec<Manifest>,
+) -> Result<usize, ClientError> {
+    let ids: Vec<SegmentId> = page.iter().map(Manifest::id).collect();
+    fetcher.locate_direct(&ids).await;
+    let root = &vault.keys.root;
+    let readings = page.into_iter().map(|manifest| async move {
+        let directory = directory(root, fetcher, &manifest).await;
+        (manifest, directory)
+    });
+    let mut readings = futures::stream::iter(readings).buffer_unordered(DIRECTORIES_AT_ONCE);
+    let mut read = 0;
+    while let Some((manifest, directory)) = readings.next().await {
+        match directory {
+            Ok(directory) => {
+                vault.index.insert(&manifest, &directory)?;
+                read += 1;
+            }
+            Err(error) => tracing::debug!(segment = %manifest.id(), %error, "a segment is left out"),
+        }
     }
+    Ok(read)
 }
 
 #[cfg(test)]

@@ -9,15 +9,18 @@ use futures::StreamExt;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use super::catalog_reader::load_catalog;
 use super::error::ClientError;
 use super::fetch::Fetcher;
 use super::head::OpenHead;
 use super::history::{FoundHead, History, follow_rewind, rewind};
 use super::holders::Holders;
 use super::home::VaultHome;
-use super::session::Session;
+use super::rebuild::rebuild_index;
+use super::session::{Session, in_session};
 use super::snapshots::utc;
 use super::vault::Vault;
+use super::vault_state::FoundAccount;
 use crate::options::ClientOptions;
 
 /// What recovery found.
@@ -85,10 +88,8 @@ pub async fn recover(
     if home.keyfile().exists() {
         return Err(ClientError::VaultExists(home.path().to_owned()));
     }
-    let session = Session::open(&options).await?;
-    let result = recover_in(&session, home, options, words, password, head).await;
-    session.close().await;
-    result
+    let joined = options.clone();
+    in_session(&joined, async |session| recover_in(session, home, options, words, password, head).await).await
 }
 
 /// The heads that holders of the vault of `words` have, the one to go by of each slot last.
@@ -97,10 +98,9 @@ pub async fn recover(
 /// [`ClientError`] if no holder is found.
 pub async fn list_heads(options: &ClientOptions, words: &Words) -> Result<Vec<HeadInfo>, ClientError> {
     let keys = words.vault_keys();
-    let session = Session::open(options).await?;
-    let result = async {
+    in_session(options, async |session| {
         let mut heads = Vec::new();
-        for (slot, holders) in find_accounts(&session, options.network, &keys).await? {
+        for (slot, holders) in find_accounts(session, options.network, &keys).await? {
             let history = History::at(&keys, options.network, slot, &holders, None).await;
             heads.extend(history.heads.into_iter().map(|FoundHead { open, holders, counts }| HeadInfo {
                 slot,
@@ -114,10 +114,8 @@ pub async fn list_heads(options: &ClientOptions, words: &Words) -> Result<Vec<He
             }));
         }
         Ok(heads)
-    };
-    let result = result.await;
-    session.close().await;
-    result
+    })
+    .await
 }
 
 /// The accounts of a vault that have holders, slot by slot.
@@ -253,29 +251,25 @@ async fn restore_state(
         let fetcher =
             Fetcher::new(session.net.clone(), None, account, registration, vault.keys.root.tag_key());
         let refs = head.as_ref().map(|head| head.body.refs.as_slice()).unwrap_or_default();
-        let loaded = vault.load_catalog(&fetcher, refs).await;
+        let loaded = load_catalog(vault, &fetcher, refs).await;
         if head.is_none() || loaded.is_err() {
             tracing::warn!(slot, "the catalog cannot be had; reading every segment instead");
-            let segments = vault.rebuild_index(&fetcher).await?;
+            let segments = rebuild_index(vault, &fetcher).await?;
             restored.rebuilt_segments += segments;
-            vault.set_rebuilt(true)?;
             if head.is_none() && segments == 0 {
                 continue;
             }
         }
         restored.accounts += 1;
         // Slots come in order; the last is that of the mediator used last.
-        vault.set_slot(slot)?;
-        if let Some(mandate) = mandate {
-            vault.go_by(&mandate)?;
-        }
-        if let Some(head) = head {
-            vault.set_head(head.head.signed())?;
-            vault.set_releases(&head.body.releases)?;
-            if let Some(rewound) = rewound {
-                vault.set_rewound(&rewound)?;
-            }
-            restored.head = Some(head);
+        vault.lifecycle.recover_account(FoundAccount {
+            index: slot,
+            mandate: mandate.as_deref(),
+            head: head.as_ref().map(|head| (&head.head, head.body.releases.as_slice())),
+            rewound,
+        })?;
+        if head.is_some() {
+            restored.head = head;
         }
     }
     if restored.accounts == 0 { Err(ClientError::VaultNotFound(network)) } else { Ok(restored) }

@@ -80,26 +80,44 @@ impl Walk {
     }
 }
 
-impl Vault {
-    /// What is remembered of a snapshot, unless a segment it names is not in the index any more.
-    pub(crate) fn known_references(
-        &self,
-        id: &SnapshotId,
-    ) -> Result<Option<SnapshotReferences>, ClientError> {
-        let bytes = self.state.get(SNAPSHOT_REFERENCES, id.blob().as_bytes())?;
-        let Some(references) =
-            bytes.and_then(|bytes| cbor::decode::<SnapshotReferences>(&bytes, MAX_REFERENCES).ok())
-        else {
+/// What is remembered of a snapshot, unless a segment it names is not in the index any more.
+pub(crate) fn known_references(
+    vault: &Vault,
+    id: &SnapshotId,
+) -> Result<Option<SnapshotReferences>, ClientError> {
+    let bytes = vault.state.get(SNAPSHOT_REFERENCES, id.blob().as_bytes())?;
+    let Some(references) =
+        bytes.and_then(|bytes| cbor::decode::<SnapshotReferences>(&bytes, MAX_REFERENCES).ok())
+    else {
+        return Ok(None);
+    };
+    for segment in &references.segments {
+        if vault.index.manifest(segment)?.is_none() {
             return Ok(None);
-        };
-        for segment in &references.segments {
-            if self.index.manifest(segment)?.is_none() {
-                return Ok(None);
+        }
+    }
+    Ok(Some(references))
+}
+
+/// Forgets the references of snapshots that are gone.
+pub(crate) fn forget_references(vault: &Vault, snapshots: &HashSet<BlobId>) -> Result<(), ClientError> {
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = vault.state.scan(SNAPSHOT_REFERENCES, &[], after.as_deref(), PAGE)?;
+        let Some((last, _)) = page.last() else { return Ok(()) };
+        after = Some(last.clone());
+        let mut batch = Batch::default();
+        for (key, _) in page {
+            let id = key.as_slice().try_into().ok().map(BlobId::from_bytes);
+            if id.is_none_or(|id| !snapshots.contains(&id)) {
+                batch.remove(SNAPSHOT_REFERENCES, key);
             }
         }
-        Ok(Some(references))
+        vault.state.apply(&batch)?;
     }
+}
 
+impl Vault {
     /// Walks a snapshot's trees, and remembers what was found.
     pub(crate) async fn find_references(
         &self,
@@ -125,23 +143,5 @@ impl Vault {
         batch.put(SNAPSHOT_REFERENCES, *id.blob().as_bytes(), bytes);
         self.state.apply(&batch)?;
         Ok(references)
-    }
-
-    /// Forgets the references of snapshots that are gone.
-    pub(crate) fn forget_references(&self, snapshots: &HashSet<BlobId>) -> Result<(), ClientError> {
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let page = self.state.scan(SNAPSHOT_REFERENCES, &[], after.as_deref(), PAGE)?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
-            after = Some(last.clone());
-            let mut batch = Batch::default();
-            for (key, _) in page {
-                let id = key.as_slice().try_into().ok().map(BlobId::from_bytes);
-                if id.is_none_or(|id| !snapshots.contains(&id)) {
-                    batch.remove(SNAPSHOT_REFERENCES, key);
-                }
-            }
-            self.state.apply(&batch)?;
-        }
     }
 }

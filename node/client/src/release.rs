@@ -12,8 +12,9 @@ use super::head::OpenHead;
 use super::history::{History, rewind};
 use super::mediator_client::{MediatorClient, tell_mediator};
 use super::recover::find_accounts;
-use super::session::Session;
+use super::session::{Session, in_session, with_vault};
 use super::snapshots::utc;
+use super::statements::{forget_releases, remember_release};
 use super::vault::Vault;
 
 /// Times a head is put over another device's before giving up.
@@ -59,11 +60,7 @@ pub struct UndoReport {
 /// [`ClientError`] if the mediator does not answer or refuses; [`ClientError::Call`] with
 /// `Guarded` if an undo forbids it.
 pub async fn release_everything(vault: &Vault) -> Result<ReleaseReport, ClientError> {
-    let session = Session::open(&vault.options).await?;
-    let result = release_in(&session, vault).await;
-    session.close().await;
-    vault.state.close();
-    result
+    with_vault(vault, async |session| release_in(session, vault).await).await
 }
 
 async fn release_in(session: &Session, vault: &Vault) -> Result<ReleaseReport, ClientError> {
@@ -80,7 +77,7 @@ async fn release_in(session: &Session, vault: &Vault) -> Result<ReleaseReport, C
 async fn release_once(vault: &Vault, link: &MediatorClient) -> Result<ReleaseReport, ClientError> {
     let slot = vault.slot()?;
     let key = vault.keys.head_key(slot);
-    let sequence = vault.next_release_sequence()?;
+    let sequence = vault.lifecycle.reserve_release_sequence(UnixTime::now())?;
     let release = Release {
         network: vault.network(),
         account: vault.keys.root.account(slot).account(),
@@ -97,7 +94,7 @@ async fn release_once(vault: &Vault, link: &MediatorClient) -> Result<ReleaseRep
             if matches!(error.refusal(), Some(Refusal::Guarded | Refusal::Stale)) =>
         {
             if error.refusal() == Some(Refusal::Guarded) {
-                vault.forget_releases()?;
+                forget_releases(vault)?;
             }
             // Nothing is deleted, so the catalog is put back.
             if let Some(old) = old {
@@ -107,7 +104,7 @@ async fn release_once(vault: &Vault, link: &MediatorClient) -> Result<ReleaseRep
         }
         other => other?,
     };
-    vault.remember_release(sequence, &release)?;
+    remember_release(vault, sequence, &release)?;
     let until = progress.due.map(UnixTime::secs);
     let (holders, heard) = (progress.holders, progress.acknowledged);
     Ok(ReleaseReport { holders, heard, until, when: until.map(utc).unwrap_or_default() })
@@ -125,14 +122,8 @@ async fn replace_head(
         let body = body(base.as_ref().map(|base| &base.body));
         let head = vault.next_head(base.as_ref(), &body)?;
         if link.swap_head(base.as_ref().map(OpenHead::hash), head.clone()).await? {
-            let known = vault.releases()?;
-            if body.releases.iter().all(|release| known.contains(release)) {
-                vault.set_releases(&body.releases)?;
-            } else {
-                vault.forget_stored(&body.releases)?;
-            }
             let head = vault.open_head(vault.slot()?, &head)?;
-            vault.set_head(head.head.signed())?;
+            vault.lifecycle.replaced_head(&head.head, &body.releases)?;
             return Ok(base.map(|base| base.body));
         }
     }
@@ -161,10 +152,7 @@ pub async fn undo_release(
     lifted: bool,
     head: Option<&str>,
 ) -> Result<UndoReport, ClientError> {
-    let session = Session::open(options).await?;
-    let result = undo_in(&session, options.network, words, lifted, head).await;
-    session.close().await;
-    result
+    in_session(options, async |session| undo_in(session, options.network, words, lifted, head).await).await
 }
 
 async fn undo_in(

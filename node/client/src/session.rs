@@ -6,6 +6,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::error::ClientError;
+use crate::login::log_in;
 use crate::mediator_client::MediatorClient;
 use crate::options::ClientOptions;
 use crate::vault::Vault;
@@ -21,6 +22,33 @@ pub(crate) struct Session {
     engine: Option<JoinHandle<()>>,
     /// Held during a login, as a second one would end the first.
     login: Mutex<Option<MediatorClient>>,
+}
+
+/// Runs a use case in a session of its own, and leaves the swarm whatever comes of it.
+///
+/// # Errors
+/// If the swarm cannot be joined, and what the use case returns.
+pub(crate) async fn in_session<T>(
+    options: &ClientOptions,
+    use_case: impl AsyncFnOnce(&Session) -> Result<T, ClientError>,
+) -> Result<T, ClientError> {
+    let session = Session::open(options).await?;
+    let result = use_case(&session).await;
+    session.close().await;
+    result
+}
+
+/// Runs a use case over a vault in a session of its own. Its state is written out afterwards.
+///
+/// # Errors
+/// If the swarm cannot be joined, and what the use case returns.
+pub(crate) async fn with_vault<T>(
+    vault: &Vault,
+    use_case: impl AsyncFnOnce(&Session) -> Result<T, ClientError>,
+) -> Result<T, ClientError> {
+    let result = in_session(&vault.options, use_case).await;
+    vault.state.close();
+    result
 }
 
 impl Session {
@@ -68,7 +96,7 @@ impl Session {
         if let Some(link) = &*login {
             return Ok(link.clone());
         }
-        let link = vault.link(&self.net).await?;
+        let link = log_in(vault, &self.net).await?;
         *login = Some(link.clone());
         Ok(link)
     }

@@ -10,8 +10,10 @@ use time::{OffsetDateTime, PrimitiveDateTime};
 
 use super::error::ClientError;
 use super::fetch::Fetcher;
+use super::head::follow;
+use super::history::newest_head_at;
 use super::reader::BlobReader;
-use super::session::Session;
+use super::session::{Session, with_vault};
 use super::vault::Vault;
 
 /// One snapshot.
@@ -98,19 +100,20 @@ impl Vault {
         session: &Session,
         direct: bool,
     ) -> Result<Arc<Fetcher>, ClientError> {
-        let link = if direct || self.mediator()?.is_none() { None } else { session.link(self).await.ok() };
+        let link =
+            if direct || self.lifecycle.mediator()?.is_none() { None } else { session.link(self).await.ok() };
         let fetcher = self.fetcher(&session.net, link.clone())?;
         match link {
             Some(link) => {
                 if let Some(head) = self.current_head(&link).await? {
-                    self.follow(&fetcher, &head).await?;
-                    self.set_head(head.head.signed())?;
+                    follow(self, &fetcher, &head).await?;
+                    self.lifecycle.saw_head(&head.head)?;
                 }
             }
             None => {
-                if let Some(head) = self.newest_head_at(fetcher.holders().await).await? {
-                    self.follow(&fetcher, &head).await?;
-                    self.set_head(head.head.signed())?;
+                if let Some(head) = newest_head_at(self, fetcher.holders().await).await? {
+                    follow(self, &fetcher, &head).await?;
+                    self.lifecycle.saw_head(&head.head)?;
                 }
             }
         }
@@ -123,13 +126,11 @@ impl Vault {
 /// # Errors
 /// [`ClientError`] if they cannot be fetched.
 pub async fn list_snapshots(vault: &Vault) -> Result<Vec<SnapshotInfo>, ClientError> {
-    let session = Session::open(&vault.options).await?;
-    let result = async {
-        let fetcher = vault.read_from(&session, false).await?;
+    let snapshots = with_vault(vault, async |session| {
+        let fetcher = vault.read_from(session, false).await?;
         BlobReader::new(vault, fetcher)?.snapshots().await
-    };
-    let result = result.await;
-    session.close().await;
+    });
+    let snapshots = snapshots.await?;
     let info = |(id, snapshot): (fincrypt_vault::snapshot::SnapshotId, Snapshot)| SnapshotInfo {
         id: id.to_string(),
         time: snapshot.time.secs(),
@@ -139,7 +140,7 @@ pub async fn list_snapshots(vault: &Vault) -> Result<Vec<SnapshotInfo>, ClientEr
         files: snapshot.files,
         bytes: snapshot.bytes,
     };
-    Ok(result?.into_iter().map(info).collect())
+    Ok(snapshots.into_iter().map(info).collect())
 }
 
 /// Lists what a snapshot holds at `path`, or its folders.
@@ -151,14 +152,11 @@ pub async fn list_entries(
     name: &str,
     path: Option<&Path>,
 ) -> Result<Vec<EntryInfo>, ClientError> {
-    let session = Session::open(&vault.options).await?;
-    let result = async {
-        let fetcher = vault.read_from(&session, false).await?;
+    with_vault(vault, async |session| {
+        let fetcher = vault.read_from(session, false).await?;
         entries(&BlobReader::new(vault, fetcher)?, name, path).await
-    };
-    let result = result.await;
-    session.close().await;
-    result
+    })
+    .await
 }
 
 async fn entries(

@@ -37,95 +37,93 @@ fn parse<T: Body>((key, value): (Vec<u8>, Vec<u8>)) -> Option<Remembered<T>> {
     Some(Remembered { key, time, record: Signed::from_bytes(record).ok()? })
 }
 
-impl Vault {
-    /// The owner's statement that a run is to be kept, remembered.
-    pub(crate) fn keep(&self, run: RunId) -> Result<Signed<Keep>, ClientError> {
-        let keep = self.sign_keep(run)?;
-        self.remember(KEEP, run.as_bytes(), &keep, MAX_ADOPT_KEEPS)?;
-        Ok(keep)
-    }
+/// The owner's statement that a run is to be kept, remembered.
+pub(crate) fn keep(vault: &Vault, run: RunId) -> Result<Signed<Keep>, ClientError> {
+    let keep = sign_keep(vault, run)?;
+    remember(vault, KEEP, run.as_bytes(), &keep, MAX_ADOPT_KEEPS)?;
+    Ok(keep)
+}
 
-    /// The same for a run that nothing was stored in yet.
-    pub(crate) fn sign_keep(&self, run: RunId) -> Result<Signed<Keep>, ClientError> {
-        let account = self.keys.root.account(self.slot()?);
-        Ok(Signed::seal(&Keep { network: self.network(), account: account.account(), run }, &account)?)
-    }
+/// The same for a run that nothing was stored in yet.
+pub(crate) fn sign_keep(vault: &Vault, run: RunId) -> Result<Signed<Keep>, ClientError> {
+    let account = vault.keys.root.account(vault.slot()?);
+    Ok(Signed::seal(&Keep { network: vault.network(), account: account.account(), run }, &account)?)
+}
 
-    /// Remembers a release that the mediator took.
-    pub(crate) fn remember_release(
-        &self,
-        sequence: u64,
-        release: &Signed<Release>,
-    ) -> Result<(), ClientError> {
-        self.remember(RELEASE, &sequence.to_be_bytes(), release, MAX_ADOPT_RELEASES)
-    }
+/// Remembers a release that the mediator took.
+pub(crate) fn remember_release(
+    vault: &Vault,
+    sequence: u64,
+    release: &Signed<Release>,
+) -> Result<(), ClientError> {
+    remember(vault, RELEASE, &sequence.to_be_bytes(), release, MAX_ADOPT_RELEASES)
+}
 
-    /// Forgets all releases: an undo has made them void.
-    pub(crate) fn forget_releases(&self) -> Result<(), ClientError> {
-        let mut batch = Batch::default();
-        for (key, _) in self.state.scan(STATEMENTS, &[RELEASE], None, usize::MAX)? {
-            batch.remove(STATEMENTS, key);
+/// Forgets all releases: an undo has made them void.
+pub(crate) fn forget_releases(vault: &Vault) -> Result<(), ClientError> {
+    let mut batch = Batch::default();
+    for (key, _) in vault.state.scan(STATEMENTS, &[RELEASE], None, usize::MAX)? {
+        batch.remove(STATEMENTS, key);
+    }
+    Ok(vault.state.commit(&batch)?)
+}
+
+fn remember<T: Body>(
+    vault: &Vault,
+    kind: u8,
+    number: &[u8],
+    record: &Signed<T>,
+    most: usize,
+) -> Result<(), ClientError> {
+    let (now, mut batch) = (UnixTime::now(), Batch::default());
+    let key = [&[kind], number].concat();
+    let mut known: Vec<Remembered<T>> = remembered(vault, kind)?;
+    known.retain(|known| known.key != key);
+    // The oldest give way.
+    let superfluous = (known.len() + 1).saturating_sub(most);
+    for (at, known) in known.into_iter().enumerate() {
+        if at < superfluous || now.since(known.time) > REMEMBERED {
+            batch.remove(STATEMENTS, known.key);
         }
-        Ok(self.state.commit(&batch)?)
     }
+    batch.put(STATEMENTS, key, [&now.secs().to_le_bytes()[..], &record.to_bytes()?].concat());
+    Ok(vault.state.commit(&batch)?)
+}
 
-    fn remember<T: Body>(
-        &self,
-        kind: u8,
-        number: &[u8],
-        record: &Signed<T>,
-        most: usize,
-    ) -> Result<(), ClientError> {
-        let (now, mut batch) = (UnixTime::now(), Batch::default());
-        let key = [&[kind], number].concat();
-        let mut known: Vec<Remembered<T>> = self.remembered(kind)?;
-        known.retain(|known| known.key != key);
-        // The oldest give way.
-        let superfluous = (known.len() + 1).saturating_sub(most);
-        for (at, known) in known.into_iter().enumerate() {
-            if at < superfluous || now.since(known.time) > REMEMBERED {
-                batch.remove(STATEMENTS, known.key);
-            }
-        }
-        batch.put(STATEMENTS, key, [&now.secs().to_le_bytes()[..], &record.to_bytes()?].concat());
-        Ok(self.state.commit(&batch)?)
-    }
+/// What is remembered of a kind, oldest first.
+fn remembered<T: Body>(vault: &Vault, kind: u8) -> Result<Vec<Remembered<T>>, ClientError> {
+    let entries = vault.state.scan(STATEMENTS, &[kind], None, usize::MAX)?;
+    let mut remembered: Vec<_> = entries.into_iter().filter_map(parse).collect();
+    // A stable sort: releases of one second stay in the order of their sequences.
+    remembered.sort_by_key(|remembered: &Remembered<T>| remembered.time);
+    Ok(remembered)
+}
 
-    /// What is remembered of a kind, oldest first.
-    fn remembered<T: Body>(&self, kind: u8) -> Result<Vec<Remembered<T>>, ClientError> {
-        let entries = self.state.scan(STATEMENTS, &[kind], None, usize::MAX)?;
-        let mut remembered: Vec<_> = entries.into_iter().filter_map(parse).collect();
-        // A stable sort: releases of one second stay in the order of their sequences.
-        remembered.sort_by_key(|remembered: &Remembered<T>| remembered.time);
-        Ok(remembered)
-    }
-
-    /// Keeps and releases for a mediator that takes the vault over. A release of what counts as stored
-    /// after all, as after a recovery from an older head, is not among them.
-    pub(crate) fn statements(&self) -> Result<Statements, ClientError> {
-        let now = UnixTime::now();
-        let keeps = self.remembered::<Keep>(KEEP)?.into_iter();
-        let keeps = keeps.filter(|keep| now.since(keep.time) <= REMEMBERED).map(|keep| keep.record);
-        let empty = self.known_head()?.is_some_and(|head| head.body.refs.is_empty());
-        let mut releases = Vec::new();
-        for remembered in self.remembered::<Release>(RELEASE)? {
-            let Ok(release) = remembered.record.verify(self.network(), now) else { continue };
-            let void = match &release.what {
-                Released::Everything => !empty,
-                Released::Segments(segments) => {
-                    let mut listed = false;
-                    for segment in segments {
-                        listed |= self.is_loaded(segment)? || self.index.manifest(segment)?.is_some();
-                    }
-                    listed
+/// Keeps and releases for a mediator that takes the vault over. A release of what counts as stored
+/// after all, as after a recovery from an older head, is not among them.
+pub(crate) fn statements(vault: &Vault) -> Result<Statements, ClientError> {
+    let now = UnixTime::now();
+    let keeps = remembered::<Keep>(vault, KEEP)?.into_iter();
+    let keeps = keeps.filter(|keep| now.since(keep.time) <= REMEMBERED).map(|keep| keep.record);
+    let empty = vault.known_head()?.is_some_and(|head| head.body.refs.is_empty());
+    let mut releases = Vec::new();
+    for remembered in remembered::<Release>(vault, RELEASE)? {
+        let Ok(release) = remembered.record.verify(vault.network(), now) else { continue };
+        let void = match &release.what {
+            Released::Everything => !empty,
+            Released::Segments(segments) => {
+                let mut listed = false;
+                for segment in segments {
+                    listed |= vault.lifecycle.is_loaded(segment)? || vault.index.manifest(segment)?.is_some();
                 }
-            };
-            if !void && now.since(remembered.time) <= REMEMBERED {
-                releases.push(remembered.record);
+                listed
             }
+        };
+        if !void && now.since(remembered.time) <= REMEMBERED {
+            releases.push(remembered.record);
         }
-        Ok((keeps.collect(), releases))
     }
+    Ok((keeps.collect(), releases))
 }
 
 #[cfg(test)]
@@ -154,19 +152,19 @@ mod tests {
                 sequence: *sequence,
             };
             let release = Signed::seal(&release, &key).expect("seals");
-            vault.remember_release(*sequence, &release).expect("noted");
+            remember_release(&vault, *sequence, &release).expect("noted");
         }
         for run in [1, 2, 1] {
-            vault.keep(RunId::from_bytes([run; 16])).expect("signed");
+            keep(&vault, RunId::from_bytes([run; 16])).expect("signed");
         }
-        let (keeps, releases) = vault.statements().expect("read");
+        let (keeps, releases) = statements(&vault).expect("read");
         assert_eq!(keeps.len(), 2);
         let now = UnixTime::now();
         let kept =
             releases.iter().map(|release| release.verify(vault.network(), now).expect("ours").sequence);
         assert_eq!(kept.collect::<Vec<_>>(), sequences[2..]);
-        vault.forget_releases().expect("forgotten");
-        let (keeps, releases) = vault.statements().expect("read");
+        forget_releases(&vault).expect("forgotten");
+        let (keeps, releases) = statements(&vault).expect("read");
         assert_eq!((keeps.len(), releases.len()), (2, 0));
     }
 }

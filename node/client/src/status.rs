@@ -10,10 +10,11 @@ use serde::Serialize;
 
 use super::error::ClientError;
 use super::health::{Standing, health};
+use super::mandates;
 use super::mediator_client::MediatorClient;
-use super::prepayment::PurseReport;
+use super::prepayment::{PurseReport, look_at_purse};
 use super::reader::BlobReader;
-use super::references::SnapshotReferences;
+use super::references::{SnapshotReferences, forget_references, known_references};
 use super::session::Session;
 use super::vault::Vault;
 
@@ -140,8 +141,9 @@ pub async fn status(vault: &Vault, brief: bool) -> Result<StatusReport, ClientEr
             Err(error) => report.problem = Some(error.to_string()),
         }
     }
-    report.purse = vault.look_at_purse(link.as_ref()).await;
-    report.mediator = vault.mediator()?.and_then(|node| peer_of(&node).ok()).map(|peer| peer.to_string());
+    report.purse = look_at_purse(vault, link.as_ref()).await;
+    report.mediator =
+        vault.lifecycle.mediator()?.and_then(|node| peer_of(&node).ok()).map(|peer| peer.to_string());
     report.mediator_seen = vault.notes().mediator_seen()?.map(UnixTime::secs);
     let looked = if brief { Ok(()) } else { report.look(vault, session.as_ref(), link, &manifests).await };
     if let Some(session) = session {
@@ -152,7 +154,7 @@ pub async fn status(vault: &Vault, brief: bool) -> Result<StatusReport, ClientEr
 
 impl StatusReport {
     async fn quote(&mut self, vault: &Vault, link: &MediatorClient) {
-        let limit = vault.max_price().unwrap_or(vault.options.max_price);
+        let limit = mandates::max_price(vault).unwrap_or(vault.options.max_price);
         match link.quote(vault.options.redundancy, limit).await {
             Ok(quote) => {
                 self.eligible = quote.eligible;
@@ -225,9 +227,9 @@ impl StatusReport {
         let (begun, mut walked) = (Instant::now(), 0);
         let mut all = Vec::new();
         let ids = vault.index.snapshots()?;
-        vault.forget_references(&ids.iter().copied().collect::<HashSet<_>>())?;
+        forget_references(vault, &ids.iter().copied().collect::<HashSet<_>>())?;
         for id in ids.into_iter().map(SnapshotId::new) {
-            let found = match (vault.known_references(&id)?, reader) {
+            let found = match (known_references(vault, &id)?, reader) {
                 (Some(needs), _) => Some(needs),
                 (None, Some(reader)) if walked == 0 || begun.elapsed() < WALK => {
                     walked += 1;

@@ -1,12 +1,9 @@
 //! A vault on this machine: its home, keys, state and network connection.
 
-mod facts;
-
 use std::sync::Arc;
-use std::time::Duration;
 
-use fincrypt_protocol::record::{Mandate, Registration, Rights};
-use fincrypt_protocol::{Network, NodeId, Refusal, Signed, UnixTime};
+use fincrypt_protocol::record::Registration;
+use fincrypt_protocol::{Network, Signed};
 use fincrypt_state::kv::KvError;
 use fincrypt_state::state::State;
 use fincrypt_vault::index::BlobIndex;
@@ -16,18 +13,10 @@ use zeroize::Zeroizing;
 use super::error::ClientError;
 use super::fetch::Fetcher;
 use super::home::VaultHome;
-use super::mediator_client::{MediatorClient, find_mediator};
+use super::mediator_client::MediatorClient;
+use super::vault_state::{HomeMedium, VaultState};
 use crate::options::ClientOptions;
 use fincrypt_net::Net;
-
-/// Mandates are renewed every 90 days and hold for at least as long.
-const MANDATE_PERIOD: Duration = Duration::from_secs(90 * 24 * 3600);
-/// Bytes one storage node may hold under a mandate: 1 PiB, as the network sets the true limit.
-const MANDATE_CAP: u64 = 1 << 50;
-
-fn gone(node: NodeId) -> impl FnOnce(ClientError) -> ClientError {
-    move |error| ClientError::MediatorGone { node, reason: error.to_string() }
-}
 
 /// An open vault.
 pub struct Vault {
@@ -36,6 +25,8 @@ pub struct Vault {
     pub(crate) keys: VaultKeys,
     pub(crate) state: State,
     pub(crate) index: BlobIndex<State>,
+    /// What this machine knows of the vault durably, and the legal changes of it.
+    pub(crate) lifecycle: VaultState<HomeMedium>,
 }
 
 impl Vault {
@@ -81,8 +72,7 @@ impl Vault {
     ) -> Result<Self, ClientError> {
         home.create()?;
         let vault = Self::over(home.clone(), options, keys, Self::open_state(&home)?)?;
-        vault.forget_facts()?;
-        vault.forget_stored(&[])?;
+        vault.lifecycle.reset()?;
         Ok(vault)
     }
 
@@ -130,9 +120,8 @@ impl Vault {
         state: State,
     ) -> Result<Self, ClientError> {
         let index = BlobIndex::new(state.clone());
-        let vault = Self { home, options, keys, state, index };
-        vault.settle_index()?;
-        Ok(vault)
+        let lifecycle = VaultState::open(HomeMedium { state: state.clone(), home: home.clone() })?;
+        Ok(Self { home, options, keys, state, index, lifecycle })
     }
 
     /// Closes the local state, so that another process can open it.
@@ -144,101 +133,21 @@ impl Vault {
         self.options.network
     }
 
+    /// Index of the account in use; 0 for a new vault.
+    pub(crate) fn slot(&self) -> Result<u32, ClientError> {
+        Ok(self.lifecycle.account_index()?)
+    }
+
+    /// Chooses the account of a new vault.
+    ///
+    /// # Errors
+    /// [`ClientError`] if the vault has a head under another account, or the state fails.
+    pub fn set_slot(&self, slot: u32) -> Result<(), ClientError> {
+        Ok(self.lifecycle.choose_account(slot)?)
+    }
+
     pub(crate) fn registration(&self) -> Result<Signed<Registration>, ClientError> {
         Ok(self.keys.registration(self.network(), self.slot()?)?)
-    }
-
-    /// The mandate for a mediator: in each period the same to the byte, on every device of the vault.
-    /// A newer one supersedes, so devices with mandates of their own would shut each other out.
-    pub(crate) fn mandate(&self, mediator: NodeId) -> Result<Signed<Mandate>, ClientError> {
-        // A changed limit of the price begins a new one.
-        self.max_price()?;
-        self.mandate_of(mediator, self.mandate_sequence()?)
-    }
-
-    /// The sequence of the mandate that holds now.
-    pub(crate) fn mandate_sequence(&self) -> Result<u64, ClientError> {
-        let period = MANDATE_PERIOD.as_secs();
-        Ok((UnixTime::now().secs() / period * period).max(self.mandate_base()?))
-    }
-
-    /// The mandate of a sequence, which alone decides when it ends, with the limit of the price.
-    pub(crate) fn mandate_of(&self, mediator: NodeId, sequence: u64) -> Result<Signed<Mandate>, ClientError> {
-        let account = self.keys.root.account(self.slot()?);
-        let period = MANDATE_PERIOD.as_secs();
-        let mandate = Mandate {
-            network: self.network(),
-            account: account.account(),
-            mediator,
-            rights: Rights { put: true, audit: true, get: true },
-            byte_cap: MANDATE_CAP,
-            sequence,
-            expiry: UnixTime::from_secs((sequence / period + 2).saturating_mul(period)),
-            max_price: self.max_price()?,
-        };
-        Ok(Signed::seal(&mandate, &account)?)
-    }
-
-    /// Logs in with the vault's mediator for a session, choosing one if it has none yet. Where another
-    /// device has moved the vault, this one follows.
-    pub(super) async fn link(&self, net: &Net) -> Result<MediatorClient, ClientError> {
-        let link = match self.mediator()? {
-            Some(node) => match self.link_to(net, node).await {
-                Ok(link) => link,
-                Err(error) => match self.follow_move(net).await? {
-                    Some(other) => self.link_to(net, other).await.map_err(gone(other))?,
-                    None => return self.mediator_is_gone(net, node, error).await,
-                },
-            },
-            None => {
-                let node = find_mediator(net).await?;
-                let link = self.link_to(net, node).await?;
-                self.set_mediator(node)?;
-                link
-            }
-        };
-        self.notes().saw_mediator()?;
-        Ok(link)
-    }
-
-    async fn link_to(&self, net: &Net, node: NodeId) -> Result<MediatorClient, ClientError> {
-        let account = self.keys.root.account(self.slot()?);
-        let link = MediatorClient::open(net.clone(), node, account, self.registration()?).await?;
-        // Anyone may log in with a mediator; one that was dismissed refuses all else.
-        link.head().await?;
-        // It may not have heard, and would refuse this machine's heads.
-        if let Some(rewound) = self.rewound()? {
-            link.rewind(rewound).await.map_err(|error| match error {
-                // The words have rewound it again since.
-                ClientError::Call(error) if error.refusal() == Some(Refusal::Stale) => ClientError::Rewound,
-                other => other,
-            })?;
-        }
-        Ok(link)
-    }
-
-    /// What to do without the mediator: wait for it, or move if it has been away for long and the
-    /// configuration says so.
-    async fn mediator_is_gone(
-        &self,
-        net: &Net,
-        node: NodeId,
-        error: ClientError,
-    ) -> Result<MediatorClient, ClientError> {
-        if matches!(&error, ClientError::Call(error) if error.refusal() == Some(Refusal::Dismissed)) {
-            return Err(ClientError::Dismissed(node));
-        }
-        let away = self.notes().mediator_seen()?.map(|seen| UnixTime::now().since(seen));
-        let Some(away) = away.filter(|away| *away >= self.options.mediator_timeout) else {
-            return Err(gone(node)(error));
-        };
-        if !self.options.auto_migrate {
-            return Err(ClientError::MediatorLost { node, days: away.as_secs() / (24 * 3600) });
-        }
-        let other = find_mediator(net).await?;
-        tracing::warn!(old = %node, new = %other, "the mediator is gone; the vault moves to another one");
-        self.move_to(net, other).await?;
-        self.link_to(net, other).await.map_err(gone(other))
     }
 
     /// A fetcher through `link` where there is one, else straight from the holders.

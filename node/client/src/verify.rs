@@ -7,6 +7,7 @@ use std::sync::Arc;
 use fincrypt_protocol::limits::MAX_LOCATE;
 use fincrypt_protocol::{Manifest, NodeId, SegmentId, ShardIndex};
 
+use super::catalog_reader::whole_catalog;
 use super::error::ClientError;
 use super::fetch::Fetcher;
 use super::mediator_client::MediatorClient;
@@ -43,7 +44,7 @@ async fn verify_in(
     vault: &Vault,
     options: VerifyOptions,
 ) -> Result<CheckReport, ClientError> {
-    let link = match vault.mediator()? {
+    let link = match vault.lifecycle.mediator()? {
         Some(_) => session.link(vault).await.ok(),
         None => None,
     };
@@ -138,7 +139,7 @@ impl Vault {
     pub(crate) async fn all_manifests(&self, fetcher: &Fetcher) -> Result<Vec<Manifest>, ClientError> {
         let mut manifests = self.index.manifests()?;
         if let Some(head) = self.known_head()? {
-            let refs = self.whole_catalog(fetcher, &head.body.refs).await?;
+            let refs = whole_catalog(self, fetcher, &head.body.refs).await?;
             let refs: Vec<_> = refs.iter().map(|reference| reference.segment).collect();
             manifests.extend(fetcher.manifests(&refs).await?.into_values());
         }

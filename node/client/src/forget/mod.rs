@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::error::ClientError;
 use super::prune::{PruneOptions, PruneReport, Task, rewrite};
 use super::reader::BlobReader;
-use super::session::Session;
+use super::session::{Session, with_vault};
 use super::snapshots::utc;
 use super::vault::Vault;
 use rules::{Item, judge};
@@ -65,11 +65,7 @@ pub struct ForgetReport {
 /// # Errors
 /// [`ClientError`] if a name fits none, or no new head could be committed.
 pub async fn forget(vault: &Vault, options: &ForgetOptions) -> Result<ForgetReport, ClientError> {
-    let session = Session::open(&vault.options).await?;
-    let result = forget_in(&session, vault, options).await;
-    session.close().await;
-    vault.state.close();
-    result
+    with_vault(vault, async |session| forget_in(session, vault, options).await).await
 }
 
 async fn forget_in(

@@ -9,7 +9,7 @@ use fincrypt_protocol::money::DepositTo;
 use serde::Serialize;
 
 use crate::error::ClientError;
-use crate::session::Session;
+use crate::session::with_vault;
 use crate::vault::Vault;
 
 const SAT_PER_BITCOIN: u64 = 100_000_000;
@@ -50,8 +50,7 @@ fn is_plain(text: &str) -> bool {
 /// # Errors
 /// [`ClientError`] if the mediator does not answer or takes no money.
 pub async fn deposit(vault: &Vault, amount: Option<Sat>) -> Result<DepositReport, ClientError> {
-    let session = Session::open(&vault.options).await?;
-    let result = async {
+    with_vault(vault, async |session| {
         let link = session.link(vault).await?;
         let to = link.deposit_to().await?;
         let amount = amount.unwrap_or(to.advised);
@@ -59,11 +58,8 @@ pub async fn deposit(vault: &Vault, amount: Option<Sat>) -> Result<DepositReport
         let uri = uri(&to, amount).filter(|_| plain).ok_or_else(|| link.unexpected())?;
         let (amount_sat, advised_sat) = (amount.get(), to.advised.get());
         Ok(DepositReport { uri, address: to.address, offer: to.offer, amount_sat, advised_sat })
-    };
-    let result = result.await;
-    session.close().await;
-    vault.state.close();
-    result
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::withdraw::shown_sending;
 use crate::error::ClientError;
-use crate::session::Session;
+use crate::session::with_vault;
 use crate::vault::Vault;
 use fincrypt_net::shown;
 
@@ -81,12 +81,8 @@ fn entries(entries: Vec<Entry>) -> Vec<EntryReport> {
 /// # Errors
 /// [`ClientError`] if the mediator does not answer.
 pub async fn history(vault: &Vault) -> Result<HistoryReport, ClientError> {
-    let session = Session::open(&vault.options).await?;
-    let result = async { session.link(vault).await?.history().await };
-    let result = result.await;
-    session.close().await;
-    vault.state.close();
-    Ok(HistoryReport { entries: entries(result?) })
+    let changes = with_vault(vault, async |session| session.link(vault).await?.history().await).await?;
+    Ok(HistoryReport { entries: entries(changes) })
 }
 
 #[cfg(test)]

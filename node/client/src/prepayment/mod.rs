@@ -23,6 +23,7 @@ use super::mediator_client::MediatorClient;
 
 pub use deposit::{DepositReport, deposit};
 pub use history::{EntryReport, HistoryReport, history};
+pub(crate) use report::look_at_purse;
 pub use report::{
     BalanceReport, FaultReport, PurseReport, StatementReport, StatementsReport, balance, statements,
 };

@@ -6,10 +6,12 @@ use serde::Serialize;
 
 use super::statement_check::Own;
 use super::statement_store::{Shown, Statements};
+use super::stored::look_at_stored;
 use super::warning::{days, kept_until, warning};
 use crate::error::ClientError;
+use crate::mandates;
 use crate::mediator_client::MediatorClient;
-use crate::session::Session;
+use crate::session::{in_session, with_vault};
 use crate::vault::Vault;
 use fincrypt_net::shown;
 
@@ -136,70 +138,68 @@ pub struct PurseReport {
     pub warnings: Vec<String>,
 }
 
-impl Vault {
-    fn purse(&self) -> Statements {
-        Statements::new(self.state.clone())
-    }
+fn purse(vault: &Vault) -> Statements {
+    Statements::new(vault.state.clone())
+}
 
-    fn own(&self, mediator: fincrypt_protocol::NodeId) -> Result<Own, ClientError> {
-        Ok(Own {
-            network: self.network(),
-            account: self.keys.root.account(self.slot()?).account(),
-            mediator,
-            max_price: self.max_price()?,
-            now: UnixTime::now(),
-        })
-    }
+fn own(vault: &Vault, mediator: fincrypt_protocol::NodeId) -> Result<Own, ClientError> {
+    Ok(Own {
+        network: vault.network(),
+        account: vault.keys.root.account(vault.slot()?).account(),
+        mediator,
+        max_price: mandates::max_price(vault)?,
+        now: UnixTime::now(),
+    })
+}
 
-    /// Fetches the newest statements, judges them and keeps what was found.
-    async fn check_statements(&self, link: &MediatorClient) -> Result<(), ClientError> {
-        // What is stored now may be released before anything is stated of it.
-        let looks = self.look_at_stored()?;
-        let round = link.statements().await?;
-        Ok(self.purse().take(&self.own(link.node())?, &round, &looks)?)
-    }
+/// Fetches the newest statements, judges them and keeps what was found.
+async fn check_statements(vault: &Vault, link: &MediatorClient) -> Result<(), ClientError> {
+    // What is stored now may be released before anything is stated of it.
+    let looks = look_at_stored(vault)?;
+    let round = link.statements().await?;
+    Ok(purse(vault).take(&own(vault, link.node())?, &round, &looks)?)
+}
 
-    fn faults(&self) -> Result<Vec<FaultReport>, ClientError> {
-        let faults = self.purse().faults()?.into_iter();
-        let told = faults.map(|fault| FaultReport {
-            epoch: fault.epoch.number(),
-            contract: fault.contract.map(|contract| contract.to_string()),
-            reason: fault.found.reason,
-            found: fault.found.time.secs(),
-            proved: fault.proved,
-        });
-        Ok(told.collect())
-    }
+fn faults(vault: &Vault) -> Result<Vec<FaultReport>, ClientError> {
+    let faults = purse(vault).faults()?.into_iter();
+    let told = faults.map(|fault| FaultReport {
+        epoch: fault.epoch.number(),
+        contract: fault.contract.map(|contract| contract.to_string()),
+        reason: fault.found.reason,
+        found: fault.found.time.secs(),
+        proved: fault.proved,
+    });
+    Ok(told.collect())
+}
 
-    /// What to tell about the money, with news from the mediator where `link` is there. What cannot be
-    /// had is told as well, as nothing else fails for it.
-    pub(crate) async fn look_at_purse(&self, link: Option<&MediatorClient>) -> PurseReport {
-        let mut report = PurseReport::default();
-        if let Some(link) = link {
-            match link.balance_if_any().await {
-                Ok(balance) => report.balance = balance.map(|b| BalanceReport::of(&b, UnixTime::now())),
-                Err(error) => report.warnings.push(format!("the prepayment could not be looked at: {error}")),
-            }
-            if let Err(error) = self.check_statements(link).await {
-                report.warnings.push(format!("the statements could not be checked: {error}"));
+/// What to tell about the money, with news from the mediator where `link` is there. What cannot be
+/// had is told as well, as nothing else fails for it.
+pub(crate) async fn look_at_purse(vault: &Vault, link: Option<&MediatorClient>) -> PurseReport {
+    let mut report = PurseReport::default();
+    if let Some(link) = link {
+        match link.balance_if_any().await {
+            Ok(balance) => report.balance = balance.map(|b| BalanceReport::of(&b, UnixTime::now())),
+            Err(error) => report.warnings.push(format!("the prepayment could not be looked at: {error}")),
+        }
+        if let Err(error) = check_statements(vault, link).await {
+            report.warnings.push(format!("the statements could not be checked: {error}"));
+        }
+    }
+    report.warnings.extend(report.balance.as_ref().and_then(|balance| balance.warning.clone()));
+    let now = UnixTime::now().secs();
+    match faults(vault) {
+        Ok(faults) => {
+            let mut news = faults.into_iter().filter(|fault| now.saturating_sub(fault.found) < NEWS);
+            if let Some(newest) = news.next() {
+                report.warnings.push(format!(
+                    "{} of the mediator's statements are wrong, the newest: {}; `fincrypt prepayment statement` shows them, `fincrypt mediator use PEER` moves to another mediator",
+                    news.count() + 1, newest.reason
+                ));
             }
         }
-        report.warnings.extend(report.balance.as_ref().and_then(|balance| balance.warning.clone()));
-        let now = UnixTime::now().secs();
-        match self.faults() {
-            Ok(faults) => {
-                let mut news = faults.into_iter().filter(|fault| now.saturating_sub(fault.found) < NEWS);
-                if let Some(newest) = news.next() {
-                    report.warnings.push(format!(
-                        "{} of the mediator's statements are wrong, the newest: {}; `fincrypt prepayment statement` shows them, `fincrypt mediator use PEER` moves to another mediator",
-                        news.count() + 1, newest.reason
-                    ));
-                }
-            }
-            Err(error) => report.warnings.push(format!("the statements could not be read: {error}")),
-        }
-        report
+        Err(error) => report.warnings.push(format!("the statements could not be read: {error}")),
     }
+    report
 }
 
 /// How the prepayment stands.
@@ -207,15 +207,11 @@ impl Vault {
 /// # Errors
 /// [`ClientError`] if the mediator does not answer or takes no money.
 pub async fn balance(vault: &Vault) -> Result<BalanceReport, ClientError> {
-    let session = Session::open(&vault.options).await?;
-    let result = async {
+    with_vault(vault, async |session| {
         let balance = session.link(vault).await?.balance().await?;
         Ok(BalanceReport::of(&balance, UnixTime::now()))
-    };
-    let result = result.await;
-    session.close().await;
-    vault.state.close();
-    result
+    })
+    .await
 }
 
 /// The newest statements, or those of one epoch: fetched and judged where the mediator answers, and
@@ -224,25 +220,20 @@ pub async fn balance(vault: &Vault) -> Result<BalanceReport, ClientError> {
 /// # Errors
 /// [`ClientError`] if local state fails.
 pub async fn statements(vault: &Vault, epoch: Option<u64>) -> Result<StatementsReport, ClientError> {
-    let fetched = async {
-        let session = Session::open(&vault.options).await?;
-        let checked = async {
-            let link = session.link(vault).await?;
-            vault.check_statements(&link).await
-        };
-        let checked = checked.await;
-        session.close().await;
-        checked
-    };
+    let fetched = in_session(&vault.options, async |session| {
+        let link = session.link(vault).await?;
+        check_statements(vault, &link).await
+    });
     let problem = fetched.await.err().map(|error| error.to_string());
-    let own = vault.own(vault.mediator()?.unwrap_or(fincrypt_protocol::NodeId::from_bytes([0; 32])))?;
-    let shown = vault.purse().shown(epoch.map(Epoch::new))?;
-    let mut faults = vault.faults()?;
+    let own =
+        own(vault, vault.lifecycle.mediator()?.unwrap_or(fincrypt_protocol::NodeId::from_bytes([0; 32])))?;
+    let shown = purse(vault).shown(epoch.map(Epoch::new))?;
+    let mut faults = faults(vault)?;
     faults.retain(|fault| epoch.is_none_or(|epoch| fault.epoch == epoch));
     let report = StatementsReport {
         statements: shown.into_iter().filter_map(|kept| StatementReport::of(kept, &own)).collect(),
         faults,
-        proofs: vault.purse().proofs(&own)?,
+        proofs: purse(vault).proofs(&own)?,
         problem,
     };
     vault.state.close();

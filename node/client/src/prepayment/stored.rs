@@ -87,49 +87,47 @@ impl Looks {
     }
 }
 
-impl Vault {
-    /// What is stored now: by the catalog, by what waits to be released, and by unfinished runs.
-    fn stored_now(&self) -> Result<Stored, ClientError> {
-        let mut stored = Stored::default();
-        self.index.manifests()?.iter().for_each(|manifest| stored.add_segment(manifest));
-        if let Some(head) = self.known_head()? {
-            head.body.refs.iter().for_each(|r| stored.add(r.code, r.shard_len.get()));
-        }
-        for mark in self.marks()? {
-            stored.all = stored.all.saturating_add(mark.bytes);
-            // At least two shards: no more than half of it is at one node.
-            stored.node = stored.node.saturating_add(mark.bytes / 2);
-        }
-        let (account, now) = (self.keys.root.account(self.slot()?).account(), UnixTime::now());
-        for path in [self.home.run_journal(), self.home.prune_journal()] {
-            RunJournal::each_noted(&path, &account, now, |manifest| stored.add_segment(manifest))?;
-        }
-        Ok(stored)
+/// What is stored now: by the catalog, by what waits to be released, and by unfinished runs.
+fn stored_now(vault: &Vault) -> Result<Stored, ClientError> {
+    let mut stored = Stored::default();
+    vault.index.manifests()?.iter().for_each(|manifest| stored.add_segment(manifest));
+    if let Some(head) = vault.known_head()? {
+        head.body.refs.iter().for_each(|r| stored.add(r.code, r.shard_len.get()));
     }
+    for mark in vault.lifecycle.tombstones()? {
+        stored.all = stored.all.saturating_add(mark.bytes);
+        // At least two shards: no more than half of it is at one node.
+        stored.node = stored.node.saturating_add(mark.bytes / 2);
+    }
+    let (account, now) = (vault.keys.root.account(vault.slot()?).account(), UnixTime::now());
+    for path in [vault.home.run_journal(), vault.home.prune_journal()] {
+        RunJournal::each_noted(&path, &account, now, |manifest| stored.add_segment(manifest))?;
+    }
+    Ok(stored)
+}
 
-    /// Looks at what is stored, durably; all looks.
-    pub(crate) fn look_at_stored(&self) -> Result<Looks, ClientError> {
-        let mut looks = Looks::default();
-        let known = self.state.scan(STORED, &[], None, usize::MAX)?;
-        for (key, value) in &known {
-            let number = |bytes: Option<&[u8]>| bytes.and_then(|bytes| bytes.try_into().ok());
-            let time = number(Some(key)).map(u64::from_be_bytes);
-            let node = number(value.get(..8)).map(u64::from_le_bytes);
-            let all = number(value.get(8..)).map(u64::from_le_bytes);
-            if let (Some(time), Some(node), Some(all)) = (time, node, all) {
-                looks.0.push((UnixTime::from_secs(time), Stored { node, all }));
-            }
+/// Looks at what is stored, durably; all looks.
+pub(crate) fn look_at_stored(vault: &Vault) -> Result<Looks, ClientError> {
+    let mut looks = Looks::default();
+    let known = vault.state.scan(STORED, &[], None, usize::MAX)?;
+    for (key, value) in &known {
+        let number = |bytes: Option<&[u8]>| bytes.and_then(|bytes| bytes.try_into().ok());
+        let time = number(Some(key)).map(u64::from_be_bytes);
+        let node = number(value.get(..8)).map(u64::from_le_bytes);
+        let all = number(value.get(8..)).map(u64::from_le_bytes);
+        if let (Some(time), Some(node), Some(all)) = (time, node, all) {
+            looks.0.push((UnixTime::from_secs(time), Stored { node, all }));
         }
-        looks.add(UnixTime::now(), self.stored_now()?);
-        let mut batch = Batch::default();
-        known.into_iter().for_each(|(key, _)| batch.remove(STORED, key));
-        for (time, stored) in &looks.0 {
-            let value = [stored.node.to_le_bytes(), stored.all.to_le_bytes()].concat();
-            batch.put(STORED, time.secs().to_be_bytes(), value);
-        }
-        self.state.commit(&batch)?;
-        Ok(looks)
     }
+    looks.add(UnixTime::now(), stored_now(vault)?);
+    let mut batch = Batch::default();
+    known.into_iter().for_each(|(key, _)| batch.remove(STORED, key));
+    for (time, stored) in &looks.0 {
+        let value = [stored.node.to_le_bytes(), stored.all.to_le_bytes()].concat();
+        batch.put(STORED, time.secs().to_be_bytes(), value);
+    }
+    vault.state.commit(&batch)?;
+    Ok(looks)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use fincrypt_state::state::State;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ClientError;
-use crate::session::Session;
+use crate::session::with_vault;
 use crate::vault::Vault;
 
 const WITHDRAWALS: Tree = Tree("purse_withdrawals");
@@ -107,8 +107,7 @@ pub async fn withdraw(vault: &Vault, options: &WithdrawOptions) -> Result<Withdr
     if options.to.len() > MAX_DESTINATION {
         return Err(ClientError::Money(fincrypt_protocol::Refusal::Destination));
     }
-    let session = Session::open(&vault.options).await?;
-    let result = async {
+    with_vault(vault, async |session| {
         let link = session.link(vault).await?;
         let (id, asked, repeated) = remembered(&vault.state, link.node(), options, UnixTime::now())?;
         let withdrawal = Withdrawal { id, to: asked.to.clone(), amount: asked.amount };
@@ -127,11 +126,8 @@ pub async fn withdraw(vault: &Vault, options: &WithdrawOptions) -> Result<Withdr
             sending: sending.map(shown_sending),
             arrives_msat: arrives.get(),
         })
-    };
-    let result = result.await;
-    session.close().await;
-    vault.state.close();
-    result
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -29,16 +29,20 @@ use fincrypt_vault::lists::LIST;
 use fincrypt_vault::marks::Mark;
 use serde::Serialize;
 
+use super::catalog_reader::{Pieces, whole_catalog};
 use super::commit::{Run, Traffic, mark_of};
 use super::error::ClientError;
 use super::fetch::Fetcher;
-use super::head::{OpenHead, Pieces};
+use super::head::{OpenHead, follow, settle};
 use super::index_maker::Listed;
+use super::mandates;
 use super::mediator_client::MediatorClient;
 use super::run_journal::RunJournal;
-use super::session::Session;
+use super::session::{Session, with_vault};
+use super::statements::{forget_releases, keep, remember_release};
 use super::upload::Upload;
 use super::vault::Vault;
+use super::vault_state::IndexOrigin;
 use orphans::{Fate, Found};
 use plan::{Limits, Plan, Segment, stored_bytes};
 
@@ -110,12 +114,8 @@ pub(super) struct Task {
 /// # Errors
 /// [`ClientError`] if the trees of all snapshots cannot be read, or the mediator refuses.
 pub async fn prune(vault: &Vault, options: PruneOptions) -> Result<PruneReport, ClientError> {
-    let session = Session::open(&vault.options).await?;
     let task = Task { forget: HashSet::new(), prune: Some(options) };
-    let result = rewrite(&session, vault, &task).await;
-    session.close().await;
-    vault.state.close();
-    result
+    with_vault(vault, async |session| rewrite(session, vault, &task).await).await
 }
 
 /// Packs small segments together if there are many; how many.
@@ -150,8 +150,8 @@ pub(super) async fn rewrite(
     for _ in 0..TRIES {
         let fetcher = vault.fetcher(&session.net, Some(link.clone()))?;
         let Some(head) = vault.current_head(&link).await? else { return Ok(PruneReport::default()) };
-        vault.follow(&fetcher, &head).await?;
-        vault.settle(&link).await?;
+        follow(vault, &fetcher, &head).await?;
+        settle(vault, &link).await?;
         let report = Rewriting { vault, link: &link, fetcher, head, task }.run().await?;
         if let Some(report) = report {
             return Ok(report);
@@ -184,7 +184,7 @@ impl Rewriting<'_> {
     /// None if another device's head came first.
     async fn run(self) -> Result<Option<PruneReport>, ClientError> {
         let vault = self.vault;
-        let code = self.link.quote(vault.options.redundancy, vault.max_price()?).await?.code;
+        let code = self.link.quote(vault.options.redundancy, mandates::max_price(vault)?).await?.code;
         let dry_run = self.task.prune.is_some_and(|options| options.dry_run);
         let interrupted = self.interrupted()?;
         let mut journal = if dry_run { None } else { Some(self.journal()?) };
@@ -201,7 +201,7 @@ impl Rewriting<'_> {
         };
         let plan =
             plan::plan(&segments, &used, &limits).map_err(|error| ClientError::Damaged(error.to_string()))?;
-        let catalog = vault.whole_catalog(&self.fetcher, &self.head.body.refs).await?;
+        let catalog = whole_catalog(vault, &self.fetcher, &self.head.body.refs).await?;
         let listed = segments.iter().map(|segment| segment.manifest.id());
         let listed = listed.chain(catalog.iter().map(|reference| reference.segment)).collect();
         let (marked, orphans) = self.marked(&listed, &interrupted).await?;
@@ -233,7 +233,8 @@ impl Rewriting<'_> {
         if !self.write(plan, marks, &catalog, code, &mut journal).await? {
             return Ok(None);
         }
-        journal.finish(&vault.home.prune_journal())?;
+        // The state has removed it.
+        drop(journal);
         if !self.release(&marked.due).await? {
             (report.released, report.bytes_released, report.guarded) = (0, 0, true);
         }
@@ -291,7 +292,7 @@ impl Rewriting<'_> {
         listed: &HashSet<SegmentId>,
         interrupted: &HashSet<SegmentId>,
     ) -> Result<(Marked, Vec<Mark>), ClientError> {
-        let mut marks = self.vault.marks()?;
+        let mut marks = self.vault.lifecycle.tombstones()?;
         marks.retain(|mark| !listed.contains(&mark.segment));
         let mut marked = Marked::default();
         let Some(options) = self.task.prune else {
@@ -302,7 +303,7 @@ impl Rewriting<'_> {
         let found = Found::at_holders(&self.fetcher, listed).await;
         let mut orphans = found.orphans(&marks, now);
         orphans.retain(|orphan| !interrupted.contains(&orphan.segment));
-        if self.vault.is_rebuilt()? {
+        if self.vault.lifecycle.index_origin()? == IndexOrigin::Segments {
             // A part of the catalog cannot be read, perhaps: who knows what it lists.
             orphans.clear();
         }
@@ -329,17 +330,17 @@ impl Rewriting<'_> {
                     account: self.vault.keys.root.account(slot).account(),
                     head_key: key.head_key(),
                     what: Released::Segments(page.iter().map(|mark| mark.segment).collect()),
-                    sequence: self.vault.next_release_sequence()?,
+                    sequence: self.vault.lifecycle.reserve_release_sequence(UnixTime::now())?,
                 };
                 tries += 1;
                 let signed = Signed::seal(&release, &key)?;
                 match self.link.release(signed.clone()).await {
                     Ok(_) => {
-                        self.vault.remember_release(release.sequence, &signed)?;
+                        remember_release(self.vault, release.sequence, &signed)?;
                         break;
                     }
                     Err(ClientError::Call(error)) if error.refusal() == Some(Refusal::Guarded) => {
-                        self.vault.forget_releases()?;
+                        forget_releases(self.vault)?;
                         return Ok(false);
                     }
                     // Another device has released something in the same second.
@@ -363,7 +364,7 @@ impl Rewriting<'_> {
         journal: &mut RunJournal,
     ) -> Result<bool, ClientError> {
         let (vault, link) = (self.vault, self.link.clone());
-        let mandate = vault.mandate(link.node())?;
+        let mandate = mandates::current(vault, link.node())?;
         let upload = Upload { link: link.clone(), network: vault.network(), run: journal.run, mandate };
         let fetcher = Arc::clone(&self.fetcher);
         let mut run = Run {
@@ -396,7 +397,8 @@ impl Rewriting<'_> {
         let refs = run.store_index(Listed::Pieces(pieces.clone()), level).await?;
         let refs = run.list(refs).await?;
         // Before the head: what it refers to must not lapse, whatever happens here.
-        self.link.keep(vault.keep(journal.run)?).await?;
+        self.link.keep(keep(vault, journal.run)?).await?;
+        run.keep_found().await?;
         let HeadBody { slots, releases, .. } = self.head.body.clone();
         let mut body = HeadBody { refs, slots, time: UnixTime::now(), releases };
         body.name_release(rewriting()?);
@@ -406,12 +408,10 @@ impl Rewriting<'_> {
         }
         // The head is committed: what follows only makes it known. An index that is cut off half-made
         // is filled from the new catalog.
-        vault.forget_index(&body.releases)?;
-        vault.take_in(&pieces)?;
+        let head = vault.open_head(vault.slot()?, &head)?;
+        vault.lifecycle.catalog_rewritten(&head.head, &body.releases)?;
         let loaded = body.refs.iter().map(|reference| reference.segment).chain(run.listed);
-        vault.mark_loaded(&loaded.collect::<Vec<_>>())?;
-        vault.set_rebuilt(false)?;
-        vault.set_head(&head)?;
+        vault.lifecycle.take_in(&pieces.segments, &pieces.marks, &loaded.collect::<Vec<_>>())?;
         Ok(true)
     }
 }

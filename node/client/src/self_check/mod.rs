@@ -22,7 +22,7 @@ use fincrypt_protocol::{Manifest, NodeId, ShardIndex};
 use futures::StreamExt;
 
 use super::error::ClientError;
-use super::session::Session;
+use super::session::with_vault;
 use super::vault::Vault;
 use fincrypt_net::Net;
 
@@ -88,16 +88,13 @@ pub(crate) async fn ask_all(asker: &Asker, pairs: &[Pair], depth: Depth) -> Vec<
 /// # Errors
 /// [`ClientError`] if the mediator does not answer, or local state fails.
 pub async fn self_check(vault: &Vault) -> Result<CheckReport, ClientError> {
-    let session = Session::open(&vault.options).await?;
-    let result = async {
+    with_vault(vault, async |session| {
         let link = session.link(vault).await?;
         let check = SelfCheck::new(vault, &session.net, link)?;
         let found = check.look(&News::none()).await?;
         check.conclude(&found).await
-    };
-    let result = result.await;
-    session.close().await;
-    result
+    })
+    .await
 }
 
 impl Vault {

@@ -147,7 +147,14 @@ pub(super) fn main(args: Vec<OsString>) -> Exit {
     match run(args, &matches, home) {
         Ok(exit) => exit,
         Err(failure) => {
-            complain(NAME, &failure);
+            let advice = match &failure {
+                Failure::Node(NodeError::Common(error)) => super::advice::on(error),
+                _ => None,
+            };
+            match advice {
+                Some(advice) => complain(NAME, &format_args!("{failure}: {advice}")),
+                None => complain(NAME, &failure),
+            }
             failure.exit()
         }
     }
