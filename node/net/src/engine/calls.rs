@@ -4,42 +4,16 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use crate::{Asked, Packet, Requests, node_of};
-use fincrypt_protocol::{Frame, Header, Refusal, Response, mediate, pay, shard};
+use fincrypt_protocol::{Frame, Refusal, Response};
 use libp2p::PeerId;
-use libp2p::request_response::{Event, Message, OutboundFailure, OutboundRequestId, ResponseChannel};
+use libp2p::request_response::{Event, Message, OutboundFailure, OutboundRequestId};
 use tokio::sync::mpsc;
 
 use super::budget::Budgets;
-use super::command::{Command, Waiter};
-use super::handle::{CallError, ConnectError};
+use super::command::{AnswerTo, Command, Exchange, Protocol};
+use super::error::{CallError, ConnectError};
 use super::inbound::{Inbound, Reply};
 
-/// The requests of one of the protocols.
-pub(crate) trait Protocol: Header {
-    /// Brings an exchange to the engine.
-    fn command(exchange: Exchange<Self>) -> Command;
-}
-
-macro_rules! protocol {
-    ($module:ident, $command:path) => {
-        impl Protocol for $module::Request {
-            fn command(exchange: Exchange<Self>) -> Command {
-                $command(exchange)
-            }
-        }
-    };
-}
-protocol!(mediate, Command::Mediate);
-protocol!(pay, Command::Pay);
-protocol!(shard, Command::Shard);
-
-/// What the engine is asked to send.
-pub(crate) enum Exchange<R: Protocol> {
-    Call { peer: PeerId, packet: Packet<R>, done: AnswerTo },
-    Answer { peer: PeerId, channel: ResponseChannel<Packet<Response>>, packet: Packet<Response> },
-}
-
-type AnswerTo = Waiter<Packet<Response>, CallError>;
 type Inbox<R> = mpsc::Sender<Inbound<R>>;
 
 /// Who waits for answers, and where requests go; nowhere if the node does not have the role.

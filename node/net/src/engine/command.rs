@@ -1,14 +1,16 @@
 //! What the engine is asked to do.
 
-use fincrypt_protocol::{NodeId, mediate, pay, shard};
+use crate::Packet;
+use fincrypt_protocol::{AddressGroup, Header, NodeId, Response, mediate, pay, shard};
+use libp2p::request_response::ResponseChannel;
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::oneshot;
 
-use super::calls::Exchange;
-use super::handle::ConnectError;
-use fincrypt_protocol::AddressGroup;
+use super::error::{CallError, ConnectError};
 
 pub(crate) type Waiter<T, E> = oneshot::Sender<Result<T, E>>;
+/// Where the answer of a request goes.
+pub(crate) type AnswerTo = Waiter<Packet<Response>, CallError>;
 
 pub(crate) enum Command {
     /// Dial an address whose peer may be unknown, and wait until it said who it is.
@@ -65,4 +67,29 @@ pub(crate) enum Command {
         done: oneshot::Sender<usize>,
     },
     Stop,
+}
+
+/// The requests of one of the protocols.
+pub(crate) trait Protocol: Header {
+    /// Brings an exchange to the engine.
+    fn command(exchange: Exchange<Self>) -> Command;
+}
+
+macro_rules! protocol {
+    ($module:ident, $command:path) => {
+        impl Protocol for $module::Request {
+            fn command(exchange: Exchange<Self>) -> Command {
+                $command(exchange)
+            }
+        }
+    };
+}
+protocol!(mediate, Command::Mediate);
+protocol!(pay, Command::Pay);
+protocol!(shard, Command::Shard);
+
+/// What the engine is asked to send.
+pub(crate) enum Exchange<R: Protocol> {
+    Call { peer: PeerId, packet: Packet<R>, done: AnswerTo },
+    Answer { peer: PeerId, channel: ResponseChannel<Packet<Response>>, packet: Packet<Response> },
 }

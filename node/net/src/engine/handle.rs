@@ -7,98 +7,18 @@ use std::time::Duration;
 
 use crate::{Packet, peer_of};
 use bytes::Bytes;
-use fincrypt_protocol::{Call, Frame, Network, NodeId, Refusal, Response, mediate, pay, shard};
+use fincrypt_protocol::{AddressGroup, Call, Frame, Network, NodeId, Response, mediate, pay, shard};
 use libp2p::Multiaddr;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::calls::{Exchange, Protocol};
-use super::command::Command;
-use fincrypt_protocol::AddressGroup;
+use super::command::{Command, Exchange, Protocol};
+use super::error::{CallError, ConnectError};
 
 /// Requests in flight to one peer: enough to fill a long link with 1 MiB shards, few enough that
 /// a slow peer does not hold much memory.
 const MAX_IN_FLIGHT: usize = 8;
 /// Dialling, identifying included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// A peer could not be connected.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum ConnectError {
-    /// Nobody answers there.
-    #[error("no answer from {address}: check that the node runs and that the address is right")]
-    NoAnswer {
-        /// What was dialled.
-        address: String,
-    },
-    /// The address names one peer, but another answers.
-    #[error("another peer answers at {address}: the peer id in the address is wrong or outdated")]
-    OtherPeer {
-        /// What was dialled.
-        address: String,
-    },
-    /// The peer belongs to another network.
-    #[error(
-        "{address} belongs to network {found}, not {expected}: use --network {found} or another bootstrap address"
-    )]
-    OtherNetwork {
-        /// What was dialled.
-        address: String,
-        /// Its network.
-        found: String,
-        /// The own network.
-        expected: Network,
-    },
-    /// No address of the peer is known.
-    #[error("no address of node {0} is known")]
-    Unknown(NodeId),
-    /// The engine has stopped.
-    #[error("the node is shutting down")]
-    Stopped,
-}
-
-/// A request got no answer, or a refusal.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum CallError {
-    /// The peer could not be reached.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    /// The connection broke or the time was over.
-    #[error("node {node} did not answer: {reason}")]
-    NoAnswer {
-        /// The peer.
-        node: NodeId,
-        /// What the transport said.
-        reason: &'static str,
-    },
-    /// The peer refused.
-    #[error("node {node} refused: {refusal}")]
-    Refused {
-        /// The peer.
-        node: NodeId,
-        /// Its reason.
-        refusal: Refusal,
-    },
-    /// The peer answered something else than was asked.
-    #[error("node {node} gave an answer that does not fit the request")]
-    Unexpected {
-        /// The peer.
-        node: NodeId,
-    },
-    /// The engine has stopped.
-    #[error("the node is shutting down")]
-    Stopped,
-}
-
-impl CallError {
-    /// The peer's refusal, if that is what it is.
-    #[must_use]
-    pub fn refusal(&self) -> Option<Refusal> {
-        match self {
-            Self::Refused { refusal, .. } => Some(*refusal),
-            _ => None,
-        }
-    }
-}
 
 /// A cloneable handle to the engine.
 #[derive(Clone)]

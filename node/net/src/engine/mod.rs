@@ -7,6 +7,7 @@ mod addresses;
 mod budget;
 mod calls;
 mod command;
+mod error;
 mod handle;
 mod inbound;
 mod queries;
@@ -16,7 +17,8 @@ mod transport;
 
 pub use addresses::{decode_all, encode_all, is_useful};
 pub use budget::Budget;
-pub use handle::{CallError, ConnectError, Net};
+pub use error::{CallError, ConnectError};
+pub use handle::Net;
 pub use inbound::{Inbound, Inboxes, MediateInbound, PayInbound, Reply, ShardInbound};
 pub use run::{Engine, EngineError, EngineSetup};
 pub use session::{LoginError, Sessions};

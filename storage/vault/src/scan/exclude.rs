@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
-use super::{ScanError, Skipped};
+use super::error::ScanError;
+use super::visit::Skipped;
 
+/// The name of the files that exclude entries of their folder and those below it.
+pub const IGNORE_FILE: &str = ".fincryptignore";
 /// The most bytes of an ignore file that are read.
 const MAX_FILE: u64 = 1 << 20;
 

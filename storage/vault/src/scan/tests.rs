@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// Writes down what it is told, paths relative to the scanned folder.

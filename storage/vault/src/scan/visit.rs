@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::{Meta, Opened};
+use super::meta::{Meta, Opened};
 use crate::tree::Name;
 
 /// Receives what a [`super::Scanner`] meets. An error ends the scan.

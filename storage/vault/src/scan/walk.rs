@@ -8,9 +8,10 @@ use std::vec;
 use ignore::gitignore::Gitignore;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 
-use super::exclude::{self, Excludes};
+use super::error::ScanError;
+use super::exclude::{self, Excludes, IGNORE_FILE};
 use super::meta::{self, Meta, Opened};
-use super::{IGNORE_FILE, ScanError, Skipped, Visitor};
+use super::visit::{Skipped, Visitor};
 use crate::tree::Name;
 
 const DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);

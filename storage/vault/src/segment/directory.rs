@@ -10,7 +10,8 @@
 //! the segment's start. Parts combine only within one split id: the nonce of the segment in which
 //! the blob begins.
 
-use super::{NONCE_LEN, SegmentError};
+use super::error::SegmentError;
+use super::layout::NONCE_LEN;
 use crate::blob::{BlobId, BlobKind, MAX_BLOB};
 
 /// Bytes of an entry.

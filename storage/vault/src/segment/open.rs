@@ -4,8 +4,10 @@ use chacha20poly1305::XChaCha20Poly1305;
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use zeroize::Zeroizing;
 
+use super::crypto::{check, check_key, stream};
 use super::directory::{Directory, Entry, SplitId};
-use super::{LENGTH_LEN, NONCE_LEN, SegmentError, TAG_LEN, check, check_key, stream};
+use super::error::SegmentError;
+use super::layout::{LENGTH_LEN, NONCE_LEN, TAG_LEN};
 use crate::compress::Unpacker;
 use crate::root::{BlobIdKey, Root, SegmentKeys};
 

@@ -9,7 +9,8 @@ use fincrypt_protocol::{Code, Redundancy, ShardLen};
 
 use super::buffers::{Buffer, Buffers};
 use super::directory::{ENTRY_LEN, Entry, SplitId};
-use super::{LENGTH_LEN, NONCE_LEN, SegmentError, TAG_LEN};
+use super::error::SegmentError;
+use super::layout::{LENGTH_LEN, NONCE_LEN, TAG_LEN};
 use crate::blob::{Blob, BlobKind};
 
 /// A rest of a segment smaller than this is left empty rather than given to a blob's first part.

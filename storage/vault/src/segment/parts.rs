@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::SegmentError;
 use super::directory::{Entry, SplitId};
+use super::error::SegmentError;
 use super::open::BlobOpener;
 use crate::blob::BlobId;
 use crate::root::BlobIdKey;

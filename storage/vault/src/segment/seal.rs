@@ -5,9 +5,11 @@ use chacha20poly1305::XChaCha20Poly1305;
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use fincrypt_protocol::{Manifest, ShardId, ShardIndex, Tag};
 
+use super::crypto::{check, check_key, stream};
 use super::directory::Directory;
+use super::error::SegmentError;
+use super::layout::{LENGTH_LEN, NONCE_LEN};
 use super::pack::Unsealed;
-use super::{LENGTH_LEN, NONCE_LEN, SegmentError, check, check_key, stream};
 use crate::root::{Root, TagKey};
 use fincrypt_shards::erasure::Encoder;
 use fincrypt_shards::proof::shard_id;

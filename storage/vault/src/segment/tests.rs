@@ -1,3 +1,4 @@
+use super::layout::{LENGTH_LEN, TAG_LEN};
 use super::*;
 use crate::blob::{Blob, BlobKind};
 use crate::compress::BlobMaker;

@@ -25,14 +25,13 @@
 
 use fincrypt_protocol::cbor::{self, CborError};
 
-use super::node::{Content, Node, NodeKind, Piece, total_len};
-use super::{MAX_NODES, Name};
+use super::name::Name;
+use super::node::{Content, MAX_LIST_PIECES, Node, NodeKind, Piece, total_len};
+use super::split::MAX_NODES;
 use crate::blob::BlobId;
 
 /// The most bytes of a Tree or List blob: 4 MiB, the most a blob has.
 pub const MAX_TREE_BLOB: usize = 4 << 20;
-/// The most pieces of a List blob. At about 44 bytes a piece it stays below 1 MiB.
-pub const MAX_LIST_PIECES: usize = 16_384;
 /// The most blobs that one node names: a folder of some 60 million entries, a file of an exabyte.
 const MAX_IDS: usize = 1 << 16;
 /// The most bytes of one node's extended attributes: four of the largest that Linux has.

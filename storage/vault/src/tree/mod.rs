@@ -8,16 +8,16 @@ mod codec;
 mod name;
 mod node;
 mod split;
+pub(crate) mod xattrs;
 
 pub use codec::{
-    FieldError, MAX_LIST_PIECES, MAX_TREE_BLOB, TreeError, check_order, decode_list, decode_tree,
-    encode_list, encode_tree,
+    FieldError, MAX_TREE_BLOB, TreeError, check_order, decode_list, decode_tree, encode_list, encode_tree,
 };
 pub(crate) use codec::{check_content, check_xattrs};
 pub use name::{Name, NameError};
-pub(crate) use node::xattrs;
-pub use node::{Content, Mtime, Node, NodeKind, Piece, Xattrs, content_from, total_len};
+pub use node::{Content, MAX_LIST_PIECES, Mtime, Node, NodeKind, Piece, content_from, total_len};
 pub use split::{MAX_NODES, MIN_NODES, split};
+pub use xattrs::Xattrs;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{MAX_LIST_PIECES, Name};
+use super::name::Name;
+use super::xattrs::{self, Xattrs};
 use crate::blob::BlobId;
 
-/// Extended attributes: names and values, in the order of the names.
-pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+/// The most pieces of a List blob. At about 44 bytes a piece it stays below 1 MiB.
+pub const MAX_LIST_PIECES: usize = 16_384;
 
 /// A time of modification, to the nanosecond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -168,22 +169,5 @@ mod data {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<(BlobId, u32), D::Error> {
         <(BlobId, u32)>::deserialize(from)
-    }
-}
-
-/// Extended attributes travel as `[[name, value], …]` of byte strings.
-pub(crate) mod xattrs {
-    use serde::{Deserialize, Deserializer, Serializer};
-    use serde_bytes::{ByteBuf, Bytes};
-
-    use super::Xattrs;
-
-    pub(crate) fn serialize<S: Serializer>(xattrs: &Xattrs, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(xattrs.iter().map(|(name, value)| (Bytes::new(name), Bytes::new(value))))
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Xattrs, D::Error> {
-        let pairs = Vec::<(ByteBuf, ByteBuf)>::deserialize(from)?;
-        Ok(pairs.into_iter().map(|(name, value)| (name.into_vec(), value.into_vec())).collect())
     }
 }

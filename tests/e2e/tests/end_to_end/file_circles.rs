@@ -11,11 +11,7 @@ use std::path::{Path, PathBuf};
 const MOST: usize = 3;
 /// Larger circles that are still to be opened: the crate's folder, a file of the circle, and how
 /// many files are in it.
-const KNOWN: [(&str, &str, usize); 6] = [
-    ("node/net", "engine/handle", 4),
-    ("storage/vault", "scan", 4),
-    ("storage/vault", "segment", 6),
-    ("storage/vault", "tree", 4),
+const KNOWN: [(&str, &str, usize); 2] = [
     ("wallet/treasury", "lightning", 8),
     ("wallet/treasury", "onchain/wallet", 6),
 ];

@@ -12,7 +12,7 @@ use libp2p::{Multiaddr, PeerId, identify};
 use super::{Engine, MAX_BOOK, dial_error};
 use crate::engine::addresses::{group_of, is_relayed, is_useful};
 use crate::engine::command::Waiter;
-use crate::engine::handle::ConnectError;
+use crate::engine::error::ConnectError;
 
 impl Engine {
     pub(super) fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
