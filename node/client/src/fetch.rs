@@ -5,24 +5,22 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fincrypt_protocol::limits::MAX_LOCATE;
 use fincrypt_protocol::record::Registration;
-use fincrypt_protocol::{Code, Manifest, NodeId, RunId, SegmentId, ShardIndex, Signed, SigningKey};
-use fincrypt_shards::erasure::rebuild_into;
-use fincrypt_shards::proof::shard_id;
+use fincrypt_protocol::{Manifest, NodeId, RunId, SegmentId, ShardIndex, Signed, SigningKey};
 use fincrypt_vault::TagKey;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::sync::{Mutex, OnceCell, SemaphorePermit};
+use tokio::sync::{Mutex, OnceCell};
 
 use super::error::ClientError;
-use super::fetch_budget::FetchBudget;
 use super::holders::Holders;
 use super::mediator_client::MediatorClient;
 use super::pace::Pace;
+use super::segment_reader::{FetchBudget, ShardSource, VerifiedShard, gather};
 use fincrypt_net::Net;
 
 /// Segments whose places are remembered; at up to 2 KiB each, 8 MiB.
@@ -53,12 +51,6 @@ pub(crate) struct Fetcher {
     budget: FetchBudget,
 }
 
-enum Got {
-    Good(ShardIndex, Bytes),
-    Bad(ShardIndex),
-    Slow,
-}
-
 impl Fetcher {
     pub(crate) fn new(
         net: Net,
@@ -80,11 +72,6 @@ impl Fetcher {
             pace: parking_lot::Mutex::default(),
             budget: FetchBudget::default(),
         }
-    }
-
-    /// Says which segments will be asked for, in what order.
-    pub(crate) async fn expect(&self, segments: impl Iterator<Item = SegmentId>) {
-        *self.upcoming.lock().await = segments.collect();
     }
 
     fn pace(&self) -> parking_lot::MutexGuard<'_, Pace> {
@@ -189,7 +176,7 @@ impl Fetcher {
 
     /// One shard straight from whoever claims it: the fastest first, the next beside one that is slow.
     /// Several may claim a shard; one that brings something else must not hide the others.
-    async fn get_direct(&self, manifest: &Manifest, index: ShardIndex) -> Option<Bytes> {
+    async fn get_direct(&self, manifest: &Manifest, index: ShardIndex) -> Option<VerifiedShard> {
         let places = self.places(&manifest.id()).await?;
         let claims = places.1.iter().filter(|(held, _)| *held == index);
         let mut claimants: Vec<NodeId> = claims.map(|(_, node)| *node).collect();
@@ -207,52 +194,53 @@ impl Fetcher {
             }
             let patience = self.pace().patience();
             match tokio::time::timeout(patience, running.next()).await {
-                Ok(Some(Some(bytes))) => return Some(bytes),
+                Ok(Some(Some(shard))) => return Some(shard),
                 Ok(None) => return None,
                 Ok(Some(None)) | Err(_) => {}
             }
         }
     }
 
-    async fn ask_claimant(&self, node: NodeId, manifest: &Manifest, index: ShardIndex) -> Option<Bytes> {
+    async fn ask_claimant(
+        &self,
+        node: NodeId,
+        manifest: &Manifest,
+        index: ShardIndex,
+    ) -> Option<VerifiedShard> {
         let asked = Asked::now(self, node);
         let bytes = self.holders().await.get(node, manifest.id(), index).await.ok()?;
-        if manifest.shard(index) == Some(shard_id(&bytes)) {
-            asked.came();
-            return Some(bytes);
+        let shard = VerifiedShard::check(manifest, index, bytes);
+        match shard {
+            Some(_) => asked.came(),
+            None => self.pace().lied(node),
         }
-        self.pace().lied(node);
-        None
+        shard
     }
 
-    /// One shard from wherever, checked.
-    async fn get(&self, manifest: &Manifest, index: ShardIndex, _room: SemaphorePermit<'_>) -> Got {
-        let asked = Instant::now();
-        if let Some(link) = &self.link
-            && let Ok(bytes) = link.get(manifest.id(), index).await
-            && manifest.shard(index) == Some(shard_id(&bytes))
-        {
-            self.pace().took(asked.elapsed());
-            return Got::Good(index, bytes);
-        }
-        match self.get_direct(manifest, index).await {
-            Some(bytes) => Got::Good(index, bytes),
-            None => Got::Bad(index),
-        }
-    }
-
-    /// One shard from wherever, checked, as soon as there is room for it.
+    /// One shard, checked, as soon as there is room for it.
     pub(super) async fn shard(&self, manifest: &Manifest, index: ShardIndex) -> Option<Bytes> {
-        let room = self.budget.wait(manifest.shard_len()).await?;
-        match self.get(manifest, index, room).await {
-            Got::Good(_, bytes) => Some(bytes),
-            Got::Bad(_) | Got::Slow => None,
-        }
+        let _room = self.budget.wait(manifest.shard_len()).await?;
+        Some(self.fetch_shard(manifest, index).await?.into_bytes())
+    }
+
+    /// A segment's ciphertext.
+    ///
+    /// # Errors
+    /// [`ClientError::Unavailable`] if too few good shards can be had.
+    pub(crate) async fn segment(&self, manifest: &Manifest) -> Result<Vec<u8>, ClientError> {
+        Ok(gather(self, manifest).await?)
+    }
+}
+
+impl ShardSource for Fetcher {
+    /// Segments that are expected are located many at a time.
+    async fn expect(&self, segments: Vec<SegmentId>) {
+        *self.upcoming.lock().await = segments.into();
     }
 
     /// The order in which shards are asked for: through the mediator data first; straight from the
     /// holders the fastest first.
-    async fn order(&self, manifest: &Manifest) -> VecDeque<ShardIndex> {
+    async fn order(&self, manifest: &Manifest) -> Vec<ShardIndex> {
         let mut order: Vec<ShardIndex> = manifest.code().indices().collect();
         if self.link.is_none()
             && let Some(places) = self.places(&manifest.id()).await
@@ -266,67 +254,29 @@ impl Fetcher {
                 (cheapest.is_none(), cheapest)
             });
         }
-        order.into()
+        order
     }
 
-    /// A segment's ciphertext: its data shards, rebuilt from any `k` where some are missing.
-    ///
-    /// # Errors
-    /// [`ClientError::Unavailable`] if fewer than `k` good shards can be had.
-    pub(crate) async fn segment(&self, manifest: &Manifest) -> Result<Vec<u8>, ClientError> {
-        let code = manifest.code();
-        let needed = usize::from(code.data());
-        let length = manifest.shard_len();
-        let mut waiting = self.order(manifest).await;
-        let mut joined = Joined::new(manifest);
-        let mut running = FuturesUnordered::new();
-        // Those that are waited for; slow ones may come as well.
-        let mut asked = 0;
-        let mut slow = false;
-        while joined.count() < needed {
-            while asked < needed - joined.count() && !waiting.is_empty() {
-                let room = match (running.is_empty(), slow) {
-                    (true, _) => self.budget.wait(length).await,
-                    (false, true) => self.budget.beside(length),
-                    (false, false) => self.budget.now(length),
-                };
-                let Some((room, index)) = next(room, &mut waiting) else { break };
-                running.push(self.get(manifest, index, room));
-                asked += 1;
-            }
-            if running.is_empty() && waiting.is_empty() {
-                return Err(ClientError::Unavailable {
-                    segment: manifest.id(),
-                    found: joined.count(),
-                    needed: code.data(),
-                });
-            }
-            let patience = self.pace().patience();
-            let next = tokio::time::timeout(patience, running.next()).await;
-            slow = next.is_err();
-            match next.map_or(Some(Got::Slow), |got| got) {
-                Some(Got::Good(index, bytes)) => {
-                    joined.add(index, bytes);
-                    asked = asked.saturating_sub(1);
-                }
-                Some(Got::Bad(index)) => {
-                    tracing::debug!(index = index.get(), "a shard could not be had");
-                    asked = asked.saturating_sub(1);
-                }
-                // One more is asked for beside the slow ones.
-                Some(Got::Slow) => asked = asked.saturating_sub(1),
-                None => {}
-            }
+    /// Through the mediator, else straight from a holder.
+    async fn fetch_shard(&self, manifest: &Manifest, index: ShardIndex) -> Option<VerifiedShard> {
+        let asked = Instant::now();
+        if let Some(link) = &self.link
+            && let Ok(bytes) = link.get(manifest.id(), index).await
+            && let Some(shard) = VerifiedShard::check(manifest, index, bytes)
+        {
+            self.pace().took(asked.elapsed());
+            return Some(shard);
         }
-        drop(running);
-        tokio::task::spawn_blocking(move || joined.finish()).await.map_err(|_| ClientError::Inner)?
+        self.get_direct(manifest, index).await
     }
-}
 
-/// The next shard to ask for, and room for it. Without room it stays in line.
-fn next<R>(room: Option<R>, waiting: &mut VecDeque<ShardIndex>) -> Option<(R, ShardIndex)> {
-    let room = room?;
-    waiting.pop_front().map(|index| (room, index))
+    fn patience(&self) -> Duration {
+        self.pace().patience()
+    }
+
+    fn budget(&self) -> &FetchBudget {
+        &self.budget
+    }
 }
 
 /// A shard that a node was asked for: its pace is noted however that ends.
@@ -353,68 +303,5 @@ impl Drop for Asked<'_> {
     fn drop(&mut self) {
         let (now, mut pace) = (Instant::now(), self.fetcher.pace());
         pace.answered(self.node, now, self.came.then(|| now.duration_since(self.at)));
-    }
-}
-
-/// A segment's ciphertext as its shards come.
-struct Joined {
-    code: Code,
-    length: usize,
-    ciphertext: Vec<u8>,
-    data: Vec<ShardIndex>,
-    parity: Vec<(ShardIndex, Bytes)>,
-}
-
-impl Joined {
-    fn new(manifest: &Manifest) -> Self {
-        let (code, length) = (manifest.code(), manifest.shard_len().get() as usize);
-        let ciphertext = vec![0; manifest.data_len()];
-        Self { code, length, ciphertext, data: Vec::new(), parity: Vec::new() }
-    }
-
-    fn count(&self) -> usize {
-        self.data.len() + self.parity.len()
-    }
-
-    /// Takes a checked shard. Data is in its place at once.
-    fn add(&mut self, index: ShardIndex, bytes: Bytes) {
-        let start = index.get() * self.length;
-        match self.ciphertext.get_mut(start..start + self.length) {
-            Some(place) => {
-                place.copy_from_slice(&bytes);
-                self.data.push(index);
-            }
-            None => self.parity.push((index, bytes)),
-        }
-    }
-
-    /// Computes the data that did not come.
-    fn finish(self) -> Result<Vec<u8>, ClientError> {
-        let Self { code, length, mut ciphertext, data, parity } = self;
-        if !parity.is_empty() {
-            let shards = code.indices().zip(ciphertext.chunks_exact_mut(length));
-            let (came, mut missing): (Vec<_>, Vec<_>) = shards.partition(|(index, _)| data.contains(index));
-            let came = came.into_iter().map(|(index, shard)| (index, &*shard));
-            let parity = parity.iter().map(|(index, bytes)| (*index, bytes.as_ref()));
-            let present: Vec<(ShardIndex, &[u8])> = came.chain(parity).collect();
-            rebuild_into(code, &present, &mut missing)
-                .map_err(|error| ClientError::Damaged(error.to_string()))?;
-        }
-        Ok(ciphertext)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shard_for_which_there_is_no_room_stays_in_line() {
-        let mut waiting: VecDeque<ShardIndex> = Code::new(2, 1).expect("valid").indices().collect();
-        let all = waiting.clone();
-        assert_eq!(next(None::<()>, &mut waiting), None);
-        assert_eq!(waiting, all);
-        assert_eq!(next(Some(()), &mut waiting), Some(((), all[0])));
-        assert_eq!(waiting.len(), 2);
     }
 }

@@ -2,34 +2,30 @@
 //! plan, so that memory does not grow with the number of files.
 
 mod dirs;
+mod links;
 mod plan;
+mod report;
 mod write;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use fincrypt_protocol::Manifest;
 use fincrypt_vault::target::{Overwrite, Target, TargetError};
-use futures::StreamExt;
-use serde::Serialize;
 
 use super::error::ClientError;
 use super::fetch::Fetcher;
 use super::pipeline::workers;
 use super::progress::Progress;
 use super::reader::BlobReader;
+use super::segment_reader::{Limits, SegmentReader};
 use super::session::Session;
 use super::vault::Vault;
 
 use plan::Planner;
+pub(crate) use report::Failed;
+pub use report::RestoreReport;
 use write::Writer;
-
-/// Bytes of segments fetched at once, and as many are written at the same time.
-const BYTES_AT_ONCE: usize = 32 << 20;
-/// Segments fetched at once, however short they are; and written.
-const MAX_AT_ONCE: usize = 6;
-const MAX_WRITERS: usize = 3;
 
 /// What to restore, and where.
 #[derive(Debug, Clone)]
@@ -44,32 +40,6 @@ pub struct RestoreOptions {
     pub overwrite: bool,
     /// Fetch straight from storage.
     pub direct: bool,
-}
-
-/// A file that did not come back.
-#[derive(Debug, Clone, Serialize)]
-pub struct Failed {
-    /// Its path inside the snapshot.
-    pub path: String,
-    /// Why.
-    pub reason: String,
-}
-
-/// What a restore did.
-#[derive(Debug, Serialize)]
-pub struct RestoreReport {
-    /// The snapshot's id.
-    pub snapshot: String,
-    /// Files restored, or found as they should be.
-    pub files: u64,
-    /// Bytes of these files.
-    pub bytes: u64,
-    /// How long it took.
-    pub seconds: f64,
-    /// Files that did not come back.
-    pub failed: Vec<Failed>,
-    /// Smaller things, such as attributes that could not be set.
-    pub warnings: Vec<String>,
 }
 
 /// Restores a snapshot.
@@ -123,7 +93,7 @@ async fn restore_in(
     let mut writer = Writer::new(target, vault.keys.root.clone(), overwrite, progress.clone());
     while let Some(plan) = planner.next().await {
         writer = aside(writer, |writer| writer.begin(plan)).await?;
-        writer = restore_plan(vault, &reader, &fetcher, writer).await?;
+        writer = restore_plan(vault, &fetcher, writer).await?;
         writer = aside(writer, Writer::end).await?;
     }
     let finished = tokio::task::spawn_blocking(move || writer.finish()).await;
@@ -156,45 +126,10 @@ async fn aside(
 }
 
 /// Fetches and writes the data of the plan that the writer has begun.
-async fn restore_plan(
-    vault: &Vault,
-    reader: &BlobReader,
-    fetcher: &Fetcher,
-    writer: Writer,
-) -> Result<Writer, ClientError> {
-    let mut wanted = Vec::new();
-    for (segment, entries) in writer.locate(reader) {
-        match vault.index.manifest(&segment)? {
-            Some(manifest) => wanted.push((manifest, entries)),
-            None => writer.lose(&entries, "its segment is unknown"),
-        }
-    }
-    fetcher.expect(wanted.iter().map(|(manifest, _)| manifest.id())).await;
+async fn restore_plan(vault: &Vault, fetcher: &Fetcher, writer: Writer) -> Result<Writer, ClientError> {
+    let wanted = writer.locate(&vault.index);
+    let reader = SegmentReader::new(vault.keys.root.clone(), fetcher, vault.index.clone());
     let writer = Arc::new(writer);
-    let longest = wanted.iter().map(|(manifest, _)| manifest.data_len()).max().unwrap_or(1);
-    let at_once = (BYTES_AT_ONCE / longest).clamp(1, MAX_AT_ONCE);
-    let fetches = wanted
-        .into_iter()
-        .map(|(manifest, entries): (Manifest, _)| async move { (fetcher.segment(&manifest).await, entries) });
-    let fetched = futures::stream::iter(fetches).buffer_unordered(at_once);
-    let mut written = fetched
-        .map(|(ciphertext, entries)| {
-            let writer = Arc::clone(&writer);
-            tokio::task::spawn_blocking(move || match ciphertext {
-                Ok(ciphertext) => writer.take(ciphertext, &entries),
-                Err(error) => writer.lose(&entries, &error.to_string()),
-            })
-        })
-        .buffer_unordered(workers().min(MAX_WRITERS).min(at_once));
-    while let Some(done) = written.next().await {
-        done.map_err(|_| ClientError::Inner)?;
-    }
-    drop(written);
-    for blob in writer.put_off() {
-        match reader.blob(&blob).await {
-            Ok(plain) => tokio::task::block_in_place(|| writer.write(&blob, &plain)),
-            Err(error) => writer.lose_blob(&blob, &error.to_string()),
-        }
-    }
+    reader.read(wanted, Limits::parallel(workers()), &writer).await?;
     Arc::into_inner(writer).ok_or(ClientError::Inner)
 }

@@ -2,6 +2,7 @@
 //! the nodes that should have it and compared with the client's own manifests.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use fincrypt_protocol::limits::MAX_LOCATE;
@@ -11,7 +12,10 @@ use super::catalog_reader::whole_catalog;
 use super::error::ClientError;
 use super::fetch::Fetcher;
 use super::mediator_client::MediatorClient;
-use super::self_check::{Asker, CheckReport, Depth, Pair, ask_all, pairs, shuffle, system_random, tell};
+use super::segment_reader::{Limits, prefetch};
+use super::self_check::{
+    Asker, CheckReport, Depth, Finding, Pair, ask_all, pairs, shuffle, system_random, tell,
+};
 use super::session::Session;
 use super::vault::Vault;
 
@@ -24,7 +28,7 @@ pub struct VerifyOptions {
     pub sample: Option<usize>,
 }
 
-/// Shards asked for at once; what they came to is noted before the next are.
+/// Shards asked for at once; what was found of them is noted while the next are.
 const AT_ONCE: usize = 4096;
 
 /// Checks the vault's shards. Whom to ask, the mediator says; where it does not answer or knows
@@ -55,28 +59,50 @@ async fn verify_in(
         shuffle(&mut asked, &mut system_random);
         asked.truncate(sample);
     }
-    let asker = vault.asker(&session.net)?;
     let depth = if options.data { Depth::Data } else { Depth::Leaf };
+    let asker = vault.asker(&session.net)?;
+    let survey = Survey { link: link.as_ref(), fetcher: &fetcher, asker: &asker, depth };
     let notes = vault.notes();
     let mut findings = Vec::with_capacity(asked.len());
-    for some in asked.chunks(AT_ONCE) {
-        let ids: BTreeSet<SegmentId> = some.iter().map(|(manifest, _)| manifest.id()).collect();
-        let claims = Claims::gather(ids, link.as_ref(), &fetcher, &asker).await;
+    let note = |found: Vec<Finding>| {
+        let noted = notes.note(&found, false);
+        findings.extend(found);
+        std::future::ready(noted.map_or_else(ControlFlow::Break, ControlFlow::Continue))
+    };
+    // No shard is kept, so a page counts as no bytes.
+    let pages = asked.chunks(AT_ONCE).map(|page| (0, page));
+    let limits = Limits { bytes: 0, ahead: 1, takers: 1, in_order: true };
+    if let ControlFlow::Break(error) = prefetch(pages, limits, |page| survey.ask(page), note).await {
+        return Err(error.into());
+    }
+    if let Some(link) = &link {
+        tell(link, &findings).await;
+    }
+    Ok(CheckReport::new(&findings))
+}
+
+/// Asks for shards at the nodes that are said to have them.
+struct Survey<'a> {
+    link: Option<&'a MediatorClient>,
+    fetcher: &'a Fetcher,
+    asker: &'a Asker,
+    depth: Depth,
+}
+
+impl Survey<'_> {
+    /// What the nodes show of these shards.
+    async fn ask(&self, shards: &[(&Manifest, ShardIndex)]) -> Vec<Finding> {
+        let ids: BTreeSet<SegmentId> = shards.iter().map(|(manifest, _)| manifest.id()).collect();
+        let claims = Claims::gather(ids, self.link, self.fetcher, self.asker).await;
         let mut shared: BTreeMap<SegmentId, Arc<Manifest>> = BTreeMap::new();
         let pair = |(manifest, index): &(&Manifest, ShardIndex)| {
             let segment = manifest.id();
             let manifest = shared.entry(segment).or_insert_with(|| Arc::new((*manifest).clone()));
             Pair { manifest: Arc::clone(manifest), index: *index, nodes: claims.nodes(segment, *index) }
         };
-        let pairs: Vec<Pair> = some.iter().map(pair).collect();
-        let found = ask_all(&asker, &pairs, depth).await;
-        notes.note(&found, false)?;
-        findings.extend(found);
+        let pairs: Vec<Pair> = shards.iter().map(pair).collect();
+        ask_all(self.asker, &pairs, self.depth).await
     }
-    if let Some(link) = &link {
-        tell(link, &findings).await;
-    }
-    Ok(CheckReport::new(&findings))
 }
 
 /// Which node is said to have which shard.

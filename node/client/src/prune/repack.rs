@@ -1,22 +1,29 @@
-//! Blobs from old segments into new ones: fetched, checked, and sealed anew under fresh nonces.
+//! Blobs from old segments into new ones: fetched, checked, and sealed again under fresh nonces.
 
+use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use fincrypt_protocol::{Code, Manifest, Redundancy};
 use fincrypt_vault::Root;
 use fincrypt_vault::blob::{BlobId, BlobKind};
 use fincrypt_vault::compress::BlobMaker;
-use fincrypt_vault::segment::{Directory, RunPacker, SealedSegment, Sealer, Unsealed};
+use fincrypt_vault::segment::{Directory, Entry, RunPacker, SealedSegment, Sealer, Unsealed};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::commit::Run;
 use crate::error::ClientError;
 use crate::pipeline::{PipelineError, SEGMENT_BUFFERS};
-use crate::reader::BlobReader;
 use crate::run_journal::RunJournal;
+use crate::segment_reader::{End, Failure, Limits, SegmentReader, Sink, WantedBlobs};
+use crate::vault::Vault;
 
 /// Blobs on the way: at up to 4 MiB each, 16 MiB.
 const BLOBS_WAITING: usize = 4;
+
+/// Blobs located at once: with their entries some 5 MB.
+const LOCATED: usize = 1 << 15;
 
 /// A blob with its plaintext.
 type Fetched = (BlobId, BlobKind, Vec<u8>);
@@ -31,17 +38,24 @@ pub(super) async fn repack(
     if blobs.is_empty() {
         return Ok(stored);
     }
-    let reader = BlobReader::new(run.vault, Arc::clone(&run.fetcher))?;
-    let (root, code, redundancy) = (run.vault.keys.root.clone(), run.code, run.vault.options.redundancy);
+    let (vault, fetcher) = (run.vault, Arc::clone(&run.fetcher));
+    let (root, code, redundancy) = (vault.keys.root.clone(), run.code, vault.options.redundancy);
     let (fetched, taken) = mpsc::channel::<Fetched>(BLOBS_WAITING);
     let fetch = async move {
-        for (id, kind) in blobs {
-            let plaintext = reader.blob(&id).await?;
-            if fetched.send((id, kind, plaintext)).await.is_err() {
+        let reader = SegmentReader::new(vault.keys.root.clone(), &*fetcher, vault.index.clone());
+        for some in blobs.chunks(LOCATED) {
+            let wanted = locate(vault, some)?.into_segments();
+            let (kinds, fetched) = (some.iter().copied().collect(), fetched.clone());
+            let packer = Arc::new(ToPacker { kinds, fetched, failed: Mutex::default() });
+            let end = reader.read(wanted, Limits::in_order(), &packer).await?;
+            if let Some(error) = packer.failed.lock().take() {
+                return Err(error);
+            }
+            if end == End::Stopped {
                 break;
             }
         }
-        Ok::<(), ClientError>(())
+        Ok(())
     };
     let store = run.produce(
         move |sink| pack(&root, code, redundancy, taken, sink),
@@ -54,6 +68,40 @@ pub(super) async fn repack(
     fetched?;
     made?;
     Ok(stored)
+}
+
+/// Where the blobs lie, in the order in which they are to be packed.
+fn locate(vault: &Vault, blobs: &[(BlobId, BlobKind)]) -> Result<WantedBlobs, ClientError> {
+    let mut wanted = WantedBlobs::default();
+    for (blob, _) in blobs {
+        if wanted.is_new(blob) {
+            let missing = || ClientError::Damaged("a blob is missing from the index".to_owned());
+            wanted.add(vault.index.locate(blob)?.ok_or_else(missing)?);
+        }
+    }
+    Ok(wanted)
+}
+
+/// Hands blobs to the packer, until one is lost or the packer takes no more.
+struct ToPacker {
+    kinds: HashMap<BlobId, BlobKind>,
+    fetched: mpsc::Sender<Fetched>,
+    failed: Mutex<Option<ClientError>>,
+}
+
+impl Sink for ToPacker {
+    fn blob(&self, entry: &Entry, plain: &[u8]) -> ControlFlow<()> {
+        let kind = self.kinds.get(&entry.blob).copied().unwrap_or(entry.kind);
+        match self.fetched.blocking_send((entry.blob, kind, plain.to_vec())) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    }
+
+    fn failure(&self, failure: Failure) -> ControlFlow<()> {
+        self.failed.lock().get_or_insert_with(|| failure.error.into());
+        ControlFlow::Break(())
+    }
 }
 
 fn pack(

@@ -1,23 +1,27 @@
 //! Writing files as their segments come.
 
-use parking_lot::{Mutex, MutexGuard};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::ops::ControlFlow;
 
-use fincrypt_protocol::SegmentId;
+use fincrypt_state::state::State;
 use fincrypt_vault::blob::BlobId;
-use fincrypt_vault::segment::{BlobOpener, Entry, Parts, SegmentCipher, SegmentError};
+use fincrypt_vault::index::BlobIndex;
+use fincrypt_vault::segment::Entry;
 use fincrypt_vault::target::{ExistingFile, FileStart, Overwrite, PartialFile, Target, TargetError};
-use fincrypt_vault::tree::{Name, Piece};
+use fincrypt_vault::tree::Piece;
 use fincrypt_vault::{BlobIdKey, Root};
+use parking_lot::{Mutex, MutexGuard};
 
-use super::Failed;
 use super::dirs::Dirs;
-use super::plan::{FileJob, LinkJob, Plan};
+use super::links::Links;
+use super::plan::{FileJob, Plan};
+use super::report::{Failed, reason, shown};
+use crate::error::ClientError;
 use crate::progress::Progress;
-use crate::reader::BlobReader;
+use crate::segment_reader::{Failure, Sink, Wanted, WantedBlobs};
 
 /// How far a file is.
-enum State {
+enum Stage {
     /// Its pieces are still to come; the file is made with the first.
     Waiting(Option<PartialFile>),
     /// It is in place.
@@ -34,16 +38,9 @@ struct FileState {
 
 /// How much of a file is written.
 struct Written {
-    state: State,
+    stage: Stage,
     /// Data pieces that are still to come.
     missing: usize,
-}
-
-/// The first name of a file with several.
-struct Original {
-    dir: usize,
-    name: Name,
-    came: bool,
 }
 
 /// What a restore has done in the end.
@@ -60,17 +57,9 @@ pub(super) struct Writer {
     dirs: Mutex<Dirs>,
     target: Target,
     files: Vec<FileState>,
-    symlinks: Vec<LinkJob>,
-    /// Further names of files: the job, and the link number.
-    hard_links: Vec<(FileJob, u64)>,
-    /// The first names of files with several, by link number; kept to the end, as the others may come
-    /// much later.
-    originals: HashMap<u64, Original>,
+    links: Links,
     /// Where each blob goes: files and offsets.
     targets: HashMap<BlobId, Vec<(usize, u64)>>,
-    parts: Mutex<Parts>,
-    /// Split blobs that had no room among the parts.
-    put_off: Mutex<HashSet<BlobId>>,
     root: Root,
     overwrite: Overwrite,
     progress: Progress,
@@ -79,21 +68,6 @@ pub(super) struct Writer {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock()
-}
-
-fn reason(error: &TargetError) -> String {
-    use std::error::Error;
-    match (error, error.source()) {
-        (TargetError::Exists { .. }, _) => {
-            "something else is already there; --overwrite replaces it".to_owned()
-        }
-        (_, Some(source)) => source.to_string(),
-        (error, None) => error.to_string(),
-    }
-}
-
-fn shown(path: &[u8]) -> String {
-    String::from_utf8_lossy(path).into_owned()
 }
 
 /// Whether an existing file has exactly these pieces.
@@ -129,12 +103,8 @@ impl Writer {
             dirs: Mutex::new(Dirs::new(target.clone())),
             target,
             files: Vec::new(),
-            symlinks: Vec::new(),
-            hard_links: Vec::new(),
-            originals: HashMap::new(),
+            links: Links::default(),
             targets: HashMap::new(),
-            parts: Mutex::default(),
-            put_off: Mutex::default(),
             root,
             overwrite,
             progress,
@@ -145,7 +115,7 @@ impl Writer {
     /// Makes a plan's folders, finds out which of its files are there already, and finishes those
     /// without data. The plan before has ended.
     pub(super) fn begin(&mut self, plan: Plan) {
-        self.symlinks = plan.links;
+        self.links.begin(plan.links);
         for (path, problem) in plan.unreadable {
             self.failed(shown(&path), problem);
         }
@@ -160,15 +130,9 @@ impl Writer {
         }
         let ids = self.root.blob_id_key();
         for job in plan.files {
-            if let Some(link) = job.link {
-                if self.originals.contains_key(&link) {
-                    self.hard_links.push((job, link));
-                    continue;
-                }
-                let original = Original { dir: job.dir, name: job.name.clone(), came: false };
-                self.originals.insert(link, original);
+            if let Some(job) = self.links.first_name(job) {
+                self.begin_file(job, &ids);
             }
-            self.begin_file(job, &ids);
         }
     }
 
@@ -179,7 +143,7 @@ impl Writer {
     fn begin_file(&mut self, job: FileJob, ids: &BlobIdKey) {
         let at = self.files.len();
         let missing = job.pieces.iter().filter(|piece| matches!(piece, Piece::Data { .. })).count();
-        let written = Mutex::new(Written { state: State::Waiting(None), missing });
+        let written = Mutex::new(Written { stage: Stage::Waiting(None), missing });
         self.files.push(FileState { job, replace: false, written });
         match self.look_at(at, ids) {
             Ok(replace) => self.files[at].replace = replace,
@@ -201,7 +165,7 @@ impl Writer {
     }
 
     fn is_waiting(&self, at: usize) -> bool {
-        matches!(lock(&self.files[at].written).state, State::Waiting(_))
+        matches!(lock(&self.files[at].written).stage, Stage::Waiting(_))
     }
 
     /// Keeps an existing file that is as it should be; refuses one that is not, unless it may be
@@ -226,8 +190,8 @@ impl Writer {
         }
     }
 
-    fn path(&self, dir: usize, name: &[u8]) -> String {
-        shown(&[lock(&self.dirs).path(dir).as_slice(), b"/", name].concat())
+    fn path(&self, job: &FileJob) -> String {
+        lock(&self.dirs).path_of(job.dir, &job.name)
     }
 
     fn fail(&self, at: usize, problem: String) {
@@ -235,18 +199,18 @@ impl Writer {
     }
 
     fn fail_written(&self, at: usize, written: &mut Written, problem: String) {
-        if matches!(written.state, State::Waiting(_)) {
-            written.state = State::Failed;
+        if matches!(written.stage, Stage::Waiting(_)) {
+            written.stage = Stage::Failed;
             let job = &self.files[at].job;
-            self.failed(self.path(job.dir, job.name.as_bytes()), problem);
+            self.failed(self.path(job), problem);
         }
     }
 
     fn done(&self, at: usize, written: &mut Written, warnings: Vec<String>) {
         let job = &self.files[at].job;
-        written.state = State::Done;
+        written.stage = Stage::Done;
         self.progress.file(job.size);
-        let path = if warnings.is_empty() { String::new() } else { self.path(job.dir, job.name.as_bytes()) };
+        let path = if warnings.is_empty() { String::new() } else { self.path(job) };
         let mut outcome = lock(&self.outcome);
         outcome.files += 1;
         outcome.bytes += job.size;
@@ -257,7 +221,7 @@ impl Writer {
     fn partial<'w>(&self, at: usize, written: &'w mut Written) -> Result<&'w PartialFile, String> {
         let explain = |error: TargetError| reason(&error);
         let file = &self.files[at];
-        let State::Waiting(partial) = &mut written.state else { return Err(String::new()) };
+        let Stage::Waiting(partial) = &mut written.stage else { return Err(String::new()) };
         if partial.is_none() {
             let dir = lock(&self.dirs).handle(file.job.dir).map_err(explain)?;
             let start = self.target.begin_file(&dir, &file.job.name, self.overwrite).map_err(explain)?;
@@ -272,7 +236,7 @@ impl Writer {
 
     fn complete(&self, at: usize, written: &mut Written) {
         let finished = self.partial(at, written).map(drop).and_then(|()| {
-            let State::Waiting(Some(partial)) = std::mem::replace(&mut written.state, State::Waiting(None))
+            let Stage::Waiting(Some(partial)) = std::mem::replace(&mut written.stage, Stage::Waiting(None))
             else {
                 return Err(String::new());
             };
@@ -287,30 +251,19 @@ impl Writer {
         }
     }
 
-    /// The segments that are needed, in the order in which files need them, with what of each.
-    pub(super) fn locate(&self, reader: &BlobReader) -> Vec<(SegmentId, Vec<Entry>)> {
-        let mut order: Vec<(SegmentId, Vec<Entry>)> = Vec::new();
-        let (mut places, mut seen) = (HashMap::new(), HashSet::new());
+    /// Where the data of the files lies, in the order in which they need it.
+    pub(super) fn locate(&self, index: &BlobIndex<State>) -> Vec<Wanted> {
+        let mut wanted = WantedBlobs::default();
         let mut lost = Vec::new();
-        for at in 0..self.files.len() {
-            if !self.is_waiting(at) {
-                continue;
-            }
+        for at in (0..self.files.len()).filter(|at| self.is_waiting(*at)) {
             for piece in &self.files[at].job.pieces {
                 let Piece::Data { blob, .. } = piece else { continue };
-                if !seen.insert(*blob) {
+                if !wanted.is_new(blob) {
                     continue;
                 }
-                match reader.locate(blob) {
-                    Ok(locations) => {
-                        for location in locations {
-                            let place = *places.entry(location.segment).or_insert_with(|| {
-                                order.push((location.segment, Vec::new()));
-                                order.len() - 1
-                            });
-                            order[place].1.push(location.entry);
-                        }
-                    }
+                match index.locate(blob) {
+                    Ok(Some(locations)) => wanted.add(locations),
+                    Ok(None) => lost.push((*blob, "its data is missing from the index".to_owned())),
                     Err(error) => lost.push((*blob, error.to_string())),
                 }
             }
@@ -318,74 +271,24 @@ impl Writer {
         for (blob, problem) in lost {
             self.lose_blob(&blob, &problem);
         }
-        order
+        wanted.into_segments()
     }
 
     fn places(&self, blob: &BlobId) -> &[(usize, u64)] {
         self.targets.get(blob).map(Vec::as_slice).unwrap_or_default()
     }
 
-    pub(super) fn lose_blob(&self, blob: &BlobId, problem: &str) {
+    fn lose_blob(&self, blob: &BlobId, problem: &str) {
         for (at, _) in self.places(blob) {
             self.fail(*at, problem.to_owned());
         }
     }
 
-    /// Notes that some extents will not come.
-    pub(super) fn lose(&self, entries: &[Entry], problem: &str) {
-        for entry in entries {
-            self.lose_blob(&entry.blob, problem);
-        }
-    }
-
-    /// Takes a segment: decrypts it in place, checks and writes what is needed of it.
-    pub(super) fn take(&self, mut ciphertext: Vec<u8>, entries: &[Entry]) {
-        let opener = BlobOpener::new(self.root.blob_id_key());
-        let (Some(nonce), Ok(mut opener)) = (ciphertext.first_chunk(), opener) else {
-            return self.lose(entries, &SegmentError::Layout.to_string());
-        };
-        let cipher = SegmentCipher::new(&self.root, nonce);
-        for entry in entries {
-            let range = entry.offset as usize..entry.end() as usize;
-            let extent = ciphertext.get_mut(range).ok_or(SegmentError::Layout);
-            let taken = extent.and_then(|extent| {
-                cipher.open_extent(entry, extent)?;
-                self.take_extent(&mut opener, entry, extent)
-            });
-            if let Err(error) = taken {
-                self.lose_blob(&entry.blob, &error.to_string());
-            }
-        }
-    }
-
-    fn take_extent(&self, opener: &mut BlobOpener, entry: &Entry, extent: &[u8]) -> Result<(), SegmentError> {
-        if entry.parts == 1 {
-            self.write(&entry.blob, opener.open(entry, extent)?);
-            return Ok(());
-        }
-        if lock(&self.put_off).contains(&entry.blob) {
-            return Ok(());
-        }
-        let whole = lock(&self.parts).add(entry, extent);
-        match whole {
-            Ok(Some(stored)) => self.write(&entry.blob, opener.open(entry, &stored)?),
-            Ok(None) => {}
-            Err(SegmentError::Crowded) => drop(lock(&self.put_off).insert(entry.blob)),
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    }
-
-    /// Blobs whose parts lie so far apart that they are to be fetched by themselves.
-    pub(super) fn put_off(&self) -> Vec<BlobId> {
-        lock(&self.put_off).drain().collect()
-    }
-
     /// Writes a blob to all its places.
-    pub(super) fn write(&self, blob: &BlobId, plain: &[u8]) {
+    fn write(&self, blob: &BlobId, plain: &[u8]) {
         for (at, offset) in self.places(blob) {
             let mut written = lock(&self.files[*at].written);
-            if !matches!(written.state, State::Waiting(_)) {
+            if !matches!(written.stage, Stage::Waiting(_)) {
                 continue;
             }
             let wrote = self
@@ -409,31 +312,16 @@ impl Writer {
             self.fail(at, "its data did not come".to_owned());
         }
         for file in std::mem::take(&mut self.files) {
-            let written = file.written.into_inner();
-            if let Some(original) = file.job.link.and_then(|link| self.originals.get_mut(&link)) {
-                original.came = matches!(written.state, State::Done);
+            if let Some(link) = file.job.link {
+                self.links.note(link, matches!(file.written.into_inner().stage, Stage::Done));
             }
         }
         self.targets.clear();
-        self.parts = Mutex::default();
-        for (job, link) in std::mem::take(&mut self.hard_links) {
-            if let Err(problem) = self.hard_link(&job, link) {
-                self.failed(self.path(job.dir, job.name.as_bytes()), problem);
-            } else {
-                let mut outcome = lock(&self.outcome);
-                outcome.files += 1;
-                outcome.bytes += job.size;
-            }
-        }
-        for link in std::mem::take(&mut self.symlinks) {
-            let dir = lock(&self.dirs).handle(link.dir);
-            let made = dir.and_then(|dir| {
-                self.target.symlink(&dir, &link.name, &link.target, link.mtime, self.overwrite)
-            });
-            if let Err(error) = made {
-                self.failed(self.path(link.dir, link.name.as_bytes()), reason(&error));
-            }
-        }
+        let made = self.links.make(&self.target, self.dirs.get_mut(), self.overwrite);
+        let outcome = self.outcome.get_mut();
+        outcome.files += made.files;
+        outcome.bytes += made.bytes;
+        outcome.failed.extend(made.failed);
     }
 
     /// The folders' modes and times, after everything in them. In the end everything is on the disk: the
@@ -453,15 +341,20 @@ impl Writer {
         self.target.sync()?;
         Ok(outcome)
     }
+}
 
-    fn hard_link(&self, job: &FileJob, link: u64) -> Result<(), String> {
-        let explain = |error: TargetError| reason(&error);
-        let Some(original) = self.originals.get(&link).filter(|original| original.came) else {
-            return Err("the file it is another name of did not come back".to_owned());
-        };
-        let dir = lock(&self.dirs).handle(job.dir).map_err(explain)?;
-        let existing = lock(&self.dirs).handle(original.dir).map_err(explain)?;
-        self.target.hard_link(&dir, &job.name, &existing, &original.name, self.overwrite).map_err(explain)
+impl Sink for Writer {
+    fn blob(&self, entry: &Entry, plain: &[u8]) -> ControlFlow<()> {
+        self.write(&entry.blob, plain);
+        ControlFlow::Continue(())
+    }
+
+    fn failure(&self, failure: Failure) -> ControlFlow<()> {
+        let problem = ClientError::from(failure.error).to_string();
+        for blob in &failure.blobs {
+            self.lose_blob(blob, &problem);
+        }
+        ControlFlow::Continue(())
     }
 }
 

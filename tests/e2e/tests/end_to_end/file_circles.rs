@@ -11,10 +11,8 @@ use std::path::{Path, PathBuf};
 const MOST: usize = 3;
 /// Larger circles that are still to be opened: the crate's folder, a file of the circle, and how
 /// many files are in it.
-const KNOWN: [(&str, &str, usize); 2] = [
-    ("wallet/treasury", "lightning", 8),
-    ("wallet/treasury", "onchain/wallet", 6),
-];
+const KNOWN: [(&str, &str, usize); 2] =
+    [("wallet/treasury", "lightning", 8), ("wallet/treasury", "onchain/wallet", 6)];
 
 /// A module's path in its crate: the root is empty.
 type Module = Vec<String>;

@@ -1,6 +1,7 @@
 use super::*;
 use crate::restore::dirs::Dir;
-use fincrypt_vault::tree::Mtime;
+use crate::restore::plan::LinkJob;
+use fincrypt_vault::tree::{Mtime, Name};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use zeroize::Zeroizing;
