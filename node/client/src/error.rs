@@ -6,7 +6,6 @@ use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::{NodeId, Refusal};
 
 use super::pipeline::PipelineError;
-use super::segment_reader::ReadError;
 use fincrypt_net::{CallError, ConnectError};
 
 /// A client's command failed.
@@ -265,19 +264,6 @@ impl From<PipelineError> for ClientError {
         match error {
             PipelineError::State(error) => error.into(),
             other => Self::Damaged(other.to_string()),
-        }
-    }
-}
-
-impl From<ReadError> for ClientError {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Unavailable { segment, found, needed } => Self::Unavailable { segment, found, needed },
-            ReadError::State(error) => error.into(),
-            ReadError::Inner => Self::Inner,
-            other @ (ReadError::Unknown(_) | ReadError::Rebuild(_) | ReadError::Segment(_)) => {
-                Self::Damaged(other.to_string())
-            }
         }
     }
 }
