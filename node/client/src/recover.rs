@@ -255,7 +255,7 @@ async fn restore_state(
         let refs = head.as_ref().map(|head| head.body.refs.as_slice()).unwrap_or_default();
         let loaded = vault.load_catalog(&fetcher, refs).await;
         if head.is_none() || loaded.is_err() {
-            tracing::warn!(slot, "catalog_unavailable");
+            tracing::warn!(slot, "the catalog cannot be had; reading every segment instead");
             let segments = vault.rebuild_index(&fetcher).await?;
             restored.rebuilt_segments += segments;
             vault.set_rebuilt(true)?;
