@@ -7,7 +7,6 @@ use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::{NodeId, Refusal};
 
 use super::pipeline::PipelineError;
-use super::segment_reader::ReadError;
 use super::vault_state::VaultStateError;
 use fincrypt_net::{CallError, ConnectError};
 
@@ -261,19 +260,6 @@ impl From<VaultStateError> for ClientError {
             VaultStateError::Journal { path, source } => Self::Io { path, source },
             VaultStateError::OlderHead { found, known } => Self::RolledBack { found, known },
             other => Self::VaultState(other),
-        }
-    }
-}
-
-impl From<ReadError> for ClientError {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Unavailable { segment, found, needed } => Self::Unavailable { segment, found, needed },
-            ReadError::State(error) => error.into(),
-            ReadError::Inner => Self::Inner,
-            other @ (ReadError::Unknown(_) | ReadError::Rebuild(_) | ReadError::Segment(_)) => {
-                Self::Damaged(other.to_string())
-            }
         }
     }
 }

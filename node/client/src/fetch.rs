@@ -20,7 +20,7 @@ use super::error::ClientError;
 use super::holders::Holders;
 use super::mediator_client::MediatorClient;
 use super::pace::Pace;
-use super::segment_reader::{FetchBudget, ShardSource, VerifiedShard, gather};
+use super::segment_reader::{FetchBudget, SegmentReadError, ShardSource, VerifiedShard, gather};
 use fincrypt_net::Net;
 
 /// Segments whose places are remembered; at up to 2 KiB each, 8 MiB.
@@ -303,5 +303,17 @@ impl Drop for Asked<'_> {
     fn drop(&mut self) {
         let (now, mut pace) = (Instant::now(), self.fetcher.pace());
         pace.answered(self.node, now, self.came.then(|| now.duration_since(self.at)));
+    }
+}
+
+impl From<SegmentReadError> for ClientError {
+    fn from(error: SegmentReadError) -> Self {
+        use SegmentReadError as E;
+        match error {
+            E::Unavailable { segment, found, needed } => Self::Unavailable { segment, found, needed },
+            E::State(error) => error.into(),
+            E::Inner => Self::Inner,
+            E::Unknown(_) | E::Rebuild(_) | E::Segment(_) => Self::Damaged(error.to_string()),
+        }
     }
 }

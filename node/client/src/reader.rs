@@ -183,7 +183,7 @@ impl BlobReader {
             match self.read_snapshot(&id).await {
                 Ok(snapshot) => all.push((id, snapshot)),
                 Err(error) => {
-                    tracing::warn!(snapshot = %id, %error, "a snapshot cannot be read and is left out");
+                    tracing::warn!(snapshot = %id, %error, "snapshot_unreadable");
                     lost.push((id, error));
                 }
             }

@@ -82,3 +82,30 @@ impl Sink for Checked {
         ControlFlow::Continue(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment_reader::memory::{Fault, Memory, manifests, noise, root, seal};
+    use fincrypt_protocol::Code;
+
+    #[tokio::test]
+    async fn a_segment_that_cannot_be_read_is_named_once_and_the_others_are_checked() {
+        let plains: Vec<Vec<u8>> = (0..9).map(|seed| noise(400_000, seed)).collect();
+        let segments = seal(Code::new(1, 1).expect("valid"), &plains);
+        let mut memory = Memory::new(&segments);
+        let lost = &segments[1].manifest;
+        for index in lost.code().indices() {
+            memory.faults.insert((lost.id(), index), Fault::Missing);
+        }
+        let all = |segment| Wanted { segment, extents: Extents::All };
+        let wanted = segments.iter().map(|sealed| all(sealed.manifest.id())).collect();
+        let checked = Arc::new(Checked::default());
+        let reader = SegmentReader::new(root(), &memory, manifests(&segments));
+        reader.read(wanted, Limits::parallel(2), &checked).await.expect("no thread stops");
+        let failed = checked.failed();
+        assert_eq!(failed.len(), 1);
+        assert_eq!(failed[0].path, format!("segment {}", lost.id()));
+        assert!(failed[0].reason.contains("0 of 1 shards could be had"), "{}", failed[0].reason);
+    }
+}

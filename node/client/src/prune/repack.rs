@@ -123,3 +123,57 @@ fn pack(
     }
     packer.finish().into_iter().try_for_each(seal)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment_reader::memory::{Fault, Memory, id, manifests, noise, root, seal, wanted};
+
+    /// Reads ten blobs for a packer that takes so many; what it took, how it ended, and the error.
+    async fn read(lost: Option<usize>, takes: usize) -> (Vec<BlobId>, End, Option<ClientError>) {
+        let plains: Vec<Vec<u8>> = (0..10).map(|seed| noise(400_000, seed)).collect();
+        let segments = seal(Code::new(1, 1).expect("valid"), &plains);
+        let mut memory = Memory::new(&segments);
+        if let Some(manifest) = lost.map(|at| &segments[at].manifest) {
+            let missing = |index| ((manifest.id(), index), Fault::Missing);
+            memory.faults.extend(manifest.code().indices().map(missing));
+        }
+        let (fetched, mut taken) = mpsc::channel(BLOBS_WAITING);
+        let kinds = HashMap::new();
+        let sink = Arc::new(ToPacker { kinds, fetched, failed: Mutex::default() });
+        let wanted = wanted(&segments, plains.iter().map(|plain| id(plain)));
+        let packer = tokio::task::spawn_blocking(move || {
+            let blobs = std::iter::from_fn(|| taken.blocking_recv()).take(takes);
+            blobs.map(|(blob, ..)| blob).collect::<Vec<_>>()
+        });
+        let reader = SegmentReader::new(root(), &memory, manifests(&segments));
+        let end = reader.read(wanted, Limits::in_order(), &sink).await.expect("no thread stops");
+        let failed = sink.failed.lock().take();
+        drop(sink);
+        let took = packer.await.expect("no panic");
+        assert_eq!(took, plains[..took.len()].iter().map(|plain| id(plain)).collect::<Vec<_>>());
+        (took, end, failed)
+    }
+
+    #[tokio::test]
+    async fn blobs_come_in_the_order_in_which_they_are_to_be_packed() {
+        let (took, end, failed) = read(None, usize::MAX).await;
+        assert_eq!((took.len(), end), (10, End::Complete));
+        assert!(failed.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_packer_that_takes_no_more_ends_the_reading() {
+        let (took, end, failed) = read(None, 2).await;
+        assert_eq!((took.len(), end), (2, End::Stopped));
+        assert!(failed.is_none());
+    }
+
+    #[tokio::test]
+    async fn the_first_blob_that_is_lost_ends_the_reading() {
+        let (took, end, failed) = read(Some(1), usize::MAX).await;
+        assert!(took.len() < 10);
+        assert_eq!(end, End::Stopped);
+        assert!(matches!(failed, Some(ClientError::Unavailable { found: 0, needed: 1, .. })), "{failed:?}");
+    }
+}

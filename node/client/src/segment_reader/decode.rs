@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fincrypt_protocol::SegmentId;
 use fincrypt_vault::Root;
 use fincrypt_vault::blob::BlobId;
-use fincrypt_vault::segment::{BlobOpener, Entry, SegmentCipher, SegmentError};
+use fincrypt_vault::segment::{BlobOpener, Directory, Entry, SegmentCipher, SegmentError};
 use parking_lot::Mutex;
 
-use super::sink::{Failure, ReadError, Sink};
+use super::sink::{Failure, SegmentReadError, Sink};
 use super::splits::Splits;
 use super::wanted::{Extents, Wanted};
 
@@ -38,7 +38,11 @@ impl<K: Sink> Decoder<K> {
     }
 
     /// Hands a segment's wanted blobs on, or what became of them.
-    pub(super) fn take(&self, wanted: Wanted, ciphertext: Result<Vec<u8>, ReadError>) -> ControlFlow<()> {
+    pub(super) fn take(
+        &self,
+        wanted: Wanted,
+        ciphertext: Result<Vec<u8>, SegmentReadError>,
+    ) -> ControlFlow<()> {
         let Wanted { segment, extents } = wanted;
         let opened = ciphertext.and_then(|ciphertext| self.open(ciphertext, &extents));
         let (mut open, listed) = match opened {
@@ -46,8 +50,8 @@ impl<K: Sink> Decoder<K> {
             Err(error) => return self.lose_segment(segment, &extents, error),
         };
         let (entries, asked) = match &extents {
-            Extents::Some(entries) => (entries, true),
-            Extents::All => (&listed, false),
+            Extents::Some(entries) => (entries.as_slice(), true),
+            Extents::All => (listed.entries(), false),
         };
         for entry in entries {
             match self.take_extent(segment, &mut open, entry, asked) {
@@ -70,15 +74,15 @@ impl<K: Sink> Decoder<K> {
         self.splits.lock().next_round()
     }
 
-    /// The segment, and the entries of its directory if all are wanted.
-    fn open(&self, ciphertext: Vec<u8>, extents: &Extents) -> Result<(Open, Vec<Entry>), ReadError> {
+    /// The segment, and its directory if all of it is wanted.
+    fn open(&self, ciphertext: Vec<u8>, extents: &Extents) -> Result<(Open, Directory), SegmentReadError> {
         let nonce = ciphertext.first_chunk().ok_or(SegmentError::Layout)?;
         let cipher = SegmentCipher::new(&self.root, nonce);
         let listed = match extents {
-            Extents::Some(_) => Vec::new(),
+            Extents::Some(_) => Directory::default(),
             Extents::All => {
-                let directory = cipher.directory(ciphertext.len(), &ciphertext)?;
-                directory.ok_or(SegmentError::Directory)?.entries().to_vec()
+                let listed = cipher.directory(ciphertext.len(), &ciphertext)?;
+                listed.ok_or(SegmentError::Directory)?
             }
         };
         let spare = self.openers.lock().pop();
@@ -111,7 +115,12 @@ impl<K: Sink> Decoder<K> {
         self.unless_stopped(|sink| sink.blob(entry, plain))
     }
 
-    fn lose_segment(&self, segment: SegmentId, extents: &Extents, error: ReadError) -> ControlFlow<()> {
+    fn lose_segment(
+        &self,
+        segment: SegmentId,
+        extents: &Extents,
+        error: SegmentReadError,
+    ) -> ControlFlow<()> {
         let Extents::Some(entries) = extents else { return self.fail(segment, Vec::new(), error) };
         let mut splits = self.splits.lock();
         let lost = entries.iter().filter(|entry| entry.parts == 1 || splits.lose(entry));
@@ -128,7 +137,7 @@ impl<K: Sink> Decoder<K> {
         ControlFlow::Continue(())
     }
 
-    fn fail(&self, segment: SegmentId, blobs: Vec<BlobId>, error: ReadError) -> ControlFlow<()> {
+    fn fail(&self, segment: SegmentId, blobs: Vec<BlobId>, error: SegmentReadError) -> ControlFlow<()> {
         self.unless_stopped(|sink| sink.failure(Failure { segment, blobs, error }))
     }
 

@@ -13,7 +13,7 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::SemaphorePermit;
 
 use super::budget::FetchBudget;
-use super::sink::ReadError;
+use super::sink::SegmentReadError;
 
 /// A shard that is the one its manifest names at its index.
 #[derive(Debug, Clone)]
@@ -77,8 +77,11 @@ async fn ask<S: ShardSource>(
 /// shards are asked for as are missing; beside one that is slow, the next.
 ///
 /// # Errors
-/// [`ReadError::Unavailable`] if fewer than `k` good shards can be had.
-pub(crate) async fn gather<S: ShardSource>(source: &S, manifest: &Manifest) -> Result<Vec<u8>, ReadError> {
+/// [`SegmentReadError::Unavailable`] if fewer than `k` good shards can be had.
+pub(crate) async fn gather<S: ShardSource>(
+    source: &S,
+    manifest: &Manifest,
+) -> Result<Vec<u8>, SegmentReadError> {
     let needed = usize::from(manifest.code().data());
     let mut waiting: VecDeque<ShardIndex> = source.order(manifest).await.into();
     let mut joined = Joined::new(manifest);
@@ -100,7 +103,7 @@ pub(crate) async fn gather<S: ShardSource>(source: &S, manifest: &Manifest) -> R
         }
         if running.is_empty() && waiting.is_empty() {
             let (segment, found) = (manifest.id(), joined.count());
-            return Err(ReadError::Unavailable { segment, found, needed: manifest.code().data() });
+            return Err(SegmentReadError::Unavailable { segment, found, needed: manifest.code().data() });
         }
         let answer = tokio::time::timeout(source.patience(), running.next()).await;
         slow = answer.is_err();
@@ -117,7 +120,7 @@ pub(crate) async fn gather<S: ShardSource>(source: &S, manifest: &Manifest) -> R
     if joined.is_whole() {
         return Ok(joined.ciphertext);
     }
-    tokio::task::spawn_blocking(move || joined.rebuild()).await.map_err(|_| ReadError::Inner)?
+    tokio::task::spawn_blocking(move || joined.rebuild()).await.map_err(|_| SegmentReadError::Inner)?
 }
 
 /// The next shard to ask for, and room for it. Without room it stays in line.
@@ -164,7 +167,7 @@ impl Joined {
     }
 
     /// Computes the data that did not come.
-    fn rebuild(self) -> Result<Vec<u8>, ReadError> {
+    fn rebuild(self) -> Result<Vec<u8>, SegmentReadError> {
         let Self { code, length, mut ciphertext, data, parity } = self;
         let shards = code.indices().zip(ciphertext.chunks_exact_mut(length));
         let (came, mut missing): (Vec<_>, Vec<_>) = shards.partition(|(index, _)| data.contains(index));

@@ -29,7 +29,7 @@ use fincrypt_vault::index::BlobIndex;
 pub(crate) use budget::FetchBudget;
 pub(crate) use gather::{ShardSource, VerifiedShard, gather};
 pub(crate) use prefetch::{Limits, prefetch};
-pub(crate) use sink::{Failure, ReadError, Sink};
+pub(crate) use sink::{Failure, SegmentReadError, Sink};
 pub(crate) use wanted::{Extents, Wanted, WantedBlobs};
 
 use decode::Decoder;
@@ -103,20 +103,22 @@ impl<'a, S: ShardSource, M: Manifests> SegmentReader<'a, S, M> {
     /// Reads what is wanted into `sink`.
     ///
     /// # Errors
-    /// [`ReadError::Inner`] if a thread stopped unexpectedly. What cannot be read reaches the sink.
+    /// [`SegmentReadError::Inner`] if a thread stopped unexpectedly. What cannot be read reaches the sink.
     pub(crate) async fn read<K: Sink>(
         &self,
         mut wanted: Vec<Wanted>,
         limits: Limits,
         sink: &Arc<K>,
-    ) -> Result<End, ReadError> {
+    ) -> Result<End, SegmentReadError> {
         let decoder = Arc::new(Decoder::new(self.root.clone(), Arc::clone(sink)));
         while !wanted.is_empty() {
             self.source.expect(wanted.iter().map(|wanted| wanted.segment).collect()).await;
             if let ControlFlow::Break(stopped) = self.pass(wanted, limits, &decoder).await {
                 return stopped.map(|()| End::Stopped);
             }
-            wanted = decoder.next_round();
+            let decoder = Arc::clone(&decoder);
+            let round = tokio::task::spawn_blocking(move || decoder.next_round());
+            wanted = round.await.map_err(|_| SegmentReadError::Inner)?;
         }
         Ok(if decoder.has_stopped() { End::Stopped } else { End::Complete })
     }
@@ -127,13 +129,13 @@ impl<'a, S: ShardSource, M: Manifests> SegmentReader<'a, S, M> {
         wanted: Vec<Wanted>,
         limits: Limits,
         decoder: &Arc<Decoder<K>>,
-    ) -> ControlFlow<Result<(), ReadError>> {
+    ) -> ControlFlow<Result<(), SegmentReadError>> {
         let items = wanted.into_iter().map(|wanted| {
-            let manifest = self.manifests.manifest(&wanted.segment).map_err(ReadError::from);
-            let manifest = manifest.and_then(|known| known.ok_or(ReadError::Unknown(wanted.segment)));
+            let manifest = self.manifests.manifest(&wanted.segment).map_err(SegmentReadError::from);
+            let manifest = manifest.and_then(|known| known.ok_or(SegmentReadError::Unknown(wanted.segment)));
             (manifest.as_ref().map_or(0, Manifest::data_len), (wanted, manifest))
         });
-        let fetch = async |(wanted, manifest): (Wanted, Result<Manifest, ReadError>)| {
+        let fetch = async |(wanted, manifest): (Wanted, Result<Manifest, SegmentReadError>)| {
             let ciphertext = match manifest {
                 Ok(manifest) => gather(self.source, &manifest).await,
                 Err(error) => Err(error),
@@ -146,7 +148,7 @@ impl<'a, S: ShardSource, M: Manifests> SegmentReader<'a, S, M> {
             async move {
                 match decoded.await {
                     Ok(flow) => flow.map_break(Ok),
-                    Err(_) => ControlFlow::Break(Err(ReadError::Inner)),
+                    Err(_) => ControlFlow::Break(Err(SegmentReadError::Inner)),
                 }
             }
         };
@@ -154,5 +156,7 @@ impl<'a, S: ShardSource, M: Manifests> SegmentReader<'a, S, M> {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod memory;
 #[cfg(test)]
 mod tests;

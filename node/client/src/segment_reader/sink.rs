@@ -10,7 +10,7 @@ use fincrypt_vault::segment::{Entry, SegmentError};
 
 /// A segment, or a blob in it, could not be read.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ReadError {
+pub(crate) enum SegmentReadError {
     /// The index has no manifest of the segment.
     #[error("segment {0} is not in the index")]
     Unknown(SegmentId),
@@ -47,7 +47,7 @@ pub(crate) struct Failure {
     /// segment was wanted and its directory cannot be read.
     pub(crate) blobs: Vec<BlobId>,
     /// Why.
-    pub(crate) error: ReadError,
+    pub(crate) error: SegmentReadError,
 }
 
 /// Takes what a [`SegmentReader`](super::SegmentReader) reads. Segments may be decoded by several

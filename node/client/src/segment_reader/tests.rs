@@ -1,138 +1,16 @@
+use super::memory::{Fault, Memory, id, manifests, noise, places, root, seal, wanted};
 use super::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use fincrypt_protocol::{Code, Redundancy, ShardIndex};
-use fincrypt_shards::erasure::Encoder;
-use fincrypt_vault::blob::{BlobId, BlobKind};
-use fincrypt_vault::compress::BlobMaker;
+use fincrypt_protocol::Code;
+use fincrypt_vault::blob::BlobId;
 use fincrypt_vault::index::Location;
-use fincrypt_vault::segment::{Entry, RunPacker, SealedSegment, Sealer, SegmentError};
+use fincrypt_vault::segment::{Entry, SealedSegment, SegmentError};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use zeroize::Zeroizing;
-
-fn root() -> Root {
-    Root::from_bytes(&Zeroizing::new([1; 32]))
-}
-
-fn noise(length: usize, seed: u64) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
-    bytes
-}
-
-fn seal(code: Code, plains: &[Vec<u8>]) -> Vec<SealedSegment> {
-    let (mut packer, mut sealer) = (RunPacker::new(code, Redundancy::MIN, 1000), Sealer::new(&root()));
-    let mut maker = BlobMaker::new(&root()).expect("a maker");
-    let mut full = Vec::new();
-    for plain in plains {
-        let id = maker.id(plain);
-        let blob = maker.make(id, BlobKind::Data, plain).expect("a blob");
-        let keep = |segment| {
-            full.push(segment);
-            Ok::<(), SegmentError>(())
-        };
-        packer.push(&blob, keep).expect("packs");
-    }
-    full.extend(packer.finish());
-    full.into_iter().map(|segment| sealer.seal(segment).expect("seals")).collect()
-}
-
-fn id(plain: &[u8]) -> BlobId {
-    root().blob_id_key().id(plain)
-}
-
-/// What is wrong with a shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    Missing,
-    Wrong,
-    Late,
-    /// Its holder does not answer, until it is given up.
-    Silent,
-    /// Its holder is never given up.
-    Never,
-}
-
-impl Fault {
-    fn is_fatal(self) -> bool {
-        self != Self::Late
-    }
-}
-
-/// Shards in memory.
-struct Memory {
-    shards: HashMap<SegmentId, Vec<Bytes>>,
-    faults: HashMap<(SegmentId, ShardIndex), Fault>,
-    budget: FetchBudget,
-    patience: Duration,
-    /// Segments whose shards were asked for, as often as they were.
-    begun: Mutex<Vec<SegmentId>>,
-    asked: AtomicUsize,
-}
-
-/// Longer than memory takes; where it is not, on a busy machine, another shard is asked for.
-const PATIENCE: Duration = Duration::from_millis(5);
-
-impl Memory {
-    fn new(segments: &[SealedSegment]) -> Self {
-        let mut encoder = Encoder::new();
-        let shards = segments.iter().map(|sealed| (sealed.manifest.id(), all_shards(&mut encoder, sealed)));
-        let shards = shards.collect();
-        let (faults, budget, patience) = (HashMap::new(), FetchBudget::default(), PATIENCE);
-        Self { shards, faults, budget, patience, begun: Mutex::default(), asked: AtomicUsize::new(0) }
-    }
-}
-
-fn all_shards(encoder: &mut Encoder, sealed: &SealedSegment) -> Vec<Bytes> {
-    let code = sealed.manifest.code();
-    let data: Vec<Bytes> =
-        code.indices().take(code.data().into()).map(|index| sealed.data_shard(index)).collect();
-    let views: Vec<&[u8]> = data.iter().map(|shard| shard.as_ref()).collect();
-    let mut parity = vec![Vec::new(); code.parity().into()];
-    let encoded = encoder.encode_stripes(code, &views, |at, stripe| parity[at].extend_from_slice(stripe));
-    encoded.expect("encodes");
-    data.into_iter().chain(parity.into_iter().map(Bytes::from)).collect()
-}
-
-impl ShardSource for Memory {
-    async fn expect(&self, _: Vec<SegmentId>) {}
-
-    async fn order(&self, manifest: &Manifest) -> Vec<ShardIndex> {
-        self.begun.lock().push(manifest.id());
-        manifest.code().indices().collect()
-    }
-
-    async fn fetch_shard(&self, manifest: &Manifest, index: ShardIndex) -> Option<VerifiedShard> {
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        let segment = manifest.id();
-        let mut bytes = self.shards.get(&segment)?.get(index.get())?.clone();
-        match self.faults.get(&(segment, index)) {
-            Some(Fault::Missing) => return None,
-            Some(Fault::Wrong) => bytes = bytes.iter().map(|byte| byte ^ 1).collect(),
-            Some(Fault::Late) => tokio::time::sleep(2 * PATIENCE).await,
-            Some(Fault::Silent) => {
-                tokio::time::sleep(10 * PATIENCE).await;
-                return None;
-            }
-            Some(Fault::Never) => std::future::pending().await,
-            None => tokio::task::yield_now().await,
-        }
-        VerifiedShard::check(manifest, index, bytes)
-    }
-
-    fn patience(&self) -> Duration {
-        self.patience
-    }
-
-    fn budget(&self) -> &FetchBudget {
-        &self.budget
-    }
-}
 
 /// Notes everything, and says stop at its last call.
 #[derive(Default)]
@@ -180,33 +58,6 @@ impl Sink for Notes {
         self.failures.lock().push(failure);
         self.flow()
     }
-}
-
-fn manifests(segments: &[SealedSegment]) -> HashMap<SegmentId, Manifest> {
-    segments.iter().map(|sealed| (sealed.manifest.id(), sealed.manifest.clone())).collect()
-}
-
-/// All places of each blob, as an index has them.
-fn places(segments: &[SealedSegment]) -> BTreeMap<BlobId, Vec<Location>> {
-    let mut places: BTreeMap<BlobId, Vec<Location>> = BTreeMap::new();
-    for sealed in segments {
-        for entry in sealed.directory.entries() {
-            let location = Location { segment: sealed.manifest.id(), entry: entry.clone() };
-            places.entry(entry.blob).or_default().push(location);
-        }
-    }
-    places
-}
-
-fn wanted(segments: &[SealedSegment], blobs: impl Iterator<Item = BlobId>) -> Vec<Wanted> {
-    let places = places(segments);
-    let mut wanted = WantedBlobs::default();
-    for blob in blobs {
-        if wanted.is_new(&blob) {
-            wanted.add(places[&blob].clone());
-        }
-    }
-    wanted.into_segments()
 }
 
 async fn read(
@@ -307,7 +158,7 @@ proptest! {
             prop_assert_eq!(*blob, id(plain));
         }
         for failure in notes.failures.lock().iter() {
-            prop_assert!(matches!(failure.error, ReadError::Unavailable { .. }), "{failure:?}");
+            prop_assert!(matches!(failure.error, SegmentReadError::Unavailable { .. }), "{failure:?}");
             prop_assert!(!readable.contains(&failure.segment));
         }
     }
@@ -406,7 +257,8 @@ async fn a_slow_shard_does_not_hold_a_segment_up() {
 async fn shards_that_are_not_needed_are_not_asked_for() {
     let plains = plains(&[1_900_000], 8);
     let segments = seal(Code::new(2, 3).expect("valid"), &plains);
-    let memory = Memory { patience: Duration::from_secs(60), ..Memory::new(&segments) };
+    let mut memory = Memory::new(&segments);
+    memory.patience = Duration::from_secs(60);
     let wanted = wanted(&segments, plains.iter().map(|plain| id(plain)));
     let (notes, _) = read(&memory, &segments, wanted, Limits::parallel(2), Notes::default()).await;
     assert_eq!(notes.came().len(), 1);
@@ -427,7 +279,7 @@ async fn an_altered_extent_loses_its_blob_alone() {
     assert_eq!(notes.came().len(), 2);
     assert_eq!(failures.len(), 1);
     assert_eq!(failures[0].blobs, [altered]);
-    assert!(matches!(failures[0].error, ReadError::Segment(SegmentError::Extent)), "{failures:?}");
+    assert!(matches!(failures[0].error, SegmentReadError::Segment(SegmentError::Extent)), "{failures:?}");
 }
 
 #[tokio::test]
@@ -439,7 +291,9 @@ async fn a_segment_that_is_not_in_the_index_is_an_error_of_all_its_blobs() {
     let failures = notes.failures.lock();
     assert_eq!((end, failures.len()), (End::Complete, 1));
     assert_eq!(failures[0].blobs.len(), 2);
-    assert!(matches!(failures[0].error, ReadError::Unknown(segment) if segment == segments[0].manifest.id()));
+    assert!(
+        matches!(failures[0].error, SegmentReadError::Unknown(segment) if segment == segments[0].manifest.id())
+    );
 }
 
 #[tokio::test]
@@ -453,7 +307,7 @@ async fn a_part_that_nobody_asked_for_is_an_error_of_its_blob() {
         read(&Memory::new(&segments), &segments, wanted, Limits::in_order(), Notes::default()).await;
     let failures = notes.failures.lock();
     assert_eq!(failures.len(), 1);
-    assert!(matches!(failures[0].error, ReadError::Segment(SegmentError::Parts)), "{failures:?}");
+    assert!(matches!(failures[0].error, SegmentReadError::Segment(SegmentError::Parts)), "{failures:?}");
 }
 
 /// Twelve blobs of 4 MiB over 48 segments of 1 MiB, read so that the last part of each comes after

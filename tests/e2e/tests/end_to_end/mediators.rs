@@ -151,7 +151,7 @@ fn a_takeover_goes_on_after_the_new_mediators_death() {
     world.swarm.restart(new).expect("starts again");
     world.swarm.restart(away).expect("starts again");
     world.wait_eligible(8);
-    let over = wait_until(DEADLINE, || world.swarm.logs().contains("a vault was taken over"));
+    let over = wait_until(DEADLINE, || world.swarm.logs().contains("vault_migrated_in"));
     assert!(over, "{}", world.swarm.logs());
     add(&world, "later");
     world.backup();

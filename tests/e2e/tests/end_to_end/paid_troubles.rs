@@ -30,7 +30,7 @@ fn prepaid(world: &World) -> u64 {
 }
 
 fn troubles(world: &World) -> String {
-    wallet(world)["troubles"].to_string()
+    wallet(world)["payout_failures"].to_string()
 }
 
 fn set_payout(world: &mut World, to: &str) {

@@ -1,9 +1,13 @@
 use super::*;
 use crate::restore::dirs::Dir;
 use crate::restore::plan::LinkJob;
+use crate::segment_reader::memory::{Fault, Memory, id, manifests, noise, root, seal, wanted};
+use crate::segment_reader::{Limits, SegmentReader};
+use fincrypt_protocol::Code;
 use fincrypt_vault::tree::{Mtime, Name};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 const TIME: Mtime = Mtime { secs: 1_600_000_000, nanos: 5 };
@@ -63,4 +67,57 @@ fn what_one_plan_began_another_goes_on_with() {
     for folder in ["", "one", "one/deep", "two"] {
         fs::set_permissions(path(folder), fs::Permissions::from_mode(0o700)).expect("ours");
     }
+}
+
+/// Five files, one after the other over nine segments, each of which has two parts of files: those of
+/// a segment that cannot be read fail, and the others are in place.
+#[tokio::test]
+async fn files_of_a_lost_segment_fail_and_all_others_come_back() {
+    let plains: Vec<Vec<u8>> = (0..5).map(|seed| noise(1_800_000, seed)).collect();
+    let segments = seal(Code::new(1, 2).expect("valid"), &plains);
+    let mut memory = Memory::new(&segments);
+    let lost = &segments[4].manifest;
+    let fault = |index| ((lost.id(), index), Fault::Missing);
+    memory.faults.extend(lost.code().indices().map(fault));
+    for sealed in &segments[..4] {
+        let first = sealed.manifest.code().indices().next().expect("one");
+        memory.faults.insert((sealed.manifest.id(), first), Fault::Wrong);
+    }
+    let held: Vec<BlobId> = segments[4].directory.entries().iter().map(|entry| entry.blob).collect();
+
+    let temp = tempfile::tempdir().expect("a folder");
+    let target = Target::open(temp.path()).expect("opens");
+    let progress = Progress::new("restored", false);
+    let mut writer = Writer::new(target, root(), Overwrite::Never, progress);
+    let job = |(at, plain): (usize, &Vec<u8>)| {
+        let size = plain.len() as u64;
+        let pieces = vec![Piece::Data { blob: id(plain), len: plain.len() as u32 }];
+        FileJob { pieces, size, ..file(0, &format!("file {at}"), None) }
+    };
+    let files = plains.iter().enumerate().map(job).collect();
+    writer.begin(Plan { dirs: vec![dir(None, "root")], files, ..Plan::default() });
+    let writer = Arc::new(writer);
+    let reader = SegmentReader::new(root(), &memory, manifests(&segments));
+    let wanted = wanted(&segments, plains.iter().map(|plain| id(plain)));
+    reader.read(wanted, Limits::parallel(2), &writer).await.expect("no thread stops");
+    let mut writer = Arc::into_inner(writer).expect("nobody else holds it");
+    writer.end();
+    let outcome = writer.finish().expect("finishes");
+
+    fs::set_permissions(temp.path().join("root"), fs::Permissions::from_mode(0o700)).expect("ours");
+    let mut failed = Vec::new();
+    for (at, plain) in plains.iter().enumerate() {
+        let path = temp.path().join(format!("root/file {at}"));
+        if held.contains(&id(plain)) {
+            assert!(!path.exists());
+            failed.push(format!("root/file {at}"));
+        } else {
+            assert!(fs::read(path).expect("there") == *plain, "file {at} is another");
+        }
+    }
+    assert!(!failed.is_empty() && failed.len() < plains.len());
+    let mut named: Vec<_> = outcome.failed.iter().map(|failed| failed.path.clone()).collect();
+    named.sort();
+    assert_eq!(named, failed);
+    assert!(outcome.failed.iter().all(|failed| failed.reason.contains("0 of 1 shards could be had")));
 }
