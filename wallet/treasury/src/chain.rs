@@ -1,7 +1,8 @@
 //! Where the chain is read: one choice, for the wallet on the chain and the Lightning node.
 
+use std::path::PathBuf;
+
 use crate::BitcoinNetwork;
-use crate::onchain::Bitcoind;
 
 /// A chain, and where it is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,4 +23,15 @@ pub enum ChainSource {
         /// Its base address.
         url: String,
     },
+}
+
+/// Where a bitcoind is, and how to log in. Its cookie is read anew for every connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bitcoind {
+    /// Host name or address.
+    pub host: String,
+    /// Port of its RPC.
+    pub port: u16,
+    /// File with user and password.
+    pub cookie: PathBuf,
 }

@@ -3,7 +3,8 @@ use fincrypt_protocol::amount::Msat;
 use ldk_node::lightning::ln::msgs::SocketAddress;
 use ldk_node::{LightningBalance, NodeError, UserChannelId};
 
-use super::{Lightning, LightningError};
+use super::error::LightningError;
+use super::node::Lightning;
 
 /// A node and where it listens, `key@host:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]

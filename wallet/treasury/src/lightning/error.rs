@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use super::pay::{MAX_IN_FLIGHT, MAX_OFFERS_IN_FLIGHT};
+use super::limits::{MAX_IN_FLIGHT, MAX_OFFERS_IN_FLIGHT};
 
 /// Why the Lightning node could not do something.
 #[derive(Debug, thiserror::Error)]

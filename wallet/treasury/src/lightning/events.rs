@@ -1,8 +1,9 @@
 use fincrypt_protocol::amount::Msat;
 use ldk_node::Event as Inner;
 
-use super::receive::deposit;
-use super::{Deposit, Lightning, LightningError};
+use super::error::LightningError;
+use super::node::Lightning;
+use super::receive::{Deposit, deposit};
 
 /// What happened. Each is told until it is [`Lightning::noted`], so whoever takes it in must bear to
 /// hear it twice.

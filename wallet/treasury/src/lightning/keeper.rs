@@ -12,8 +12,7 @@ use zeroize::Zeroizing;
 
 use super::node::{ChainAccess, Lightning, Setup};
 use crate::BitcoinNetwork;
-use crate::chain::{Chain, ChainSource};
-use crate::onchain::Bitcoind;
+use crate::chain::{Bitcoind, Chain, ChainSource};
 
 /// Peers trusted at most.
 const MAX_TRUSTED: usize = 64;

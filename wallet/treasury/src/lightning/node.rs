@@ -8,8 +8,8 @@ use ldk_node::lightning::ln::msgs::SocketAddress;
 use ldk_node::{Builder, Node};
 use zeroize::Zeroizing;
 
-use super::LightningError;
-use super::pay::keysend_key;
+use super::error::LightningError;
+use super::keysend;
 
 /// How the node reads the chain, with what it logs in by.
 #[derive(Clone)]
@@ -104,7 +104,7 @@ impl Lightning {
         let node = builder.build_with_fs_store();
         let node = node.map_err(|error| LightningError::Open { folder, reason: error.to_string() })?;
         node.start().map_err(|error| LightningError::Start(error.to_string()))?;
-        Ok(Self { node: Arc::new(node), keysend: keysend_key(&seed) })
+        Ok(Self { node: Arc::new(node), keysend: keysend::key(&seed) })
     }
 
     /// The node's key, by which others name it.

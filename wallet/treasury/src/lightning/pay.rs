@@ -1,26 +1,17 @@
-use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
-use bitcoin::secp256k1::PublicKey;
+use bitcoin::hashes::Hash;
 use fincrypt_protocol::PayoutId;
 use fincrypt_protocol::amount::Msat;
 use ldk_node::NodeError;
 use ldk_node::lightning::ln::channelmanager::PaymentId;
 use ldk_node::lightning::routing::router::RouteParametersConfig;
-use ldk_node::lightning_types::payment::{PaymentHash, PaymentPreimage};
+use ldk_node::lightning_types::payment::PaymentHash;
 use ldk_node::payment::{PaymentDetails, PaymentDirection, PaymentKind, PaymentStatus};
 
-use zeroize::Zeroizing;
-
-use super::{Destination, Lightning, LightningError};
-
-/// Payments under way at once: a channel refuses more than 50 parts of payments, and one may take
-/// several.
-pub const MAX_IN_FLIGHT: usize = 30;
-/// Of these, payments to offers: of more that ask for an invoice at once some are never answered, and stand
-/// still for a minute (`cargo bench -p fincrypt-examples --bench lightning`).
-pub const MAX_OFFERS_IN_FLIGHT: usize = 10;
-
-/// Separates the key of keysend preimages from all else that comes from the seed.
-const KEYSEND: &[u8] = b"fincrypt/1/keysend";
+use super::destination::Destination;
+use super::error::LightningError;
+use super::keysend;
+use super::limits::{MAX_IN_FLIGHT, MAX_OFFERS_IN_FLIGHT};
+use super::node::Lightning;
 
 /// A payment as the ledger has written it down.
 #[derive(Debug, Clone)]
@@ -85,29 +76,15 @@ fn sum_up(attempts: impl Iterator<Item = PaymentDetails>) -> Stands {
     stands
 }
 
-fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    let mut engine = HmacEngine::<sha256::Hash>::new(key);
-    parts.iter().for_each(|part| engine.input(part));
-    Hmac::from_engine(engine).to_byte_array()
-}
-
-/// The key of a node's keysend preimages: HMAC-SHA256 (RFC 2104) of a label under its seed.
-pub(super) fn keysend_key(seed: &[u8; 64]) -> Zeroizing<[u8; 32]> {
-    Zeroizing::new(hmac(seed, &[KEYSEND]))
-}
-
 impl Lightning {
-    /// The preimage of a keysend payment: the same for the same payout and node.
-    fn preimage(&self, id: PayoutId, to: &PublicKey) -> PaymentPreimage {
-        PaymentPreimage(hmac(self.keysend.as_slice(), &[id.as_bytes(), &to.serialize()]))
-    }
-
     /// How a payment stands, by what this node remembers.
     #[must_use]
     pub fn stands(&self, payment: &Payment) -> Stands {
         let by_hash = |hash: [u8; 32]| sum_up(self.node.payment(&PaymentId(hash)).into_iter());
         match &payment.to {
-            Destination::Node(node) => by_hash(PaymentHash::from(self.preimage(payment.id, node)).0),
+            Destination::Node(node) => {
+                by_hash(PaymentHash::from(keysend::preimage(&self.keysend, payment.id, node)).0)
+            }
             Destination::Invoice(invoice) => by_hash(invoice.payment_hash().to_byte_array()),
             Destination::Offer(_) => {
                 let note = note(payment.id);
@@ -177,7 +154,7 @@ impl Lightning {
                 None => self.node.bolt11_payment().send_using_amount(invoice, amount, Some(cap)),
             },
             Destination::Node(node) => {
-                let preimage = self.preimage(payment.id, node);
+                let preimage = keysend::preimage(&self.keysend, payment.id, node);
                 self.node.spontaneous_payment().send_with_preimage(amount, *node, preimage, Some(cap))
             }
         };

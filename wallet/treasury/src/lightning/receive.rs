@@ -4,7 +4,8 @@ use fincrypt_protocol::amount::Msat;
 use ldk_node::lightning_invoice::{Bolt11InvoiceDescription, Description};
 use ldk_node::payment::{PaymentDetails, PaymentDirection, PaymentKind, PaymentStatus};
 
-use super::{Lightning, LightningError};
+use super::error::LightningError;
+use super::node::Lightning;
 
 /// Seconds that an invoice may be paid.
 const INVOICE_LIFE: u32 = 24 * 3600;

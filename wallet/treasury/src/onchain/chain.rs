@@ -2,28 +2,11 @@
 
 use bitcoin::{FeeRate, Network, Transaction};
 
-use super::TreasuryError;
+use super::answer::Sent;
+use super::error::TreasuryError;
 use super::esplora::Esplora;
-use super::rpc::Bitcoind;
-use super::wallet::Treasury;
-use crate::chain::ChainSource;
-
-/// The least that nodes relay, and the most that is ever paid.
-const LEAST_RATE: FeeRate = FeeRate::BROADCAST_MIN;
-const MOST_RATE: u64 = 500;
-
-/// What became of a transaction that was sent.
-pub(super) enum Sent {
-    /// It is known, or in the chain.
-    Known,
-    Refused(String),
-}
-
-/// Satoshi for each virtual byte within what nodes relay and what is ever paid: the least if nothing is
-/// known, as on regtest.
-pub(super) fn bounded_rate(per_vb: u64) -> FeeRate {
-    FeeRate::from_sat_per_vb(per_vb.min(MOST_RATE)).map_or(LEAST_RATE, |rate| rate.max(LEAST_RATE))
-}
+use super::state::State;
+use crate::chain::{Bitcoind, ChainSource};
 
 /// A source that is ready to be asked.
 pub(super) enum Chain {
@@ -40,10 +23,10 @@ impl Chain {
     }
 
     /// Brings a wallet up to the best chain; whether anything was new.
-    pub(super) fn sync(&self, treasury: &Treasury) -> Result<bool, TreasuryError> {
+    pub(super) fn sync(&self, state: &State) -> Result<bool, TreasuryError> {
         match self {
-            Self::Bitcoind(bitcoind) => bitcoind.sync(treasury),
-            Self::Esplora(esplora) => esplora.sync(treasury),
+            Self::Bitcoind(bitcoind) => bitcoind.sync(state),
+            Self::Esplora(esplora) => esplora.sync(state),
         }
     }
 
@@ -60,17 +43,5 @@ impl Chain {
             Self::Bitcoind(bitcoind) => bitcoind.fee_rate(blocks),
             Self::Esplora(esplora) => esplora.fee_rate(blocks),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_rate_is_below_what_nodes_relay_or_above_what_is_ever_paid() {
-        assert_eq!(bounded_rate(0), FeeRate::BROADCAST_MIN);
-        assert_eq!(bounded_rate(7), FeeRate::from_sat_per_vb_u32(7));
-        assert_eq!(bounded_rate(u64::MAX), FeeRate::from_sat_per_vb_u32(500));
     }
 }

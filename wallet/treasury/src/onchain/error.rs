@@ -88,3 +88,7 @@ pub enum TreasuryError {
     #[error("the wallet failed: {0}")]
     Wallet(String),
 }
+
+pub(super) fn failed(error: &dyn std::fmt::Display) -> TreasuryError {
+    TreasuryError::Wallet(error.to_string())
+}

@@ -15,9 +15,9 @@ use bitcoin::constants::genesis_block;
 use bitcoin::{FeeRate, Network, Transaction, Txid};
 use tokio::runtime::Runtime;
 
-use super::TreasuryError;
-use super::chain::{Sent, bounded_rate};
-use super::wallet::{LOOKAHEAD, Treasury, failed};
+use super::answer::{Sent, bounded_rate};
+use super::error::{TreasuryError, failed};
+use super::state::{LOOKAHEAD, State};
 
 /// Questions at once.
 const PARALLEL: usize = 4;
@@ -97,26 +97,26 @@ impl Esplora {
     }
 
     /// Asks about all addresses if there is another block; whether there was.
-    pub(super) fn sync(&self, treasury: &Treasury) -> Result<bool, TreasuryError> {
+    pub(super) fn sync(&self, state: &State) -> Result<bool, TreasuryError> {
         self.check()?;
         let best = self.ask(self.client.get_tip_hash())?;
-        let known = treasury.lock().wallet.latest_checkpoint();
+        let known = state.lock().wallet.latest_checkpoint();
         if known.hash() == best {
             return Ok(false);
         }
         // Nobody waits for the wallet while the server is asked.
-        let update = if known.height() == 0 && treasury.birthday.is_some() {
+        let update = if known.height() == 0 && state.birthday.is_some() {
             // Its words are older than what is known here: addresses that were used before are looked for.
-            let request = treasury.lock().wallet.start_full_scan().build();
+            let request = state.lock().wallet.start_full_scan().build();
             let scan = self.client.full_scan(request, LOOKAHEAD as usize, PARALLEL);
             Update::from(self.ask(async { scan.await.map_err(|error| *error) })?)
         } else {
-            let request = treasury.lock().wallet.start_sync_with_revealed_spks().build();
+            let request = state.lock().wallet.start_sync_with_revealed_spks().build();
             let sync = self.client.sync(request, PARALLEL);
             Update::from(self.ask(async { sync.await.map_err(|error| *error) })?)
         };
         let update = Update { tx_update: confirmed(update.tx_update), ..update };
-        treasury.lock().wallet.apply_update(update).map_err(|error| failed(&error))?;
+        state.lock().wallet.apply_update(update).map_err(|error| failed(&error))?;
         Ok(true)
     }
 

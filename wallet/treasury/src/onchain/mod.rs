@@ -13,17 +13,26 @@
 //!
 //! Addresses are P2WPKH of account 0 (BIP-84): every wallet can pay them, and restore them from the words.
 
+mod address;
+mod answer;
 mod chain;
 mod error;
 mod esplora;
 mod payouts;
 mod record;
 mod rpc;
-#[cfg(test)]
-mod tests;
+mod state;
+mod transaction;
+mod versions;
 mod wallet;
 
+pub use crate::chain::Bitcoind;
+pub use address::is_address;
 pub use error::TreasuryError;
-pub use payouts::{Output, PendingPayout, Prepared, StandsOnChain};
-pub use rpc::Bitcoind;
-pub use wallet::{Arrived, OnChainFunds, Treasury, TreasurySetup, is_address};
+pub use payouts::{PendingPayout, StandsOnChain};
+pub use record::Output;
+pub use versions::Prepared;
+pub use wallet::{Arrived, OnChainFunds, Treasury, TreasurySetup};
+
+#[cfg(test)]
+mod tests;

@@ -1,44 +1,29 @@
 //! Payouts: prepared once, sent again and again, until one of their versions is buried.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use bdk_wallet::SignOptions;
 use bdk_wallet::error::CreateTxError;
-use bitcoin::consensus::encode::{deserialize, serialize};
+use bitcoin::consensus::encode::serialize;
 use bitcoin::hashes::Hash;
-use bitcoin::{Amount, FeeRate, OutPoint, Psbt, ScriptBuf, Transaction, Txid};
+use bitcoin::{Amount, FeeRate, OutPoint, Psbt, ScriptBuf, Txid};
 use fincrypt_protocol::amount::Sat;
 use fincrypt_protocol::{PayoutId, TxId};
-use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use super::TreasuryError;
-use super::chain::Sent;
-use super::record::{Record, Version};
-use super::wallet::{Inner, Treasury, address, confirmations, failed, txid};
+use super::address::address;
+use super::answer::Sent;
+use super::error::{TreasuryError, failed};
+use super::record::{Output, Record, Version};
+use super::state::Inner;
+use super::transaction::{confirmations, txid};
+use super::versions::{Prepared, Signed};
+use super::wallet::Treasury;
 
 /// Blocks on a version, or on another spender of its inputs, from which on nothing changes any more.
 const BURIED: u32 = 144;
 /// Blocks on another spender of its inputs from which on a payout counts as dead.
 const DEAD: u32 = 6;
-
-/// One recipient.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Output {
-    /// Where.
-    pub address: String,
-    /// How much arrives.
-    pub amount: Sat,
-}
-
-/// A signed transaction, durable and ready to be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Prepared {
-    /// It.
-    pub transaction: TxId,
-    /// What the network gets.
-    pub fee: Sat,
-}
 
 /// A payout that is not buried.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,58 +55,6 @@ pub enum StandsOnChain {
     },
     /// Another transaction has spent its inputs, six blocks deep: it cannot arrive.
     Dead,
-}
-
-/// A version as it is used.
-struct Signed {
-    record: Version,
-    transaction: Transaction,
-}
-
-impl Signed {
-    fn prepared(&self) -> Prepared {
-        Prepared { transaction: txid(self.transaction.compute_txid()), fee: self.record.fee }
-    }
-
-    /// What nodes ask of a replacement: the fee of what it replaces, and a satoshi for each of its own
-    /// virtual bytes (BIP-125), which may be some more.
-    fn least_replacement(&self) -> Sat {
-        let size = self.transaction.vsize() as u64 + 2;
-        Sat::new(self.record.fee.get().saturating_add(size))
-    }
-}
-
-/// All payouts that are not buried.
-#[derive(Default)]
-pub(super) struct Payouts(BTreeMap<PayoutId, Vec<Signed>>);
-
-impl Payouts {
-    pub(super) fn add(&mut self, record: Version) -> Result<(), TreasuryError> {
-        let transaction = deserialize(&record.raw).map_err(|error| failed(&error))?;
-        self.0.entry(record.payout).or_default().push(Signed { record, transaction });
-        Ok(())
-    }
-
-    pub(super) fn bury(&mut self, payout: PayoutId) {
-        self.0.remove(&payout);
-    }
-
-    pub(super) fn records(&self) -> impl Iterator<Item = Record> + '_ {
-        self.0.values().flatten().map(|signed| Record::Version(signed.record.clone()))
-    }
-
-    fn inputs(&self) -> impl Iterator<Item = OutPoint> + '_ {
-        let transactions = self.0.values().flatten().map(|signed| &signed.transaction);
-        transactions.flat_map(|transaction| transaction.input.iter().map(|input| input.previous_output))
-    }
-
-    pub(super) fn spends(&self, coin: &OutPoint) -> bool {
-        self.inputs().any(|input| input == *coin)
-    }
-
-    fn newest(&self, payout: PayoutId) -> Option<&Signed> {
-        self.0.get(&payout)?.last()
-    }
 }
 
 /// What a transaction costs.

@@ -11,12 +11,19 @@ use fincrypt_protocol::cbor::{self, CborError};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use super::TreasuryError;
-use super::payouts::Output;
-use super::wallet::failed;
+use super::error::{TreasuryError, failed};
 
 /// The most bytes of a record.
 pub(super) const MAX_RECORD: u32 = 8 << 20;
+
+/// One recipient.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// Where.
+    pub address: String,
+    /// How much arrives.
+    pub amount: Sat,
+}
 
 /// A signed transaction of a payout. The newest is the one to send; any may confirm.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,30 +1,18 @@
 //! Reading blocks from a bitcoind.
 
-use std::path::PathBuf;
-
 use bdk_bitcoind_rpc::bitcoincore_rpc::{Auth, Client, Error, RpcApi, jsonrpc};
 use bdk_bitcoind_rpc::{Emitter, NO_EXPECTED_MEMPOOL_TXS};
 use bitcoin::{FeeRate, Network, Transaction};
 
-use super::TreasuryError;
-use super::chain::{Sent, bounded_rate};
-use super::wallet::{Treasury, failed};
+use super::answer::{Sent, bounded_rate};
+use super::error::{TreasuryError, failed};
+use super::state::State;
+use crate::chain::Bitcoind;
 
 /// Blocks after which what was learned is made durable.
 const BLOCKS: u32 = 500;
 /// bitcoind's code of a transaction that is in the chain already.
 const IN_CHAIN: i32 = -27;
-
-/// Where a bitcoind is, and how to log in. Its cookie is read anew for every connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bitcoind {
-    /// Host name or address.
-    pub host: String,
-    /// Port of its RPC.
-    pub port: u16,
-    /// File with user and password.
-    pub cookie: PathBuf,
-}
 
 impl Bitcoind {
     fn url(&self) -> String {
@@ -49,18 +37,18 @@ impl Bitcoind {
     }
 
     /// Reads all blocks that are new; whether there were any.
-    pub(super) fn sync(&self, treasury: &Treasury) -> Result<bool, TreasuryError> {
+    pub(super) fn sync(&self, state: &State) -> Result<bool, TreasuryError> {
         let client = self.client()?;
         let failed_rpc = |error| self.failed(&error);
-        let mut inner = treasury.lock();
+        let mut inner = state.lock();
         let tip = inner.wallet.latest_checkpoint();
         let best = client.get_best_block_hash().map_err(failed_rpc)?;
         if tip.hash() == best {
             return Ok(false);
         }
-        self.check(&client, treasury.network())?;
+        self.check(&client, state.network)?;
         let height = client.get_block_count().map_err(failed_rpc)?;
-        let start = match treasury.birthday {
+        let start = match state.birthday {
             _ if tip.height() > 0 => tip.height(),
             Some(birthday) => birthday,
             // Nothing of a new wallet is in any block before.
