@@ -3,7 +3,7 @@
 use fincrypt_state::kv::{Batch, KeyValue, KvError};
 use fincrypt_state::state::State;
 
-use super::VaultStateError;
+use super::error::VaultStateError;
 use crate::home::VaultHome;
 
 /// A journal of a run.

@@ -82,7 +82,11 @@ fn named(text: &str, own: &Module, known: &BTreeMap<Module, PathBuf>) -> BTreeSe
 /// A file without comments and without its unit tests.
 fn source(path: &Path) -> String {
     let text = fs::read_to_string(path).expect("a source file");
-    let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    // A module with a body is the last thing in a file; one without is any line.
+    let inline = text.match_indices("#[cfg(test)]\nmod ").find(|(at, _)| {
+        text[at + "#[cfg(test)]\n".len()..].lines().next().is_some_and(|line| line.ends_with('{'))
+    });
+    let text = inline.map_or(text.as_str(), |(at, _)| &text[..at]);
     let lines = text.lines().map(|line| line.split("//").next().unwrap_or_default());
     lines.collect::<Vec<_>>().join("\n")
 }

@@ -13,7 +13,7 @@ use bdk_bitcoind_rpc::bitcoincore_rpc::bitcoin::{BlockHash, OutPoint, Txid};
 use bdk_bitcoind_rpc::bitcoincore_rpc::{self, Client, RpcApi};
 use serde_json::{Map, Value, json};
 
-use super::EsploraError;
+use super::error::EsploraError;
 use super::forms::{block_status, merkle_branch, outspend, status, transaction};
 use super::index::{Index, Place, Tx};
 use super::source::{Source, send};

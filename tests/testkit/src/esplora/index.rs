@@ -9,7 +9,7 @@ use bdk_bitcoind_rpc::bitcoincore_rpc::bitcoin::hashes::{Hash, sha256};
 use bdk_bitcoind_rpc::bitcoincore_rpc::bitcoin::{BlockHash, OutPoint, Transaction, TxOut, Txid};
 use bdk_bitcoind_rpc::bitcoincore_rpc::{Client, RpcApi};
 
-use super::EsploraError;
+use super::error::EsploraError;
 use super::source::{self, Header};
 
 /// Looks at a chain that changes meanwhile, before giving up: nobody mines so fast for so long.

@@ -25,6 +25,7 @@
 //! `POST /tx` takes a transaction in hexadecimal and answers with its id, or with 400 and bitcoind's reason.
 
 mod answers;
+mod error;
 mod forms;
 mod index;
 mod source;
@@ -42,27 +43,13 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{Method, Uri};
 use axum::response::{IntoResponse, Response};
-use bdk_bitcoind_rpc::bitcoincore_rpc;
 use tokio::sync::oneshot;
 
 use crate::bitcoind::Bitcoind;
 use answers::answer;
+pub use error::EsploraError;
 use index::Index;
 use source::Source;
-
-/// An Esplora cannot serve.
-#[derive(Debug, thiserror::Error)]
-pub enum EsploraError {
-    /// bitcoind does not answer, or not as it should.
-    #[error("bitcoind tells Esplora nothing, is it running? {0}")]
-    Bitcoind(#[from] bitcoincore_rpc::Error),
-    /// The system gave no port or no thread.
-    #[error("cannot serve Esplora on 127.0.0.1: {0}")]
-    Io(#[from] std::io::Error),
-    /// Blocks came faster than they could be read.
-    #[error("bitcoind's chain changes during every look at it, mine more slowly")]
-    Restless,
-}
 
 /// A running Esplora of one bitcoind, on a port of its own. It outlives restarts of the bitcoind. Dropped, it
 /// stops.

@@ -8,7 +8,8 @@ use fincrypt_protocol::statement::{Agreed, Contract, Countersigned, Statement, T
 use fincrypt_protocol::{AnswerDigest, Epoch, Signed, SigningKey, Verified};
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, MAX_STEP, check_sum};
+use super::fault::Fault;
+use super::rules::{MAX_STEP, check_sum};
 use crate::accrual;
 
 /// What one contract has come to, as its mediator sees it.

@@ -7,7 +7,9 @@ use fincrypt_protocol::statement::{Agreed, Contract, Countersigned, Statement};
 use fincrypt_protocol::{AnswerDigest, Epoch, Signed, SigningKey, Verified};
 use serde::{Deserialize, Serialize};
 
-use super::{Contradiction, Fault, MAX_STEP, Signers, check_sum, step};
+use super::contradiction::{Contradiction, Signers};
+use super::fault::Fault;
+use super::rules::{MAX_STEP, check_sum, step};
 
 /// What a storage node itself knows of an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,9 @@ use fincrypt_protocol::Epoch;
 use fincrypt_protocol::amount::{Msat, Price};
 use fincrypt_protocol::statement::{Agreed, Contract, Countersigned};
 
-use super::{Contradiction, Fault, Signers, check_sum, step};
+use super::contradiction::{Contradiction, Signers};
+use super::fault::Fault;
+use super::rules::{check_sum, step};
 
 /// What a client knows itself when it judges a statement.
 #[derive(Debug, Clone, Copy)]

@@ -5,13 +5,14 @@ mod random;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use fincrypt_protocol::amount::Permille;
+use fincrypt_protocol::amount::{Msat, Permille, Price};
 use fincrypt_protocol::money::Stated;
-use fincrypt_protocol::statement::{Countersigned, Terms};
-use fincrypt_protocol::{AnswerDigest, Network, Signed, SigningKey, UnixTime};
+use fincrypt_protocol::statement::{Contract, Countersigned, Statement, Terms};
+use fincrypt_protocol::{AnswerDigest, Epoch, Network, RecordError, Signed, SigningKey, UnixTime};
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::accrual;
 
 const FIRST: u64 = 1000;
 const NOW: Epoch = Epoch::new(FIRST + 100);

@@ -7,6 +7,7 @@ use fincrypt_protocol::statement::{Agreed, Countersigned};
 use proptest::prelude::*;
 
 use super::*;
+use crate::accrual;
 
 /// What happens between the three of them.
 #[derive(Debug, Clone)]
