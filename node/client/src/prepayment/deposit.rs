@@ -3,6 +3,7 @@
 //! A BIP 21 address with the amount in bitcoin, and the offer as `lno`; without an address the offer
 //! alone, as BIP 321 has it.
 
+use super::client::PrepaymentClient;
 use fincrypt_protocol::amount::Sat;
 use fincrypt_protocol::limits::MAX_DESTINATION;
 use fincrypt_protocol::money::DepositTo;
@@ -52,7 +53,7 @@ fn is_plain(text: &str) -> bool {
 pub async fn deposit(vault: &Vault, amount: Option<Sat>) -> Result<DepositReport, ClientError> {
     with_vault(vault, async |session| {
         let link = session.link(vault).await?;
-        let to = link.deposit_to().await?;
+        let to = PrepaymentClient(&link).deposit_to().await?;
         let amount = amount.unwrap_or(to.advised);
         let plain = to.address.iter().chain(&to.offer).all(|text| is_plain(text));
         let uri = uri(&to, amount).filter(|_| plain).ok_or_else(|| link.unexpected())?;

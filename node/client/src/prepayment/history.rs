@@ -7,6 +7,7 @@ use fincrypt_protocol::amount::Msat;
 use fincrypt_protocol::money::{Arrival, Change, Entry};
 use serde::Serialize;
 
+use super::client::PrepaymentClient;
 use super::withdraw::shown_sending;
 use crate::error::ClientError;
 use crate::session::with_vault;
@@ -81,7 +82,9 @@ fn entries(entries: Vec<Entry>) -> Vec<EntryReport> {
 /// # Errors
 /// [`ClientError`] if the mediator does not answer.
 pub async fn history(vault: &Vault) -> Result<HistoryReport, ClientError> {
-    let changes = with_vault(vault, async |session| session.link(vault).await?.history().await).await?;
+    let changes =
+        with_vault(vault, async |session| PrepaymentClient(&session.link(vault).await?).history().await)
+            .await?;
     Ok(HistoryReport { entries: entries(changes) })
 }
 

@@ -3,6 +3,7 @@
 //!
 //! Tree `purse_withdrawals`: its id → CBOR of [`Asked`].
 
+use super::client::PrepaymentClient;
 use fincrypt_protocol::amount::Msat;
 use fincrypt_protocol::limits::MAX_DESTINATION;
 use fincrypt_protocol::money::{Payout, PayoutState, Sending, Withdrawal};
@@ -111,7 +112,8 @@ pub async fn withdraw(vault: &Vault, options: &WithdrawOptions) -> Result<Withdr
         let link = session.link(vault).await?;
         let (id, asked, repeated) = remembered(&vault.state, link.node(), options, UnixTime::now())?;
         let withdrawal = Withdrawal { id, to: asked.to.clone(), amount: asked.amount };
-        let Payout { id: payout, state, sending, arrives, .. } = link.withdraw(withdrawal).await?;
+        let Payout { id: payout, state, sending, arrives, .. } =
+            PrepaymentClient(&link).withdraw(withdrawal).await?;
         Ok(WithdrawReport {
             payout: payout.to_string(),
             to: asked.to,

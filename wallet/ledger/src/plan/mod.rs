@@ -122,9 +122,40 @@ fn is_next(round: u32, stated: u32) -> Result<bool, BooksError> {
 impl Books {
     /// What an event changes; `None` if it was recorded before.
     pub(super) fn plan(&self, event: &Event) -> Planned {
+        Planner(self).plan(event)
+    }
+
+    /// Carries a plan out that was made from these books as they are.
+    pub(super) fn apply(&mut self, plan: Plan) {
+        for (account, balance) in plan.after {
+            if balance.is_zero() {
+                self.balances.remove(&account);
+            } else {
+                self.balances.insert(account, balance);
+            }
+        }
+        for effect in plan.effects {
+            match effect {
+                Effect::Deposit(id, book) => drop(self.deposits.insert(id, book)),
+                Effect::Contract(id, book) => drop(self.contracts.insert(id, book)),
+                Effect::Payout(id, book) => drop(self.payouts.insert(id, book)),
+                Effect::Move(id, book) => drop(self.moves.insert(id, book)),
+                Effect::Source(source, owner) => drop(self.sources.insert(source, owner)),
+                Effect::ChannelCosts(total) => self.channel_costs = total,
+                Effect::ForwardingIncome(total) => self.forwarding_income = total,
+            }
+        }
+    }
+}
+
+/// Plans what events change in books.
+struct Planner<'a>(&'a Books);
+
+impl Planner<'_> {
+    fn plan(&self, event: &Event) -> Planned {
         match event {
             Event::Deposit { arrival, round, owner, amount } => {
-                let known = self.deposits.get(arrival);
+                let known = self.0.deposits.get(arrival);
                 let fresh = DepositBook {
                     owner: *owner,
                     amount: *amount,
@@ -155,28 +186,6 @@ impl Books {
         }
     }
 
-    /// Carries a plan out that was made from these books as they are.
-    pub(super) fn apply(&mut self, plan: Plan) {
-        for (account, balance) in plan.after {
-            if balance.is_zero() {
-                self.balances.remove(&account);
-            } else {
-                self.balances.insert(account, balance);
-            }
-        }
-        for effect in plan.effects {
-            match effect {
-                Effect::Deposit(id, book) => drop(self.deposits.insert(id, book)),
-                Effect::Contract(id, book) => drop(self.contracts.insert(id, book)),
-                Effect::Payout(id, book) => drop(self.payouts.insert(id, book)),
-                Effect::Move(id, book) => drop(self.moves.insert(id, book)),
-                Effect::Source(source, owner) => drop(self.sources.insert(source, owner)),
-                Effect::ChannelCosts(total) => self.channel_costs = total,
-                Effect::ForwardingIncome(total) => self.forwarding_income = total,
-            }
-        }
-    }
-
     fn deposit_comes(
         &self,
         arrival: Arrival,
@@ -194,7 +203,7 @@ impl Books {
         if !is_next(known.round, round)? || known.credited {
             return Ok(None);
         }
-        let mut draft = Draft::new(self);
+        let mut draft = Draft::new(self.0);
         draft.debit(Rail::from(arrival).account(), amount)?;
         // What was lost with it when it went away has come back.
         draft.credit(Account::Losses, known.lost)?;
@@ -207,14 +216,14 @@ impl Books {
     }
 
     fn deposit_goes(&self, arrival: Arrival, round: u32) -> Planned {
-        let known = *self.deposits.get(&arrival).ok_or(BooksError::UnknownDeposit)?;
+        let known = *self.0.deposits.get(&arrival).ok_or(BooksError::UnknownDeposit)?;
         if !is_next(known.round, round)? {
             return Ok(None);
         }
         if !known.credited {
             return Err(BooksError::UnknownDeposit);
         }
-        let mut draft = Draft::new(self);
+        let mut draft = Draft::new(self.0);
         draft.credit(Rail::from(arrival).account(), known.amount)?;
         let there = draft.debit_or_lose(known.owner.account(), known.amount)?;
         draft.touches.insert(known.owner.account());
@@ -230,7 +239,7 @@ impl Books {
         epoch: Epoch,
         (earned, fee): (Msat, Msat),
     ) -> Planned {
-        let known = self.contracts.get(&contract);
+        let known = self.0.contracts.get(&contract);
         if known.is_some_and(|known| (known.account, known.storage) != (account, storage)) {
             return Err(BooksError::Differs);
         }
@@ -245,7 +254,7 @@ impl Books {
         let falls = BooksError::Falls { contract, epoch };
         let step = earned.checked_sub(before).zip(fee.checked_sub(fee_before));
         let (step, fee_step) = step.ok_or(falls)?;
-        let mut draft = Draft::new(self);
+        let mut draft = Draft::new(self.0);
         draft.debit_or_lose(Account::Prepayment(account), plus(step, fee_step)?)?;
         draft.credit(Account::Payable(contract), step)?;
         draft.credit(Account::Fees, fee_step)?;
@@ -256,25 +265,25 @@ impl Books {
     }
 
     fn attributed(&self, source: Source, owner: Owner) -> Planned {
-        if let Some(known) = self.sources.get(&source) {
+        if let Some(known) = self.0.sources.get(&source) {
             return if *known == owner { Ok(None) } else { Err(BooksError::Differs) };
         }
         if let Source::Address(index) = source
-            && index != self.next_address()
+            && index != self.0.next_address()
         {
-            return Err(BooksError::AddressOrder { next: self.next_address(), stated: index });
+            return Err(BooksError::AddressOrder { next: self.0.next_address(), stated: index });
         }
-        let mut draft = Draft::new(self);
+        let mut draft = Draft::new(self.0);
         draft.touches.insert(owner.account());
         draft.effects.push(Effect::Source(source, owner));
         draft.finish()
     }
 
     fn channel_costs_grow(&self, total: Msat) -> Planned {
-        let Some(step) = total.checked_sub(self.channel_costs).filter(|step| !step.is_zero()) else {
+        let Some(step) = total.checked_sub(self.0.channel_costs).filter(|step| !step.is_zero()) else {
             return Ok(None);
         };
-        let mut draft = Draft::new(self);
+        let mut draft = Draft::new(self.0);
         draft.credit(Account::Lightning, step)?;
         draft.debit(Account::NetworkFees, step)?;
         draft.effects.push(Effect::ChannelCosts(total));
@@ -282,10 +291,10 @@ impl Books {
     }
 
     fn forwarding_income_grows(&self, total: Msat) -> Planned {
-        let Some(step) = total.checked_sub(self.forwarding_income).filter(|step| !step.is_zero()) else {
+        let Some(step) = total.checked_sub(self.0.forwarding_income).filter(|step| !step.is_zero()) else {
             return Ok(None);
         };
-        let mut draft = Draft::new(self);
+        let mut draft = Draft::new(self.0);
         draft.debit(Account::Lightning, step)?;
         draft.credit(Account::Forwarding, step)?;
         draft.effects.push(Effect::ForwardingIncome(total));
@@ -293,14 +302,14 @@ impl Books {
     }
 
     fn moved(&self, transaction: TxId, book: MoveBook) -> Planned {
-        if let Some(known) = self.moves.get(&transaction) {
+        if let Some(known) = self.0.moves.get(&transaction) {
             let same = MoveBook { more: Msat::ZERO, ..*known } == book;
             return if same { Ok(None) } else { Err(BooksError::Differs) };
         }
         if book.amount.is_zero() {
             return Err(BooksError::Nothing);
         }
-        let mut draft = Draft::new(self);
+        let mut draft = Draft::new(self.0);
         draft.credit(book.to.other().account(), plus(book.amount, book.fee)?)?;
         draft.debit(book.to.account(), book.amount)?;
         draft.debit(Account::NetworkFees, book.fee)?;
@@ -309,10 +318,10 @@ impl Books {
     }
 
     fn move_replaced(&self, first: TxId, fee: Msat) -> Planned {
-        let known = self.moves.get(&first).copied().ok_or(BooksError::UnknownMove(first))?;
+        let known = self.0.moves.get(&first).copied().ok_or(BooksError::UnknownMove(first))?;
         let paid = plus(known.fee, known.more)?;
         let Some(step) = fee.checked_sub(paid).filter(|step| !step.is_zero()) else { return Ok(None) };
-        let mut draft = Draft::new(self);
+        let mut draft = Draft::new(self.0);
         draft.credit(known.to.other().account(), step)?;
         draft.debit(Account::NetworkFees, step)?;
         let book = MoveBook { more: plus(known.more, step)?, ..known };

@@ -6,14 +6,14 @@ use fincrypt_protocol::PayoutId;
 use fincrypt_protocol::amount::Msat;
 use fincrypt_protocol::limits::MAX_DESTINATION;
 
-use super::{BooksError, Draft, Effect, Planned, is_next, minus, plus};
+use super::{BooksError, Draft, Effect, Planned, Planner, is_next, minus, plus};
 use crate::account::{Account, Owed, Rail, Sending};
-use crate::books::{Books, ContractBook, PayoutBook, PayoutStage};
+use crate::books::{ContractBook, PayoutBook, PayoutStage};
 use crate::event::{MAX_PARTS, Part, PayTo};
 
-impl Books {
+impl Planner<'_> {
     pub(super) fn intent(&self, payout: PayoutId, rail: Rail, parts: &[Part], to: &[PayTo]) -> Planned {
-        if let Some(known) = self.payouts.get(&payout) {
+        if let Some(known) = self.0.payouts.get(&payout) {
             let same = known.rail == rail && known.parts == parts && known.to == to;
             return if same { Ok(None) } else { Err(BooksError::Differs) };
         }
@@ -21,7 +21,7 @@ impl Books {
         if parts.is_empty() || parts.len() > MAX_PARTS || creditors.len() < parts.len() {
             return Err(BooksError::Parts);
         }
-        let mut draft = Draft::new(self);
+        let mut draft = Draft::new(self.0);
         let mut total = Msat::ZERO;
         for part in parts {
             if part.amount.is_zero() {
@@ -45,7 +45,7 @@ impl Books {
         if rail == Rail::OnChain && total.whole_sat().to_msat() != Some(total) {
             return Err(BooksError::NotWhole(total));
         }
-        let free = u128::from(self.balance(rail.account()).get()).saturating_sub(self.committed(rail));
+        let free = u128::from(self.0.balance(rail.account()).get()).saturating_sub(self.0.committed(rail));
         if free < u128::from(total.get()) {
             return Err(BooksError::Committed { rail, free, needs: total });
         }
@@ -57,7 +57,7 @@ impl Books {
     }
 
     fn known_payout(&self, payout: PayoutId) -> Result<&PayoutBook, BooksError> {
-        self.payouts.get(&payout).ok_or(BooksError::UnknownPayout(payout))
+        self.0.payouts.get(&payout).ok_or(BooksError::UnknownPayout(payout))
     }
 
     pub(super) fn sent(&self, payout: PayoutId, sending: Sending) -> Planned {
@@ -71,7 +71,7 @@ impl Books {
         if known.stage != PayoutStage::Open {
             return Err(BooksError::Over(payout));
         }
-        let mut draft = Draft::new(self);
+        let mut draft = Draft::new(self.0);
         let mut book = known.clone();
         book.sent.push(sending);
         draft.touch_parts(payout, &book);
@@ -100,7 +100,7 @@ impl Books {
         // What a routing fee's reserve was not needed for is owed again, from the last part on.
         let mut rest = total.checked_sub(left).unwrap_or_default();
         let mut taken: Vec<Msat> = known.parts.iter().map(|part| part.amount).collect();
-        let mut draft = Draft::new(self);
+        let mut draft = Draft::new(self.0);
         for (part, taken) in known.parts.iter().zip(&mut taken).rev() {
             let back = rest.min(*taken);
             rest = minus(rest, back)?;
@@ -137,7 +137,7 @@ impl Books {
             return Err(BooksError::Over(payout));
         }
         let total = known.total();
-        let mut draft = Draft::new(self);
+        let mut draft = Draft::new(self.0);
         draft.debit(known.rail.account(), *left)?;
         draft.credit(Account::NetworkFees, minus(*left, total)?)?;
         draft.credit(Account::InFlight(payout), total)?;
@@ -155,7 +155,7 @@ impl Books {
             PayoutStage::Failed => return Ok(None),
             PayoutStage::Settled { .. } => return Err(BooksError::Over(payout)),
         }
-        let mut draft = Draft::new(self);
+        let mut draft = Draft::new(self.0);
         draft.debit(Account::InFlight(payout), known.total())?;
         for part in &known.parts {
             draft.credit(part.owed.account(), part.amount)?;
