@@ -6,22 +6,18 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgMatches, FromArgMatches};
 use fincrypt_protocol::ByteSize;
-use fincrypt_vault::words::Words;
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 use super::args::{Args, Command, MediatorCommand, program};
+use super::init::{init, recover};
 use super::output::{Exit, complain};
 use super::prepayment::warn_of;
-use super::secret;
 use super::session::{Failure, NAME, Session};
 use super::{advice, log};
 use crate::config::{Settings, default_home};
 use crate::home::Home;
 use fincrypt_client as client;
-use fincrypt_client::{
-    BackupReport, BadShard, CheckReport, ClientError, RestoreOptions, Vault, VerifyOptions,
-};
+use fincrypt_client::{BackupReport, BadShard, CheckReport, ClientError, RestoreOptions, VerifyOptions};
 
 pub(super) fn main(args: Vec<OsString>) -> Exit {
     let parsed = program()
@@ -86,7 +82,7 @@ impl Session {
     async fn run(&self, command: Command) -> Result<Exit, Failure> {
         match command {
             Command::Init { folders, words_file, slot, .. } => {
-                self.init(&folders, words_file.as_deref(), slot)
+                init(self, &folders, words_file.as_deref(), slot)
             }
             Command::Backup { folders } => self.backup(folders).await,
             Command::Snapshots => self.snapshots().await,
@@ -99,7 +95,7 @@ impl Session {
             }
             Command::Status { brief } => self.status(brief).await,
             Command::Recover { words_file, list_heads: true, .. } => self.list_heads(&words_file).await,
-            Command::Recover { words_file, head, .. } => self.recover(&words_file, head.as_deref()).await,
+            Command::Recover { words_file, head, .. } => recover(self, &words_file, head.as_deref()).await,
             Command::Forget(args) => self.forget(args).await,
             Command::Prune(args) => self.prune(args).await,
             Command::Release { yes, .. } => self.release(yes).await,
@@ -115,97 +111,6 @@ impl Session {
             // Answered before the configuration was resolved: it may be wrong.
             Command::Config { .. } => Ok(Exit::Done),
         }
-    }
-
-    fn init(&self, folders: &[PathBuf], words_file: Option<&Path>, slot: u32) -> Result<Exit, Failure> {
-        if self.home.vault().keyfile().exists() {
-            return Err(ClientError::VaultExists(self.home.path().to_owned()).into());
-        }
-        let mut absolute = Vec::new();
-        for folder in folders {
-            let path = folder
-                .canonicalize()
-                .map_err(|error| ClientError::Folder { path: folder.clone(), reason: error.to_string() })?;
-            if !path.is_dir() {
-                let reason = "not a folder".to_owned();
-                return Err(ClientError::Folder { path, reason }.into());
-            }
-            absolute.push(path);
-        }
-        let password = secret::password(self.password_file.as_deref(), true)?;
-        let words = Words::generate()?;
-        let phrase = words.phrase();
-        // Written before the vault exists: a vault whose words nobody has would be worth nothing.
-        if let Some(path) = words_file {
-            write_new(path, &format!("{}\n", *phrase))?;
-        }
-        self.write_config(&absolute)?;
-        Vault::create(&self.home.vault(), &words.vault_keys(), &password)?;
-        if slot != 0 {
-            let vault = Vault::open(self.home.vault(), self.config.client(), &password)?;
-            vault.set_slot(slot)?;
-            vault.close();
-        }
-
-        #[derive(Serialize)]
-        struct Made<'a> {
-            home: String,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            words: Option<&'a str>,
-        }
-        let made = Made {
-            home: self.home.path().display().to_string(),
-            words: words_file.is_none().then_some(phrase.as_str()),
-        };
-        self.print(&made, || {
-            println!("The vault is in {}.", made.home);
-            match words_file {
-                Some(path) => println!(
-                    "Its 24 words are in {}. Keep them safe, away from this machine.",
-                    path.display()
-                ),
-                None => {
-                    println!(
-                        "Its 24 words, shown only now. Write them down: they alone bring everything back.\n"
-                    );
-                    for (line, words) in phrase.split(' ').collect::<Vec<_>>().chunks(6).enumerate() {
-                        println!("  {:>2}. {}", line * 6 + 1, words.join(" "));
-                    }
-                }
-            }
-        });
-        Ok(Exit::Done)
-    }
-
-    /// Writes what later commands need, unless there is a configuration already.
-    fn write_config(&self, folders: &[PathBuf]) -> Result<(), Failure> {
-        let path = self.home.config();
-        self.home.create()?;
-        if path.exists() {
-            return Ok(());
-        }
-        let mut table = toml::Table::new();
-        let strings =
-            |items: Vec<String>| toml::Value::Array(items.into_iter().map(toml::Value::String).collect());
-        let config = &self.config;
-        table.insert("network".to_owned(), config.network.network.to_string().into());
-        table.insert(
-            "bootstrap".to_owned(),
-            strings(config.network.bootstrap.iter().map(ToString::to_string).collect()),
-        );
-        let permille = config.client.redundancy.permille();
-        let redundancy = format!("{}.{:03}", permille / 1000, permille % 1000);
-        table.insert("redundancy".to_owned(), redundancy.into());
-        if let Some(price) = config.client.max_price {
-            let price = format!("{}.{:03}", price.get() / 1000, price.get() % 1000);
-            table.insert("max_price".to_owned(), price.into());
-        }
-        if !folders.is_empty() {
-            let folders = folders.iter().map(|folder| folder.display().to_string()).collect();
-            table.insert("folders".to_owned(), strings(folders));
-        }
-        fincrypt_state::durable::write_file(&path, table.to_string().as_bytes(), 0o600)
-            .map_err(|source| ClientError::Io { path, source }.into())
     }
 
     async fn backup(&self, folders: Vec<PathBuf>) -> Result<Exit, Failure> {
@@ -267,24 +172,6 @@ impl Session {
         Ok(Exit::Done)
     }
 
-    async fn recover(&self, words_file: &Path, head: Option<&str>) -> Result<Exit, Failure> {
-        if self.home.vault().keyfile().exists() {
-            return Err(ClientError::VaultExists(self.home.path().to_owned()).into());
-        }
-        let words = Words::parse(&secret::words(words_file)?)?;
-        let password: Zeroizing<String> = secret::password(self.password_file.as_deref(), true)?;
-        let report =
-            client::recover(self.home.vault(), self.config.client(), &words, &password, head).await?;
-        self.write_config(&[])?;
-        self.print(&report, || {
-            println!(
-                "Found {} snapshots; the head is {} s old, number {}; {} holders answered.",
-                report.snapshots, report.age_seconds, report.sequence, report.holders
-            );
-        });
-        Ok(Exit::Done)
-    }
-
     async fn verify(&self, options: VerifyOptions) -> Result<Exit, Failure> {
         let vault = self.open()?;
         let report = client::verify(&vault, options).await?;
@@ -328,14 +215,4 @@ fn show_backup(report: &BackupReport, quiet: bool) {
     if let Some(check) = report.self_check.as_ref().filter(|_| !quiet) {
         println!("Checked at storage: {} of {} shards are good.", check.good, check.shards);
     }
-}
-
-/// Writes a secret into a file that must not exist yet, for its owner alone.
-fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let io = |source| Failure::Client(ClientError::Io { path: path.to_owned(), source });
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)
 }

@@ -6,6 +6,7 @@ mod client;
 mod config;
 mod drain;
 mod forget;
+mod init;
 mod local;
 mod log;
 mod mediator;

@@ -20,18 +20,45 @@ const MAX_IN_FLIGHT: usize = 8;
 /// Dialling, identifying included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Permits of requests in flight, by peer.
+#[derive(Clone, Default)]
+struct InFlight(Arc<Mutex<HashMap<NodeId, Arc<Semaphore>>>>);
+
+impl InFlight {
+    fn of(&self, node: NodeId) -> Arc<Semaphore> {
+        let mut peers = self.0.lock();
+        if peers.len() > 4096 {
+            peers.retain(|_, permits| Arc::strong_count(permits) > 1);
+        }
+        Arc::clone(peers.entry(node).or_insert_with(|| Arc::new(Semaphore::new(MAX_IN_FLIGHT))))
+    }
+}
+
+/// The queue of what the engine is asked to do.
+#[derive(Clone)]
+struct Commands(mpsc::Sender<Command>);
+
+impl Commands {
+    /// Asks, and waits for the answer; none if the engine has stopped.
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (done, answer) = oneshot::channel();
+        self.0.send(command(done)).await.ok()?;
+        answer.await.ok()
+    }
+}
+
 /// A cloneable handle to the engine.
 #[derive(Clone)]
 pub struct Net {
-    commands: mpsc::Sender<Command>,
+    commands: Commands,
     own: NodeId,
     network: Network,
-    in_flight: Arc<Mutex<HashMap<NodeId, Arc<Semaphore>>>>,
+    in_flight: InFlight,
 }
 
 impl Net {
     pub(crate) fn new(commands: mpsc::Sender<Command>, own: NodeId, network: Network) -> Self {
-        Self { commands, own, network, in_flight: Arc::default() }
+        Self { commands: Commands(commands), own, network, in_flight: InFlight::default() }
     }
 
     /// This node.
@@ -46,27 +73,13 @@ impl Net {
         self.network
     }
 
-    fn slots(&self, node: NodeId) -> Arc<Semaphore> {
-        let mut map = self.in_flight.lock();
-        if map.len() > 4096 {
-            map.retain(|_, slots| Arc::strong_count(slots) > 1);
-        }
-        Arc::clone(map.entry(node).or_insert_with(|| Arc::new(Semaphore::new(MAX_IN_FLIGHT))))
-    }
-
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
-        let (done, answer) = oneshot::channel();
-        self.commands.send(command(done)).await.ok()?;
-        answer.await.ok()
-    }
-
     /// Dials an address and waits until the peer there has said who it is.
     ///
     /// # Errors
     /// [`ConnectError`] if nobody, another peer or another network answers.
     pub async fn join(&self, address: Multiaddr) -> Result<NodeId, ConnectError> {
         let shown = address.to_string();
-        let asked = self.ask(|done| Command::Join { address, done });
+        let asked = self.commands.ask(|done| Command::Join { address, done });
         match tokio::time::timeout(CONNECT_TIMEOUT, asked).await {
             Ok(Some(result)) => result,
             Ok(None) => Err(ConnectError::Stopped),
@@ -82,7 +95,8 @@ impl Net {
         match self.reach(node, hints).await {
             Err(ConnectError::Unknown(_)) => {
                 let peer = peer_of(&node).map_err(|_| ConnectError::Unknown(node))?;
-                let found = self.ask(|done| Command::FindPeer { peer, done }).await.unwrap_or_default();
+                let found =
+                    self.commands.ask(|done| Command::FindPeer { peer, done }).await.unwrap_or_default();
                 self.reach(node, found).await
             }
             other => other,
@@ -95,7 +109,7 @@ impl Net {
     /// [`ConnectError`] if it cannot be reached, [`ConnectError::Unknown`] if there is no address.
     pub async fn reach(&self, node: NodeId, addresses: Vec<Multiaddr>) -> Result<(), ConnectError> {
         let peer = peer_of(&node).map_err(|_| ConnectError::Unknown(node))?;
-        let asked = self.ask(|done| Command::Connect { peer, addresses, done });
+        let asked = self.commands.ask(|done| Command::Connect { peer, addresses, done });
         match tokio::time::timeout(CONNECT_TIMEOUT, asked).await {
             Ok(Some(result)) => result,
             Ok(None) => Err(ConnectError::Stopped),
@@ -205,64 +219,64 @@ impl Net {
 
     async fn send<R: Protocol>(&self, node: NodeId, frame: Frame<R>) -> Result<Frame<Response>, CallError> {
         let peer = peer_of(&node).map_err(|_| ConnectError::Unknown(node))?;
-        let slots = self.slots(node);
-        let _slot = slots.acquire().await.map_err(|_| CallError::Stopped)?;
+        let permits = self.in_flight.of(node);
+        let _permit = permits.acquire().await.map_err(|_| CallError::Stopped)?;
         let packet = Packet::from(frame);
-        let answer = self.ask(|done| R::command(Exchange::Call { peer, packet, done })).await;
+        let answer = self.commands.ask(|done| R::command(Exchange::Call { peer, packet, done })).await;
         Ok(answer.ok_or(CallError::Stopped)??.into_parts().0)
     }
 
     /// Announces in the DHT that this node provides `key`; repeated by itself from then on.
     pub async fn provide(&self, key: [u8; 32]) {
-        let _ = self.commands.send(Command::Provide { key }).await;
+        let _ = self.commands.0.send(Command::Provide { key }).await;
     }
 
     /// Nodes that announced `key`.
     pub async fn providers(&self, key: [u8; 32]) -> Vec<NodeId> {
-        self.ask(|done| Command::Providers { key, done }).await.unwrap_or_default()
+        self.commands.ask(|done| Command::Providers { key, done }).await.unwrap_or_default()
     }
 
     /// Puts a record into the DHT; whether anyone took it.
     pub async fn put_record(&self, key: [u8; 32], value: Vec<u8>) -> bool {
-        self.ask(|done| Command::PutRecord { key, value, done }).await.unwrap_or_default()
+        self.commands.ask(|done| Command::PutRecord { key, value, done }).await.unwrap_or_default()
     }
 
     /// Publishes an offer; false if nobody listens yet.
     pub async fn publish(&self, data: Vec<u8>) -> bool {
-        self.ask(|done| Command::Publish { data, done }).await.unwrap_or_default()
+        self.commands.ask(|done| Command::Publish { data, done }).await.unwrap_or_default()
     }
 
     /// Known addresses of some nodes.
     pub async fn addresses(&self, nodes: &[NodeId]) -> Vec<Vec<Multiaddr>> {
         let peers = nodes.iter().filter_map(|node| peer_of(node).ok()).collect();
-        self.ask(|done| Command::Addresses { peers, done }).await.unwrap_or_default()
+        self.commands.ask(|done| Command::Addresses { peers, done }).await.unwrap_or_default()
     }
 
     /// Addresses at which this node can be reached, as far as it knows.
     pub async fn own_addresses(&self) -> Vec<Multiaddr> {
-        self.ask(|done| Command::OwnAddresses { done }).await.unwrap_or_default()
+        self.commands.ask(|done| Command::OwnAddresses { done }).await.unwrap_or_default()
     }
 
     /// Peers with a connection.
     pub async fn connected(&self) -> Vec<NodeId> {
-        self.ask(|done| Command::Connected { done }).await.unwrap_or_default()
+        self.commands.ask(|done| Command::Connected { done }).await.unwrap_or_default()
     }
 
     /// The address groups in which some nodes were met; none for those that are not connected, or
     /// through a relay only.
     pub async fn groups(&self, nodes: &[NodeId]) -> Vec<Option<AddressGroup>> {
         let peers = nodes.iter().filter_map(|node| peer_of(node).ok()).collect();
-        self.ask(|done| Command::Groups { peers, done }).await.unwrap_or_default()
+        self.commands.ask(|done| Command::Groups { peers, done }).await.unwrap_or_default()
     }
 
     /// How many peers the DHT's routing table has: with none, nothing can be announced.
     pub async fn dht_peers(&self) -> usize {
-        self.ask(|done| Command::DhtPeers { done }).await.unwrap_or_default()
+        self.commands.ask(|done| Command::DhtPeers { done }).await.unwrap_or_default()
     }
 
     /// Ends the engine.
     pub async fn stop(&self) {
-        let _ = self.commands.send(Command::Stop).await;
+        let _ = self.commands.0.send(Command::Stop).await;
     }
 }
 

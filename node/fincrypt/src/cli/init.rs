@@ -1,0 +1,140 @@
+//! `fincrypt init` and `fincrypt recover`: a vault is made, or comes back from its words.
+
+use std::path::{Path, PathBuf};
+
+use fincrypt_client as client;
+use fincrypt_client::{ClientError, Vault};
+use fincrypt_vault::words::Words;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::output::Exit;
+use super::secret;
+use super::session::{Failure, Session};
+
+pub(super) fn init(
+    session: &Session,
+    folders: &[PathBuf],
+    words_file: Option<&Path>,
+    slot: u32,
+) -> Result<Exit, Failure> {
+    if session.home.vault().keyfile().exists() {
+        return Err(ClientError::VaultExists(session.home.path().to_owned()).into());
+    }
+    let mut absolute = Vec::new();
+    for folder in folders {
+        let path = folder
+            .canonicalize()
+            .map_err(|error| ClientError::Folder { path: folder.clone(), reason: error.to_string() })?;
+        if !path.is_dir() {
+            let reason = "not a folder".to_owned();
+            return Err(ClientError::Folder { path, reason }.into());
+        }
+        absolute.push(path);
+    }
+    let password = secret::password(session.password_file.as_deref(), true)?;
+    let words = Words::generate()?;
+    let phrase = words.phrase();
+    // Written before the vault exists: a vault whose words nobody has would be worth nothing.
+    if let Some(path) = words_file {
+        write_new(path, &format!("{}\n", *phrase))?;
+    }
+    write_config(session, &absolute)?;
+    Vault::create(&session.home.vault(), &words.vault_keys(), &password)?;
+    if slot != 0 {
+        let vault = Vault::open(session.home.vault(), session.config.client(), &password)?;
+        vault.set_slot(slot)?;
+        vault.close();
+    }
+
+    #[derive(Serialize)]
+    struct Made<'a> {
+        home: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        words: Option<&'a str>,
+    }
+    let made = Made {
+        home: session.home.path().display().to_string(),
+        words: words_file.is_none().then_some(phrase.as_str()),
+    };
+    session.print(&made, || {
+        println!("The vault is in {}.", made.home);
+        match words_file {
+            Some(path) => {
+                println!("Its 24 words are in {}. Keep them safe, away from this machine.", path.display())
+            }
+            None => {
+                println!(
+                    "Its 24 words, shown only now. Write them down: they alone bring everything back.\n"
+                );
+                for (line, words) in phrase.split(' ').collect::<Vec<_>>().chunks(6).enumerate() {
+                    println!("  {:>2}. {}", line * 6 + 1, words.join(" "));
+                }
+            }
+        }
+    });
+    Ok(Exit::Done)
+}
+
+/// Writes what later commands need, unless there is a configuration already.
+fn write_config(session: &Session, folders: &[PathBuf]) -> Result<(), Failure> {
+    let path = session.home.config();
+    session.home.create()?;
+    if path.exists() {
+        return Ok(());
+    }
+    let mut table = toml::Table::new();
+    let strings =
+        |items: Vec<String>| toml::Value::Array(items.into_iter().map(toml::Value::String).collect());
+    let config = &session.config;
+    table.insert("network".to_owned(), config.network.network.to_string().into());
+    table.insert(
+        "bootstrap".to_owned(),
+        strings(config.network.bootstrap.iter().map(ToString::to_string).collect()),
+    );
+    let permille = config.client.redundancy.permille();
+    let redundancy = format!("{}.{:03}", permille / 1000, permille % 1000);
+    table.insert("redundancy".to_owned(), redundancy.into());
+    if let Some(price) = config.client.max_price {
+        let price = format!("{}.{:03}", price.get() / 1000, price.get() % 1000);
+        table.insert("max_price".to_owned(), price.into());
+    }
+    if !folders.is_empty() {
+        let folders = folders.iter().map(|folder| folder.display().to_string()).collect();
+        table.insert("folders".to_owned(), strings(folders));
+    }
+    fincrypt_state::durable::write_file(&path, table.to_string().as_bytes(), 0o600)
+        .map_err(|source| ClientError::Io { path, source }.into())
+}
+
+pub(super) async fn recover(
+    session: &Session,
+    words_file: &Path,
+    head: Option<&str>,
+) -> Result<Exit, Failure> {
+    if session.home.vault().keyfile().exists() {
+        return Err(ClientError::VaultExists(session.home.path().to_owned()).into());
+    }
+    let words = Words::parse(&secret::words(words_file)?)?;
+    let password: Zeroizing<String> = secret::password(session.password_file.as_deref(), true)?;
+    let report =
+        client::recover(session.home.vault(), session.config.client(), &words, &password, head).await?;
+    write_config(session, &[])?;
+    session.print(&report, || {
+        println!(
+            "Found {} snapshots; the head is {} s old, number {}; {} holders answered.",
+            report.snapshots, report.age_seconds, report.sequence, report.holders
+        );
+    });
+    Ok(Exit::Done)
+}
+
+/// Writes a secret into a file that must not exist yet, for its owner alone.
+fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let io = |source| Failure::Client(ClientError::Io { path: path.to_owned(), source });
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)
+}
