@@ -18,7 +18,7 @@ use fincrypt_protocol::{AccountId, NodeId, Refusal, Signature, Signed, Verified}
 use super::MediatorRole;
 use super::error::{StoreError, blocking};
 use super::upload::Announcement;
-pub(crate) use refusals::failed;
+use refusals::failed;
 
 impl MediatorRole {
     pub(super) async fn handle(self: Arc<Self>, request: Request<Ask>) -> Answer {

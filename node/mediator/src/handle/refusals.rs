@@ -8,13 +8,13 @@ use crate::migration_in::MigrationInError;
 use crate::migration_out::MigrationOutError;
 use crate::missing_reports::ReportError;
 use crate::outbox::OutboxError;
-use crate::prepayment::{AdmitError, StatusError};
+use crate::prepayment::{AdmitError, PrepaymentError, StatusError};
 use crate::shard_transfer::{FetchError, PutError};
 use crate::stores::AnnounceError;
 use crate::upload::UploadError;
 
 /// Logs a failure of this mediator's own.
-pub(crate) fn failed(error: &dyn std::error::Error) -> Refusal {
+pub(super) fn failed(error: &dyn std::error::Error) -> Refusal {
     tracing::error!(%error, "request_failed");
     Refusal::Failed
 }
@@ -121,6 +121,18 @@ impl From<AdmitError> for Refusal {
         match error {
             AdmitError::Unpaid => Self::Unpaid,
             AdmitError::Status(error) => error.into(),
+        }
+    }
+}
+
+impl From<PrepaymentError> for Refusal {
+    fn from(error: PrepaymentError) -> Self {
+        match error {
+            PrepaymentError::NoWallet => Self::NoWallet,
+            PrepaymentError::Insufficient => Self::Insufficient,
+            PrepaymentError::Money(refusal) => refusal,
+            PrepaymentError::Ledger(error) => failed(&error),
+            PrepaymentError::Status(error) => error.into(),
         }
     }
 }
