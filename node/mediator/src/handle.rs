@@ -5,7 +5,6 @@ mod segments;
 
 use std::sync::Arc;
 
-use fincrypt_accounts::failed;
 use fincrypt_net::{Answer, Request, reply, reply_with};
 use fincrypt_protocol::mediate::{
     CommitSegment, CurrentHead, Done, GetBalance, GetDeposit, GetHead, GetHistory, GetQuote, GetRecord,
@@ -19,6 +18,7 @@ use fincrypt_protocol::{AccountId, NodeId, Refusal, Signature, Signed, Verified}
 use super::MediatorRole;
 use super::error::{StoreError, blocking};
 use super::upload::Announcement;
+use refusals::failed;
 
 impl MediatorRole {
     pub(super) async fn handle(self: Arc<Self>, request: Request<Ask>) -> Answer {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fincrypt_accounts::failed;
 use fincrypt_billing::{AccrualOverflow, Cost, Holds, WARN_DAYS};
-use fincrypt_ledger::{Account, Books, Event, Owed, Owner, Part, Record};
+use fincrypt_ledger::{Account, Books, Event, LedgerError, Owed, Owner, Part, Record};
 use fincrypt_protocol::amount::{Msat, Sat};
 use fincrypt_protocol::limits::MAX_ENTRIES;
 use fincrypt_protocol::money::{Balance, Change, DepositTo, Entry, Payout, Stated, Withdrawal};
@@ -129,6 +129,38 @@ impl From<Interrupted> for AdmitError {
     }
 }
 
+/// Why a client's request about its prepayment is refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PrepaymentError {
+    /// Nobody can pay in here.
+    #[error("no deposits are taken here")]
+    NoWallet,
+    /// The prepayment, less what is signed for or on hold, does not cover the withdrawal.
+    #[error("the prepayment does not cover the withdrawal")]
+    Insufficient,
+    /// The money did not carry it out.
+    #[error("the money: {0}")]
+    Money(Refusal),
+    /// The books.
+    #[error("the ledger: {0}")]
+    Ledger(#[from] LedgerError),
+    /// The status of the prepayment.
+    #[error(transparent)]
+    Status(#[from] StatusError),
+}
+
+impl From<AccrualOverflow> for PrepaymentError {
+    fn from(error: AccrualOverflow) -> Self {
+        Self::Status(error.into())
+    }
+}
+
+impl From<Interrupted> for PrepaymentError {
+    fn from(error: Interrupted) -> Self {
+        Self::Status(StoreError::from(error).into())
+    }
+}
+
 /// Answers clients about their prepayments, and decides what they cover. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Prepayments {
@@ -178,27 +210,30 @@ impl Prepayments {
     /// An account's address and offer for deposits, and the advised sum.
     ///
     /// # Errors
-    /// [`Refusal::NoWallet`] if nobody can pay in.
-    pub(super) async fn deposit_to(&self, account: AccountId) -> Result<DepositTo, Refusal> {
+    /// [`PrepaymentError::NoWallet`] if nobody can pay in.
+    pub(super) async fn deposit_to(&self, account: AccountId) -> Result<DepositTo, PrepaymentError> {
         let this = self.clone();
-        let asked = move || Ok::<_, Refusal>((this.money.deposit_to(account)?, this.status(account)?));
+        let asked = move || {
+            let to = this.money.deposit_to(account).map_err(PrepaymentError::Money)?;
+            Ok::<_, PrepaymentError>((to, this.status(account)?))
+        };
         let ((address, offer), status) = blocking(asked).await?;
-        let advised = advised(&status).ok_or_else(|| failed(&AccrualOverflow))?;
+        let advised = advised(&status).ok_or(AccrualOverflow)?;
         Ok(DepositTo { address, offer, advised })
     }
 
     /// The balance of an account's prepayment.
     ///
     /// # Errors
-    /// [`Refusal::NoWallet`] if nobody can pay in.
-    pub(super) async fn balance(&self, account: AccountId) -> Result<Balance, Refusal> {
+    /// [`PrepaymentError::NoWallet`] if nobody can pay in.
+    pub(super) async fn balance(&self, account: AccountId) -> Result<Balance, PrepaymentError> {
         if !self.money.takes_deposits() {
-            return Err(Refusal::NoWallet);
+            return Err(PrepaymentError::NoWallet);
         }
         let this = self.clone();
         let balance = move || {
             let status = this.status(account)?;
-            Ok::<_, Refusal>(Balance {
+            Ok::<_, PrepaymentError>(Balance {
                 prepaid: status.prepaid,
                 epoch: status.cost.epoch,
                 day: status.cost.day,
@@ -219,13 +254,12 @@ impl Prepayments {
         &self,
         account: AccountId,
         after: u64,
-    ) -> Result<(Vec<Entry>, bool), Refusal> {
+    ) -> Result<(Vec<Entry>, bool), PrepaymentError> {
         let money = Arc::clone(&self.money);
         blocking(move || {
             let (mut entries, mut after) = (Vec::new(), after);
             loop {
-                let records = money.books().history(Account::Prepayment(account), after, MAX_ENTRIES);
-                let records = records.map_err(|error| failed(&error))?;
+                let records = money.books().history(Account::Prepayment(account), after, MAX_ENTRIES)?;
                 let (Some(last), count) = (records.last(), records.len()) else {
                     return Ok((entries, false));
                 };
@@ -253,37 +287,41 @@ impl Prepayments {
     /// Pays out of it, unless what it would take is spoken for.
     ///
     /// # Errors
-    /// [`Refusal::Insufficient`] if it is, or why else nothing is withdrawn.
+    /// [`PrepaymentError::Insufficient`] if it is, or why else nothing is withdrawn.
     pub(super) async fn withdraw(
         &self,
         account: AccountId,
         withdrawal: Withdrawal,
-    ) -> Result<Payout, Refusal> {
+    ) -> Result<Payout, PrepaymentError> {
         if !self.money.takes_deposits() {
-            return Err(Refusal::NoWallet);
+            return Err(PrepaymentError::NoWallet);
         }
         let this = self.clone();
         blocking(move || this.withdraw_now(account, withdrawal)).await
     }
 
-    fn withdraw_now(&self, account: AccountId, mut withdrawal: Withdrawal) -> Result<Payout, Refusal> {
+    fn withdraw_now(
+        &self,
+        account: AccountId,
+        mut withdrawal: Withdrawal,
+    ) -> Result<Payout, PrepaymentError> {
         let (ledger, payout) = (self.money.books(), withdrawal.payout(&account));
         // One that was decided on is told, not decided on again.
         let hold = if ledger.books(|books| books.payout(payout).is_some()) {
             None
         } else {
             let hold = self.contracts.hold(account, withdrawal.amount, ledger);
-            Some(hold.ok_or(Refusal::Insufficient)?)
+            Some(hold.ok_or(PrepaymentError::Insufficient)?)
         };
         if let Some(hold) = &hold {
             // All means all that can be moved on the chain, too.
             let all = || hold.amount().whole_sat().to_msat().filter(|all| !all.is_zero());
-            withdrawal.amount = Some(withdrawal.amount.or_else(all).ok_or(Refusal::Insufficient)?);
+            withdrawal.amount = Some(withdrawal.amount.or_else(all).ok_or(PrepaymentError::Insufficient)?);
         }
         // On hold until it is in the books, or refused.
         let decided = self.money.withdraw(account, &withdrawal);
         drop(hold);
-        decided
+        decided.map_err(PrepaymentError::Money)
     }
 }
 

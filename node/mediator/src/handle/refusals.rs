@@ -1,6 +1,5 @@
 //! Refusals: what a requester is told of each error. Failures of this mediator's own are logged.
 
-use fincrypt_accounts::failed;
 use fincrypt_protocol::Refusal;
 
 use crate::error::{Interrupted, NoRandomness, StoreError};
@@ -9,10 +8,16 @@ use crate::migration_in::MigrationInError;
 use crate::migration_out::MigrationOutError;
 use crate::missing_reports::ReportError;
 use crate::outbox::OutboxError;
-use crate::prepayment::{AdmitError, StatusError};
+use crate::prepayment::{AdmitError, PrepaymentError, StatusError};
 use crate::shard_transfer::{FetchError, PutError};
 use crate::stores::AnnounceError;
 use crate::upload::UploadError;
+
+/// Logs a failure of this mediator's own.
+pub(super) fn failed(error: &dyn std::error::Error) -> Refusal {
+    tracing::error!(%error, "request_failed");
+    Refusal::Failed
+}
 
 impl From<Interrupted> for Refusal {
     fn from(_: Interrupted) -> Self {
@@ -116,6 +121,18 @@ impl From<AdmitError> for Refusal {
         match error {
             AdmitError::Unpaid => Self::Unpaid,
             AdmitError::Status(error) => error.into(),
+        }
+    }
+}
+
+impl From<PrepaymentError> for Refusal {
+    fn from(error: PrepaymentError) -> Self {
+        match error {
+            PrepaymentError::NoWallet => Self::NoWallet,
+            PrepaymentError::Insufficient => Self::Insufficient,
+            PrepaymentError::Money(refusal) => refusal,
+            PrepaymentError::Ledger(error) => failed(&error),
+            PrepaymentError::Status(error) => error.into(),
         }
     }
 }
