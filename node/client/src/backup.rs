@@ -9,13 +9,13 @@ use fincrypt_vault::index::BlobIndex;
 use fincrypt_vault::scan::Scanner;
 use serde::Serialize;
 
-use super::commit::{Run, Traffic};
+use super::commit::Run;
 use super::error::ClientError;
 use super::head::{OpenHead, follow, settle};
 use super::index_maker::{Listed, without_other_snapshots};
 use super::invalidated::invalidated;
 use super::mandates;
-use super::mediators::follow_mandate;
+use super::migration::follow_mandate;
 use super::pipeline::{Counts, LeftOut, Pipeline, PipelineError, workers};
 use super::prepayment::{PurseReport, look_at_purse};
 use super::progress::Progress;
@@ -24,7 +24,6 @@ use super::run_journal::RunJournal;
 use super::self_check::{CheckReport, SelfCheck};
 use super::session::{Session, with_vault};
 use super::statements::keep;
-use super::upload::Upload;
 use super::vault::Vault;
 use super::vault_state::{Followed, IndexOrigin};
 
@@ -180,24 +179,7 @@ async fn backup_once(
         journal = RunJournal::open(&path, &account, started, &pending)?;
     }
     vault.lifecycle.journal_checked()?;
-    let upload = Upload {
-        link: link.clone(),
-        network: vault.network(),
-        run: journal.run,
-        mandate: mandates::current(vault, link.node())?,
-    };
-    let mut run = Run {
-        vault,
-        link,
-        upload,
-        fetcher,
-        code: quote.code,
-        traffic: Traffic::default(),
-        kept: journal.started,
-        pieces: Vec::new(),
-        marks: Vec::new(),
-        listed: Vec::new(),
-    };
+    let mut run = Run::new(vault, link, fetcher, quote.code, &journal)?;
     let (snapshot, counts) = run.store_files(folders, &mut journal, (started, nanos), progress).await?;
     let rebuilt = vault.lifecycle.index_origin()? == IndexOrigin::Segments;
     let stored = journal.segments();

@@ -14,8 +14,10 @@ use tokio::sync::mpsc;
 use super::error::ClientError;
 use super::fetch::Fetcher;
 use super::index_maker::{IndexMaker, Listed};
+use super::mandates;
 use super::mediator_client::MediatorClient;
 use super::pipeline::PipelineError;
+use super::run_journal::RunJournal;
 use super::statements::keep;
 use super::upload::Upload;
 use super::vault::Vault;
@@ -63,6 +65,35 @@ pub(super) struct Run<'a> {
     pub(super) marks: Vec<Mark>,
     /// Catalog segments that a list of this run refers to.
     pub(super) listed: Vec<SegmentId>,
+}
+
+impl<'a> Run<'a> {
+    /// What stores the segments of the run that `journal` is of, under the vault's mandate.
+    ///
+    /// # Errors
+    /// If local state fails or the mandate cannot be made.
+    pub(super) fn new(
+        vault: &'a Vault,
+        link: MediatorClient,
+        fetcher: Arc<Fetcher>,
+        code: Code,
+        journal: &RunJournal,
+    ) -> Result<Self, ClientError> {
+        let mandate = mandates::current(vault, link.node())?;
+        let upload = Upload { link: link.clone(), network: vault.network(), run: journal.run, mandate };
+        Ok(Self {
+            vault,
+            link,
+            upload,
+            fetcher,
+            code,
+            traffic: Traffic::default(),
+            kept: journal.started,
+            pieces: Vec::new(),
+            marks: Vec::new(),
+            listed: Vec::new(),
+        })
+    }
 }
 
 impl Run<'_> {

@@ -16,12 +16,14 @@ mod health;
 mod history;
 mod holders;
 mod home;
+mod home_medium;
 mod index_maker;
 mod invalidated;
 mod login;
 mod mandates;
 mod mediator_client;
 mod mediators;
+mod migration;
 mod options;
 mod pace;
 pub mod pipeline;
@@ -52,7 +54,8 @@ pub use error::ClientError;
 pub use forget::{ForgetOptions, ForgetReport, Judged, Rules, forget, parse_duration};
 pub use health::Standing;
 pub use home::VaultHome;
-pub use mediators::{MediatorInfo, MoveReport, list_mediators, use_mediator};
+pub use mediators::{MediatorInfo, list_mediators, use_mediator};
+pub use migration::MoveReport;
 pub use options::ClientOptions;
 pub use prepayment::{
     BalanceReport, DepositReport, EntryReport, FaultReport, HistoryReport, PurseReport, StatementReport,

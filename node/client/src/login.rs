@@ -6,7 +6,7 @@ use fincrypt_protocol::{NodeId, Refusal, UnixTime};
 
 use super::error::ClientError;
 use super::mediator_client::{MediatorClient, find_mediator};
-use super::mediators::{follow_move, move_to};
+use super::migration::{follow_move, move_to};
 use super::vault::Vault;
 
 fn gone(node: NodeId) -> impl FnOnce(ClientError) -> ClientError {

@@ -1,34 +1,14 @@
-//! The vault's mediator: which there are, and moving to another one. No data moves.
+//! Which mediators there are, and choosing another one.
 
-use std::time::Duration;
-
-use fincrypt_net::node_of;
-use fincrypt_net::{Multiaddr, PeerId};
-use fincrypt_protocol::limits::MAX_ADOPT_HINTS;
-use fincrypt_protocol::mediate::{MigrateIn, MigrateOut, MigrationProgress, NodeAddresses};
-use fincrypt_protocol::record::Adopt;
-use fincrypt_protocol::{NodeId, Redundancy, RunId, Signed, UnixTime};
+use fincrypt_net::{Multiaddr, Net, PeerId, node_of, shown};
+use fincrypt_protocol::{NodeId, Redundancy};
 use serde::Serialize;
 
 use super::error::ClientError;
-use super::head::follow;
-use super::history::newest_head_at;
-use super::mandates;
-use super::mediator_client::{MediatorClient, announced_records, ask_quote};
+use super::mediator_client::{announced_records, ask_quote};
+use super::migration::{MoveReport, move_to};
 use super::session::{in_session, with_vault};
-use super::statements::{sign_keep, statements};
 use super::vault::Vault;
-use fincrypt_net::shown;
-use fincrypt_net::{Net, encode_all};
-
-/// How long a move is watched. It goes on at the mediator afterwards.
-const WATCHED: Duration = Duration::from_secs(60);
-/// Between looks at it.
-const LOOK: Duration = Duration::from_millis(300);
-/// A move that gets no further for so long is no longer watched: the other holders do not answer.
-const STUCK: Duration = Duration::from_secs(15);
-/// How long the old mediator may take to hear that it is dismissed; storage tells it, too.
-const TELL: Duration = Duration::from_secs(8);
 
 /// One mediator that announces itself.
 #[derive(Debug, Serialize)]
@@ -43,25 +23,6 @@ pub struct MediatorInfo {
     pub eligible: Option<u16>,
     /// Whether it is the vault's.
     pub ours: bool,
-}
-
-/// What a move came to.
-#[derive(Debug, Serialize)]
-pub struct MoveReport {
-    /// The vault's mediator from now on, as a peer id.
-    pub mediator: String,
-    /// The one before.
-    pub old: Option<String>,
-    /// Whether the old one was told; storage ends its mandate in any case.
-    pub old_told: bool,
-    /// Segments taken over by now.
-    pub segments: u64,
-    /// Holders found by now.
-    pub found: u32,
-    /// How many of them have told what they hold.
-    pub heard: u32,
-    /// Whether all is taken over; else it goes on by itself.
-    pub complete: bool,
 }
 
 /// Mediators that announce themselves, cheapest first.
@@ -107,115 +68,4 @@ async fn find(net: &Net, mediator: &str) -> Result<NodeId, ClientError> {
     }
     let address: Multiaddr = mediator.parse().map_err(|_| wrong())?;
     Ok(net.join(address).await?)
-}
-
-/// Moves the vault to the mediator `node`.
-pub(crate) async fn move_to(vault: &Vault, net: &Net, node: NodeId) -> Result<MoveReport, ClientError> {
-    let account = vault.keys.root.account(vault.slot()?);
-    // Reached before anything is signed.
-    let link = MediatorClient::open(net.clone(), node, account.clone(), vault.registration()?).await?;
-    let fetcher = vault.fetcher(net, None)?;
-    if let Some(head) = newest_head_at(vault, fetcher.holders().await).await? {
-        follow(vault, &fetcher, &head).await?;
-        vault.lifecycle.saw_head(&head.head)?;
-    }
-    let holders = fetcher.holders().await;
-    let newest = holders.newest_mandate();
-    let old = newest.as_ref().map(|mandate| mandate.mediator).or(vault.lifecycle.mediator()?);
-    let known = newest.map_or(0, |mandate| mandate.sequence).max(vault.lifecycle.mandate_base()?);
-    let sequence = UnixTime::now().secs().max(known.saturating_add(1));
-    let adopt = Adopt { network: vault.network(), account: account.account(), old, new: node, sequence };
-    let adopt = Signed::seal(&adopt, &account)?;
-    let hints: Vec<NodeId> = holders.nodes().iter().copied().take(MAX_ADOPT_HINTS).collect();
-    let addresses = net.addresses(&hints).await;
-    let (keeps, releases) = statements(vault)?;
-    let adoption = MigrateIn {
-        adopt: adopt.clone(),
-        mandate: mandates::of_sequence(vault, node, sequence)?,
-        keep: sign_keep(vault, RunId::from_bytes(fresh()?))?,
-        head: vault.lifecycle.head()?,
-        rewound: vault.lifecycle.rewound()?,
-        holders: hints
-            .into_iter()
-            .zip(addresses)
-            .map(|(node, addresses)| NodeAddresses { node, addresses: encode_all(&addresses) })
-            .collect(),
-        keeps,
-        releases,
-    };
-    let progress = link.adopt(adoption.clone()).await?;
-    vault.lifecycle.moved(node, sequence)?;
-    vault.notes().saw_mediator()?;
-    let old_told = match old.filter(|old| *old != node) {
-        Some(old) => tell_old(net, old, adopt).await,
-        None => false,
-    };
-    let progress = watch(&link, adoption, progress).await;
-    Ok(MoveReport {
-        mediator: shown(&node),
-        old: old.filter(|old| *old != node).map(|old| shown(&old)),
-        old_told,
-        segments: progress.segments,
-        found: progress.found,
-        heard: progress.acknowledged,
-        complete: progress.complete,
-    })
-}
-
-/// The mediator that storage knows to be the vault's, if another device has moved it there.
-pub(crate) async fn follow_move(vault: &Vault, net: &Net) -> Result<Option<NodeId>, ClientError> {
-    let fetcher = vault.fetcher(net, None)?;
-    let Some(newest) = fetcher.holders().await.newest_mandate() else { return Ok(None) };
-    if newest.sequence <= vault.lifecycle.mandate_base()?
-        || vault.lifecycle.mediator()? == Some(newest.mediator)
-    {
-        return Ok(None);
-    }
-    vault.lifecycle.follow_mandate(&newest)?;
-    Ok(Some(newest.mediator))
-}
-
-/// Follows a newer mandate for the vault's mediator, which another device has given: it ended this
-/// one's. Whether there is one.
-pub(crate) async fn follow_mandate(vault: &Vault, net: &Net) -> Result<bool, ClientError> {
-    let fetcher = vault.fetcher(net, None)?;
-    let Some(newest) = fetcher.holders().await.newest_mandate() else { return Ok(false) };
-    if newest.sequence <= mandates::current_sequence(vault)?
-        || vault.lifecycle.mediator()? != Some(newest.mediator)
-    {
-        return Ok(false);
-    }
-    vault.lifecycle.follow_mandate(&newest)?;
-    Ok(true)
-}
-
-async fn watch(link: &MediatorClient, adoption: MigrateIn, first: MigrationProgress) -> MigrationProgress {
-    // It was taken before it was answered: what is left is to ask.
-    let adoption = MigrateIn { keeps: Vec::new(), releases: Vec::new(), ..adoption };
-    let (mut progress, mut moved) = (first, tokio::time::Instant::now());
-    let end = moved + WATCHED;
-    while !progress.complete && tokio::time::Instant::now() < end && moved.elapsed() < STUCK {
-        tokio::time::sleep(LOOK).await;
-        // What fails here fails at the mediator's end: it goes on when it is back.
-        if let Ok(next) = link.adopt(adoption.clone()).await
-            && next != progress
-        {
-            (progress, moved) = (next, tokio::time::Instant::now());
-        }
-    }
-    progress
-}
-
-async fn tell_old(net: &Net, old: NodeId, adopt: Signed<Adopt>) -> bool {
-    let told = async {
-        net.connect(old, Vec::new()).await.ok()?;
-        net.mediate(old, MigrateOut { adopt }).await.ok()
-    };
-    matches!(tokio::time::timeout(TELL, told).await, Ok(Some(_)))
-}
-
-fn fresh() -> Result<[u8; 16], ClientError> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|_| ClientError::Inner)?;
-    Ok(bytes)
 }

@@ -13,8 +13,9 @@ use zeroize::Zeroizing;
 use super::error::ClientError;
 use super::fetch::Fetcher;
 use super::home::VaultHome;
+use super::home_medium::HomeMedium;
 use super::mediator_client::MediatorClient;
-use super::vault_state::{HomeMedium, VaultState};
+use super::vault_state::VaultState;
 use crate::options::ClientOptions;
 use fincrypt_net::Net;
 

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fincrypt_accounts::failed;
 use fincrypt_billing::{AccrualOverflow, Cost, Holds, WARN_DAYS};
 use fincrypt_ledger::{Account, Books, Event, LedgerError, Owed, Owner, Part, Record};
 use fincrypt_protocol::amount::{Msat, Sat};

@@ -30,7 +30,7 @@ use fincrypt_vault::marks::Mark;
 use serde::Serialize;
 
 use super::catalog_reader::{Pieces, whole_catalog};
-use super::commit::{Run, Traffic, mark_of};
+use super::commit::{Run, mark_of};
 use super::error::ClientError;
 use super::fetch::Fetcher;
 use super::head::{OpenHead, follow, settle};
@@ -40,7 +40,6 @@ use super::mediator_client::MediatorClient;
 use super::run_journal::RunJournal;
 use super::session::{Session, with_vault};
 use super::statements::{forget_releases, keep, remember_release};
-use super::upload::Upload;
 use super::vault::Vault;
 use super::vault_state::IndexOrigin;
 use orphans::{Fate, Found};
@@ -364,21 +363,7 @@ impl Rewriting<'_> {
         journal: &mut RunJournal,
     ) -> Result<bool, ClientError> {
         let (vault, link) = (self.vault, self.link.clone());
-        let mandate = mandates::current(vault, link.node())?;
-        let upload = Upload { link: link.clone(), network: vault.network(), run: journal.run, mandate };
-        let fetcher = Arc::clone(&self.fetcher);
-        let mut run = Run {
-            vault,
-            link,
-            upload,
-            fetcher,
-            code,
-            traffic: Traffic::default(),
-            kept: journal.started,
-            pieces: Vec::new(),
-            marks: Vec::new(),
-            listed: Vec::new(),
-        };
+        let mut run = Run::new(vault, link, Arc::clone(&self.fetcher), code, journal)?;
         let mut segments = plan.keep;
         segments.extend(repack::repack(&mut run, plan.repack, journal).await?);
         marks.extend(plan.release.iter().map(mark));

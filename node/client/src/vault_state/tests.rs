@@ -1,6 +1,7 @@
 //! Transitions at random, with a power cut between any two writes.
 
 mod legal;
+mod remote;
 mod sim;
 mod world;
 

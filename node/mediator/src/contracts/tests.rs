@@ -285,6 +285,8 @@ struct Model {
     sent: BTreeMap<(usize, usize), Vec<Bill>>,
     /// What the books charged for a contract, fee included.
     charged: BTreeMap<(usize, usize), u64>,
+    /// The newest epoch of an answer that was taken.
+    agreed: BTreeMap<(usize, usize), Epoch>,
 }
 
 impl Model {
@@ -351,7 +353,11 @@ fn step(bench: &mut Bench, model: &mut Model, act: Act, number: usize) {
                 .books(|books| books.contract(id).map_or(0, |book| book.earned.get() + book.fee.get()));
             let known = model.charged.entry((node, at)).or_default();
             assert!(booked >= *known, "nothing that was booked is lost");
-            if done.is_ok() {
+            // A statement that was refused and is agreed to after a later one adds nothing: the later one's
+            // sum counts, which is without the epochs of the refused one.
+            let newest = model.agreed.entry((node, at)).or_insert(Epoch::new(0));
+            if done.is_ok() && statement.epoch >= *newest {
+                *newest = statement.epoch;
                 let sum = Charged::cost(statement.earned, bill.terms.fee).get();
                 assert!(booked >= sum, "an answer that was taken is booked");
             }
@@ -373,6 +379,30 @@ fn step(bench: &mut Bench, model: &mut Model, act: Act, number: usize) {
         Act::Break(writes) => bench.disk.left.store(writes, Ordering::SeqCst),
         Act::Crash => bench.restart(),
     }
+}
+
+#[test]
+fn a_refused_statement_that_is_agreed_to_after_a_later_one_adds_nothing() {
+    let (mut bench, mut model) = (Bench::new(), Model::default());
+    let (audit, agree) = (|bytes| Act::Audit(0, bytes), |back| Act::Agree(0, 1, back));
+    let half = 1_417_339_208;
+    let acts = [
+        Act::Deposit(1, 784),
+        audit(half),
+        audit(half),
+        audit(1),
+        Act::Refuse(0, 1),
+        audit(5_619_769_803),
+        agree(0),
+    ];
+    for (number, act) in acts.into_iter().enumerate() {
+        step(&mut bench, &mut model, act, number);
+        model.check(&bench);
+    }
+    let booked = model.charged.get(&(0, 1)).copied();
+    step(&mut bench, &mut model, agree(2), 7);
+    model.check(&bench);
+    assert_eq!((booked.is_some(), model.charged.get(&(0, 1)).copied()), (true, booked));
 }
 
 proptest! {

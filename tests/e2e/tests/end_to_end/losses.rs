@@ -44,7 +44,7 @@ fn of_a_partial_loss_exactly_the_lost_files_are_named_and_all_others_come_back()
     // nobody can tell any more that it is the latest.
     let outcome = world.code(&machine, &["snapshots"], 0);
     assert_eq!(outcome.json()["snapshots"].as_array().map(Vec::len), Some(1), "{}", outcome.stdout);
-    assert!(outcome.stderr.contains("cannot be read"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("snapshot_unreadable"), "{}", outcome.stderr);
     let left = outcome.json()["snapshots"][0]["id"].as_str().expect("an id").to_owned();
     let target = world.path("target");
     let refused = world.code(&machine, &["restore", "latest", "--target", text(&target)], 1);

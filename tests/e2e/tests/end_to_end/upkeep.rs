@@ -107,7 +107,7 @@ fn altered_and_vanished_shards_are_found_repaired_and_held_against_their_node() 
     // Before anything else is amiss: a repair would read the altered shard, and mend it before an audit asks.
     let reported = || {
         let audits = node_info(&world, all[0])["audits"].as_array().cloned().unwrap_or_default();
-        audits.iter().any(|audit| audit["came"]["answered"]["reported"].as_u64() > Some(0))
+        audits.iter().any(|audit| audit["outcome"]["answered"]["reported"].as_u64() > Some(0))
     };
     assert!(wait_until(DEADLINE, reported), "{}", node_info(&world, all[0]));
     fs::remove_file(gone.first().expect("it holds some")).expect("removed");

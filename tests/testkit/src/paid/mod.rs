@@ -265,7 +265,7 @@ impl Stage {
         let node = self.swarm.ask(MEDIATOR, "/api/v1/node").unwrap_or_default();
         let nodes = node["mediator"]["nodes"].as_array().cloned().unwrap_or_default();
         let proved = |audit: &&Value| {
-            let came = &audit["came"]["answered"];
+            let came = &audit["outcome"]["answered"];
             ["missing", "wrong", "reported"].iter().all(|what| came[what] == 0)
         };
         let refused = |node: &Value| {

@@ -5,13 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fincrypt_protocol::{Manifest, RunId, SegmentId, UnixTime};
 use fincrypt_vault::index::BlobIndex;
-use fincrypt_vault::marks::Mark;
-use fincrypt_vault::segment::Directory;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use super::remote::{Other, Piece, Remote, mark, plain};
 use super::sim::{Sim, SimJournal};
-use super::{head, manifest, run_id};
+use super::{head, run_id};
 use crate::vault_state::{Followed, FoundAccount, IndexOrigin, RunState, VaultState, VaultStateError};
 
 /// What becomes of a head that this machine sends.
@@ -24,17 +23,6 @@ enum Fate {
     Lost,
     /// Another device's comes first.
     After(Other),
-}
-
-/// What another device does.
-#[derive(Debug, Clone, Copy)]
-enum Other {
-    BacksUp,
-    /// It marks one segment, and perhaps what no head refers to; what was marked before is deleted.
-    Prunes {
-        orphans: bool,
-    },
-    ReleasesEverything,
 }
 
 #[derive(Debug, Clone)]
@@ -76,148 +64,6 @@ fn acts() -> impl Strategy<Value = Act> {
         1 => any::<bool>().prop_map(|catalog| Act::Recover { catalog }),
         2 => any::<bool>().prop_map(|database_lost| Act::Restart { database_lost }),
     ]
-}
-
-/// The contents of a catalog segment.
-#[derive(Debug, Clone, Default)]
-struct Piece {
-    segments: Vec<Manifest>,
-    marks: Vec<Mark>,
-}
-
-/// What storage and the mediator have.
-#[derive(Debug, Clone, Default)]
-struct Remote {
-    sequence: u64,
-    releases: Vec<[u8; 32]>,
-    refs: Vec<SegmentId>,
-    pieces: BTreeMap<SegmentId, Piece>,
-    /// Segments that are not deleted, and the runs that stored them.
-    stored: BTreeMap<SegmentId, (Manifest, RunId)>,
-    kept: BTreeSet<RunId>,
-    /// Segments whose backup was acknowledged and that nobody has pruned or released.
-    needed: BTreeSet<SegmentId>,
-    ids: u64,
-}
-
-impl Remote {
-    fn id(&mut self) -> u64 {
-        self.ids += 1;
-        self.ids
-    }
-
-    fn store(&mut self, run: RunId) -> Manifest {
-        let manifest = manifest(self.id());
-        self.stored.insert(manifest.id(), (manifest.clone(), run));
-        manifest
-    }
-
-    fn store_piece(&mut self, run: RunId, piece: Piece) -> SegmentId {
-        let id = self.store(run).id();
-        self.pieces.insert(id, piece);
-        id
-    }
-
-    fn listed(&self) -> BTreeMap<SegmentId, Manifest> {
-        let pieces = self.refs.iter().flat_map(|piece| &self.pieces[piece].segments);
-        pieces.map(|manifest| (manifest.id(), manifest.clone())).collect()
-    }
-
-    /// What the catalog marks and does not list.
-    fn marks(&self) -> BTreeMap<SegmentId, Mark> {
-        let listed = self.listed();
-        let pieces = self.refs.iter().flat_map(|piece| &self.pieces[piece].marks);
-        let marks = pieces.filter(|mark| !listed.contains_key(&mark.segment));
-        marks.map(|mark| (mark.segment, *mark)).collect()
-    }
-
-    fn name(&mut self, rewriting: bool) -> [u8; 32] {
-        let mut name = [if rewriting { 0 } else { 1 }; 32];
-        name[24..].copy_from_slice(&self.id().to_be_bytes());
-        name
-    }
-
-    /// Puts a head in the place of the one of this sequence.
-    fn swap(&mut self, base: u64, refs: Vec<SegmentId>, releases: Vec<[u8; 32]>) -> bool {
-        if base != self.sequence {
-            return false;
-        }
-        self.sequence += 1;
-        (self.refs, self.releases) = (refs, releases);
-        true
-    }
-
-    fn other(&mut self, other: Other) {
-        let run = run_id(self.id());
-        let (sequence, mut releases) = (self.sequence, self.releases.clone());
-        match other {
-            Other::BacksUp => {
-                let new = self.store(run);
-                self.needed.insert(new.id());
-                let piece = self.store_piece(run, Piece { segments: vec![new], marks: Vec::new() });
-                self.kept.insert(run);
-                let refs = self.refs.iter().copied().chain([piece]).collect();
-                self.swap(sequence, refs, releases);
-            }
-            Other::Prunes { orphans } => {
-                let mut listed = self.listed();
-                let (marks, refs) = (self.marks(), self.refs.clone());
-                let known: BTreeSet<_> = listed.keys().chain(marks.keys()).chain(&refs).copied().collect();
-                let unnamed = self.stored.keys().filter(|id| orphans && !known.contains(id));
-                let marked: Vec<_> =
-                    unnamed.copied().chain(refs).chain(listed.pop_first().map(|(id, _)| id)).collect();
-                self.rewrite(run, listed, marks.into_values().collect(), &marked);
-                releases.push(self.name(true));
-                self.releases = releases;
-            }
-            Other::ReleasesEverything => {
-                releases.push(self.name(false));
-                self.swap(sequence, Vec::new(), releases);
-                self.delete_everything();
-            }
-        }
-    }
-
-    /// A catalog that lists these segments and marks those, by the device that names a rewriting. What
-    /// was marked before is doomed and deleted.
-    fn rewrite(
-        &mut self,
-        run: RunId,
-        listed: BTreeMap<SegmentId, Manifest>,
-        old: Vec<Mark>,
-        new: &[SegmentId],
-    ) {
-        let mut marks: Vec<Mark> = old
-            .iter()
-            .filter(|mark| self.stored.contains_key(&mark.segment))
-            .map(|mark| mark.doomed())
-            .collect();
-        let doomed = marks.clone();
-        marks.extend(new.iter().map(|id| mark(*id)));
-        let piece = Piece { segments: listed.into_values().collect(), marks };
-        let piece = self.store_piece(run, piece);
-        self.kept.insert(run);
-        self.swap(self.sequence, vec![piece], self.releases.clone());
-        for id in doomed.iter().map(|mark| mark.segment) {
-            self.stored.remove(&id);
-        }
-        new.iter().chain(doomed.iter().map(|mark| &mark.segment)).for_each(|id| {
-            self.needed.remove(id);
-        });
-    }
-
-    fn delete_everything(&mut self) {
-        self.stored.clear();
-        self.needed.clear();
-    }
-}
-
-fn mark(segment: SegmentId) -> Mark {
-    Mark { segment, time: UnixTime::from_secs(1), bytes: 1 }
-}
-
-fn plain(segments: &[Manifest]) -> Vec<(Manifest, Directory)> {
-    segments.iter().map(|manifest| (manifest.clone(), Directory::default())).collect()
 }
 
 type Outcome = Result<(), VaultStateError>;
