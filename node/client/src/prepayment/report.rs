@@ -157,7 +157,7 @@ fn own(vault: &Vault, mediator: fincrypt_protocol::NodeId) -> Result<Own, Client
 async fn check_statements(vault: &Vault, link: &MediatorClient) -> Result<(), ClientError> {
     // What is stored now may be released before anything is stated of it.
     let looks = look_at_stored(vault)?;
-    let round = PrepaymentClient(&link).statements().await?;
+    let round = PrepaymentClient(link).statements().await?;
     Ok(purse(vault).take(&own(vault, link.node())?, &round, &looks)?)
 }
 
@@ -178,7 +178,7 @@ fn faults(vault: &Vault) -> Result<Vec<FaultReport>, ClientError> {
 pub(crate) async fn look_at_purse(vault: &Vault, link: Option<&MediatorClient>) -> PurseReport {
     let mut report = PurseReport::default();
     if let Some(link) = link {
-        match PrepaymentClient(&link).balance_if_any().await {
+        match PrepaymentClient(link).balance_if_any().await {
             Ok(balance) => report.balance = balance.map(|b| BalanceReport::of(&b, UnixTime::now())),
             Err(error) => report.warnings.push(format!("the prepayment could not be looked at: {error}")),
         }
