@@ -96,7 +96,7 @@ fn modules(folder: &Path, own: &Module, found: &mut BTreeMap<Module, PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
         let stem = path.file_stem().expect("a name").to_string_lossy().into_owned();
-        let child = [own.as_slice(), &[stem.clone()]].concat();
+        let child = [own.as_slice(), std::slice::from_ref(&stem)].concat();
         if path.is_dir() {
             modules(&path, &child, found);
         } else if path.extension().is_some_and(|kind| kind == "rs") && !stem.ends_with("tests") {
