@@ -72,8 +72,11 @@ impl ShownMandates {
 
     fn add(&self, node: NodeId, mandate: MandateHash) {
         let mut shown = self.0.lock();
-        if shown.len() >= MAX_SHOWN {
-            shown.clear();
+        // Any one gives way: were all forgotten, the next shards would be sent twice.
+        if shown.len() >= MAX_SHOWN
+            && let Some(other) = shown.iter().next().copied()
+        {
+            shown.remove(&other);
         }
         shown.insert((node, mandate));
     }

@@ -50,8 +50,11 @@ impl MandateCache {
             known.account != pair.mandate.account
                 || (known.mediator != pair.mandate.mediator && known.sequence >= pair.mandate.sequence)
         });
-        if pairs.len() >= MAX_PAIRS {
-            pairs.clear();
+        // Any one gives way: were all forgotten, their mediators would send the next shards twice.
+        if pairs.len() >= MAX_PAIRS
+            && let Some(other) = pairs.keys().next().copied()
+        {
+            pairs.remove(&other);
         }
         pairs.insert(pair.mandate.signed().mandate_hash(), pair);
     }
