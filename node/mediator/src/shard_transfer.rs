@@ -212,3 +212,80 @@ impl ShardTransfer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fincrypt_protocol::amount::Price;
+    use fincrypt_protocol::shard::Request;
+    use fincrypt_protocol::{Code, Network, Response, ShardId, ShardLen, SigningKey};
+
+    use super::*;
+    use crate::holder_link::testing::answering;
+    use crate::testing::{Bench, mandate, owner, registration};
+
+    fn receipt(
+        put: &PutShard,
+        account: AccountId,
+        mandate: MandateHash,
+        key: &SigningKey,
+    ) -> Signed<Receipt> {
+        let receipt = Receipt {
+            network: Network::Local,
+            node: key.node(),
+            account,
+            mandate,
+            segment: put.manifest.id(),
+            index: put.index,
+            shard: put.manifest.shard(put.index).expect("in it"),
+            length: put.manifest.shard_len().get(),
+            price: Price::FREE,
+            time: fincrypt_protocol::UnixTime::from_secs(1),
+            paid_until: fincrypt_protocol::UnixTime::from_secs(2),
+        };
+        Signed::seal(&receipt, key).expect("seals")
+    }
+
+    #[tokio::test]
+    async fn a_mandate_is_shown_once_and_again_to_a_node_that_has_forgotten_it() {
+        let (owner, node) = (owner(7), owner(8));
+        let account = owner.account();
+        // Whether the node knows the mandate, and whether each put showed it.
+        let (known, puts) = (Arc::new(Mutex::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let (knows, seen, key) = (Arc::clone(&known), Arc::clone(&puts), node.clone());
+        let bench = Bench::new(answering(move |_, request| {
+            let Request::PutShard(put) = request else { return Err(Refusal::Unsupported) };
+            let hash = match &put.authority {
+                Authority::Shown { mandate, .. } => mandate.mandate_hash(),
+                Authority::Known(hash) => *hash,
+            };
+            let shown = matches!(put.authority, Authority::Shown { .. });
+            seen.lock().push(shown);
+            if !shown && !*knows.lock() {
+                return Err(Refusal::UnknownMandate);
+            }
+            *knows.lock() = true;
+            let receipt = receipt(&put, account, hash, &key);
+            Ok(Response::ok::<PutShard>(&receipt).expect("encodes"))
+        }));
+        let transfer =
+            ShardTransfer::new(bench.outbox.clone(), bench.migration_out.clone(), bench.context.clone());
+        let ids = vec![ShardId::from_bytes([1; 32]), ShardId::from_bytes([2; 32])];
+        let place = ShardPlace {
+            registration: registration(&owner).signed().clone(),
+            mandate: mandate(&owner, bench.context.own, 1, bench.context.now()),
+            run: RunId::from_bytes([1; 16]),
+            manifest: Manifest::new(Code::new(1, 1).expect("valid"), ShardLen::FULL, ids).expect("valid"),
+            index: ShardIndex::new(0).expect("valid"),
+            tag: Tag::from_bytes([3; 32]),
+        };
+        let put = || transfer.send(node.node(), place.clone(), Bytes::new());
+        for _ in 0..2 {
+            put().await.expect("taken");
+        }
+        *known.lock() = false;
+        for _ in 0..2 {
+            put().await.expect("taken");
+        }
+        assert_eq!(*puts.lock(), [true, false, false, true, false]);
+    }
+}
