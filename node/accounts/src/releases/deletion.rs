@@ -58,7 +58,9 @@ impl DeletionState {
             _ if sequence > furthest(now) => return Err(ReleaseError::TooFarAhead),
             _ => {}
         }
-        let due = now.plus(delay);
+        // After what is being deleted: the end of that must not take this release for carried out.
+        let after = self.begun.map_or(now, |begun| begun.plus(Duration::from_secs(1)));
+        let due = now.plus(delay).max(after);
         self.floor = sequence;
         self.newest = Some((hash, due));
         Ok(Verdict::New(due))
@@ -188,6 +190,15 @@ mod tests {
         );
         assert!(deletion.release(11, hash(3), NOW, DELAY).is_ok());
         assert_eq!(deletion.undo(9, hash(8), true, true, NOW), Err(ReleaseError::Stale), "replayed");
+    }
+
+    #[test]
+    fn a_release_that_comes_while_another_is_carried_out_is_due_after_that() {
+        let mut deletion = DeletionState::default();
+        deletion.begin(NOW);
+        let due = NOW.plus(Duration::from_secs(1));
+        assert_eq!(deletion.release(5, hash(1), NOW, Duration::ZERO), Ok(Verdict::New(due)));
+        assert!(!deletion.is_too_late(due));
     }
 
     #[test]
