@@ -3,7 +3,7 @@
 //! Sans-IO: time comes in as an argument, verdicts go out. A record is checked before it is kept
 //! or believed: key bound to signer, signature, size, network, expiry, sequence.
 
-use std::collections::HashMap;
+use hashlink::LruCache;
 
 use crate::cbor::CborError;
 use crate::domain;
@@ -111,8 +111,7 @@ pub enum GossipVerdict {
 /// Sequences and arrival times of the offers seen, bounded in number.
 #[derive(Debug)]
 pub struct OfferGate {
-    seen: HashMap<NodeId, (u64, UnixTime)>,
-    most: usize,
+    seen: LruCache<NodeId, (u64, UnixTime)>,
     min_interval: u64,
 }
 
@@ -120,7 +119,7 @@ impl OfferGate {
     /// A gate that remembers at most `most` nodes and lets each speak every `min_interval` seconds.
     #[must_use]
     pub fn new(most: usize, min_interval: u64) -> Self {
-        Self { seen: HashMap::new(), most, min_interval }
+        Self { seen: LruCache::new(most), min_interval }
     }
 
     /// Judges an offer, and remembers it if accepted.
@@ -133,22 +132,14 @@ impl OfferGate {
         let Ok(offer) = admit_offer(bytes, network, now) else {
             return (GossipVerdict::Reject, None);
         };
-        if let Some((sequence, at)) = self.seen.get(&offer.node) {
-            if offer.sequence <= *sequence || now.secs() < at.secs() + self.min_interval {
-                return (GossipVerdict::Ignore, None);
-            }
-        } else if self.seen.len() >= self.most {
-            self.forget_oldest();
+        // Looked at, not used: who repeats what is ignored keeps no place.
+        if let Some((sequence, at)) = self.seen.peek(&offer.node)
+            && (offer.sequence <= *sequence || now.secs() < at.secs() + self.min_interval)
+        {
+            return (GossipVerdict::Ignore, None);
         }
         self.seen.insert(offer.node, (offer.sequence, now));
         (GossipVerdict::Accept, Some(offer))
-    }
-
-    fn forget_oldest(&mut self) {
-        let oldest = self.seen.iter().min_by_key(|(_, (_, at))| *at).map(|(node, _)| *node);
-        if let Some(node) = oldest {
-            self.seen.remove(&node);
-        }
     }
 }
 

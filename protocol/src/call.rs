@@ -102,9 +102,14 @@ impl Header for Response {
     }
 }
 
-/// Declares the requests of a protocol: one type each, the enum of them all, and what answers each.
+/// Declares the requests of a protocol: one type each, the enum of them all, and what answers each. A payload
+/// may follow only requests, and answers, that are marked with `[payload]`.
 macro_rules! requests {
-    ($(#[$doc:meta])* pub enum $all:ident { $($name:ident => $response:ty,)+ }) => {
+    (@most) => { 0 };
+    (@most payload) => { crate::limits::MAX_PAYLOAD };
+    ($(#[$doc:meta])* pub enum $all:ident {
+        $($name:ident $([$asked:ident])? => $response:ty $([$answered:ident])?,)+
+    }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
         #[serde(rename_all = "snake_case")]
@@ -124,6 +129,28 @@ macro_rules! requests {
                 type Response = $response;
             }
         )+
+
+        impl crate::frame::Header for $all {
+            fn to_cbor(&self) -> Result<Vec<u8>, crate::cbor::CborError> {
+                crate::cbor::encode(self)
+            }
+
+            fn from_cbor(bytes: &[u8]) -> Result<Self, crate::cbor::CborError> {
+                crate::cbor::decode(bytes, crate::limits::MAX_HEADER as usize)
+            }
+
+            fn payload_limit(&self) -> u32 {
+                match self {
+                    $(Self::$name(_) => crate::call::requests!(@most $($asked)?),)+
+                }
+            }
+
+            fn answer_limit(&self) -> u32 {
+                match self {
+                    $(Self::$name(_) => crate::call::requests!(@most $($answered)?),)+
+                }
+            }
+        }
     };
 }
 pub(crate) use requests;

@@ -26,8 +26,8 @@ pub const MAX_SEQUENCE_STEP: u64 = 1 << 16;
 pub const MAX_HEADS_KEPT: usize = 8;
 /// The most segments that one `Locate` names.
 pub const MAX_LOCATE: usize = 64;
-/// The most shards that one `Doubt` names.
-pub const MAX_DOUBTS: usize = 64;
+/// The most shards that one report of missing shards names.
+pub const MAX_MISSING_REPORTED: usize = 64;
 /// The most entries in one page of a `List` answer.
 pub const MAX_LIST: usize = 2048;
 /// The most shards that one challenge asks for: 300 show a loss of 1 % with a probability of 95 %.

@@ -5,12 +5,9 @@ use serde_bytes::ByteBuf;
 
 use crate::amount::Price;
 use crate::call::requests;
-use crate::cbor::{self, CborError};
-use crate::frame::Header;
 use crate::geometry::{Code, Redundancy, ShardIndex};
 use crate::id::{ContractId, HeadHash, NodeId, Nonce, RunId, SegmentId, Tag};
 use crate::key::Signature;
-use crate::limits::{MAX_HEADER, MAX_PAYLOAD};
 use crate::manifest::Manifest;
 use crate::money::{Balance, DepositTo, Entry, Payout, Stated, Withdrawal};
 use crate::record::{Adopt, Head, Keep, Mandate, MediatorRecord, Receipt, Registration, Release, Undo};
@@ -29,10 +26,10 @@ requests! {
         Login => Welcome,
         GetQuote => Quote,
         OpenSegment => Opened,
-        PutShard => Done,
+        PutShard [payload] => Done,
         CommitSegment => Receipts,
         KeepRun => Done,
-        GetShard => Done,
+        GetShard => Done [payload],
         LocateSegments => Located,
         ReportMissing => Done,
         ReleaseSegments => ReleaseProgress,
@@ -134,7 +131,7 @@ pub struct LocateSegments {
 /// believes only that.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReportMissing {
-    /// The shards, at most [`crate::limits::MAX_DOUBTS`].
+    /// The shards, at most [`crate::limits::MAX_MISSING_REPORTED`].
     pub shards: Vec<(SegmentId, ShardIndex)>,
 }
 
@@ -360,22 +357,4 @@ pub struct Statements {
 pub struct CurrentHead {
     /// The head, if there is one.
     pub head: Option<Signed<Head>>,
-}
-
-impl Header for Request {
-    fn to_cbor(&self) -> Result<Vec<u8>, CborError> {
-        cbor::encode(self)
-    }
-
-    fn from_cbor(bytes: &[u8]) -> Result<Self, CborError> {
-        cbor::decode(bytes, MAX_HEADER as usize)
-    }
-
-    fn payload_limit(&self) -> u32 {
-        if matches!(self, Self::PutShard(_)) { MAX_PAYLOAD } else { 0 }
-    }
-
-    fn answer_limit(&self) -> u32 {
-        if matches!(self, Self::GetShard(_)) { MAX_PAYLOAD } else { 0 }
-    }
 }

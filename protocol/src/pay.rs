@@ -4,9 +4,6 @@
 use serde::{Deserialize, Serialize};
 
 use crate::call::requests;
-use crate::cbor::{self, CborError};
-use crate::frame::Header;
-use crate::limits::MAX_HEADER;
 pub use crate::mediate::Done;
 use crate::money::{Payout, Stated};
 use crate::refusal::Refusal;
@@ -89,22 +86,4 @@ pub struct Destination {
     /// An address, an offer, a Lightning node, or a Lightning node and where it listens, at most
     /// [`crate::limits::MAX_DESTINATION`] bytes. None if the operator named nothing.
     pub to: Option<String>,
-}
-
-impl Header for Request {
-    fn to_cbor(&self) -> Result<Vec<u8>, CborError> {
-        cbor::encode(self)
-    }
-
-    fn from_cbor(bytes: &[u8]) -> Result<Self, CborError> {
-        cbor::decode(bytes, MAX_HEADER as usize)
-    }
-
-    fn payload_limit(&self) -> u32 {
-        0
-    }
-
-    fn answer_limit(&self) -> u32 {
-        0
-    }
 }

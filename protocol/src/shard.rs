@@ -3,13 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::call::requests;
-use crate::cbor::{self, CborError};
 use crate::epoch::Epoch;
-use crate::frame::Header;
 use crate::geometry::ShardIndex;
 use crate::id::{AccountId, MandateHash, Nonce, RunId, SegmentId, ShardId, Tag};
 use crate::key::Signature;
-use crate::limits::{MAX_HEADER, MAX_PAYLOAD};
 use crate::manifest::Manifest;
 pub use crate::mediate::{Done, LoginNonce};
 use crate::record::{Head, HolderList, Keep, Mandate, Receipt, Registration, Release, StorageOffer, Undo};
@@ -26,9 +23,9 @@ requests! {
         GetOffer => Signed<StorageOffer>,
         Hello => LoginNonce,
         Login => Welcome,
-        PutShard => Signed<Receipt>,
-        GetShard => Done,
-        Challenge => Proofs,
+        PutShard [payload] => Signed<Receipt>,
+        GetShard => Done [payload],
+        Challenge => Proofs [payload],
         ListShards => ShardList,
         LocateSegments => HeldSegments,
         NoteHolders => Done,
@@ -287,7 +284,8 @@ pub struct ReleaseDue {
 /// Answers [`UndoReleases`]: it is on disk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReleasesUndone {
-    /// Whether a release was pending, which is cancelled now.
+    /// Whether a release was pending, which is cancelled now. One whose deletion has begun is carried out
+    /// all the same.
     pub pending: bool,
 }
 
@@ -306,22 +304,4 @@ pub struct Heads {
     /// The newest rewind, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rewound: Option<Box<Rewound>>,
-}
-
-impl Header for Request {
-    fn to_cbor(&self) -> Result<Vec<u8>, CborError> {
-        cbor::encode(self)
-    }
-
-    fn from_cbor(bytes: &[u8]) -> Result<Self, CborError> {
-        cbor::decode(bytes, MAX_HEADER as usize)
-    }
-
-    fn payload_limit(&self) -> u32 {
-        if matches!(self, Self::PutShard(_)) { MAX_PAYLOAD } else { 0 }
-    }
-
-    fn answer_limit(&self) -> u32 {
-        if matches!(self, Self::GetShard(_) | Self::Challenge(_)) { MAX_PAYLOAD } else { 0 }
-    }
 }

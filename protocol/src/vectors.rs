@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 
 use crate::amount::{Msat, Permille, Price, Sat};
 use crate::limits::{
-    MAX_ADOPT_HINTS, MAX_ADOPT_KEEPS, MAX_ADOPT_RELEASES, MAX_BILLS, MAX_CHALLENGE, MAX_DOUBTS, MAX_ENTRIES,
-    MAX_HEADER, MAX_PARTS, MAX_PAYLOAD, MAX_RELEASE_SEGMENTS, MAX_REQUEST_HEADER,
+    MAX_ADOPT_HINTS, MAX_ADOPT_KEEPS, MAX_ADOPT_RELEASES, MAX_BILLS, MAX_CHALLENGE, MAX_ENTRIES, MAX_HEADER,
+    MAX_MISSING_REPORTED, MAX_PARTS, MAX_PAYLOAD, MAX_RELEASE_SEGMENTS, MAX_REQUEST_HEADER,
 };
 use crate::money::{
     Arrival, Balance, Change, DepositTo, Entry, Payout, PayoutState, Pending, Sending, Stated, Withdrawal,
@@ -604,11 +604,12 @@ fn moves_to_another_mediator_are_what_the_fixture_says() {
 #[test]
 fn reports_of_missing_shards_are_what_the_fixture_says_and_as_many_as_may_be_fit() {
     let mut text = String::new();
-    let doubt = |shards| mediate::Request::from(mediate::ReportMissing { shards });
-    lines("mediate-request", vec![doubt(vec![(SEGMENT, index(0)), (SEGMENT, index(29))])], &mut text);
+    let report = |shards| mediate::Request::from(mediate::ReportMissing { shards });
+    lines("mediate-request", vec![report(vec![(SEGMENT, index(0)), (SEGMENT, index(29))])], &mut text);
     answer::<mediate::ReportMissing>(mediate::Done {}, &mut text);
     check("missing-messages.txt", &text);
-    let largest = crate::cbor::encode(&doubt(vec![(SEGMENT, index(29)); MAX_DOUBTS])).expect("encodes");
+    let largest =
+        crate::cbor::encode(&report(vec![(SEGMENT, index(29)); MAX_MISSING_REPORTED])).expect("encodes");
     assert!(largest.len() <= MAX_REQUEST_HEADER as usize);
 }
 

@@ -1,6 +1,5 @@
-//! What can go wrong with what is kept of accounts, and what a requester is told of it.
+//! What can go wrong with what is kept of accounts.
 
-use fincrypt_protocol::Refusal;
 use fincrypt_state::kv::KvError;
 
 /// Why something was not recorded, or not read.
@@ -53,40 +52,4 @@ pub enum ReleaseError {
     /// It is not by the account's guard.
     #[error("the undo is signed by another key than the guard's")]
     OtherGuard,
-}
-
-impl From<ReleaseError> for Refusal {
-    fn from(error: ReleaseError) -> Self {
-        match error {
-            ReleaseError::Guarded => Self::Guarded,
-            ReleaseError::Stale => Self::Stale,
-            ReleaseError::TooFarAhead | ReleaseError::TooMany | ReleaseError::OtherGuard => Self::Invalid,
-        }
-    }
-}
-
-/// What a requester is told. What failed here is logged here, as it is told nobody else.
-impl From<AccountsError> for Refusal {
-    fn from(error: AccountsError) -> Self {
-        match error {
-            AccountsError::State(error) => {
-                tracing::error!(%error, "accounts_state_failed");
-                Self::Failed
-            }
-            AccountsError::OtherRegistration => Self::OtherRegistration,
-            AccountsError::Superseded => Self::NotMandated,
-            AccountsError::TooFarAhead | AccountsError::OtherAccount | AccountsError::WrongKey => {
-                Self::Invalid
-            }
-            AccountsError::Rewound => Self::Rewound,
-            AccountsError::OldRewind => Self::Stale,
-            AccountsError::Release(error) => error.into(),
-        }
-    }
-}
-
-/// Logs what the state said and refuses.
-pub fn failed(error: &dyn std::fmt::Display) -> Refusal {
-    tracing::error!(%error, "state_failed");
-    Refusal::Failed
 }

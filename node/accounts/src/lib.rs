@@ -4,11 +4,12 @@
 mod accounts;
 mod error;
 mod heads;
+mod refusals;
 pub mod releases;
 mod rewinds;
 mod stored;
 
 pub use accounts::{Accounts, MAX_KEEPS};
-pub use error::{AccountsError, ReleaseError, failed};
+pub use error::{AccountsError, ReleaseError};
 pub use rewinds::HeadAuthority;
 pub use stored::{Stored, stored_limit};

@@ -271,7 +271,7 @@ impl MediatorClient {
 
     /// Says which shards are not where they should be, so that the mediator looks itself. Once: one
     /// that is busy looking hears the rest another time.
-    pub(crate) async fn doubt(&self, shards: Vec<(SegmentId, ShardIndex)>) -> Result<(), CallError> {
+    pub(crate) async fn report_missing(&self, shards: Vec<(SegmentId, ShardIndex)>) -> Result<(), CallError> {
         self.net.mediate(self.node, ReportMissing { shards }).await?;
         Ok(())
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use fincrypt_protocol::limits::MAX_BILLS;
 use fincrypt_protocol::pay::{Bill, Billed, Countersign};
-use fincrypt_protocol::{AccountId, AnswerDigest, Clock, Epoch, NodeId, Refusal, SigningKey};
+use fincrypt_protocol::{AccountId, AnswerDigest, Clock, Epoch, NodeId, SigningKey};
+use fincrypt_state::kv::KvError;
 
 use super::auditor::Bill as Biller;
 use super::contract_terms::ContractTerms;
@@ -30,7 +31,7 @@ pub(crate) enum BillingError {
     Status(#[from] StatusError),
     /// Reports of payouts, which the money keeps.
     #[error("reports of payouts were not repeated: {0}")]
-    Reports(Refusal),
+    Reports(#[source] KvError),
 }
 
 impl From<Interrupted> for BillingError {

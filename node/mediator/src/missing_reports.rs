@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fincrypt_protocol::limits::MAX_DOUBTS;
+use fincrypt_protocol::limits::MAX_MISSING_REPORTED;
 use fincrypt_protocol::shard::{Challenge, Challenged, Proofs};
 use fincrypt_protocol::{AccountId, NodeId, SegmentId, ShardId, ShardIndex, ShardLen};
 use futures::StreamExt;
@@ -106,7 +106,7 @@ impl MissingReports {
         account: AccountId,
         shards: Vec<(SegmentId, ShardIndex)>,
     ) -> Result<(), ReportError> {
-        if shards.len() > MAX_DOUBTS {
+        if shards.len() > MAX_MISSING_REPORTED {
             return Err(ReportError::TooMany);
         }
         let turn = self.turns.turn(account).ok_or(ReportError::Busy)?;

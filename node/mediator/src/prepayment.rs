@@ -9,12 +9,12 @@ use fincrypt_ledger::{Account, Books, Event, LedgerError, Owed, Owner, Part, Rec
 use fincrypt_protocol::amount::{Msat, Sat};
 use fincrypt_protocol::limits::MAX_ENTRIES;
 use fincrypt_protocol::money::{Balance, Change, DepositTo, Entry, Payout, Stated, Withdrawal};
-use fincrypt_protocol::{AccountId, Clock, ContractId, Refusal, UnixTime};
+use fincrypt_protocol::{AccountId, Clock, ContractId, UnixTime};
 
 use super::contract_terms::ContractTerms;
 use super::contracts::{Contracts, ContractsError, Spoken};
 use super::error::{Interrupted, StoreError, blocking};
-use super::money::{Money, Settlement};
+use super::money::{Money, Settlement, SettlementError};
 use super::stores::SegmentRecord;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -139,7 +139,7 @@ pub(crate) enum PrepaymentError {
     Insufficient,
     /// The money did not carry it out.
     #[error("the money: {0}")]
-    Money(Refusal),
+    Money(#[from] SettlementError),
     /// The books.
     #[error("the ledger: {0}")]
     Ledger(#[from] LedgerError),
@@ -213,7 +213,7 @@ impl Prepayments {
     pub(super) async fn deposit_to(&self, account: AccountId) -> Result<DepositTo, PrepaymentError> {
         let this = self.clone();
         let asked = move || {
-            let to = this.money.deposit_to(account).map_err(PrepaymentError::Money)?;
+            let to = this.money.deposit_to(account)?;
             Ok::<_, PrepaymentError>((to, this.status(account)?))
         };
         let ((address, offer), status) = blocking(asked).await?;
@@ -320,7 +320,7 @@ impl Prepayments {
         // On hold until it is in the books, or refused.
         let decided = self.money.withdraw(account, &withdrawal);
         drop(hold);
-        decided.map_err(PrepaymentError::Money)
+        Ok(decided?)
     }
 }
 

@@ -14,7 +14,7 @@ use fincrypt_protocol::admission::{AnnouncedRole, admit_offer, role_key};
 use fincrypt_protocol::limits::{MAX_SHARDS, ROLE_BUCKETS};
 use fincrypt_protocol::record::{Condition, StorageOffer};
 use fincrypt_protocol::shard::GetOffer;
-use fincrypt_protocol::{NodeId, Refusal, Verified};
+use fincrypt_protocol::{NodeId, Verified};
 use fincrypt_state::kv::{Batch, KeyValue};
 use fincrypt_state::state::State;
 use fincrypt_state::table::{Everything, Table};
@@ -176,24 +176,31 @@ impl StorageRegistry {
     /// have started again, with another.
     pub(crate) async fn ask(&self, node: NodeId) {
         match self.quote(node).await {
-            Ok(offer) => {
+            Ok(Some(offer)) => {
                 self.record_offer(offer, true);
                 self.answered(&node);
             }
-            Err(_) => lock(&self.peers).probe_soon(&node, Instant::now()),
+            Ok(None) | Err(_) => lock(&self.peers).probe_soon(&node, Instant::now()),
         }
     }
 
-    async fn quote(&self, node: NodeId) -> Result<Verified<StorageOffer>, CallError> {
-        let invalid = || CallError::Refused { node, refusal: Refusal::Invalid };
+    /// A node's offer. None if it is there and gives none: it refuses, answers late, or what it gives is
+    /// not valid.
+    ///
+    /// # Errors
+    /// [`CallError`] if it is not there.
+    async fn quote(&self, node: NodeId) -> Result<Option<Verified<StorageOffer>>, CallError> {
         let asked = self.net.shard(node, GetOffer {});
-        // One that is busy with shards answers late; nobody waits for it.
-        let busy = |_| CallError::Refused { node, refusal: Refusal::Busy };
-        let offer = tokio::time::timeout(QUOTE, asked).await.map_err(busy)??;
-        let bytes = offer.to_bytes().map_err(|_| invalid())?;
-        let offer =
-            admit_offer(&bytes, self.net.network(), self.sources.clock.now()).map_err(|_| invalid())?;
-        if offer.node == node { Ok(offer) } else { Err(invalid()) }
+        let offer = match tokio::time::timeout(QUOTE, asked).await {
+            Ok(Ok(offer)) => offer,
+            Ok(Err(CallError::Refused { .. })) => return Ok(None),
+            Ok(Err(error)) => return Err(error),
+            // One that is busy with shards answers late; nobody waits for it.
+            Err(_) => return Ok(None),
+        };
+        let Ok(bytes) = offer.to_bytes() else { return Ok(None) };
+        let offer = admit_offer(&bytes, self.net.network(), self.sources.clock.now()).ok();
+        Ok(offer.filter(|offer| offer.node == node))
     }
 
     /// Looks for storage nodes in the DHT.
@@ -242,9 +249,9 @@ impl StorageRegistry {
         // A stranger is asked when it is met.
         if proven {
             match self.quote(node).await {
-                Ok(offer) => self.record_offer(offer, true),
+                Ok(Some(offer)) => self.record_offer(offer, true),
                 // It is there, and busy.
-                Err(CallError::Refused { .. }) => {}
+                Ok(None) => {}
                 Err(_) => return self.defer(&node),
             }
         }

@@ -1,6 +1,5 @@
 //! One shard to or from one storage node.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,6 +9,7 @@ use fincrypt_protocol::shard::{Authority, GetShard, PutShard};
 use fincrypt_protocol::{
     AccountId, MandateHash, Manifest, NodeId, Refusal, RunId, SegmentId, ShardIndex, Signed, Tag, Verified,
 };
+use hashlink::LruCache;
 use parking_lot::Mutex;
 
 use super::context::Context;
@@ -46,7 +46,7 @@ pub(crate) enum FetchError {
     Refused(Refusal),
 }
 
-/// Nodes and mandates remembered as shown to them; at 64 bytes each, 4 MiB.
+/// Nodes and mandates remembered as shown to them; at about 100 bytes each, 7 MiB.
 const MAX_SHOWN: usize = 1 << 16;
 
 /// Where a shard belongs, and by what right it is put.
@@ -62,23 +62,22 @@ pub(crate) struct ShardPlace {
 
 /// Mandates under which nodes have stored something: their hash may stand for them. What is forgotten is
 /// shown again.
-#[derive(Clone, Default)]
-struct ShownMandates(Arc<Mutex<HashSet<(NodeId, MandateHash)>>>);
+#[derive(Clone)]
+struct ShownMandates(Arc<Mutex<LruCache<(NodeId, MandateHash), ()>>>);
+
+impl Default for ShownMandates {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(LruCache::new(MAX_SHOWN))))
+    }
+}
 
 impl ShownMandates {
     fn has(&self, node: NodeId, mandate: MandateHash) -> bool {
-        self.0.lock().contains(&(node, mandate))
+        self.0.lock().get(&(node, mandate)).is_some()
     }
 
     fn add(&self, node: NodeId, mandate: MandateHash) {
-        let mut shown = self.0.lock();
-        // Any one gives way: were all forgotten, the next shards would be sent twice.
-        if shown.len() >= MAX_SHOWN
-            && let Some(other) = shown.iter().next().copied()
-        {
-            shown.remove(&other);
-        }
-        shown.insert((node, mandate));
+        self.0.lock().insert((node, mandate), ());
     }
 
     fn remove(&self, node: NodeId, mandate: MandateHash) {

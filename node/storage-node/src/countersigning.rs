@@ -13,9 +13,9 @@ use fincrypt_accounts::{Accounts, AccountsError};
 use fincrypt_billing::statement::{Answer, Holding};
 use fincrypt_protocol::amount::{Msat, Permille};
 use fincrypt_protocol::money::Stated;
-use fincrypt_protocol::pay::{Bill, Billed};
-use fincrypt_protocol::statement::{Contract, Terms, TermsError};
-use fincrypt_protocol::{Clock, Epoch, NodeId, Refusal, SigningKey};
+use fincrypt_protocol::pay::Bill;
+use fincrypt_protocol::statement::{Contract, Countersigned, Terms, TermsError};
+use fincrypt_protocol::{Clock, Epoch, NodeId, SigningKey};
 
 use crate::StorageTerms;
 use crate::ledger::{Change, Earning, Ledger, LedgerError};
@@ -46,12 +46,24 @@ pub(crate) enum CountersignError {
     Ledger(#[from] LedgerError),
 }
 
-fn misstated(known: Option<&Holding>) -> Billed {
+/// What this node says to a bill.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum BillAnswer {
+    /// The newest statement of the contract that both have signed.
+    Agreed(Countersigned),
+    /// The bill is not what this node counted or offers.
+    Misstated {
+        /// The newest statement for the same account that both have signed, of whichever contract.
+        newest: Option<Box<Stated>>,
+    },
+}
+
+fn misstated(known: Option<&Holding>) -> BillAnswer {
     let newest = known.and_then(|known| {
         let statement = known.agreed()?.countersigned().clone();
         Some(Box::new(Stated { terms: *known.contract().terms(), statement }))
     });
-    Billed::Refused { refusal: Refusal::Misstated, newest }
+    BillAnswer::Misstated { newest }
 }
 
 /// How much may be missing of what was counted: what came shortly before the audits, and a little.
@@ -83,7 +95,7 @@ impl Countersigner {
 
     /// Countersigns what agrees with this node's own counts, one answer a bill. What was countersigned
     /// is durable before it is told.
-    pub(crate) fn answer(&self, from: NodeId, bills: &[Bill]) -> Vec<Result<Billed, CountersignError>> {
+    pub(crate) fn answer(&self, from: NodeId, bills: &[Bill]) -> Vec<Result<BillAnswer, CountersignError>> {
         // Of two proposals at once, each would find the other's epoch free.
         let mut change = self.options.ledger.change();
         let answer = |bill| {
@@ -107,7 +119,7 @@ impl Countersigner {
         from: NodeId,
         bill: &Bill,
         change: &mut Change<'_>,
-    ) -> Result<Billed, CountersignError> {
+    ) -> Result<BillAnswer, CountersignError> {
         let Bill { terms, proposal, newest } = bill;
         if !self.is_ours(from, terms)? {
             return Err(CountersignError::OtherRelation);
@@ -144,7 +156,7 @@ impl Countersigner {
                 }
                 let step = answer.newest().earned.checked_sub(before).unwrap_or(Msat::ZERO);
                 change.add_earned(&contract.id(), &relation, step, now)?;
-                Billed::Agreed(answer.newest().countersigned().clone())
+                BillAnswer::Agreed(answer.newest().countersigned().clone())
             }
             Err(fault) => {
                 tracing::warn!(mediator = %from, account = %terms.account, %fault, "statement_refused");
@@ -268,7 +280,7 @@ mod tests {
             Bill { terms, proposal, newest: None }
         }
 
-        fn answer(&self, bill: Bill) -> Result<Billed, CountersignError> {
+        fn answer(&self, bill: Bill) -> Result<BillAnswer, CountersignError> {
             self.countersigner.answer(self.relation.0, &[bill]).remove(0)
         }
 
@@ -284,7 +296,7 @@ mod tests {
         node.count(node.first);
         for _ in 0..2 {
             let answer = node.answer(node.bill(node.first, BYTES)).expect("ours");
-            let Billed::Agreed(agreed) = answer else { panic!("{answer:?}") };
+            let BillAnswer::Agreed(agreed) = answer else { panic!("{answer:?}") };
             let earned = agreed.verify(Network::Local).expect("signed by both").earned;
             assert!(earned > Msat::new(1_000_000), "{earned}");
             assert_eq!(node.earned(), earned);
@@ -296,10 +308,7 @@ mod tests {
         let node = Node::new();
         node.count(node.first);
         let answer = node.answer(node.bill(node.first, BYTES / 2)).expect("ours");
-        assert!(
-            matches!(answer, Billed::Refused { refusal: Refusal::Misstated, newest: None }),
-            "{answer:?}"
-        );
+        assert!(matches!(answer, BillAnswer::Misstated { newest: None }), "{answer:?}");
         let earning = node.ledger().earning(&node.relation).expect("reads");
         assert!(earning.terms.is_none() && earning.fault.is_some());
         assert_eq!(node.earned(), Msat::ZERO);
@@ -324,17 +333,17 @@ mod tests {
         node.count(node.first);
         let first = node.bill(node.first, BYTES);
         let id = Contract::new(first.terms).expect("good terms").id();
-        assert!(matches!(node.answer(first).expect("ours"), Billed::Agreed(_)));
+        assert!(matches!(node.answer(first).expect("ours"), BillAnswer::Agreed(_)));
         let earned = node.earned();
         node.countersigner.options.clock.advance(HOUR);
         node.count(next);
         let answer = node.answer(node.bill(next, BYTES)).expect("ours");
-        assert!(matches!(answer, Billed::Refused { newest: Some(_), .. }), "{answer:?}");
+        assert!(matches!(answer, BillAnswer::Misstated { newest: Some(_) }), "{answer:?}");
         let mut change = node.ledger().change();
         change.put_paid(&id, &Paid { arrived: earned, coming: Msat::ZERO }).expect("fits");
         change.commit(&node.relation.0).expect("written");
         drop(change);
         let answer = node.answer(node.bill(next, BYTES)).expect("ours");
-        assert!(matches!(answer, Billed::Agreed(_)), "{answer:?}");
+        assert!(matches!(answer, BillAnswer::Agreed(_)), "{answer:?}");
     }
 }

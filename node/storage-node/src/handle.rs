@@ -1,5 +1,7 @@
 //! Answers to each request of `/shard/1` and `/pay/1`: which service is asked, and how its answer travels.
 
+mod refusals;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,7 +19,8 @@ use fincrypt_protocol::shard::{
 use fincrypt_protocol::{Call, NodeId, Refusal, Signed, pay};
 
 use super::StorageRole;
-use crate::error::failed;
+use super::countersigning::BillAnswer;
+use refusals::failed;
 
 fn done<C: Call<Response = Done>>(outcome: Result<(), impl Into<Refusal>>) -> Answer {
     outcome.map_err(Into::into)?;
@@ -127,9 +130,12 @@ impl StorageRole {
 
     fn countersign(&self, from: NodeId, bills: &[Bill]) -> Result<Countersignatures, Refusal> {
         bounded(bills.len(), MAX_BILLS)?;
-        let refused = |error| Billed::Refused { refusal: Refusal::from(error), newest: None };
         let answers = self.countersigner.answer(from, bills);
-        let billed = answers.into_iter().map(|answer| answer.unwrap_or_else(refused));
+        let billed = answers.into_iter().map(|answer| match answer {
+            Ok(BillAnswer::Agreed(statement)) => Billed::Agreed(statement),
+            Ok(BillAnswer::Misstated { newest }) => Billed::Refused { refusal: Refusal::Misstated, newest },
+            Err(error) => Billed::Refused { refusal: error.into(), newest: None },
+        });
         Ok(Countersignatures { bills: billed.collect() })
     }
 }

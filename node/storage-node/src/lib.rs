@@ -24,7 +24,6 @@ mod credit;
 mod deletion;
 mod disk;
 mod drain;
-mod error;
 mod handle;
 mod heads;
 mod health;
@@ -38,12 +37,11 @@ mod proofs;
 mod reads;
 mod scrub;
 mod segment_guard;
+mod services;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use fincrypt_accounts::Accounts;
-use fincrypt_accounts::releases::{self, Releases};
 use fincrypt_net::{Net, PayInbound, Sessions, ShardInbound, serve};
 use fincrypt_protocol::amount::{Msat, Price};
 use fincrypt_protocol::{Clock, SigningKey};
@@ -59,20 +57,17 @@ pub use ledger::{Earned, EarnedOnDay, Ledger, LedgerError, PaidView};
 pub use lightning::OwnLightning;
 
 use access::Access;
-use admissions::{AdmissionOptions, Admissions};
-use advertise::{AdvertiseOptions, Advertiser};
-use countersigning::{CountersignOptions, Countersigner};
-use counting::{AuditCounts, CountOptions, FreshShards};
-use credit::CreditControl;
-use deletion::{DeletionOptions, Deletions};
-use drain::{DrainOptions, DrainWatch};
+use admissions::Admissions;
+use advertise::Advertiser;
+use countersigning::Countersigner;
+use deletion::Deletions;
+use drain::DrainWatch;
 use heads::Heads;
-use holdings::ShardHoldings;
-use intake::{IntakeOptions, ShardIntake};
+use intake::ShardIntake;
 use payouts::Payouts;
-use proofs::{ProofOptions, Proofs};
-use reads::{ReadOptions, ShardReads};
-use scrub::{ScrubOptions, Scrubber};
+use proofs::Proofs;
+use reads::ShardReads;
+use scrub::Scrubber;
 
 /// Where a storage node wants its earnings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,100 +159,7 @@ impl StorageRole {
     /// Puts the services together over an open store and state.
     #[must_use]
     pub fn new(options: StorageOptions) -> Self {
-        let StorageOptions { net, sessions, store, state, ledger, key, health, terms, clock, lightning } =
-            options;
-        let terms = Arc::new(terms);
-        let releases = Releases::new(state.clone(), releases::AT_STORAGE, terms.release_delay);
-        let accounts = Accounts::new(state.clone(), net.network());
-        let holdings = ShardHoldings::new(store.clone(), accounts.clone());
-        let access = Access::new(sessions, accounts.clone(), clock.clone());
-        let credit = CreditControl::new(ledger.clone(), clock.clone(), &terms);
-        let fresh = FreshShards::default();
-        let admissions = Admissions::new(AdmissionOptions {
-            access: access.clone(),
-            accounts: accounts.clone(),
-            store: store.clone(),
-            holdings: holdings.clone(),
-        });
-        let intake = ShardIntake::new(IntakeOptions {
-            access: access.clone(),
-            admissions: admissions.clone(),
-            credit: credit.clone(),
-            store: store.clone(),
-            releases: releases.clone(),
-            fresh: fresh.clone(),
-            health: health.clone(),
-            key: key.clone(),
-            terms: Arc::clone(&terms),
-        });
-        let reads = ShardReads::new(ReadOptions {
-            access: access.clone(),
-            accounts: accounts.clone(),
-            releases: releases.clone(),
-            store: store.clone(),
-            disk: Arc::clone(&health.disk),
-        });
-        let counts = AuditCounts::new(CountOptions {
-            ledger: ledger.clone(),
-            accounts: accounts.clone(),
-            releases: releases.clone(),
-            store: store.clone(),
-            fresh,
-            clock: clock.clone(),
-            is_free: terms.price == Price::FREE,
-        });
-        let proofs = Proofs::new(ProofOptions {
-            access: access.clone(),
-            store: store.clone(),
-            disk: Arc::clone(&health.disk),
-            counts,
-        });
-        let deletions = Deletions::new(DeletionOptions {
-            access: access.clone(),
-            accounts: accounts.clone(),
-            releases: releases.clone(),
-            store: store.clone(),
-            holdings,
-            credit,
-            delay: terms.release_delay,
-        });
-        let countersigner = Countersigner::new(CountersignOptions {
-            ledger: ledger.clone(),
-            accounts: accounts.clone(),
-            clock: clock.clone(),
-            key: key.clone(),
-            terms: Arc::clone(&terms),
-        });
-        let payouts = Payouts::new(ledger, clock.clone(), terms.payout.clone(), lightning.clone());
-        let scrubber = Scrubber::new(ScrubOptions {
-            store: store.clone(),
-            disk: Arc::clone(&health.disk),
-            state,
-            period: terms.scrub_period,
-        });
-        let drain = DrainWatch::new(DrainOptions {
-            health: health.clone(),
-            store: store.clone(),
-            accounts: accounts.clone(),
-            own: net.own(),
-            clock: clock.clone(),
-        });
-        let background = Background { scrubber: Arc::new(scrubber), drain: Arc::new(drain), lightning };
-        let heads = Heads::new(access.clone(), accounts, releases);
-        let advertiser = Advertiser::new(AdvertiseOptions { net, store, health, key, terms, clock });
-        Self {
-            access,
-            admissions,
-            intake,
-            reads,
-            proofs,
-            heads,
-            deletions: Arc::new(deletions),
-            countersigner,
-            payouts,
-            advertiser: Arc::new(advertiser),
-            background,
-        }
+        options.compose()
     }
 
     /// Serves until both of the inbox's ends close. `stop` ends the background work.

@@ -1,11 +1,10 @@
 //! Registrations and mandates that were verified and admitted already, so that the thousand shards
 //! of a run have their signatures checked once.
 
-use parking_lot::Mutex;
-use std::collections::HashMap;
-
 use fincrypt_protocol::record::{Mandate, Registration};
 use fincrypt_protocol::{MandateHash, Signed, UnixTime, Verified};
+use hashlink::LruCache;
+use parking_lot::Mutex;
 
 /// Pairs remembered; at about 2 KiB each, 2 MiB.
 const MAX_PAIRS: usize = 1024;
@@ -17,9 +16,15 @@ pub(crate) struct Pair {
     pub(crate) mandate: Verified<Mandate>,
 }
 
-/// The pairs, by mandate.
-#[derive(Default)]
-pub(crate) struct MandateCache(Mutex<HashMap<MandateHash, Pair>>);
+/// The pairs, by mandate. The one that was not used for longest gives way: were more forgotten, their
+/// mediators would send the next shards twice.
+pub(crate) struct MandateCache(Mutex<LruCache<MandateHash, Pair>>);
+
+impl Default for MandateCache {
+    fn default() -> Self {
+        Self(Mutex::new(LruCache::new(MAX_PAIRS)))
+    }
+}
 
 impl MandateCache {
     /// The pair of exactly these records, unless the mandate has expired.
@@ -29,7 +34,7 @@ impl MandateCache {
         mandate: &Signed<Mandate>,
         now: UnixTime,
     ) -> Option<Pair> {
-        let pairs = self.0.lock();
+        let mut pairs = self.0.lock();
         let known = pairs.get(&mandate.mandate_hash())?;
         let same = known.registration.signed() == registration
             && known.mandate.signed() == mandate
@@ -50,12 +55,6 @@ impl MandateCache {
             known.account != pair.mandate.account
                 || (known.mediator != pair.mandate.mediator && known.sequence >= pair.mandate.sequence)
         });
-        // Any one gives way: were all forgotten, their mediators would send the next shards twice.
-        if pairs.len() >= MAX_PAIRS
-            && let Some(other) = pairs.keys().next().copied()
-        {
-            pairs.remove(&other);
-        }
         pairs.insert(pair.mandate.signed().mandate_hash(), pair);
     }
 }

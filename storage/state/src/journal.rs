@@ -127,59 +127,87 @@ impl Journal {
         }
         let end = file.metadata().map_err(io)?.len();
         let mut journal = Self { path: path.to_owned(), file, length: 0, max_record };
-        let mut replayed = Replayed::default();
         if end < MAGIC.len() as u64 {
             // New, or torn while it was made.
-            journal.file.set_len(0).map_err(io)?;
-            journal.write(MAGIC)?;
-            journal.sync()?;
-            if let Some(parent) = path.parent() {
-                durable::sync_dir(parent).map_err(io)?;
-            }
-            return Ok((journal, replayed));
+            journal.begin()?;
+            return Ok((journal, Replayed::default()));
         }
-        let mut reader = BufReader::new(&journal.file);
+        let replayed = journal.replay(end, &mut replay)?;
+        journal.cut(end - replayed.cut, end)?;
+        Ok((journal, replayed))
+    }
+
+    /// Makes an empty journal of the file, durably.
+    fn begin(&mut self) -> Result<(), JournalError> {
+        self.file.set_len(0).map_err(|source| self.io(source))?;
+        self.write(MAGIC)?;
+        self.sync()?;
+        let Some(parent) = self.path.parent() else { return Ok(()) };
+        durable::sync_dir(parent).map_err(|source| self.io(source))
+    }
+
+    /// Calls `replay` with every whole record of a file that ends at `end`. What is to be cut off is not
+    /// cut off here.
+    fn replay(&self, end: u64, replay: &mut impl FnMut(&[u8])) -> Result<Replayed, JournalError> {
+        let mut reader = BufReader::new(&self.file);
         let mut magic = [0; MAGIC.len()];
-        reader.read_exact(&mut magic).map_err(io)?;
+        reader.read_exact(&mut magic).map_err(|source| self.io(source))?;
         if magic != *MAGIC {
-            return Err(JournalError::Format(path.to_owned()));
+            return Err(JournalError::Format(self.path.clone()));
         }
-        let mut offset = MAGIC.len() as u64;
-        let mut bytes = Vec::new();
+        let (mut offset, mut records, mut bytes) = (MAGIC.len() as u64, 0, Vec::new());
         while offset < end {
-            let mut head = [0; HEAD];
-            let got = read_up_to(&mut reader, &mut head).map_err(io)?;
-            let mut stated = [0; 4];
-            stated.copy_from_slice(&head[..4]);
-            let length = u32::from_le_bytes(stated);
-            let next = offset + HEAD as u64 + u64::from(length);
-            if got < HEAD || next > end {
-                // A length beyond the end is a torn tail, unless it could never have been written.
-                if got == HEAD && length > max_record {
-                    return Err(JournalError::Damaged { path: path.to_owned(), offset });
-                }
-                break;
-            }
-            bytes.resize(length as usize, 0);
-            reader.read_exact(&mut bytes).map_err(io)?;
-            if checksum(stated, &bytes) != head[4..] {
-                if next == end || journal.is_zero_from(offset, end).map_err(io)? {
-                    break;
-                }
-                return Err(JournalError::Damaged { path: path.to_owned(), offset });
-            }
+            let Some(next) = self.read_record(&mut reader, offset, end, &mut bytes)? else { break };
             replay(&bytes);
-            replayed.records += 1;
+            records += 1;
             offset = next;
         }
-        replayed.cut = end - offset;
-        if replayed.cut > 0 {
-            journal.file.set_len(offset).map_err(io)?;
-            journal.file.sync_data().map_err(io)?;
+        Ok(Replayed { records, cut: end - offset })
+    }
+
+    /// Reads the record at `offset` of a file that ends at `end`; where the next one begins. None if it
+    /// was torn.
+    fn read_record(
+        &self,
+        reader: &mut impl Read,
+        offset: u64,
+        end: u64,
+        bytes: &mut Vec<u8>,
+    ) -> Result<Option<u64>, JournalError> {
+        let io = |source| self.io(source);
+        let damaged = || JournalError::Damaged { path: self.path.clone(), offset };
+        let mut head = [0; HEAD];
+        let got = read_up_to(reader, &mut head).map_err(io)?;
+        let mut stated = [0; 4];
+        stated.copy_from_slice(&head[..4]);
+        let length = u32::from_le_bytes(stated);
+        let next = offset + HEAD as u64 + u64::from(length);
+        if got < HEAD || next > end {
+            // A length beyond the end is a torn tail, unless it could never have been written.
+            let written = got < HEAD || length <= self.max_record;
+            return if written { Ok(None) } else { Err(damaged()) };
         }
-        journal.file.seek(SeekFrom::Start(offset)).map_err(io)?;
-        journal.length = offset;
-        Ok((journal, replayed))
+        bytes.resize(length as usize, 0);
+        reader.read_exact(bytes).map_err(io)?;
+        if checksum(stated, bytes) == head[4..] {
+            return Ok(Some(next));
+        }
+        let torn = next == end || self.is_zero_from(offset, end).map_err(io)?;
+        if torn { Ok(None) } else { Err(damaged()) }
+    }
+
+    /// Cuts the file, which ends at `end`, off at `length`, durably, and goes on there.
+    fn cut(&mut self, length: u64, end: u64) -> Result<(), JournalError> {
+        let cut = || {
+            if length < end {
+                self.file.set_len(length)?;
+                self.file.sync_data()?;
+            }
+            (&self.file).seek(SeekFrom::Start(length))
+        };
+        cut().map_err(|source| self.io(source))?;
+        self.length = length;
+        Ok(())
     }
 
     /// Whether the file holds nothing but zeros from `offset` to `end`: some file systems leave that
@@ -201,6 +229,11 @@ impl Journal {
     #[must_use]
     pub fn records(&self) -> Records {
         Records { path: self.path.clone(), length: self.length, max_record: self.max_record }
+    }
+
+    /// What the system said of this journal's file.
+    fn io(&self, source: io::Error) -> JournalError {
+        JournalError::Io { path: self.path.clone(), source }
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
@@ -229,7 +262,7 @@ impl Journal {
     /// # Errors
     /// What the system says.
     pub fn sync(&self) -> Result<(), JournalError> {
-        self.file.sync_data().map_err(|source| JournalError::Io { path: self.path.clone(), source })
+        self.file.sync_data().map_err(|source| self.io(source))
     }
 
     /// Another handle to the file, for syncing without holding up writers.
@@ -237,7 +270,7 @@ impl Journal {
     /// # Errors
     /// What the system says.
     pub fn sync_handle(&self) -> Result<File, JournalError> {
-        self.file.try_clone().map_err(|source| JournalError::Io { path: self.path.clone(), source })
+        self.file.try_clone().map_err(|source| self.io(source))
     }
 
     /// Bytes in the file.
@@ -293,8 +326,7 @@ impl Journal {
     /// What the system says.
     pub fn sync_name(&self) -> Result<(), JournalError> {
         let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        durable::sync_dir(parent.unwrap_or(Path::new(".")))
-            .map_err(|source| JournalError::Io { path: self.path.clone(), source })
+        durable::sync_dir(parent.unwrap_or(Path::new("."))).map_err(|source| self.io(source))
     }
 }
 

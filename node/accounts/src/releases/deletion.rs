@@ -22,12 +22,15 @@ pub(super) struct DeletionState {
     floor: u64,
     /// The newest release, and when it is due.
     newest: Option<(Hash, UnixTime)>,
-    /// The newest undo's sequence and hash, and whether it found anything pending.
+    /// The newest undo's sequence and hash, and whether it cancelled anything.
     undone: Option<(u64, Hash, bool)>,
     /// Whether further releases are refused.
     guarded: bool,
     /// When everything held now goes; segments stored again since are marked one by one.
-    pub(super) everything: Option<UnixTime>,
+    everything: Option<UnixTime>,
+    /// Set before the first deletion and until after the last: what is due by this time is being
+    /// deleted, and neither an undo nor a rewind cancels it any more.
+    begun: Option<UnixTime>,
 }
 
 /// What is to be done about a release or an undo.
@@ -55,7 +58,9 @@ impl DeletionState {
             _ if sequence > furthest(now) => return Err(ReleaseError::TooFarAhead),
             _ => {}
         }
-        let due = now.plus(delay);
+        // After what is being deleted: the end of that must not take this release for carried out.
+        let after = self.begun.map_or(now, |begun| begun.plus(Duration::from_secs(1)));
+        let due = now.plus(delay).max(after);
         self.floor = sequence;
         self.newest = Some((hash, due));
         Ok(Verdict::New(due))
@@ -66,15 +71,55 @@ impl DeletionState {
         self.everything = Some(self.everything.map_or(due, |known| known.min(due)));
     }
 
-    /// Nothing is pending any more. Sequences begin anew with another head key: what the old one signed
-    /// is refused for that.
-    pub(super) fn void(&mut self) {
-        self.floor = 0;
-        self.newest = None;
+    /// When everything goes, if it was released.
+    pub(super) fn everything(&self) -> Option<UnixTime> {
+        self.everything
+    }
+
+    /// By which time a release must be due to be carried out now: a clock that was set back does not leave
+    /// half done what was begun.
+    pub(super) fn due_by(&self, now: UnixTime) -> UnixTime {
+        self.begun.map_or(now, |begun| begun.max(now))
+    }
+
+    /// Whether a deletion was begun and has not ended.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.is_some()
+    }
+
+    /// Whether it is too late to cancel a release that is due then.
+    pub(super) fn is_too_late(&self, due: UnixTime) -> bool {
+        self.begun.is_some_and(|begun| due <= begun)
+    }
+
+    /// The deletion of what is due by then begins.
+    pub(super) fn begin(&mut self, by: UnixTime) {
+        self.begun = Some(by);
+    }
+
+    /// Everything is deleted, but for what was stored again.
+    pub(super) fn everything_is_deleted(&mut self) {
         self.everything = None;
     }
 
-    /// Takes in an undo by the account's guard; whether releases were pending.
+    /// All that is due is deleted.
+    pub(super) fn end(&mut self) {
+        self.begun = None;
+    }
+
+    fn cancel(&mut self) {
+        self.newest = None;
+        self.everything = self.everything.filter(|due| self.is_too_late(*due));
+    }
+
+    /// Nothing is pending any more but what is being deleted. Sequences begin anew with another head key:
+    /// what the old one signed is refused for that.
+    pub(super) fn void(&mut self) {
+        self.floor = 0;
+        self.cancel();
+    }
+
+    /// Takes in an undo by the account's guard; whether releases were pending that it cancels.
     pub(super) fn undo(
         &mut self,
         sequence: u64,
@@ -90,10 +135,9 @@ impl DeletionState {
         }
         // The guard's machine may have a wrong clock, which must not refuse releases for years.
         self.floor = self.floor.max(sequence.min(furthest(now)));
-        self.newest = None;
+        self.cancel();
         self.undone = Some((sequence, hash, pending));
         self.guarded = guarded;
-        self.everything = None;
         Ok(Verdict::New(pending))
     }
 }
@@ -146,6 +190,15 @@ mod tests {
         );
         assert!(deletion.release(11, hash(3), NOW, DELAY).is_ok());
         assert_eq!(deletion.undo(9, hash(8), true, true, NOW), Err(ReleaseError::Stale), "replayed");
+    }
+
+    #[test]
+    fn a_release_that_comes_while_another_is_carried_out_is_due_after_that() {
+        let mut deletion = DeletionState::default();
+        deletion.begin(NOW);
+        let due = NOW.plus(Duration::from_secs(1));
+        assert_eq!(deletion.release(5, hash(1), NOW, Duration::ZERO), Ok(Verdict::New(due)));
+        assert!(!deletion.is_too_late(due));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! after the same delay, and does not count a released segment as kept from the start, as storage
 //! may delete it by another clock; it still tells where it lies.
 
+mod carry_out;
 mod deletion;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -15,9 +16,10 @@ use fincrypt_protocol::record::{Release, Released, Undo};
 use fincrypt_protocol::{AccountId, GuardKey, SegmentId, UnixTime, Verified};
 use fincrypt_state::kv::Batch;
 use fincrypt_state::state::State;
-use fincrypt_state::table::{Everything, Prefix, Table};
+use fincrypt_state::table::{Prefix, Table};
 
 use crate::error::{AccountsError, ReleaseError};
+pub use carry_out::CarriedOut;
 use deletion::{DeletionState, Verdict};
 
 /// Entries read, and changed in one batch, at once: far below a batch's limit.
@@ -70,21 +72,6 @@ pub enum Pending {
     AllBut(Vec<SegmentId>),
     /// These segments.
     Some(Vec<SegmentId>),
-}
-
-/// What carrying out what is due came to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct CarriedOut {
-    /// Bytes that became free.
-    pub freed: u64,
-    /// When the next release is due, if one is pending.
-    pub next: Option<UnixTime>,
-}
-
-impl CarriedOut {
-    fn later(&mut self, due: UnixTime) {
-        self.next = Some(self.next.map_or(due, |next| next.min(due)));
-    }
 }
 
 /// Pending releases of all accounts; clones share them.
@@ -150,18 +137,11 @@ impl Releases {
         }
     }
 
-    fn forget_marks(&self, account: &AccountId) -> Result<(), AccountsError> {
-        self.each_mark(account, |place, _, batch| {
-            self.tables.marks.remove(batch, &place);
-            Ok(())
-        })
-    }
-
     /// When a segment goes, if it was released.
     pub fn due(&self, account: &AccountId, segment: &SegmentId) -> Result<Option<UnixTime>, AccountsError> {
         match self.tables.marks.get(&self.state, &(*account, *segment))? {
             Some(due) => Ok(due),
-            None => Ok(self.deletion(account)?.everything),
+            None => Ok(self.deletion(account)?.everything()),
         }
     }
 
@@ -176,7 +156,7 @@ impl Releases {
             }
             Ok::<_, AccountsError>(())
         })?;
-        let everything = self.deletion(account)?.everything.is_some();
+        let everything = self.deletion(account)?.everything().is_some();
         Ok(if everything { Pending::AllBut(staying) } else { Pending::Some(going) })
     }
 
@@ -225,7 +205,7 @@ impl Releases {
         Ok(due)
     }
 
-    /// Takes in an undo, durably; whether releases were pending.
+    /// Takes in an undo, durably; whether it cancels anything. It comes too late for what is being deleted.
     ///
     /// # Errors
     /// [`ReleaseError::OtherGuard`], [`ReleaseError::Stale`].
@@ -241,28 +221,54 @@ impl Releases {
         let _one = self.decide();
         let account = &undo.account;
         let mut deletion = self.deletion(account)?;
-        let mut pending = deletion.everything.is_some();
-        for (_, mark) in self.tables.marks.scan(&self.state, account, None, PAGE)? {
-            pending |= mark.is_some();
-        }
+        let mut pending = deletion.everything().is_some_and(|due| !deletion.is_too_late(due));
+        self.each_mark(account, |_, mark, _| {
+            pending |= mark.is_some_and(|due| !deletion.is_too_late(due));
+            Ok::<_, AccountsError>(())
+        })?;
         match deletion.undo(undo.sequence, undo.signed().hash(), undo.guarded, pending, now)? {
             Verdict::Known(pending) => Ok(pending),
             Verdict::New(pending) => {
-                // The deletion state comes last: an undo that a crash cuts short is taken in anew.
-                self.forget_marks(account)?;
-                self.put_deletion(account, &deletion, Batch::default())?;
+                self.cancel(account, &deletion)?;
                 Ok(pending)
             }
         }
     }
 
-    /// Cancels, durably, whatever is pending of an account: who signed it has lost its head key.
+    /// Cancels, durably, whatever is pending of an account and not being deleted: who signed it has lost
+    /// its head key.
     pub fn void(&self, account: &AccountId) -> Result<(), AccountsError> {
         let _one = self.decide();
         let mut deletion = self.deletion(account)?;
         deletion.void();
-        self.forget_marks(account)?;
-        self.put_deletion(account, &deletion, Batch::default())
+        self.cancel(account, &deletion)
+    }
+
+    /// Cancels the marks that `deletion` cancels, and puts it. A crash in between cancels too much or
+    /// leaves exceptions to nothing; whoever asked for it asks again.
+    fn cancel(&self, account: &AccountId, deletion: &DeletionState) -> Result<(), AccountsError> {
+        let everything = self.deletion(account)?.everything().is_some();
+        self.each_mark(account, |place, mark, batch| {
+            match mark.filter(|due| !deletion.is_too_late(*due)) {
+                // It was stored again since everything was released, and stays.
+                Some(_) if everything => self.put_mark(batch, place, None)?,
+                Some(_) => self.tables.marks.remove(batch, &place),
+                None => {}
+            }
+            Ok::<_, AccountsError>(())
+        })?;
+        self.put_deletion(account, deletion, Batch::default())?;
+        if deletion.everything().is_some() { Ok(()) } else { self.forget_exceptions(account) }
+    }
+
+    /// Forgets what was stored again since everything was released, once that is over.
+    fn forget_exceptions(&self, account: &AccountId) -> Result<(), AccountsError> {
+        self.each_mark(account, |place, mark, batch| {
+            if mark.is_none() {
+                self.tables.marks.remove(batch, &place);
+            }
+            Ok(())
+        })
     }
 
     /// A segment is stored again: no release that is pending now takes it away.
@@ -273,114 +279,12 @@ impl Releases {
         let _one = self.decide();
         let mut batch = Batch::default();
         let place = (*account, *segment);
-        if self.deletion(account)?.everything.is_some() {
+        if self.deletion(account)?.everything().is_some() {
             self.put_mark(&mut batch, place, None)?;
         } else {
             self.tables.marks.remove(&mut batch, &place);
         }
         self.commit(&batch)
-    }
-
-    /// Removes a segment if it still is due; the bytes that became free.
-    fn remove_due<H: Holdings>(
-        &self,
-        account: &AccountId,
-        segment: &SegmentId,
-        now: UnixTime,
-        holdings: &H,
-    ) -> Result<u64, H::Error> {
-        let _one = self.decide();
-        match self.due(account, segment)? {
-            Some(due) if due <= now => holdings.remove(account, segment),
-            _ => Ok(0),
-        }
-    }
-
-    /// Removes everything that is due. What a crash cuts short is gone on with.
-    pub fn carry_out<H: Holdings>(&self, now: UnixTime, holdings: &H) -> Result<CarriedOut, H::Error> {
-        let mut done = CarriedOut::default();
-        self.carry_out_marked(now, holdings, &mut done)?;
-        let mut after: Option<AccountId> = None;
-        loop {
-            let page = self.tables.states.scan(&self.state, &Everything, after.as_ref(), PAGE);
-            let page = page.map_err(AccountsError::from)?;
-            let Some((last, _)) = page.last() else { return Ok(done) };
-            after = Some(*last);
-            for (account, _) in page {
-                match self.deletion(&account)?.everything {
-                    Some(due) if due <= now => self.carry_out_all(&account, now, holdings, &mut done)?,
-                    Some(due) => done.later(due),
-                    None => {}
-                }
-            }
-        }
-    }
-
-    fn carry_out_marked<H: Holdings>(
-        &self,
-        now: UnixTime,
-        holdings: &H,
-        done: &mut CarriedOut,
-    ) -> Result<(), H::Error> {
-        let mut removed = 0;
-        let mut problem = None;
-        self.each_mark(&Everything, |(account, segment), mark, _| {
-            match mark {
-                Some(due) if due <= now => match self.remove_due(&account, &segment, now, holdings) {
-                    Ok(freed) => (done.freed, removed) = (done.freed + freed, removed + 1),
-                    Err(error) => problem = Some(error),
-                },
-                Some(due) => done.later(due),
-                None => {}
-            }
-            Ok::<_, H::Error>(())
-        })?;
-        if let Some(error) = problem {
-            return Err(error);
-        }
-        if removed == 0 {
-            return Ok(());
-        }
-        holdings.settle()?;
-        let _one = self.decide();
-        self.each_mark(&Everything, |place, mark, batch| {
-            if mark.is_some_and(|due| due <= now) {
-                self.tables.marks.remove(batch, &place);
-            }
-            Ok(())
-        })
-    }
-
-    fn carry_out_all<H: Holdings>(
-        &self,
-        account: &AccountId,
-        now: UnixTime,
-        holdings: &H,
-        done: &mut CarriedOut,
-    ) -> Result<(), H::Error> {
-        let mut after = None;
-        loop {
-            let page = holdings.segments(account, after.as_ref())?;
-            let Some(last) = page.last() else { break };
-            after = Some(*last);
-            for segment in &page {
-                done.freed += self.remove_due(account, segment, now, holdings)?;
-            }
-        }
-        holdings.settle()?;
-        let _one = self.decide();
-        let mut deletion = self.deletion(account)?;
-        if deletion.everything.is_some_and(|due| due <= now) {
-            deletion.everything = None;
-            self.put_deletion(account, &deletion, Batch::default())?;
-            self.each_mark(account, |place, mark, batch| {
-                if mark.is_none() {
-                    self.tables.marks.remove(batch, &place);
-                }
-                Ok::<_, AccountsError>(())
-            })?;
-        }
-        Ok(())
     }
 }
 

@@ -2,6 +2,8 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 
 use fincrypt_protocol::{Network, Refusal, Signed, SigningKey};
+use fincrypt_state::table::Everything;
+use proptest::prelude::*;
 use zeroize::Zeroizing;
 
 use super::*;
@@ -33,6 +35,56 @@ fn sealed_undo(sequence: u64, guarded: bool) -> Verified<Undo> {
 /// Segments of ten bytes each.
 #[derive(Default)]
 struct Held(Mutex<BTreeMap<SegmentId, u64>>);
+
+/// What happens in the middle of a deletion, or stops it there as a crash would.
+type Event<'a> = dyn FnMut() -> Result<(), AccountsError> + 'a;
+
+/// Holdings to which something happens: after some removals, and when these are made durable.
+struct Eventful<'a> {
+    held: &'a Held,
+    /// The removals that succeed.
+    removals: Mutex<usize>,
+    at_settle: Mutex<Box<Event<'a>>>,
+}
+
+impl<'a> Eventful<'a> {
+    fn new(
+        held: &'a Held,
+        removals: usize,
+        at_settle: impl FnMut() -> Result<(), AccountsError> + 'a,
+    ) -> Self {
+        Self { held, removals: Mutex::new(removals), at_settle: Mutex::new(Box::new(at_settle)) }
+    }
+}
+
+/// What a deletion returns that did not get to its end.
+const CRASH: AccountsError = AccountsError::OtherAccount;
+
+impl Holdings for Eventful<'_> {
+    type Error = AccountsError;
+
+    fn holds(&self, account: &AccountId, segment: &SegmentId) -> Result<bool, AccountsError> {
+        self.held.holds(account, segment)
+    }
+
+    fn segments(
+        &self,
+        account: &AccountId,
+        after: Option<&SegmentId>,
+    ) -> Result<Vec<SegmentId>, AccountsError> {
+        self.held.segments(account, after)
+    }
+
+    fn remove(&self, account: &AccountId, segment: &SegmentId) -> Result<u64, AccountsError> {
+        let mut removals = self.removals.lock();
+        *removals = removals.checked_sub(1).ok_or(CRASH)?;
+        self.held.remove(account, segment)
+    }
+
+    fn settle(&self) -> Result<(), AccountsError> {
+        (self.at_settle.lock())()
+    }
+}
 
 impl Held {
     fn put(&self, seed: u8) {
@@ -199,4 +251,96 @@ fn only_what_is_held_is_marked() {
     let due = |seed| releases.due(&key(1).account(), &segment(seed)).expect("reads");
     assert_eq!((due(1), due(2), due(3)), (Some(DUE), None, None));
     assert_eq!(setup.release(&releases, &[7; MAX_RELEASE_SEGMENTS + 1], 6), Err(Refusal::Invalid));
+}
+
+#[test]
+fn an_undo_while_a_release_is_carried_out_is_too_late_for_it() {
+    for everything in [false, true] {
+        let setup = Setup::new(3);
+        let releases = setup.open();
+        if everything {
+            setup.release_all(&releases, 5).expect("taken");
+        } else {
+            setup.release(&releases, &[1, 2], 5).expect("taken");
+        }
+        let undone = Mutex::new(None);
+        let holdings = Eventful::new(&setup.held, usize::MAX, || {
+            *undone.lock() = Some(setup.undo(&releases, 7, true));
+            Ok(())
+        });
+        releases.carry_out(DUE, &holdings).expect("carried out");
+        assert_eq!(undone.lock().take(), Some(Ok(false)), "nothing that it could have cancelled");
+        assert_eq!(setup.undo(&releases, 7, true), Ok(false), "repeated, with the same answer");
+        assert_eq!(setup.release(&releases, &[3], 8), Err(Refusal::Guarded), "it is taken in all the same");
+    }
+}
+
+#[test]
+fn a_rewind_while_a_release_is_carried_out_is_too_late_for_it() {
+    let setup = Setup::new(3);
+    let releases = setup.open();
+    setup.release_all(&releases, 5).expect("taken");
+    releases.carry_out(DUE, &Eventful::new(&setup.held, 1, || Ok(()))).expect_err("crashed");
+    releases.void(&key(1).account()).expect("voided");
+    assert_eq!(setup.carry_out(&releases, DUE).freed, 20);
+}
+
+#[test]
+fn what_was_begun_is_ended_though_the_clock_was_set_back() {
+    let setup = Setup::new(3);
+    let releases = setup.open();
+    setup.release(&releases, &[1, 2], 5).expect("taken");
+    releases.carry_out(DUE, &Eventful::new(&setup.held, 1, || Ok(()))).expect_err("crashed");
+    drop(releases);
+    assert_eq!(setup.carry_out(&setup.open(), NOW), CarriedOut { freed: 10, next: None });
+    assert_eq!(setup.held.list(), [3]);
+}
+
+/// The numbers of the bits that are set: segments 1 to 6.
+fn chosen(bits: u8) -> Vec<u8> {
+    (1..=6).filter(|seed| bits >> (seed - 1) & 1 == 1).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// A deletion crashes somewhere, or at its end; an undo comes before or after the start that follows.
+    #[test]
+    fn an_undo_saves_all_that_was_not_begun_and_nothing_that_was(
+        (early, again, late) in (any::<u8>(), any::<u8>(), any::<u8>()),
+        everything: bool,
+        removals in 0..8_usize,
+        restarted: bool,
+    ) {
+        let setup = Setup::new(6);
+        let mut releases = setup.open();
+        if everything {
+            setup.release_all(&releases, 5).expect("taken");
+        } else {
+            setup.release(&releases, &chosen(early), 5).expect("taken");
+        }
+        for seed in chosen(again) {
+            releases.want(&key(1).account(), &segment(seed)).expect("noted");
+        }
+        let soon = NOW.plus(DELAY / 2);
+        let what = Released::Segments(chosen(late).into_iter().map(segment).collect());
+        releases.release(&sealed_release(what, 6), soon, &setup.held).expect("taken");
+        let begun = if everything { !again } else { early & !again };
+        let cancelled = chosen(late & !begun);
+
+        let crashing = Eventful::new(&setup.held, removals, || Err(CRASH));
+        prop_assert_eq!(releases.carry_out(DUE, &crashing).is_err(), everything || !chosen(begun).is_empty());
+        drop(crashing);
+        if restarted {
+            drop(releases);
+            releases = setup.open();
+        }
+        prop_assert_eq!(setup.undo(&releases, 7, true), Ok(!cancelled.is_empty()));
+        setup.carry_out(&releases, DUE.plus(DELAY));
+        prop_assert_eq!(setup.held.list(), chosen(!begun));
+        // And it is over.
+        prop_assert_eq!(setup.carry_out(&releases, DUE.plus(DELAY)), CarriedOut::default());
+        let left = releases.tables.marks.scan(&releases.state, &Everything, None, PAGE).expect("read");
+        prop_assert!(left.is_empty(), "{:?}", left);
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use fincrypt_protocol::limits::{MAX_DOUBTS, MAX_LOCATE};
+use fincrypt_protocol::limits::{MAX_LOCATE, MAX_MISSING_REPORTED};
 use fincrypt_protocol::{Manifest, NodeId, SegmentId, ShardIndex};
 use fincrypt_state::state::State;
 use fincrypt_vault::blob::BlobKind;
@@ -258,9 +258,10 @@ impl<'v> SelfCheck<'v> {
 /// them in time.
 pub(crate) async fn tell(link: &MediatorClient, findings: &[Finding]) {
     let bad = findings.iter().filter(|one| one.outcome.is_bad());
-    let bad: Vec<_> = bad.map(|one| (one.shard.segment, one.shard.index)).take(MAX_DOUBTS).collect();
+    let bad: Vec<_> =
+        bad.map(|one| (one.shard.segment, one.shard.index)).take(MAX_MISSING_REPORTED).collect();
     if !bad.is_empty()
-        && let Err(error) = link.doubt(bad).await
+        && let Err(error) = link.report_missing(bad).await
     {
         tracing::debug!(%error, "the mediator does not look at doubtful shards");
     }

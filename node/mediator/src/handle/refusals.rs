@@ -7,6 +7,9 @@ use crate::heads::HeadError;
 use crate::migration_in::MigrationInError;
 use crate::migration_out::MigrationOutError;
 use crate::missing_reports::ReportError;
+use crate::money::SettlementError;
+#[cfg(feature = "bitcoin")]
+use crate::money::WithdrawalError;
 use crate::outbox::OutboxError;
 use crate::prepayment::{AdmitError, PrepaymentError, StatusError};
 use crate::shard_transfer::{FetchError, PutError};
@@ -130,9 +133,36 @@ impl From<PrepaymentError> for Refusal {
         match error {
             PrepaymentError::NoWallet => Self::NoWallet,
             PrepaymentError::Insufficient => Self::Insufficient,
-            PrepaymentError::Money(refusal) => refusal,
+            PrepaymentError::Money(error) => error.into(),
             PrepaymentError::Ledger(error) => failed(&error),
             PrepaymentError::Status(error) => error.into(),
+        }
+    }
+}
+
+impl From<SettlementError> for Refusal {
+    fn from(error: SettlementError) -> Self {
+        match error {
+            SettlementError::NoWallet => Self::NoWallet,
+            #[cfg(feature = "bitcoin")]
+            SettlementError::Withdrawal(error) => error.into(),
+            #[cfg(feature = "bitcoin")]
+            SettlementError::Treasury(error) => failed(&error),
+            SettlementError::State(error) => failed(&error),
+            SettlementError::Ledger(error) => failed(&error),
+        }
+    }
+}
+
+#[cfg(feature = "bitcoin")]
+impl From<WithdrawalError> for Refusal {
+    fn from(error: WithdrawalError) -> Self {
+        match error {
+            WithdrawalError::Destination => Self::Destination,
+            WithdrawalError::Insufficient => Self::Insufficient,
+            WithdrawalError::Used => Self::Used,
+            WithdrawalError::NoWallet => Self::NoWallet,
+            WithdrawalError::Lost | WithdrawalError::Ledger(_) => failed(&error),
         }
     }
 }

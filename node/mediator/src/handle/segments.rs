@@ -7,10 +7,10 @@ use bytes::Bytes;
 use fincrypt_net::encode_all;
 use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::limits::MAX_LOCATE;
-use fincrypt_protocol::mediate::{Located, LocatedSegment, NodeAddresses, Opened, Quote};
-use fincrypt_protocol::{
-    AccountId, Code, GeometryError, Network, Redundancy, Refusal, SegmentId, ShardIndex,
+use fincrypt_protocol::mediate::{
+    Located, LocatedSegment, NodeAddresses, OpenSegment, Opened, PutShard, Quote, Receipts,
 };
+use fincrypt_protocol::{Code, GeometryError, Network, NodeId, Redundancy, Refusal, SegmentId, ShardIndex};
 
 use crate::MediatorRole;
 use crate::upload::Announcement;
@@ -49,28 +49,47 @@ impl MediatorRole {
         })
     }
 
-    pub(super) async fn open(self: &Arc<Self>, announced: Announcement) -> Result<Opened, Refusal> {
-        let (prepayments, account) = (self.payments.prepayments.clone(), announced.registration.account);
+    pub(super) async fn open(self: &Arc<Self>, from: NodeId, ask: OpenSegment) -> Result<Opened, Refusal> {
+        let registration = self.registration(from)?;
+        let (prepayments, account) = (self.payments.prepayments.clone(), registration.account);
+        self.stays(&account)?;
+        let OpenSegment { run, mandate, manifest, tag } = ask;
+        let announced = Announcement { from, registration, run, mandate, manifest, tag };
         let admit = move |segment: &_| prepayments.admit_cost(account, segment);
         let missing = self.services.uploads.open(announced, admit).await?;
         Ok(Opened { missing })
     }
 
+    pub(super) async fn put(&self, from: NodeId, ask: PutShard, payload: Bytes) -> Result<(), Refusal> {
+        Ok(self.services.uploads.put(self.account(from)?, ask.segment, ask.index, payload).await?)
+    }
+
+    pub(super) async fn commit(&self, from: NodeId, segment: SegmentId) -> Result<Receipts, Refusal> {
+        let receipts = self.services.uploads.commit(self.account(from)?, segment).await?;
+        Ok(Receipts { receipts })
+    }
+
+    pub(super) async fn report(
+        &self,
+        from: NodeId,
+        shards: Vec<(SegmentId, ShardIndex)>,
+    ) -> Result<(), Refusal> {
+        Ok(self.services.missing_reports.report(self.account(from)?, shards).await?)
+    }
+
     pub(super) async fn get(
         &self,
-        account: AccountId,
+        from: NodeId,
         segment: SegmentId,
         index: ShardIndex,
     ) -> Result<Bytes, Refusal> {
+        let account = self.account(from)?;
         let record = self.stores.segments.find(account, segment).await?.ok_or(Refusal::UnknownSegment)?;
         Ok(self.services.transfer.fetch(account, &record, index).await?)
     }
 
-    pub(super) async fn locate(
-        &self,
-        account: AccountId,
-        segments: Vec<SegmentId>,
-    ) -> Result<Located, Refusal> {
+    pub(super) async fn locate(&self, from: NodeId, segments: Vec<SegmentId>) -> Result<Located, Refusal> {
+        let account = self.account(from)?;
         if segments.len() > MAX_LOCATE {
             return Err(Refusal::Invalid);
         }

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use fincrypt_ledger::Ledger;
 use fincrypt_protocol::money::{Payout, Pending, Withdrawal};
-use fincrypt_protocol::{AccountId, Clock, NodeId, Random, Refusal};
+use fincrypt_protocol::{AccountId, Clock, NodeId, Random};
+use fincrypt_state::kv::KvError;
 use fincrypt_state::state::State;
 use tokio::sync::watch;
 
 use super::options::{MoneyError, MoneyOptions};
-use super::settlement::Settlement;
+use super::settlement::{DepositTargets, Settlement, SettlementError};
 use crate::holder_link::HolderLink;
 
 /// The books alone.
@@ -51,19 +52,19 @@ impl Settlement for Money {
         false
     }
 
-    fn deposit_to(&self, _account: AccountId) -> Result<(Option<String>, Option<String>), Refusal> {
-        Err(Refusal::NoWallet)
+    fn deposit_to(&self, _account: AccountId) -> Result<DepositTargets, SettlementError> {
+        Err(SettlementError::NoWallet)
     }
 
     fn pending(&self, _account: &AccountId) -> Vec<Pending> {
         Vec::new()
     }
 
-    fn withdraw(&self, _account: AccountId, _withdrawal: &Withdrawal) -> Result<Payout, Refusal> {
-        Err(Refusal::NoWallet)
+    fn withdraw(&self, _account: AccountId, _withdrawal: &Withdrawal) -> Result<Payout, SettlementError> {
+        Err(SettlementError::NoWallet)
     }
 
-    fn repeat_reports(&self, _node: &NodeId) -> Result<(), Refusal> {
+    fn repeat_reports(&self, _node: &NodeId) -> Result<(), KvError> {
         Ok(())
     }
 

@@ -11,8 +11,10 @@ mod options;
 mod settlement;
 
 #[cfg(feature = "bitcoin")]
+pub(super) use bitcoin::withdrawals::WithdrawalError;
+#[cfg(feature = "bitcoin")]
 pub use bitcoin::{LightningView, Money, MoveError, PayoutFailure, WalletView};
 #[cfg(not(feature = "bitcoin"))]
 pub use books_only::Money;
 pub use options::{MoneyError, MoneyOptions, MoneyPaths};
-pub(super) use settlement::Settlement;
+pub(super) use settlement::{Settlement, SettlementError};

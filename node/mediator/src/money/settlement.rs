@@ -3,12 +3,38 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fincrypt_ledger::Ledger;
+use fincrypt_ledger::{Ledger, LedgerError};
 use fincrypt_protocol::money::{Payout, Pending, Withdrawal};
-use fincrypt_protocol::{AccountId, NodeId, Refusal};
+use fincrypt_protocol::{AccountId, NodeId};
+use fincrypt_state::kv::KvError;
 use tokio::sync::watch;
 
 use crate::holder_link::HolderLink;
+
+/// Why an account gets no destination for deposits, or nothing of its prepayment.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SettlementError {
+    /// There is no wallet.
+    #[error("there is no wallet")]
+    NoWallet,
+    /// The withdrawal was not decided on.
+    #[cfg(feature = "bitcoin")]
+    #[error(transparent)]
+    Withdrawal(#[from] super::bitcoin::withdrawals::WithdrawalError),
+    /// The wallet on the chain.
+    #[cfg(feature = "bitcoin")]
+    #[error("the wallet: {0}")]
+    Treasury(#[from] fincrypt_treasury::onchain::TreasuryError),
+    /// What belongs to the account could not be read or recorded.
+    #[error("the mediator's state: {0}")]
+    State(#[from] KvError),
+    /// The books.
+    #[error("the ledger: {0}")]
+    Ledger(#[from] LedgerError),
+}
+
+/// An address and an offer that are an account's alone.
+pub(crate) type DepositTargets = (Option<String>, Option<String>);
 
 /// The money as the rest of the mediator needs it.
 pub(crate) trait Settlement: Send + Sync + 'static {
@@ -21,8 +47,8 @@ pub(crate) trait Settlement: Send + Sync + 'static {
     /// An address and an offer that are the account's alone, durably. Blocks.
     ///
     /// # Errors
-    /// [`Refusal::NoWallet`] if there is neither.
-    fn deposit_to(&self, account: AccountId) -> Result<(Option<String>, Option<String>), Refusal>;
+    /// [`SettlementError::NoWallet`] if there is neither.
+    fn deposit_to(&self, account: AccountId) -> Result<DepositTargets, SettlementError>;
 
     /// Deposits of an account that lack confirmations.
     fn pending(&self, account: &AccountId) -> Vec<Pending>;
@@ -31,13 +57,13 @@ pub(crate) trait Settlement: Send + Sync + 'static {
     ///
     /// # Errors
     /// Why nothing is withdrawn.
-    fn withdraw(&self, account: AccountId, withdrawal: &Withdrawal) -> Result<Payout, Refusal>;
+    fn withdraw(&self, account: AccountId, withdrawal: &Withdrawal) -> Result<Payout, SettlementError>;
 
     /// Reports all payouts to a storage node once more: it has lost what it knew of them. Blocks.
     ///
     /// # Errors
     /// If this cannot be recorded.
-    fn repeat_reports(&self, node: &NodeId) -> Result<(), Refusal>;
+    fn repeat_reports(&self, node: &NodeId) -> Result<(), KvError>;
 
     /// Books, pays and reports to storage nodes until told to stop; `epoch` is the time between audits.
     fn run(

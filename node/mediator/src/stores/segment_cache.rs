@@ -1,9 +1,9 @@
 //! Decoded records of segments in memory.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use fincrypt_protocol::{AccountId, SegmentId};
+use hashlink::LruCache;
 
 use super::segment_record::SegmentRecord;
 
@@ -14,17 +14,21 @@ pub(super) const CACHED: usize = 512;
 /// A segment of an account.
 pub(super) type Place = (AccountId, SegmentId);
 
-/// Newest records of segments; the oldest entry is evicted first.
-#[derive(Default)]
+/// Records of segments that were used last.
 pub(super) struct SegmentCache {
-    records: HashMap<Place, Arc<SegmentRecord>>,
-    order: VecDeque<Place>,
+    records: LruCache<Place, Arc<SegmentRecord>>,
     /// Grows with each write, so that nothing is cached that was read before it.
     writes: u64,
 }
 
+impl Default for SegmentCache {
+    fn default() -> Self {
+        Self { records: LruCache::new(CACHED), writes: 0 }
+    }
+}
+
 impl SegmentCache {
-    pub(super) fn get(&self, place: &Place) -> Option<Arc<SegmentRecord>> {
+    pub(super) fn get(&mut self, place: &Place) -> Option<Arc<SegmentRecord>> {
         self.records.get(place).cloned()
     }
 
@@ -36,27 +40,14 @@ impl SegmentCache {
     /// Inserts a record that was read after `writes` writes, unless one came since.
     pub(super) fn insert_read(&mut self, place: Place, record: Arc<SegmentRecord>, writes: u64) {
         if self.writes == writes {
-            self.insert(place, record);
-        }
-    }
-
-    fn insert(&mut self, place: Place, record: Arc<SegmentRecord>) {
-        if self.records.insert(place, record).is_none() {
-            self.order.push_back(place);
-        }
-        while self.records.len() > CACHED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.records.remove(&oldest);
+            self.records.insert(place, record);
         }
     }
 
     /// Evicts a written record: of two writers, the cache cannot know the later.
     pub(super) fn invalidate(&mut self, place: &Place) {
         self.writes += 1;
-        if self.records.remove(place).is_some() {
-            self.order.retain(|known| known != place);
-        }
+        self.records.remove(place);
     }
 }
 
@@ -71,8 +62,9 @@ mod tests {
         for number in 0..2 * CACHED {
             let mut id = [0; 32];
             id[..8].copy_from_slice(&(number as u64).to_le_bytes());
-            cache.insert((AccountId::from_bytes([5; 32]), SegmentId::from_bytes(id)), Arc::clone(&record));
+            let place = (AccountId::from_bytes([5; 32]), SegmentId::from_bytes(id));
+            cache.insert_read(place, Arc::clone(&record), 0);
         }
-        assert_eq!((cache.records.len(), cache.order.len()), (CACHED, CACHED));
+        assert_eq!(cache.records.len(), CACHED);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use crate::{Asked, Packet, Requests, node_of};
-use fincrypt_protocol::{Frame, Refusal, Response};
+use fincrypt_protocol::{Frame, Refusal, Response, mediate, pay, shard};
 use libp2p::PeerId;
 use libp2p::request_response::{Event, Message, OutboundFailure, OutboundRequestId};
 use tokio::sync::mpsc;
@@ -94,6 +94,14 @@ impl<R: Protocol> Calls<R> {
         };
         refused.refuse(Refusal::Busy);
     }
+}
+
+/// The request protocols, and what their peers may ask for.
+pub(crate) struct Protocols {
+    pub(crate) mediate: Calls<mediate::Request>,
+    pub(crate) pay: Calls<pay::Request>,
+    pub(crate) shard: Calls<shard::Request>,
+    pub(crate) budgets: Budgets,
 }
 
 fn failed(peer: &PeerId, error: &OutboundFailure) -> CallError {

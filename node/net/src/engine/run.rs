@@ -2,42 +2,36 @@
 
 mod events;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{Behaviour, Setup, node_of, offers_topic};
-use fincrypt_protocol::admission::OfferGate;
-use fincrypt_protocol::record::StorageOffer;
-use fincrypt_protocol::{Network, NodeId, Verified, mediate, pay, shard};
+use fincrypt_protocol::{Network, NodeId};
 use futures::StreamExt;
 use libp2p::gossipsub::{self};
 use libp2p::identity::Keypair;
 use libp2p::kad::{Quorum, Record, RecordKey};
 use libp2p::swarm::dial_opts::DialOpts;
-use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
+use libp2p::swarm::{DialError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, noise, yamux};
 use tokio::sync::mpsc;
 
 use super::addresses::is_useful;
 use super::budget::{Budget, Budgets};
-use super::calls::Calls;
+use super::calls::{Calls, Protocols};
 use super::command::{Command, Waiter};
+use super::dials::{Dials, dial_error};
 use super::error::ConnectError;
 use super::handle::Net;
 use super::inbound::Inboxes;
+use super::offers::Offers;
+use super::peers::Peers;
 use super::queries::Queries;
 use super::session::Sessions;
-use fincrypt_protocol::AddressGroup;
 
 /// Commands waiting for the engine; each holder also waits for its own answer, so this is small.
 const COMMANDS: usize = 256;
-/// Peers whose addresses are remembered, oldest forgotten first.
-const MAX_BOOK: usize = 4096;
-/// Offers of one node are passed on at most this often.
-const OFFER_INTERVAL_SECONDS: u64 = 2;
-/// Nodes whose offers are remembered for that.
-const MAX_OFFERERS: usize = 65_536;
 
 /// The engine could not start.
 #[derive(Debug, thiserror::Error)]
@@ -69,32 +63,20 @@ pub struct EngineSetup {
     pub inboxes: Inboxes,
 }
 
-/// A first contact that is being dialled: what to call it, and who waits.
-type Join = (String, Waiter<NodeId, ConnectError>);
-
 /// The engine before it runs.
 pub struct Engine {
     swarm: Swarm<Behaviour>,
     network: Network,
     commands: mpsc::Receiver<Command>,
     reply_to: mpsc::WeakSender<Command>,
-    offer_inbox: Option<mpsc::Sender<Verified<StorageOffer>>>,
+    /// Where storage nodes go that were met.
     seen_inbox: Option<mpsc::Sender<NodeId>>,
     sessions: Arc<Sessions>,
-    offers: OfferGate,
+    offers: Offers,
     queries: Queries,
-    book: HashMap<PeerId, Vec<Multiaddr>>,
-    book_order: VecDeque<PeerId>,
-    identified: HashMap<PeerId, String>,
-    /// Where connected peers were met.
-    groups: HashMap<PeerId, AddressGroup>,
-    joins: HashMap<ConnectionId, Join>,
-    awaiting_identify: HashMap<PeerId, Vec<Join>>,
-    connects: HashMap<PeerId, Vec<Waiter<(), ConnectError>>>,
-    mediate: Calls<mediate::Request>,
-    pay: Calls<pay::Request>,
-    shard: Calls<shard::Request>,
-    budgets: Budgets,
+    peers: Peers,
+    dials: Dials,
+    protocols: Protocols,
 }
 
 impl Engine {
@@ -133,22 +115,18 @@ impl Engine {
             network,
             commands,
             reply_to: sender.downgrade(),
-            offer_inbox: setup.inboxes.offers,
             seen_inbox: setup.inboxes.storage_seen,
             sessions: Arc::clone(&sessions),
-            offers: OfferGate::new(MAX_OFFERERS, OFFER_INTERVAL_SECONDS),
+            offers: Offers::new(setup.inboxes.offers),
             queries: Queries::default(),
-            book: HashMap::new(),
-            book_order: VecDeque::new(),
-            identified: HashMap::new(),
-            groups: HashMap::new(),
-            joins: HashMap::new(),
-            awaiting_identify: HashMap::new(),
-            connects: HashMap::new(),
-            mediate: Calls::new(setup.inboxes.mediate),
-            pay: Calls::new(setup.inboxes.pay),
-            shard: Calls::new(setup.inboxes.shard),
-            budgets: Budgets::new(Budget::DEFAULT),
+            peers: Peers::new(),
+            dials: Dials::default(),
+            protocols: Protocols {
+                mediate: Calls::new(setup.inboxes.mediate),
+                pay: Calls::new(setup.inboxes.pay),
+                shard: Calls::new(setup.inboxes.shard),
+                budgets: Budgets::new(Budget::DEFAULT),
+            },
         };
         Ok((engine, Net::new(sender, own, network), sessions, bound))
     }
@@ -156,7 +134,7 @@ impl Engine {
     /// The same engine, with another budget for each peer.
     #[must_use]
     pub fn with_budget(mut self, budget: Budget) -> Self {
-        self.budgets = Budgets::new(budget);
+        self.protocols.budgets = Budgets::new(budget);
         self
     }
 
@@ -174,18 +152,18 @@ impl Engine {
     }
 
     fn obey(&mut self, command: Command) {
-        let behaviour = self.swarm.behaviour_mut();
+        let (behaviour, protocols) = (self.swarm.behaviour_mut(), &mut self.protocols);
         match command {
             Command::Join { address, done } => self.join(address, done),
             Command::Connect { peer, addresses, done } => self.connect(peer, addresses, done),
             Command::Mediate(exchange) => {
-                self.mediate.send(&mut behaviour.mediate, exchange, &mut self.budgets);
+                protocols.mediate.send(&mut behaviour.mediate, exchange, &mut protocols.budgets);
             }
             Command::Pay(exchange) => {
-                self.pay.send(&mut behaviour.pay, exchange, &mut self.budgets);
+                protocols.pay.send(&mut behaviour.pay, exchange, &mut protocols.budgets);
             }
             Command::Shard(exchange) => {
-                self.shard.send(&mut behaviour.shard, exchange, &mut self.budgets);
+                protocols.shard.send(&mut behaviour.shard, exchange, &mut protocols.budgets);
             }
             Command::Provide { key } => {
                 if let Err(error) = behaviour.kad.start_providing(RecordKey::new(&key)) {
@@ -214,22 +192,17 @@ impl Engine {
                 let _ = done.send(matches!(sent, Ok(_) | Err(gossipsub::PublishError::Duplicate)));
             }
             Command::Addresses { peers, done } => {
-                let known = |peer: &PeerId| self.book.get(peer).cloned().unwrap_or_default();
-                let _ = done.send(peers.iter().map(known).collect());
+                let _ = done.send(peers.iter().map(|peer| self.peers.addresses(peer)).collect());
             }
             Command::OwnAddresses { done } => {
-                let useful = |address: &&Multiaddr| is_useful(address, self.network);
-                let external = self.swarm.external_addresses().chain(self.swarm.listeners());
-                let mut addresses: Vec<_> = external.filter(useful).cloned().collect();
-                addresses.dedup();
-                let _ = done.send(addresses);
+                let _ = done.send(self.own_addresses());
             }
             Command::Connected { done } => {
                 let _ =
                     done.send(self.swarm.connected_peers().filter_map(|peer| node_of(peer).ok()).collect());
             }
             Command::Groups { peers, done } => {
-                let _ = done.send(peers.iter().map(|peer| self.groups.get(peer).copied()).collect());
+                let _ = done.send(peers.iter().map(|peer| self.peers.group(peer)).collect());
             }
             Command::DhtPeers { done } => {
                 let _ = done.send(behaviour.kad.kbuckets().map(|bucket| bucket.num_entries()).sum());
@@ -238,12 +211,20 @@ impl Engine {
         }
     }
 
+    fn own_addresses(&self) -> Vec<Multiaddr> {
+        let useful = |address: &&Multiaddr| is_useful(address, self.network);
+        let external = self.swarm.external_addresses().chain(self.swarm.listeners());
+        let mut addresses: Vec<_> = external.filter(useful).cloned().collect();
+        addresses.dedup();
+        addresses
+    }
+
     fn join(&mut self, address: Multiaddr, done: Waiter<NodeId, ConnectError>) {
         let shown = address.to_string();
         let opts = DialOpts::unknown_peer_id().address(address).build();
         let id = opts.connection_id();
         match self.swarm.dial(opts) {
-            Ok(()) => drop(self.joins.insert(id, (shown, done))),
+            Ok(()) => self.dials.join(id, (shown, done)),
             Err(error) => drop(done.send(Err(dial_error(&error, shown)))),
         }
     }
@@ -253,7 +234,7 @@ impl Engine {
             let _ = done.send(Ok(()));
             return;
         }
-        addresses.extend(self.book.get(&peer).into_iter().flatten().cloned());
+        addresses.extend(self.peers.addresses(&peer));
         if addresses.is_empty()
             && let Some(entry) = self.swarm.behaviour_mut().kad.kbucket(peer).and_then(|bucket| {
                 bucket
@@ -270,29 +251,14 @@ impl Engine {
             let _ = done.send(Err(error));
             return;
         }
-        let waiting = self.connects.entry(peer).or_default();
-        waiting.push(done);
-        if waiting.len() == 1 {
+        if self.dials.connect(peer, done) {
             let opts = DialOpts::peer_id(peer).addresses(addresses).build();
             if let Err(error) = self.swarm.dial(opts)
                 && !matches!(error, DialError::DialPeerConditionFalse(_))
             {
-                self.answer_connects(&peer, Err(dial_error(&error, peer.to_string())));
+                self.dials.connected(&peer, Err(dial_error(&error, peer.to_string())));
             }
         }
-    }
-
-    fn answer_connects(&mut self, peer: &PeerId, result: Result<(), ConnectError>) {
-        for done in self.connects.remove(peer).unwrap_or_default() {
-            let _ = done.send(result.clone());
-        }
-    }
-}
-
-fn dial_error(error: &DialError, address: String) -> ConnectError {
-    match error {
-        DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. } => ConnectError::OtherPeer { address },
-        _ => ConnectError::NoAnswer { address },
     }
 }
 

@@ -9,7 +9,6 @@ mod earning;
 mod payout;
 mod view;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use fincrypt_protocol::{AccountId, ContractId, Epoch, NodeId, PayoutId, UnixTime
 use fincrypt_state::kv::{Batch, KvError};
 use fincrypt_state::state::State;
 use fincrypt_state::table::Table;
+use hashlink::LruCache;
 use parking_lot::{Mutex, MutexGuard};
 
 pub(crate) use earning::Earning;
@@ -94,11 +94,16 @@ impl Debt {
 }
 
 /// Debts that were looked up, until they change.
-#[derive(Default)]
 struct Debts {
     /// Grows with every change, so that what was read before one is not kept after it.
     generation: u64,
-    known: HashMap<Relation, Option<Debt>>,
+    known: LruCache<Relation, Option<Debt>>,
+}
+
+impl Default for Debts {
+    fn default() -> Self {
+        Self { generation: 0, known: LruCache::new(MAX_DEBTS) }
+    }
 }
 
 struct Inner {
@@ -190,7 +195,7 @@ impl Ledger {
 
     fn debt(&self, relation: &Relation) -> Result<Option<Debt>, LedgerError> {
         let generation = {
-            let debts = self.0.debts.lock();
+            let mut debts = self.0.debts.lock();
             if let Some(known) = debts.known.get(relation) {
                 return Ok(*known);
             }
@@ -199,9 +204,6 @@ impl Ledger {
         let debt = self.debt_of(&self.earning(relation)?)?;
         let mut debts = self.0.debts.lock();
         if debts.generation == generation {
-            if debts.known.len() >= MAX_DEBTS {
-                debts.known.clear();
-            }
             debts.known.insert(*relation, debt);
         }
         Ok(debt)

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use fincrypt_ledger::{Event, LedgerError, Owner, Source};
 use fincrypt_protocol::amount::Sat;
 use fincrypt_protocol::money::{Arrival, Pending};
-use fincrypt_protocol::{AccountId, PaymentHash, Refusal};
+use fincrypt_protocol::{AccountId, PaymentHash};
 use fincrypt_state::kv::Batch;
 use fincrypt_state::state::State;
 use fincrypt_state::table::Table;
 
-use fincrypt_treasury::onchain::{Arrived, Treasury};
+use fincrypt_treasury::onchain::{Arrived, Treasury, TreasuryError};
 use parking_lot::Mutex;
 
 use super::wallets::Wallets;
-use fincrypt_accounts::failed;
+use crate::money::settlement::{DepositTargets, SettlementError};
 
 /// `account` → its offer.
 const OFFERS: Table<AccountId, String> = Table::new("deposit_offers", 1 << 16);
@@ -47,15 +47,25 @@ impl Deposits {
     /// An address and an offer of the account.
     ///
     /// # Errors
-    /// [`Refusal::NoWallet`] if there is neither.
-    pub(super) fn deposit_to(&self, account: AccountId) -> Result<(Option<String>, Option<String>), Refusal> {
-        let address = self.address_for(Owner::Client(account))?;
+    /// [`SettlementError::NoWallet`] if there is neither.
+    pub(super) fn deposit_to(&self, account: AccountId) -> Result<DepositTargets, SettlementError> {
+        let address = self.address_for::<SettlementError>(Owner::Client(account))?;
         let offer = self.offer_for(account)?;
-        if address.is_none() && offer.is_none() { Err(Refusal::NoWallet) } else { Ok((address, offer)) }
+        if address.is_none() && offer.is_none() {
+            Err(SettlementError::NoWallet)
+        } else {
+            Ok((address, offer))
+        }
     }
 
-    /// Somebody's address: another one once something has come to it.
-    pub(super) fn address_for(&self, owner: Owner) -> Result<Option<String>, Refusal> {
+    /// Somebody's address: another one once something has come to it. None without a wallet on the chain.
+    ///
+    /// # Errors
+    /// If the wallet gives none, or its owner cannot be booked.
+    pub(super) fn address_for<E>(&self, owner: Owner) -> Result<Option<String>, E>
+    where
+        E: From<LedgerError> + From<TreasuryError>,
+    {
         let Some(treasury) = self.wallets.treasury() else { return Ok(None) };
         let used: BTreeSet<u32> = treasury.arrivals().into_iter().map(|came| came.index).collect();
         let _one = self.attributing.lock();
@@ -70,28 +80,28 @@ impl Deposits {
             Some(index) => index,
             None => {
                 let event = Event::Attributed { source: Source::Address(next), owner };
-                self.wallets.record(&event).map_err(|error| failed(&error))?;
+                self.wallets.record(&event)?;
                 next
             }
         };
-        treasury.address(index).map(Some).map_err(|error| failed(&error))
+        Ok(Some(treasury.address(index)?))
     }
 
     /// The account's offer: always the same. None while the Lightning node has no peer that could
     /// pass a payment on.
-    fn offer_for(&self, account: AccountId) -> Result<Option<String>, Refusal> {
+    fn offer_for(&self, account: AccountId) -> Result<Option<String>, SettlementError> {
         let _one = self.attributing.lock();
-        if let Some(known) = OFFERS.get(&self.state, &account).map_err(|error| failed(&error))? {
+        if let Some(known) = OFFERS.get(&self.state, &account)? {
             return Ok(Some(known));
         }
         let Some(lightning) = self.wallets.lightning() else { return Ok(None) };
         let Ok((id, offer)) = lightning.offer("Fincrypt storage, prepaid") else { return Ok(None) };
         // Whose it is comes first: nobody has seen it yet.
         let event = Event::Attributed { source: Source::Offer(id.0), owner: Owner::Client(account) };
-        self.wallets.record(&event).map_err(|error| failed(&error))?;
+        self.wallets.record(&event)?;
         let mut batch = Batch::default();
-        OFFERS.put(&mut batch, &account, &offer).map_err(|error| failed(&error))?;
-        self.state.commit(&batch).map_err(|error| failed(&error))?;
+        OFFERS.put(&mut batch, &account, &offer)?;
+        self.state.commit(&batch)?;
         Ok(Some(offer))
     }
 

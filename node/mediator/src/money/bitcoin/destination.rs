@@ -1,9 +1,8 @@
 //! What a storage operator or client names as its destination.
 
-use fincrypt_accounts::failed;
+use fincrypt_protocol::NodeId;
 use fincrypt_protocol::limits::MAX_DESTINATION;
-use fincrypt_protocol::{NodeId, Refusal};
-use fincrypt_state::kv::Batch;
+use fincrypt_state::kv::{Batch, KvError};
 use fincrypt_state::state::State;
 use fincrypt_state::table::Table;
 use fincrypt_treasury::BitcoinNetwork;
@@ -71,21 +70,21 @@ impl Destinations {
     ///
     /// # Errors
     /// If that cannot be read.
-    pub(super) fn known(&self, node: &NodeId) -> Result<Option<String>, Refusal> {
-        PAY_TO.get(&self.state, node).map_err(|error| failed(&error))
+    pub(super) fn known(&self, node: &NodeId) -> Result<Option<String>, KvError> {
+        PAY_TO.get(&self.state, node)
     }
 
     /// Remembers what a node says.
     ///
     /// # Errors
     /// If it cannot be stored.
-    pub(super) fn learn(&self, node: &NodeId, to: &str) -> Result<(), Refusal> {
+    pub(super) fn learn(&self, node: &NodeId, to: &str) -> Result<(), KvError> {
         if self.known(node)?.as_deref() == Some(to) {
             return Ok(());
         }
         let mut batch = Batch::default();
-        PAY_TO.put(&mut batch, node, &to.to_owned()).map_err(|error| failed(&error))?;
-        self.state.commit(&batch).map_err(|error| failed(&error))
+        PAY_TO.put(&mut batch, node, &to.to_owned())?;
+        self.state.commit(&batch)
     }
 }
 

@@ -35,7 +35,7 @@ mod payout_sender;
 mod transfers;
 mod view;
 mod wallets;
-mod withdrawals;
+pub(super) mod withdrawals;
 
 pub use money::Money;
 pub use payout_failures::PayoutFailure;

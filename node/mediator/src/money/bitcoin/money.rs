@@ -6,7 +6,8 @@ use std::time::Duration;
 use fincrypt_ledger::{Ledger, LedgerError};
 use fincrypt_protocol::amount::Msat;
 use fincrypt_protocol::money::{Payout, Pending, Withdrawal};
-use fincrypt_protocol::{AccountId, Clock, NodeId, Random, Refusal};
+use fincrypt_protocol::{AccountId, Clock, NodeId, Random};
+use fincrypt_state::kv::KvError;
 use fincrypt_state::state::State;
 use fincrypt_treasury::onchain::TreasuryError;
 use parking_lot::Mutex;
@@ -28,7 +29,7 @@ use super::withdrawals::Withdrawals;
 
 use crate::holder_link::HolderLink;
 use crate::money::options::{MoneyError, MoneyOptions};
-use crate::money::settlement::Settlement;
+use crate::money::settlement::{DepositTargets, Settlement, SettlementError};
 
 /// The services of the money.
 pub struct Money {
@@ -146,7 +147,7 @@ impl Settlement for Money {
         self.wallets.lightning_keeper().is_some()
     }
 
-    fn deposit_to(&self, account: AccountId) -> Result<(Option<String>, Option<String>), Refusal> {
+    fn deposit_to(&self, account: AccountId) -> Result<DepositTargets, SettlementError> {
         self.deposits.deposit_to(account)
     }
 
@@ -154,11 +155,11 @@ impl Settlement for Money {
         self.deposits.pending(account)
     }
 
-    fn withdraw(&self, account: AccountId, withdrawal: &Withdrawal) -> Result<Payout, Refusal> {
-        self.withdrawals.withdraw(account, withdrawal)
+    fn withdraw(&self, account: AccountId, withdrawal: &Withdrawal) -> Result<Payout, SettlementError> {
+        Ok(self.withdrawals.withdraw(account, withdrawal)?)
     }
 
-    fn repeat_reports(&self, node: &NodeId) -> Result<(), Refusal> {
+    fn repeat_reports(&self, node: &NodeId) -> Result<(), KvError> {
         self.reports.repeat(node)
     }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use fincrypt_ledger::{Books, Owed, PayoutBook, PayoutStage};
 use fincrypt_protocol::amount::Msat;
 use fincrypt_protocol::money::{Payout, PayoutState};
-use fincrypt_protocol::{AccountId, NodeId, PayoutId, Refusal};
-use fincrypt_state::kv::Batch;
+use fincrypt_protocol::{AccountId, NodeId, PayoutId};
+use fincrypt_state::kv::{Batch, KvError};
 use fincrypt_state::state::State;
 use fincrypt_state::table::Table;
 use parking_lot::Mutex;
@@ -16,7 +16,6 @@ use serde::{Deserialize, Serialize};
 
 use super::due::nodes_of;
 use super::wallets::Wallets;
-use fincrypt_accounts::failed;
 
 /// `(payout, node)` → the stage that the node was told of.
 const REPORTED: Table<(PayoutId, NodeId), ReportStage> = Table::new("payout_reports", 64);
@@ -122,7 +121,7 @@ impl PayoutReports {
     ///
     /// # Errors
     /// If what was acknowledged cannot be read.
-    pub(super) fn outstanding(&self) -> Result<Vec<Report>, Refusal> {
+    pub(super) fn outstanding(&self) -> Result<Vec<Report>, KvError> {
         let mut complete = self.complete.lock();
         // Of years of payouts almost none.
         let changed: Vec<(PayoutId, ReportStage, Vec<Report>)> = self.wallets.ledger.books(|books| {
@@ -140,7 +139,7 @@ impl PayoutReports {
         for (id, stage, reports) in changed {
             let before = outstanding.len();
             for report in reports {
-                let known = REPORTED.get(&self.state, &(id, report.node)).map_err(|error| failed(&error))?;
+                let known = REPORTED.get(&self.state, &(id, report.node))?;
                 if known != Some(stage) {
                     outstanding.push(report);
                 }
@@ -161,17 +160,17 @@ impl PayoutReports {
         node: &NodeId,
         payout: PayoutId,
         stage: ReportStage,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), KvError> {
         let mut batch = Batch::default();
-        REPORTED.put(&mut batch, &(payout, *node), &stage).map_err(|error| failed(&error))?;
-        self.state.commit(&batch).map_err(|error| failed(&error))
+        REPORTED.put(&mut batch, &(payout, *node), &stage)?;
+        self.state.commit(&batch)
     }
 
     /// Has a node told of all payouts once more: it has lost what it knew of them.
     ///
     /// # Errors
     /// If this cannot be recorded.
-    pub(super) fn repeat(&self, node: &NodeId) -> Result<(), Refusal> {
+    pub(super) fn repeat(&self, node: &NodeId) -> Result<(), KvError> {
         // The lock first: what is being told meanwhile is not taken for told to all.
         let mut complete = self.complete.lock();
         let theirs: Vec<PayoutId> = self.wallets.ledger.books(|books| {
@@ -183,6 +182,6 @@ impl PayoutReports {
             REPORTED.remove(&mut batch, &(id, *node));
             complete.remove(&id);
         }
-        if batch.is_empty() { Ok(()) } else { self.state.commit(&batch).map_err(|error| failed(&error)) }
+        if batch.is_empty() { Ok(()) } else { self.state.commit(&batch) }
     }
 }

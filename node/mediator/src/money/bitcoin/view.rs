@@ -235,9 +235,11 @@ impl Money {
     }
 
     /// An address for the operator's own capital. Blocks.
+    ///
+    /// # Errors
+    /// [`MoveError`]: there is no address.
     pub fn capital_address(&self) -> Result<String, MoveError> {
-        let address = self.deposits.address_for(Owner::Operator).map_err(|_| MoveError::NoWallet)?;
-        address.ok_or(MoveError::NoWallet)
+        self.deposits.address_for::<MoveError>(Owner::Operator)?.ok_or(MoveError::NoWallet)
     }
 
     /// Moves the wallet's money to the Lightning node's own coins, from which it opens channels. Blocks.

@@ -1,17 +1,16 @@
 //! What the swarm tells the engine.
 
 use crate::{BehaviourEvent, node_of};
-use fincrypt_protocol::admission::GossipVerdict;
 use fincrypt_protocol::limits::MAX_ADDRESSES;
-use fincrypt_protocol::{Network, NodeId, UnixTime, shard};
-use libp2p::gossipsub::{self, MessageAcceptance};
+use fincrypt_protocol::{Network, NodeId, shard};
+use libp2p::gossipsub;
 use libp2p::kad::{self, Mode};
 use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, PeerId, identify};
 
-use super::{Engine, MAX_BOOK, dial_error};
+use super::Engine;
 use crate::engine::addresses::{group_of, is_relayed, is_useful};
-use crate::engine::command::Waiter;
+use crate::engine::dials::{Join, dial_error};
 use crate::engine::error::ConnectError;
 
 impl Engine {
@@ -19,23 +18,23 @@ impl Engine {
         match event {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 if let Some(group) = group_of(endpoint.get_remote_address(), self.network) {
-                    self.groups.insert(peer_id, group);
+                    self.peers.met(peer_id, group);
                 }
-                self.answer_connects(&peer_id, Ok(()));
-                if let Some((shown, done)) = self.joins.remove(&connection_id) {
-                    self.await_identify(peer_id, shown, done);
+                self.dials.connected(&peer_id, Ok(()));
+                if let Some(join) = self.dials.joined(&connection_id) {
+                    self.await_identify(peer_id, join);
                 }
             }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => self.on_gone(peer_id),
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
                 tracing::debug!(%error, "dial failed");
-                if let Some((shown, done)) = self.joins.remove(&connection_id) {
+                if let Some((shown, done)) = self.dials.joined(&connection_id) {
                     let _ = done.send(Err(dial_error(&error, shown)));
                 }
                 if let Some(peer) = peer_id
                     && !self.swarm.is_connected(&peer)
                 {
-                    self.answer_connects(&peer, Err(dial_error(&error, peer.to_string())));
+                    self.dials.connected(&peer, Err(dial_error(&error, peer.to_string())));
                 }
             }
             SwarmEvent::ExternalAddrConfirmed { address }
@@ -49,24 +48,23 @@ impl Engine {
     }
 
     fn on_gone(&mut self, peer: PeerId) {
-        self.identified.remove(&peer);
-        self.groups.remove(&peer);
+        self.peers.gone(&peer);
         if let Ok(node) = node_of(&peer) {
             self.sessions.end(&node);
         }
-        for (shown, done) in self.awaiting_identify.remove(&peer).unwrap_or_default() {
+        for (shown, done) in self.dials.identified(&peer) {
             let _ = done.send(Err(ConnectError::NoAnswer { address: shown }));
         }
     }
 
-    fn await_identify(&mut self, peer: PeerId, shown: String, done: Waiter<NodeId, ConnectError>) {
-        match self.identified.get(&peer) {
-            Some(version) => drop(done.send(self.judge(peer, version, shown))),
-            None => self.awaiting_identify.entry(peer).or_default().push((shown, done)),
+    fn await_identify(&mut self, peer: PeerId, (shown, done): Join) {
+        match self.peers.version(&peer) {
+            Some(version) => drop(done.send(self.check_network(peer, version, shown))),
+            None => self.dials.await_identify(peer, (shown, done)),
         }
     }
 
-    fn judge(&self, peer: PeerId, version: &str, shown: String) -> Result<NodeId, ConnectError> {
+    fn check_network(&self, peer: PeerId, version: &str, shown: String) -> Result<NodeId, ConnectError> {
         if version == self.network.protocol("1") {
             return node_of(&peer).map_err(|_| ConnectError::OtherPeer { address: shown });
         }
@@ -76,6 +74,7 @@ impl Engine {
     }
 
     fn on_behaviour(&mut self, event: BehaviourEvent) {
+        let protocols = &mut self.protocols;
         match event {
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 self.on_identified(peer_id, info);
@@ -87,18 +86,22 @@ impl Engine {
                 self.on_offer(propagation_source, &message_id, &message.data);
             }
             BehaviourEvent::Mediate(event) => {
-                self.mediate.on_event(event, &self.reply_to, &mut self.budgets);
+                protocols.mediate.on_event(event, &self.reply_to, &mut protocols.budgets);
             }
-            BehaviourEvent::Pay(event) => self.pay.on_event(event, &self.reply_to, &mut self.budgets),
-            BehaviourEvent::Shard(event) => self.shard.on_event(event, &self.reply_to, &mut self.budgets),
+            BehaviourEvent::Pay(event) => {
+                protocols.pay.on_event(event, &self.reply_to, &mut protocols.budgets);
+            }
+            BehaviourEvent::Shard(event) => {
+                protocols.shard.on_event(event, &self.reply_to, &mut protocols.budgets);
+            }
             _ => {}
         }
     }
 
     fn on_identified(&mut self, peer: PeerId, info: identify::Info) {
         let version = info.protocol_version;
-        for (shown, done) in self.awaiting_identify.remove(&peer).unwrap_or_default() {
-            let _ = done.send(self.judge(peer, &version, shown));
+        for (shown, done) in self.dials.identified(&peer) {
+            let _ = done.send(self.check_network(peer, &version, shown));
         }
         if version != self.network.protocol("1") {
             // Not cut off at once: it has to learn from us, too, that the networks differ. Nothing is
@@ -106,7 +109,7 @@ impl Engine {
             tracing::debug!("a peer belongs to another network");
             return;
         }
-        self.identified.insert(peer, version);
+        self.peers.identified(peer, version);
         let useful = info.listen_addrs.into_iter().filter(|address| is_useful(address, self.network));
         let addresses: Vec<Multiaddr> = useful.take(MAX_ADDRESSES).collect();
         let speaks = |name: &str| {
@@ -118,34 +121,15 @@ impl Engine {
                 self.swarm.behaviour_mut().kad.add_address(&peer, address.clone());
             }
         }
-        self.remember(peer, addresses);
+        self.peers.remember(peer, addresses);
         if storage && let (Some(inbox), Ok(node)) = (&self.seen_inbox, node_of(&peer)) {
             // A full inbox only delays the acquaintance: the peer's offer comes over gossip too.
             let _ = inbox.try_send(node);
         }
     }
 
-    fn remember(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
-        if self.book.insert(peer, addresses).is_none() {
-            self.book_order.push_back(peer);
-        }
-        while self.book.len() > MAX_BOOK {
-            let Some(oldest) = self.book_order.pop_front() else { return };
-            self.book.remove(&oldest);
-        }
-    }
-
     fn on_offer(&mut self, source: PeerId, id: &gossipsub::MessageId, data: &[u8]) {
-        let (verdict, offer) = self.offers.judge(data, self.network, UnixTime::now());
-        let acceptance = match verdict {
-            GossipVerdict::Accept => MessageAcceptance::Accept,
-            GossipVerdict::Ignore => MessageAcceptance::Ignore,
-            GossipVerdict::Reject => MessageAcceptance::Reject,
-        };
+        let acceptance = self.offers.take(data, self.network);
         self.swarm.behaviour_mut().gossip.report_message_validation_result(id, &source, acceptance);
-        if let (Some(offer), Some(inbox)) = (offer, &self.offer_inbox) {
-            // A full inbox drops the offer; it is repeated.
-            let _ = inbox.try_send(offer);
-        }
     }
 }

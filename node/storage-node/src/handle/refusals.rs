@@ -20,7 +20,7 @@ use crate::proofs::ProofError;
 use crate::reads::ReadError;
 
 /// Logs a failure with its causes, and refuses.
-pub(crate) fn failed(error: &dyn std::error::Error) -> Refusal {
+pub(super) fn failed(error: &dyn std::error::Error) -> Refusal {
     let (mut text, mut cause) = (error.to_string(), error.source());
     while let Some(error) = cause {
         text.push_str(": ");
