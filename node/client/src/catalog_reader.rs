@@ -10,8 +10,8 @@ use fincrypt_vault::lists::{LIST, decode_list};
 use fincrypt_vault::marks::{Mark, decode_marks};
 use fincrypt_vault::segment::{BlobAssembler, Directory, OpenSegment};
 
-use super::error::ClientError;
 use super::fetch::Fetcher;
+use super::reader::error::ReadError;
 use super::vault::Vault;
 use super::vault_state::IndexOrigin;
 
@@ -32,13 +32,13 @@ pub(crate) async fn load_catalog(
     vault: &Vault,
     fetcher: &Fetcher,
     refs: &[CatalogRef],
-) -> Result<(), ClientError> {
+) -> Result<(), ReadError> {
     let mut failed = None;
     let mut waiting: Vec<CatalogRef> = refs.iter().rev().copied().collect();
     // A list is loaded when all that it refers to is.
     let mut lists: Vec<(SegmentId, Vec<SegmentId>)> = Vec::new();
     while let Some(reference) = waiting.pop() {
-        if vault.lifecycle.is_loaded(&reference.segment)? {
+        if vault.lifecycle.cache().is_loaded(&reference.segment)? {
             continue;
         }
         match read_pieces(vault, fetcher, std::slice::from_ref(&reference)).await {
@@ -47,7 +47,7 @@ pub(crate) async fn load_catalog(
                     LIST => &[],
                     _ => std::slice::from_ref(&reference.segment),
                 };
-                vault.lifecycle.take_in(&pieces.segments, &pieces.marks, loaded)?;
+                vault.lifecycle.cache().take_in(&pieces.segments, &pieces.marks, loaded)?;
                 if reference.level == LIST {
                     lists.push((reference.segment, pieces.lists.iter().map(|r| r.segment).collect()));
                     waiting.extend(pieces.lists.iter().rev());
@@ -59,10 +59,10 @@ pub(crate) async fn load_catalog(
     for (list, listed) in lists {
         let mut all = true;
         for segment in &listed {
-            all &= vault.lifecycle.is_loaded(segment)?;
+            all &= vault.lifecycle.cache().is_loaded(segment)?;
         }
         if all {
-            vault.lifecycle.take_in(&[], &[], &[list])?;
+            vault.lifecycle.cache().take_in(&[], &[], &[list])?;
         }
     }
     match failed {
@@ -81,7 +81,7 @@ pub(crate) async fn whole_catalog(
     vault: &Vault,
     fetcher: &Fetcher,
     refs: &[CatalogRef],
-) -> Result<Vec<CatalogRef>, ClientError> {
+) -> Result<Vec<CatalogRef>, ReadError> {
     let lists: Vec<CatalogRef> = refs.iter().filter(|r| r.level == LIST).copied().collect();
     let listed = read_pieces(vault, fetcher, &lists).await?.lists;
     Ok(refs.iter().copied().chain(listed).collect())
@@ -92,36 +92,34 @@ pub(crate) async fn read_pieces(
     vault: &Vault,
     fetcher: &Fetcher,
     refs: &[CatalogRef],
-) -> Result<Pieces, ClientError> {
+) -> Result<Pieces, ReadError> {
     let ids: Vec<SegmentId> = refs.iter().map(|reference| reference.segment).collect();
     let manifests: HashMap<_, _> = fetcher.manifests(&ids).await?;
-    let damaged = |error: &dyn std::fmt::Display| ClientError::Damaged(error.to_string());
-    let mut assembler = BlobAssembler::new(vault.keys.root.blob_id_key()).map_err(|error| damaged(&error))?;
+    let mut assembler = BlobAssembler::new(vault.keys.root.blob_id_key()).map_err(ReadError::damaged)?;
     let mut pieces = Pieces::default();
     for id in ids {
-        let manifest =
-            manifests.get(&id).ok_or(ClientError::Unavailable { segment: id, found: 0, needed: 1 })?;
+        let manifest = manifests.get(&id).ok_or(ReadError::unknown(id))?;
         let ciphertext = fetcher.segment(manifest).await?;
-        let open = OpenSegment::open(&vault.keys.root, ciphertext).map_err(|error| damaged(&error))?;
+        let open = OpenSegment::open(&vault.keys.root, ciphertext).map_err(ReadError::damaged)?;
         for entry in open.directory().entries() {
             if !entry.kind.is_catalog() {
                 continue;
             }
-            let stored = open.extent(entry).map_err(|error| damaged(&error))?;
-            let Some(plain) = assembler.add(entry, &stored).map_err(|error| damaged(&error))? else {
+            let stored = open.extent(entry).map_err(ReadError::damaged)?;
+            let Some(plain) = assembler.add(entry, &stored).map_err(ReadError::damaged)? else {
                 continue;
             };
             match entry.kind {
                 BlobKind::Marks => {
-                    let malformed = || ClientError::Damaged("a list of marks is malformed".to_owned());
+                    let malformed = || ReadError::damaged("a list of marks is malformed");
                     pieces.marks.extend(decode_marks(&plain).ok_or_else(malformed)?);
                 }
                 BlobKind::Refs => {
-                    let malformed = || ClientError::Damaged("a list of the catalog is malformed".to_owned());
+                    let malformed = || ReadError::damaged("a list of the catalog is malformed");
                     pieces.lists.extend(decode_list(&plain).ok_or_else(malformed)?);
                 }
                 _ => {
-                    let piece = IndexPiece::decode(&plain).map_err(|error| damaged(&error))?;
+                    let piece = IndexPiece::decode(&plain).map_err(ReadError::damaged)?;
                     pieces.segments.extend(piece.segments);
                 }
             }
@@ -130,6 +128,6 @@ pub(crate) async fn read_pieces(
     // A piece of which a part is missing would be lost without a word when it is merged.
     match assembler.pending_bytes() {
         0 => Ok(pieces),
-        _ => Err(ClientError::Damaged("a part of an index piece is missing".to_owned())),
+        _ => Err(ReadError::damaged("a part of an index piece is missing")),
     }
 }

@@ -52,7 +52,7 @@ impl Traffic {
 /// What stores segments and their catalog.
 pub(super) struct Run<'a> {
     pub(super) vault: &'a Vault,
-    pub(super) link: MediatorClient,
+    pub(super) mediator: MediatorClient,
     pub(super) upload: Upload,
     pub(super) fetcher: Arc<Fetcher>,
     pub(super) code: Code,
@@ -74,16 +74,17 @@ impl<'a> Run<'a> {
     /// If local state fails or the mandate cannot be made.
     pub(super) fn new(
         vault: &'a Vault,
-        link: MediatorClient,
+        mediator: MediatorClient,
         fetcher: Arc<Fetcher>,
         code: Code,
         journal: &RunJournal,
     ) -> Result<Self, ClientError> {
-        let mandate = mandates::current(vault, link.node())?;
-        let upload = Upload { link: link.clone(), network: vault.network(), run: journal.run, mandate };
+        let mandate = mandates::current(vault, mediator.node())?;
+        let upload =
+            Upload { mediator: mediator.clone(), network: vault.network(), run: journal.run, mandate };
         Ok(Self {
             vault,
-            link,
+            mediator,
             upload,
             fetcher,
             code,
@@ -143,7 +144,7 @@ impl Run<'_> {
 
     /// Says that what the run has stored is to be kept.
     pub(super) async fn keep(&mut self) -> Result<(), ClientError> {
-        self.link.keep(keep(self.vault, self.upload.run)?).await?;
+        self.mediator.keep(keep(self.vault, self.upload.run)?).await?;
         self.kept = UnixTime::now();
         Ok(())
     }
@@ -157,7 +158,7 @@ impl Run<'_> {
                 return Ok(());
             }
             for run in &runs {
-                self.link.keep(keep(self.vault, *run)?).await?;
+                self.mediator.keep(keep(self.vault, *run)?).await?;
             }
             self.vault.lifecycle.found_runs_kept(&runs)?;
         }

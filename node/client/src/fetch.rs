@@ -16,11 +16,11 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{Mutex, OnceCell};
 
-use super::error::ClientError;
 use super::holders::Holders;
 use super::mediator_client::MediatorClient;
 use super::pace::Pace;
-use super::segment_reader::{FetchBudget, SegmentReadError, ShardSource, VerifiedShard, gather};
+use super::reader::error::ReadError;
+use super::segment_reader::{FetchBudget, ShardSource, VerifiedShard, gather};
 use fincrypt_net::Net;
 
 /// Segments whose places are remembered; at up to 2 KiB each, 8 MiB.
@@ -37,7 +37,7 @@ type Places = Vec<(ShardIndex, NodeId)>;
 /// Fetches and checks segments.
 pub(crate) struct Fetcher {
     net: Net,
-    link: Option<MediatorClient>,
+    mediator: Option<MediatorClient>,
     account: SigningKey,
     registration: Signed<Registration>,
     tags: TagKey,
@@ -54,14 +54,14 @@ pub(crate) struct Fetcher {
 impl Fetcher {
     pub(crate) fn new(
         net: Net,
-        link: Option<MediatorClient>,
+        mediator: Option<MediatorClient>,
         account: SigningKey,
         registration: Signed<Registration>,
         tags: TagKey,
     ) -> Self {
         Self {
             net,
-            link,
+            mediator,
             account,
             registration,
             tags,
@@ -152,11 +152,11 @@ impl Fetcher {
     pub(crate) async fn manifests(
         &self,
         segments: &[SegmentId],
-    ) -> Result<HashMap<SegmentId, Manifest>, ClientError> {
+    ) -> Result<HashMap<SegmentId, Manifest>, ReadError> {
         let mut found = HashMap::new();
-        if let Some(link) = &self.link {
+        if let Some(mediator) = &self.mediator {
             for page in segments.chunks(MAX_LOCATE) {
-                let Ok(located) = link.locate(page.to_vec()).await else { break };
+                let Ok(located) = mediator.locate(page.to_vec()).await else { break };
                 let ours = located.into_iter().filter(|entry| self.is_ours(&entry.manifest, entry.tag));
                 found.extend(ours.map(|entry| (entry.manifest.id(), entry.manifest)));
             }
@@ -167,7 +167,7 @@ impl Fetcher {
             self.locate_direct(&missing).await;
             for segment in missing {
                 let places = self.places.lock().await.get(&segment).cloned();
-                let places = places.ok_or(ClientError::Unavailable { segment, found: 0, needed: 1 })?;
+                let places = places.ok_or(ReadError::unknown(segment))?;
                 found.insert(segment, places.0.clone());
             }
         }
@@ -226,8 +226,8 @@ impl Fetcher {
     /// A segment's ciphertext.
     ///
     /// # Errors
-    /// [`ClientError::Unavailable`] if too few good shards can be had.
-    pub(crate) async fn segment(&self, manifest: &Manifest) -> Result<Vec<u8>, ClientError> {
+    /// [`ReadError::Unavailable`] if too few good shards can be had.
+    pub(crate) async fn segment(&self, manifest: &Manifest) -> Result<Vec<u8>, ReadError> {
         Ok(gather(self, manifest).await?)
     }
 }
@@ -242,7 +242,7 @@ impl ShardSource for Fetcher {
     /// holders the fastest first.
     async fn order(&self, manifest: &Manifest) -> Vec<ShardIndex> {
         let mut order: Vec<ShardIndex> = manifest.code().indices().collect();
-        if self.link.is_none()
+        if self.mediator.is_none()
             && let Some(places) = self.places(&manifest.id()).await
         {
             let data = usize::from(manifest.code().data());
@@ -260,8 +260,8 @@ impl ShardSource for Fetcher {
     /// Through the mediator, else straight from a holder.
     async fn fetch_shard(&self, manifest: &Manifest, index: ShardIndex) -> Option<VerifiedShard> {
         let asked = Instant::now();
-        if let Some(link) = &self.link
-            && let Ok(bytes) = link.get(manifest.id(), index).await
+        if let Some(mediator) = &self.mediator
+            && let Ok(bytes) = mediator.get(manifest.id(), index).await
             && let Some(shard) = VerifiedShard::check(manifest, index, bytes)
         {
             self.pace().took(asked.elapsed());
@@ -303,17 +303,5 @@ impl Drop for Asked<'_> {
     fn drop(&mut self) {
         let (now, mut pace) = (Instant::now(), self.fetcher.pace());
         pace.answered(self.node, now, self.came.then(|| now.duration_since(self.at)));
-    }
-}
-
-impl From<SegmentReadError> for ClientError {
-    fn from(error: SegmentReadError) -> Self {
-        use SegmentReadError as E;
-        match error {
-            E::Unavailable { segment, found, needed } => Self::Unavailable { segment, found, needed },
-            E::State(error) => error.into(),
-            E::Inner => Self::Inner,
-            E::Unknown(_) | E::Rebuild(_) | E::Segment(_) => Self::Damaged(error.to_string()),
-        }
     }
 }

@@ -1,5 +1,7 @@
 //! The vault's head: verifying it, following it, and writing the next one.
 
+pub(crate) mod error;
+
 use fincrypt_protocol::record::Head;
 use fincrypt_protocol::{HeadHash, Signed, UnixTime, Verified};
 use fincrypt_vault::Root;
@@ -16,6 +18,7 @@ use super::run_journal::RunJournal;
 use super::statements::keep;
 use super::vault::Vault;
 use super::vault_state::{Followed, RunState};
+pub use error::HeadError;
 
 /// A head that was verified, with its contents.
 pub(crate) struct OpenHead {
@@ -31,7 +34,7 @@ impl OpenHead {
 
 impl OpenHead {
     /// Opens a head of slot `slot` of the vault with this root.
-    pub(crate) fn unseal(root: &Root, slot: u32, head: Verified<Head>) -> Result<Self, ClientError> {
+    pub(crate) fn unseal(root: &Root, slot: u32, head: Verified<Head>) -> Result<Self, HeadError> {
         let body = open_head(root, slot, &head)?;
         Ok(Self { head, body })
     }
@@ -45,11 +48,11 @@ impl Vault {
             return Err(fincrypt_protocol::RecordError::WrongKey.into());
         }
         if head.head_key != self.keys.head_key(slot).head_key()
-            && self.lifecycle.rewound()?.is_none_or(|known| known.base != *head.signed())
+            && self.lifecycle.account().rewound()?.is_none_or(|known| known.base != *head.signed())
         {
-            return Err(ClientError::Rewound);
+            return Err(HeadError::Rewound.into());
         }
-        OpenHead::unseal(&self.keys.root, slot, head)
+        Ok(OpenHead::unseal(&self.keys.root, slot, head)?)
     }
 
     /// The head that this machine goes by.
@@ -59,10 +62,13 @@ impl Vault {
     }
 
     /// The mediator's head, refused if it is older than one seen before, or does not follow it.
-    pub(crate) async fn current_head(&self, link: &MediatorClient) -> Result<Option<OpenHead>, ClientError> {
+    pub(crate) async fn current_head(
+        &self,
+        mediator: &MediatorClient,
+    ) -> Result<Option<OpenHead>, ClientError> {
         let slot = self.slot()?;
         let known = self.known_head()?;
-        let found = link.head().await?.map(|head| self.open_head(slot, &head)).transpose()?;
+        let found = mediator.head().await?.map(|head| self.open_head(slot, &head)).transpose()?;
         if let Some(known) = known {
             let sequence = known.head.sequence;
             match &found {
@@ -76,12 +82,12 @@ impl Vault {
                         _ => true,
                     };
                     if !follows {
-                        return Err(ClientError::Forked { sequence });
+                        return Err(HeadError::Forked { sequence }.into());
                     }
                 }
                 _ => {
                     let found = found.map_or(0, |found| found.head.sequence);
-                    return Err(ClientError::RolledBack { found, known: sequence });
+                    return Err(HeadError::RolledBack { found, known: sequence }.into());
                 }
             }
         }
@@ -117,7 +123,7 @@ pub(crate) async fn follow(
 
 /// Ends a run that was interrupted when its head may have been committed already: if it was, it is
 /// kept, and nothing goes on from what it noted.
-pub(crate) async fn settle(vault: &Vault, link: &MediatorClient) -> Result<(), ClientError> {
+pub(crate) async fn settle(vault: &Vault, mediator: &MediatorClient) -> Result<(), ClientError> {
     let (run, committed) = match vault.lifecycle.run()? {
         RunState::Idle { .. } => return Ok(()),
         RunState::Keeping { run } => (run, true),
@@ -126,7 +132,7 @@ pub(crate) async fn settle(vault: &Vault, link: &MediatorClient) -> Result<(), C
     if !committed {
         return Ok(vault.lifecycle.undo_commit(run)?);
     }
-    link.keep(keep(vault, run)?).await?;
+    mediator.keep(keep(vault, run)?).await?;
     Ok(vault.lifecycle.finish_commit(run)?)
 }
 

@@ -8,9 +8,10 @@ use fincrypt_vault::keyfile::VaultKeys;
 use fincrypt_vault::words::Words;
 
 use super::error::ClientError;
-use super::head::OpenHead;
+use super::head::{HeadError, OpenHead};
 use super::holders::Holders;
 use super::mediator_client::tell_mediator;
+use super::recover::error::RecoveryError;
 use super::vault::Vault;
 use fincrypt_net::Net;
 
@@ -80,14 +81,14 @@ impl History {
     }
 
     /// The head that a person named: its sequence, or at least eight digits of its hash.
-    pub(crate) fn named(self, wanted: &str) -> Result<Option<OpenHead>, ClientError> {
+    pub(crate) fn named(self, wanted: &str) -> Result<Option<OpenHead>, RecoveryError> {
         let named = |head: &FoundHead| {
             wanted.parse() == Ok(head.open.head.sequence)
                 || (wanted.len() >= 8 && head.open.hash().to_string().starts_with(&wanted.to_lowercase()))
         };
         let mut found: Vec<FoundHead> = self.heads.into_iter().filter(named).collect();
         match found.pop() {
-            Some(_) if !found.is_empty() => Err(ClientError::SeveralHeads(wanted.to_owned())),
+            Some(_) if !found.is_empty() => Err(RecoveryError::SeveralHeads(wanted.to_owned())),
             head => Ok(head.map(|head| head.open)),
         }
     }
@@ -129,7 +130,11 @@ pub(crate) async fn rewind(
         None => false,
     };
     // Else nothing has changed, and the new key would be refused everywhere.
-    if heard == 0 && !mediator { Err(ClientError::NotRewound) } else { Ok(Rewinding { rewound, heard }) }
+    if heard == 0 && !mediator {
+        Err(RecoveryError::NotRewound.into())
+    } else {
+        Ok(Rewinding { rewound, heard })
+    }
 }
 
 async fn tell(net: &Net, mediator: NodeId, rewound: &Rewound) -> bool {
@@ -151,10 +156,11 @@ pub(crate) async fn newest_head_at(
     holders: &Holders,
 ) -> Result<Option<OpenHead>, ClientError> {
     let slot = vault.slot()?;
-    let history = History::at(&vault.keys, vault.network(), slot, holders, vault.lifecycle.rewound()?).await;
+    let history =
+        History::at(&vault.keys, vault.network(), slot, holders, vault.lifecycle.account().rewound()?).await;
     let own = vault.keys.head_key(slot).head_key();
     if history.rewound.as_ref().is_some_and(|known| known.rewind.head_key != own) {
-        return Err(ClientError::Rewound);
+        return Err(HeadError::Rewound.into());
     }
     let rank = |open: &OpenHead| (open.head.sequence, open.hash());
     let known = vault.known_head()?;

@@ -42,7 +42,7 @@ impl Listed {
         rebuilt: bool,
     ) -> Result<Self, KvError> {
         // The new pieces take the place of those that listed the tombstones.
-        let tombstones = rebuilt.then(|| vault.lifecycle.tombstones()).transpose()?;
+        let tombstones = rebuilt.then(|| vault.lifecycle.cache().tombstones()).transpose()?;
         Ok(Self::Run(stored, snapshot, tombstones.map(|tombstones| (vault.index.clone(), tombstones))))
     }
 }

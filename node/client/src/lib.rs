@@ -49,23 +49,28 @@ mod vault;
 mod vault_state;
 mod verify;
 
-pub use backup::{BackupReport, Skipped, backup};
+pub use backup::{BackupError, BackupReport, Skipped, backup};
 pub use error::ClientError;
 pub use forget::{ForgetOptions, ForgetReport, Judged, Rules, forget, parse_duration};
+pub use head::HeadError;
 pub use health::Standing;
-pub use home::VaultHome;
+pub use home::{HomeError, VaultHome};
+pub use mediator_client::{MediatorError, OfferError, Refused};
 pub use mediators::{MediatorInfo, list_mediators, use_mediator};
 pub use migration::MoveReport;
 pub use options::ClientOptions;
 pub use prepayment::{
-    BalanceReport, DepositReport, EntryReport, FaultReport, HistoryReport, PurseReport, StatementReport,
-    StatementsReport, WithdrawOptions, WithdrawReport, balance, deposit, history, statements, withdraw,
+    BalanceReport, DepositReport, EntryReport, FaultReport, HistoryReport, PrepaymentError, PrepaymentStatus,
+    PrepaymentWarning, RunwayWarning, StatementReport, StatementsReport, WithdrawOptions, WithdrawReport,
+    balance, deposit, history, statements, withdraw,
 };
 pub use prune::{PruneOptions, PruneReport, prune};
-pub use recover::{HeadInfo, RecoverReport, list_heads, recover};
+pub use reader::ReadError;
+pub use recover::{HeadInfo, RecoverReport, RecoveryError, list_heads, recover};
 pub use release::{ReleaseReport, UndoReport, release_everything, undo_release};
-pub use restore::{RestoreOptions, RestoreReport, restore};
+pub use restore::{NotRestored, RestoreError, RestoreOptions, RestoreReport, restore};
 pub use self_check::{BadShard, CheckReport, self_check};
+pub use session::SessionError;
 pub use snapshots::{EntryInfo, SnapshotInfo, list_entries, list_snapshots, utc};
 pub use status::{SnapshotStatus, StatusReport, status};
 pub use test_restore::test_restore;

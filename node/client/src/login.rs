@@ -2,53 +2,54 @@
 //! gone.
 
 use fincrypt_net::Net;
-use fincrypt_protocol::{NodeId, Refusal, UnixTime};
+use fincrypt_protocol::{NodeId, UnixTime};
 
 use super::error::ClientError;
-use super::mediator_client::{MediatorClient, find_mediator};
+use super::head::HeadError;
+use super::mediator_client::{MediatorClient, MediatorError, Refused, find_mediator};
 use super::migration::{follow_move, move_to};
 use super::vault::Vault;
 
 fn gone(node: NodeId) -> impl FnOnce(ClientError) -> ClientError {
-    move |error| ClientError::MediatorGone { node, reason: error.to_string() }
+    move |error| MediatorError::Gone { node, reason: error.to_string() }.into()
 }
 
 /// Logs in with the vault's mediator for a session, choosing one if it has none yet. Where another
 /// device has moved the vault, this one follows.
 pub(super) async fn log_in(vault: &Vault, net: &Net) -> Result<MediatorClient, ClientError> {
-    let link = match vault.lifecycle.mediator()? {
-        Some(node) => match link_to(vault, net, node).await {
-            Ok(link) => link,
+    let mediator = match vault.lifecycle.account().mediator()? {
+        Some(node) => match log_in_with(vault, net, node).await {
+            Ok(mediator) => mediator,
             Err(error) => match follow_move(vault, net).await? {
-                Some(other) => link_to(vault, net, other).await.map_err(gone(other))?,
+                Some(other) => log_in_with(vault, net, other).await.map_err(gone(other))?,
                 None => return mediator_is_gone(vault, net, node, error).await,
             },
         },
         None => {
             let node = find_mediator(net).await?;
-            let link = link_to(vault, net, node).await?;
-            vault.lifecycle.choose_mediator(node)?;
-            link
+            let mediator = log_in_with(vault, net, node).await?;
+            vault.lifecycle.account().choose_mediator(node)?;
+            mediator
         }
     };
     vault.notes().saw_mediator()?;
-    Ok(link)
+    Ok(mediator)
 }
 
-async fn link_to(vault: &Vault, net: &Net, node: NodeId) -> Result<MediatorClient, ClientError> {
+async fn log_in_with(vault: &Vault, net: &Net, node: NodeId) -> Result<MediatorClient, ClientError> {
     let account = vault.keys.root.account(vault.slot()?);
-    let link = MediatorClient::open(net.clone(), node, account, vault.registration()?).await?;
+    let mediator = MediatorClient::open(net.clone(), node, account, vault.registration()?).await?;
     // Anyone may log in with a mediator; one that was dismissed refuses all else.
-    link.head().await?;
+    mediator.head().await?;
     // It may not have heard, and would refuse this machine's heads.
-    if let Some(rewound) = vault.lifecycle.rewound()? {
-        link.rewind(rewound).await.map_err(|error| match error {
+    if let Some(rewound) = vault.lifecycle.account().rewound()? {
+        mediator.rewind(rewound).await.map_err(|error| match error.refused() {
             // The words have rewound it again since.
-            ClientError::Call(error) if error.refusal() == Some(Refusal::Stale) => ClientError::Rewound,
-            other => other,
+            Some(Refused::Stale) => HeadError::Rewound.into(),
+            _ => ClientError::from(error),
         })?;
     }
-    Ok(link)
+    Ok(mediator)
 }
 
 /// What to do without the mediator: wait for it, or move if it has been away for long and the
@@ -59,18 +60,18 @@ async fn mediator_is_gone(
     node: NodeId,
     error: ClientError,
 ) -> Result<MediatorClient, ClientError> {
-    if matches!(&error, ClientError::Call(error) if error.refusal() == Some(Refusal::Dismissed)) {
-        return Err(ClientError::Dismissed(node));
+    if error.refused() == Some(Refused::Dismissed) {
+        return Err(MediatorError::Dismissed(node).into());
     }
     let away = vault.notes().mediator_seen()?.map(|seen| UnixTime::now().since(seen));
     let Some(away) = away.filter(|away| *away >= vault.options.mediator_timeout) else {
         return Err(gone(node)(error));
     };
     if !vault.options.auto_migrate {
-        return Err(ClientError::MediatorLost { node, days: away.as_secs() / (24 * 3600) });
+        return Err(MediatorError::Lost { node, days: away.as_secs() / (24 * 3600) }.into());
     }
     let other = find_mediator(net).await?;
     tracing::warn!(old = %node, new = %other, "the mediator is gone; the vault moves to another one");
     move_to(vault, net, other).await?;
-    link_to(vault, net, other).await.map_err(gone(other))
+    log_in_with(vault, net, other).await.map_err(gone(other))
 }

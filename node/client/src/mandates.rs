@@ -19,11 +19,11 @@ const MANDATE_CAP: u64 = 1 << 50;
 /// machine begins a new mandate; without one, what another device has set holds here, too.
 pub(crate) fn max_price(vault: &Vault) -> Result<Option<Price>, ClientError> {
     let configured = vault.options.max_price;
-    match vault.lifecycle.price_limit(configured)? {
+    match vault.lifecycle.account().price_limit(configured)? {
         PriceLimit::Unchanged(limit) => Ok(limit),
         PriceLimit::Changed => {
             let sequence = UnixTime::now().secs().max(current_sequence(vault)?.saturating_add(1));
-            vault.lifecycle.set_price_limit(configured, sequence)?;
+            vault.lifecycle.account().set_price_limit(configured, sequence)?;
             Ok(configured)
         }
     }
@@ -40,7 +40,7 @@ pub(crate) fn current(vault: &Vault, mediator: NodeId) -> Result<Signed<Mandate>
 /// The sequence of the mandate that holds now.
 pub(crate) fn current_sequence(vault: &Vault) -> Result<u64, ClientError> {
     let period = MANDATE_PERIOD.as_secs();
-    Ok((UnixTime::now().secs() / period * period).max(vault.lifecycle.mandate_base()?))
+    Ok((UnixTime::now().secs() / period * period).max(vault.lifecycle.account().mandate_base()?))
 }
 
 /// The mandate of a sequence, which alone decides when it ends, with the limit of the price.

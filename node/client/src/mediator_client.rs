@@ -1,5 +1,7 @@
 //! The client's side of `/mediate/1`: finding a mediator, logging in, asking.
 
+pub(crate) mod error;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +24,7 @@ use fincrypt_protocol::{
 use futures::StreamExt;
 use tokio::sync::Mutex;
 
-use super::error::{ClientError, from_refusal};
+pub use error::{MediatorError, OfferError, Refused};
 use fincrypt_net::{CallError, Net};
 
 /// How long to look for a mediator: a DHT that just formed needs a moment.
@@ -76,8 +78,8 @@ async fn record(net: &Net, node: NodeId) -> Option<MediatorRecord> {
 /// Finds the cheapest mediator.
 ///
 /// # Errors
-/// [`ClientError::NoMediator`] if none answers in time.
-pub(crate) async fn find_mediator(net: &Net) -> Result<NodeId, ClientError> {
+/// [`MediatorError::NotFound`] if none answers in time.
+pub(crate) async fn find_mediator(net: &Net) -> Result<NodeId, MediatorError> {
     let search = async {
         loop {
             if let Some(record) = announced_records(net).await.first() {
@@ -86,7 +88,7 @@ pub(crate) async fn find_mediator(net: &Net) -> Result<NodeId, ClientError> {
             tokio::time::sleep(SEARCH_PAUSE).await;
         }
     };
-    tokio::time::timeout(SEARCH, search).await.map_err(|_| ClientError::NoMediator(net.network()))
+    tokio::time::timeout(SEARCH, search).await.map_err(|_| MediatorError::NotFound(net.network()))
 }
 
 /// A mediator with which an account is logged in.
@@ -107,13 +109,13 @@ impl MediatorClient {
         node: NodeId,
         account: SigningKey,
         registration: Signed<Registration>,
-    ) -> Result<Self, ClientError> {
-        let link = Self { net, node, account, registration, logins: Arc::default() };
-        link.login().await?;
-        Ok(link)
+    ) -> Result<Self, MediatorError> {
+        let client = Self { net, node, account, registration, logins: Arc::default() };
+        client.login().await?;
+        Ok(client)
     }
 
-    async fn login(&self) -> Result<(), ClientError> {
+    async fn login(&self) -> Result<(), MediatorError> {
         self.net.connect(self.node, Vec::new()).await?;
         let nonce = self.net.mediate(self.node, Hello {}).await?.nonce;
         let proof = login_proof(&self.net, &self.account, &self.node, &nonce);
@@ -123,7 +125,7 @@ impl MediatorClient {
 
     /// Logs in again, waiting for a mediator that is starting again; once for all requests that
     /// failed since login `seen`.
-    async fn log_in_again(&self, seen: u64) -> Result<(), ClientError> {
+    async fn log_in_again(&self, seen: u64) -> Result<(), MediatorError> {
         let mut logins = self.logins.lock().await;
         if *logins != seen {
             return Ok(());
@@ -134,29 +136,30 @@ impl MediatorClient {
                     *logins += 1;
                     return Ok(());
                 }
-                Err(ClientError::Call(error)) if error.refusal().is_some() => {
-                    return Err(from_refusal(error));
-                }
+                Err(error) if error.is_answer() => return Err(error),
                 Err(_) => tokio::time::sleep(RECONNECT_PAUSE).await,
             }
         }
         self.login().await
     }
 
-    fn gone(&self, error: &dyn std::fmt::Display) -> ClientError {
-        ClientError::MediatorGone { node: self.node, reason: error.to_string() }
+    fn gone(&self, error: &dyn std::fmt::Display) -> MediatorError {
+        MediatorError::Gone { node: self.node, reason: error.to_string() }
     }
 
     pub(crate) fn node(&self) -> NodeId {
         self.node
     }
 
-    pub(super) fn unexpected(&self) -> ClientError {
+    pub(super) fn unexpected(&self) -> MediatorError {
         CallError::Unexpected { node: self.node }.into()
     }
 
     /// Asks, logging in again where the connection was lost and waiting where the mediator is busy.
-    pub(super) async fn ask<C: Call<Request = Request>>(&self, call: C) -> Result<C::Response, ClientError> {
+    pub(super) async fn ask<C: Call<Request = Request>>(
+        &self,
+        call: C,
+    ) -> Result<C::Response, MediatorError> {
         self.ask_with(call, Bytes::new()).await
     }
 
@@ -164,7 +167,7 @@ impl MediatorClient {
         &self,
         call: C,
         payload: Bytes,
-    ) -> Result<C::Response, ClientError> {
+    ) -> Result<C::Response, MediatorError> {
         let mut tries = 0;
         loop {
             let seen = *self.logins.lock().await;
@@ -181,7 +184,7 @@ impl MediatorClient {
                 }
                 None if tries < 3 => self.log_in_again(seen).await.map_err(|_| self.gone(&error))?,
                 None => return Err(self.gone(&error)),
-                Some(_) => return Err(from_refusal(error)),
+                Some(_) => return Err(error.into()),
             }
         }
     }
@@ -191,13 +194,15 @@ impl MediatorClient {
         &self,
         redundancy: Redundancy,
         max_price: Option<Price>,
-    ) -> Result<Quote, ClientError> {
+    ) -> Result<Quote, MediatorError> {
         match self.quote_of(redundancy, max_price).await {
-            Err(few @ ClientError::TooFewPeers { .. }) => {
+            Err(few @ MediatorError::Offer(OfferError::TooFewNodes { .. })) => {
                 let Some(most) = max_price else { return Err(few) };
                 // Are there too few, or are they too dear?
                 match self.quote_of(redundancy, None).await {
-                    Ok(quote) if quote.price > most => Err(ClientError::TooDear { price: quote.price, most }),
+                    Ok(quote) if quote.price > most => {
+                        Err(OfferError::TooDear { price: quote.price, most }.into())
+                    }
                     _ => Err(few),
                 }
             }
@@ -205,13 +210,17 @@ impl MediatorClient {
         }
     }
 
-    async fn quote_of(&self, redundancy: Redundancy, max_price: Option<Price>) -> Result<Quote, ClientError> {
+    async fn quote_of(
+        &self,
+        redundancy: Redundancy,
+        max_price: Option<Price>,
+    ) -> Result<Quote, MediatorError> {
         let quote = self.ask(GetQuote { redundancy, max_price }).await?;
         match max_price {
             // A mediator that knows no limits.
-            Some(most) if quote.price > most => Err(ClientError::TooDear { price: quote.price, most }),
+            Some(most) if quote.price > most => Err(OfferError::TooDear { price: quote.price, most }.into()),
             _ if quote.code.keeps(redundancy) => Ok(quote),
-            _ => Err(ClientError::LowRedundancy { data: quote.code.data(), total: quote.code.total() }),
+            _ => Err(OfferError::LowRedundancy { data: quote.code.data(), total: quote.code.total() }.into()),
         }
     }
 
@@ -222,7 +231,7 @@ impl MediatorClient {
         mandate: Signed<Mandate>,
         manifest: Manifest,
         tag: Tag,
-    ) -> Result<u32, ClientError> {
+    ) -> Result<u32, MediatorError> {
         Ok(self.ask(OpenSegment { run, mandate, manifest, tag }).await?.missing)
     }
 
@@ -231,23 +240,23 @@ impl MediatorClient {
         segment: SegmentId,
         index: ShardIndex,
         payload: Bytes,
-    ) -> Result<(), ClientError> {
+    ) -> Result<(), MediatorError> {
         self.ask_with(PutShard { segment, index }, payload).await?;
         Ok(())
     }
 
-    pub(crate) async fn commit(&self, segment: SegmentId) -> Result<Vec<Signed<Receipt>>, ClientError> {
+    pub(crate) async fn commit(&self, segment: SegmentId) -> Result<Vec<Signed<Receipt>>, MediatorError> {
         Ok(self.ask(CommitSegment { segment }).await?.receipts)
     }
 
-    pub(crate) async fn keep(&self, keep: Signed<Keep>) -> Result<(), ClientError> {
+    pub(crate) async fn keep(&self, keep: Signed<Keep>) -> Result<(), MediatorError> {
         self.ask(KeepRun { keep }).await?;
         Ok(())
     }
 
     /// Brings a release: how many nodes hold something, how many have heard it, and when the first
     /// of them deletes.
-    pub(crate) async fn release(&self, release: Signed<Release>) -> Result<ReleaseProgress, ClientError> {
+    pub(crate) async fn release(&self, release: Signed<Release>) -> Result<ReleaseProgress, MediatorError> {
         self.ask(ReleaseSegments { release }).await
     }
 
@@ -256,7 +265,10 @@ impl MediatorClient {
         Ok(self.net.mediate_with(self.node, GetShard { segment, index }, Bytes::new()).await?.1)
     }
 
-    pub(crate) async fn locate(&self, segments: Vec<SegmentId>) -> Result<Vec<LocatedSegment>, ClientError> {
+    pub(crate) async fn locate(
+        &self,
+        segments: Vec<SegmentId>,
+    ) -> Result<Vec<LocatedSegment>, MediatorError> {
         Ok(self.locate_with_addresses(segments).await?.0)
     }
 
@@ -264,29 +276,29 @@ impl MediatorClient {
     pub(crate) async fn locate_with_addresses(
         &self,
         segments: Vec<SegmentId>,
-    ) -> Result<(Vec<LocatedSegment>, Vec<NodeAddresses>), ClientError> {
+    ) -> Result<(Vec<LocatedSegment>, Vec<NodeAddresses>), MediatorError> {
         let located = self.ask(LocateSegments { segments }).await?;
         Ok((located.segments, located.nodes))
     }
 
     /// Says which shards are not where they should be, so that the mediator looks itself. Once: one
     /// that is busy looking hears the rest another time.
-    pub(crate) async fn doubt(&self, shards: Vec<(SegmentId, ShardIndex)>) -> Result<(), CallError> {
+    pub(crate) async fn report_missing(&self, shards: Vec<(SegmentId, ShardIndex)>) -> Result<(), CallError> {
         self.net.mediate(self.node, ReportMissing { shards }).await?;
         Ok(())
     }
 
     /// Makes the mediator take the vault over, or asks how far that is.
-    pub(crate) async fn adopt(&self, adoption: MigrateIn) -> Result<MigrationProgress, ClientError> {
+    pub(crate) async fn adopt(&self, adoption: MigrateIn) -> Result<MigrationProgress, MediatorError> {
         self.ask(adoption).await
     }
 
-    pub(crate) async fn head(&self) -> Result<Option<Signed<Head>>, ClientError> {
+    pub(crate) async fn head(&self) -> Result<Option<Signed<Head>>, MediatorError> {
         Ok(self.ask(GetHead {}).await?.head)
     }
 
     /// Tells the mediator of a rewind; it may know of it.
-    pub(crate) async fn rewind(&self, rewound: Rewound) -> Result<(), ClientError> {
+    pub(crate) async fn rewind(&self, rewound: Rewound) -> Result<(), MediatorError> {
         self.ask(RewindAccount { rewound }).await?;
         Ok(())
     }
@@ -296,10 +308,10 @@ impl MediatorClient {
         &self,
         expected: Option<HeadHash>,
         head: Signed<Head>,
-    ) -> Result<bool, ClientError> {
+    ) -> Result<bool, MediatorError> {
         match self.ask(SwapHead { expected, head }).await {
             Ok(_) => Ok(true),
-            Err(ClientError::Call(error)) if error.refusal() == Some(Refusal::HeadMoved) => Ok(false),
+            Err(error) if error.refused() == Some(Refused::HeadMoved) => Ok(false),
             Err(error) => Err(error),
         }
     }

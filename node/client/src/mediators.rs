@@ -5,7 +5,7 @@ use fincrypt_protocol::{NodeId, Redundancy};
 use serde::Serialize;
 
 use super::error::ClientError;
-use super::mediator_client::{announced_records, ask_quote};
+use super::mediator_client::{MediatorError, announced_records, ask_quote};
 use super::migration::{MoveReport, move_to};
 use super::session::{in_session, with_vault};
 use super::vault::Vault;
@@ -31,7 +31,7 @@ pub struct MediatorInfo {
 /// [`ClientError`] if the swarm cannot be joined.
 pub async fn list_mediators(vault: &Vault) -> Result<Vec<MediatorInfo>, ClientError> {
     in_session(&vault.options, async |session| {
-        let ours = vault.lifecycle.mediator()?;
+        let ours = vault.lifecycle.account().mediator()?;
         let mut list = Vec::new();
         for record in announced_records(&session.net).await {
             let quote = ask_quote(&session.net, record.node, Redundancy::MIN).await;
@@ -62,9 +62,9 @@ pub async fn use_mediator(vault: &Vault, mediator: &str) -> Result<MoveReport, C
 }
 
 async fn find(net: &Net, mediator: &str) -> Result<NodeId, ClientError> {
-    let wrong = || ClientError::NotAMediator(mediator.to_owned());
+    let wrong = || MediatorError::NotAMediator(mediator.to_owned());
     if let Ok(peer) = mediator.parse::<PeerId>() {
-        return node_of(&peer).map_err(|_| wrong());
+        return node_of(&peer).map_err(|_| wrong().into());
     }
     let address: Multiaddr = mediator.parse().map_err(|_| wrong())?;
     Ok(net.join(address).await?)

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::error::ClientError;
 use super::head::follow;
 use super::history::newest_head_at;
+use super::home::HomeError;
 use super::mandates;
 use super::mediator_client::MediatorClient;
 use super::statements::{sign_keep, statements};
@@ -49,7 +50,7 @@ pub struct MoveReport {
 pub(crate) async fn move_to(vault: &Vault, net: &Net, node: NodeId) -> Result<MoveReport, ClientError> {
     let account = vault.keys.root.account(vault.slot()?);
     // Reached before anything is signed.
-    let link = MediatorClient::open(net.clone(), node, account.clone(), vault.registration()?).await?;
+    let mediator = MediatorClient::open(net.clone(), node, account.clone(), vault.registration()?).await?;
     let fetcher = vault.fetcher(net, None)?;
     if let Some(head) = newest_head_at(vault, fetcher.holders().await).await? {
         follow(vault, &fetcher, &head).await?;
@@ -57,8 +58,8 @@ pub(crate) async fn move_to(vault: &Vault, net: &Net, node: NodeId) -> Result<Mo
     }
     let holders = fetcher.holders().await;
     let newest = holders.newest_mandate();
-    let old = newest.as_ref().map(|mandate| mandate.mediator).or(vault.lifecycle.mediator()?);
-    let known = newest.map_or(0, |mandate| mandate.sequence).max(vault.lifecycle.mandate_base()?);
+    let old = newest.as_ref().map(|mandate| mandate.mediator).or(vault.lifecycle.account().mediator()?);
+    let known = newest.map_or(0, |mandate| mandate.sequence).max(vault.lifecycle.account().mandate_base()?);
     let sequence = UnixTime::now().secs().max(known.saturating_add(1));
     let adopt = Adopt { network: vault.network(), account: account.account(), old, new: node, sequence };
     let adopt = Signed::seal(&adopt, &account)?;
@@ -70,7 +71,7 @@ pub(crate) async fn move_to(vault: &Vault, net: &Net, node: NodeId) -> Result<Mo
         mandate: mandates::of_sequence(vault, node, sequence)?,
         keep: sign_keep(vault, RunId::from_bytes(fresh()?))?,
         head: vault.lifecycle.head()?,
-        rewound: vault.lifecycle.rewound()?,
+        rewound: vault.lifecycle.account().rewound()?,
         holders: hints
             .into_iter()
             .zip(addresses)
@@ -79,14 +80,14 @@ pub(crate) async fn move_to(vault: &Vault, net: &Net, node: NodeId) -> Result<Mo
         keeps,
         releases,
     };
-    let progress = link.adopt(adoption.clone()).await?;
-    vault.lifecycle.moved(node, sequence)?;
+    let progress = mediator.adopt(adoption.clone()).await?;
+    vault.lifecycle.account().moved(node, sequence)?;
     vault.notes().saw_mediator()?;
     let old_told = match old.filter(|old| *old != node) {
         Some(old) => tell_old(net, old, adopt).await,
         None => false,
     };
-    let progress = watch(&link, adoption, progress).await;
+    let progress = watch(&mediator, adoption, progress).await;
     Ok(MoveReport {
         mediator: shown(&node),
         old: old.filter(|old| *old != node).map(|old| shown(&old)),
@@ -102,12 +103,12 @@ pub(crate) async fn move_to(vault: &Vault, net: &Net, node: NodeId) -> Result<Mo
 pub(crate) async fn follow_move(vault: &Vault, net: &Net) -> Result<Option<NodeId>, ClientError> {
     let fetcher = vault.fetcher(net, None)?;
     let Some(newest) = fetcher.holders().await.newest_mandate() else { return Ok(None) };
-    if newest.sequence <= vault.lifecycle.mandate_base()?
-        || vault.lifecycle.mediator()? == Some(newest.mediator)
+    if newest.sequence <= vault.lifecycle.account().mandate_base()?
+        || vault.lifecycle.account().mediator()? == Some(newest.mediator)
     {
         return Ok(None);
     }
-    vault.lifecycle.follow_mandate(&newest)?;
+    vault.lifecycle.account().follow_mandate(&newest)?;
     Ok(Some(newest.mediator))
 }
 
@@ -117,15 +118,19 @@ pub(crate) async fn follow_mandate(vault: &Vault, net: &Net) -> Result<bool, Cli
     let fetcher = vault.fetcher(net, None)?;
     let Some(newest) = fetcher.holders().await.newest_mandate() else { return Ok(false) };
     if newest.sequence <= mandates::current_sequence(vault)?
-        || vault.lifecycle.mediator()? != Some(newest.mediator)
+        || vault.lifecycle.account().mediator()? != Some(newest.mediator)
     {
         return Ok(false);
     }
-    vault.lifecycle.follow_mandate(&newest)?;
+    vault.lifecycle.account().follow_mandate(&newest)?;
     Ok(true)
 }
 
-async fn watch(link: &MediatorClient, adoption: MigrateIn, first: MigrationProgress) -> MigrationProgress {
+async fn watch(
+    mediator: &MediatorClient,
+    adoption: MigrateIn,
+    first: MigrationProgress,
+) -> MigrationProgress {
     // It was taken before it was answered: what is left is to ask.
     let adoption = MigrateIn { keeps: Vec::new(), releases: Vec::new(), ..adoption };
     let (mut progress, mut moved) = (first, tokio::time::Instant::now());
@@ -133,7 +138,7 @@ async fn watch(link: &MediatorClient, adoption: MigrateIn, first: MigrationProgr
     while !progress.complete && tokio::time::Instant::now() < end && moved.elapsed() < STUCK {
         tokio::time::sleep(LOOK).await;
         // What fails here fails at the mediator's end: it goes on when it is back.
-        if let Ok(next) = link.adopt(adoption.clone()).await
+        if let Ok(next) = mediator.adopt(adoption.clone()).await
             && next != progress
         {
             (progress, moved) = (next, tokio::time::Instant::now());
@@ -150,8 +155,8 @@ async fn tell_old(net: &Net, old: NodeId, adopt: Signed<Adopt>) -> bool {
     matches!(tokio::time::timeout(TELL, told).await, Ok(Some(_)))
 }
 
-fn fresh() -> Result<[u8; 16], ClientError> {
+fn fresh() -> Result<[u8; 16], HomeError> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|_| ClientError::Inner)?;
+    getrandom::fill(&mut bytes).map_err(HomeError::Randomness)?;
     Ok(bytes)
 }

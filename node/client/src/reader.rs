@@ -1,5 +1,7 @@
 //! Single blobs from the swarm: trees, lists and snapshots.
 
+pub(crate) mod error;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -13,9 +15,9 @@ use fincrypt_vault::snapshot::{Snapshot, SnapshotId, select};
 use fincrypt_vault::tree::{Name, Node, Piece, check_order, decode_list, decode_tree};
 use tokio::sync::Mutex;
 
-use super::error::ClientError;
 use super::fetch::Fetcher;
 use super::vault::Vault;
+pub use error::ReadError;
 
 /// Segments kept in memory: at up to 15 MiB each, 60 MiB. Trees are written depth-first and read
 /// in nearly the same order, so few suffice.
@@ -63,29 +65,27 @@ pub(crate) struct BlobReader {
     assembler: Mutex<BlobAssembler>,
 }
 
-fn damaged(error: &dyn std::fmt::Display) -> ClientError {
-    ClientError::Damaged(error.to_string())
-}
-
 /// Snapshots with their ids.
 type Snapshots = Vec<(SnapshotId, Snapshot)>;
 
 impl BlobReader {
-    pub(crate) fn new(vault: &Vault, fetcher: Arc<Fetcher>) -> Result<Self, ClientError> {
+    pub(crate) fn new(vault: &Vault, fetcher: Arc<Fetcher>) -> Result<Self, ReadError> {
         let root = vault.keys.root.clone();
-        let assembler = BlobAssembler::new(root.blob_id_key()).map_err(|error| damaged(&error))?;
+        let assembler = BlobAssembler::new(root.blob_id_key()).map_err(ReadError::damaged)?;
         let (recent, remembered, assembler) = (Mutex::default(), Mutex::default(), Mutex::new(assembler));
         Ok(Self { root, index: vault.index.clone(), fetcher, recent, remembered, assembler })
     }
 
-    async fn segment(&self, id: SegmentId) -> Result<Arc<Segment>, ClientError> {
+    async fn segment(&self, id: SegmentId) -> Result<Arc<Segment>, ReadError> {
         if let Some(known) = self.recent.lock().await.segments.get(&id) {
             return Ok(Arc::clone(known));
         }
-        let manifest =
-            self.index.manifest(&id)?.ok_or_else(|| damaged(&"the index names an unknown segment"))?;
+        let manifest = self
+            .index
+            .manifest(&id)?
+            .ok_or_else(|| ReadError::damaged("the index names an unknown segment"))?;
         let ciphertext = self.fetcher.segment(&manifest).await?;
-        let nonce = ciphertext.first_chunk().ok_or_else(|| damaged(&SegmentError::Layout))?;
+        let nonce = ciphertext.first_chunk().ok_or_else(|| ReadError::damaged(SegmentError::Layout))?;
         let cipher = SegmentCipher::new(&self.root, nonce);
         let segment = Arc::new(Segment { ciphertext, cipher });
         let mut recent = self.recent.lock().await;
@@ -101,8 +101,8 @@ impl BlobReader {
     }
 
     /// Where a blob lies.
-    pub(crate) fn locate(&self, id: &BlobId) -> Result<Vec<Location>, ClientError> {
-        self.index.locate(id)?.ok_or_else(|| damaged(&"a blob is missing from the index"))
+    pub(crate) fn locate(&self, id: &BlobId) -> Result<Vec<Location>, ReadError> {
+        self.index.locate(id)?.ok_or_else(|| ReadError::damaged("a blob is missing from the index"))
     }
 
     /// The segment in which a snapshot begins, if that is known.
@@ -111,21 +111,21 @@ impl BlobReader {
     }
 
     /// A blob's plaintext, checked against its id.
-    pub(crate) async fn blob(&self, id: &BlobId) -> Result<Vec<u8>, ClientError> {
+    pub(crate) async fn blob(&self, id: &BlobId) -> Result<Vec<u8>, ReadError> {
         for location in self.locate(id)? {
             let segment = self.segment(location.segment).await?;
             let bytes = segment.cipher.extent(&segment.ciphertext, &location.entry);
-            let bytes = bytes.map_err(|error| damaged(&error))?;
+            let bytes = bytes.map_err(ReadError::damaged)?;
             let mut assembler = self.assembler.lock().await;
-            if let Some(plain) = assembler.add(&location.entry, &bytes).map_err(|error| damaged(&error))? {
+            if let Some(plain) = assembler.add(&location.entry, &bytes).map_err(ReadError::damaged)? {
                 return Ok(plain);
             }
         }
-        Err(damaged(&"a blob's parts are not all there"))
+        Err(ReadError::damaged("a blob's parts are not all there"))
     }
 
     /// The entries of a folder.
-    pub(crate) async fn folder(&self, tree: &[BlobId]) -> Result<Vec<Node>, ClientError> {
+    pub(crate) async fn folder(&self, tree: &[BlobId]) -> Result<Vec<Node>, ReadError> {
         let mut nodes: Vec<Node> = Vec::new();
         for id in tree {
             nodes.extend(self.folder_part(id, nodes.last().map(|node| &node.name)).await?);
@@ -134,38 +134,34 @@ impl BlobReader {
     }
 
     /// The entries in one of a folder's blobs, which come after `last`.
-    pub(crate) async fn folder_part(
-        &self,
-        id: &BlobId,
-        last: Option<&Name>,
-    ) -> Result<Vec<Node>, ClientError> {
-        let part = decode_tree(&self.blob(id).await?).map_err(|error| damaged(&error))?;
-        check_order(last, &part).map_err(|error| damaged(&error))?;
+    pub(crate) async fn folder_part(&self, id: &BlobId, last: Option<&Name>) -> Result<Vec<Node>, ReadError> {
+        let part = decode_tree(&self.blob(id).await?).map_err(ReadError::damaged)?;
+        check_order(last, &part).map_err(ReadError::damaged)?;
         Ok(part)
     }
 
     /// The pieces in a file's List blobs.
-    pub(crate) async fn lists(&self, lists: &[BlobId]) -> Result<Vec<Piece>, ClientError> {
+    pub(crate) async fn lists(&self, lists: &[BlobId]) -> Result<Vec<Piece>, ReadError> {
         let mut pieces = Vec::new();
         for id in lists {
-            pieces.extend(decode_list(&self.blob(id).await?).map_err(|error| damaged(&error))?);
+            pieces.extend(decode_list(&self.blob(id).await?).map_err(ReadError::damaged)?);
         }
         Ok(pieces)
     }
 
-    pub(crate) async fn read_snapshot(&self, id: &SnapshotId) -> Result<Snapshot, ClientError> {
+    pub(crate) async fn read_snapshot(&self, id: &SnapshotId) -> Result<Snapshot, ReadError> {
         if let Some(known) = self.remembered.lock().await.snapshots.get(id) {
             return Ok(known.clone());
         }
         let encoded = self.blob(&id.blob()).await?;
-        let snapshot = Snapshot::decode(&encoded).map_err(|error| damaged(&error))?;
+        let snapshot = Snapshot::decode(&encoded).map_err(ReadError::damaged)?;
         self.remembered.lock().await.add(*id, &snapshot, encoded.len());
         Ok(snapshot)
     }
 
     /// All snapshots that can be read, oldest first. One that is lost must not hide the others: it
     /// is named in a warning, and is an error only if there is no other.
-    pub(crate) async fn snapshots(&self) -> Result<Vec<(SnapshotId, Snapshot)>, ClientError> {
+    pub(crate) async fn snapshots(&self) -> Result<Vec<(SnapshotId, Snapshot)>, ReadError> {
         let (all, lost) = self.readable_snapshots().await?;
         match lost.into_iter().next() {
             Some((_, error)) if all.is_empty() => Err(error),
@@ -174,7 +170,7 @@ impl BlobReader {
     }
 
     /// The snapshots that can be read, oldest first, and those that cannot, with why.
-    async fn readable_snapshots(&self) -> Result<(Snapshots, Vec<(SnapshotId, ClientError)>), ClientError> {
+    async fn readable_snapshots(&self) -> Result<(Snapshots, Vec<(SnapshotId, ReadError)>), ReadError> {
         let (mut all, mut lost) = (Vec::new(), Vec::new());
         let mut ids: Vec<_> = self.index.snapshots()?.into_iter().map(SnapshotId::new).collect();
         // Those of one segment after each other, so that it is fetched once; ids have no order.
@@ -194,21 +190,21 @@ impl BlobReader {
 
     /// The snapshot that a person named: `latest`, or the beginning of its id. While one cannot be
     /// read, nobody knows whether it is the latest: an older one must not pass for it.
-    pub(crate) async fn snapshot(&self, name: &str) -> Result<(SnapshotId, Snapshot), ClientError> {
+    pub(crate) async fn snapshot(&self, name: &str) -> Result<(SnapshotId, Snapshot), ReadError> {
         if name == "latest" {
             let (mut all, lost) = self.readable_snapshots().await?;
             if let Some((id, error)) = lost.into_iter().next() {
                 let newest = all.pop().map(|(id, _)| id.to_string());
-                return Err(ClientError::LatestUnknown {
+                return Err(ReadError::LatestUnknown {
                     lost: id.to_string(),
                     reason: error.to_string(),
                     newest: newest.unwrap_or_else(|| "there is none".to_owned()),
                 });
             }
-            return all.pop().ok_or_else(|| ClientError::NoSnapshot(name.to_owned()));
+            return all.pop().ok_or_else(|| ReadError::NoSnapshot(name.to_owned()));
         }
         let ids = self.index.snapshots()?.into_iter().map(SnapshotId::new);
-        let id = select(name, ids).map_err(|_| ClientError::NoSnapshot(name.to_owned()))?;
+        let id = select(name, ids).map_err(|_| ReadError::NoSnapshot(name.to_owned()))?;
         let snapshot = self.read_snapshot(&id).await?;
         Ok((id, snapshot))
     }

@@ -20,6 +20,7 @@ use futures::{SinkExt, StreamExt};
 use super::error::ClientError;
 use super::fetch::Fetcher;
 use super::holders::Holders;
+use super::reader::ReadError;
 use super::vault::Vault;
 
 /// Holders whose lists are followed at once.
@@ -136,11 +137,10 @@ impl Search<'_> {
 
 /// A segment's directory, from its first and its last data shards; from all of it if these cannot be
 /// had.
-async fn directory(root: &Root, fetcher: &Fetcher, manifest: &Manifest) -> Result<Directory, ClientError> {
-    let damaged = |error: &dyn std::fmt::Display| ClientError::Damaged(error.to_string());
+async fn directory(root: &Root, fetcher: &Fetcher, manifest: &Manifest) -> Result<Directory, ReadError> {
     let data: Vec<ShardIndex> = manifest.code().indices().take(manifest.code().data().into()).collect();
     let (Some((first, rest)), length) = (data.split_first(), manifest.data_len()) else {
-        return Err(ClientError::Inner);
+        return Err(ReadError::Inner);
     };
     if let Some(shard) = fetcher.shard(manifest, *first).await
         && let Some(nonce) = shard.first_chunk()
@@ -150,18 +150,18 @@ async fn directory(root: &Root, fetcher: &Fetcher, manifest: &Manifest) -> Resul
         for index in rest.iter().rev() {
             let Some(shard) = fetcher.shard(manifest, *index).await else { break };
             end.splice(..0, shard.iter().copied());
-            if let Some(directory) = cipher.directory(length, &end).map_err(|error| damaged(&error))? {
+            if let Some(directory) = cipher.directory(length, &end).map_err(ReadError::damaged)? {
                 return Ok(directory);
             }
         }
         if end.len() + shard.len() == length {
             end.splice(..0, shard.iter().copied());
-            let directory = cipher.directory(length, &end).map_err(|error| damaged(&error))?;
-            return directory.ok_or(ClientError::Inner);
+            let directory = cipher.directory(length, &end).map_err(ReadError::damaged)?;
+            return directory.ok_or(ReadError::Inner);
         }
     }
     let ciphertext = fetcher.segment(manifest).await?;
-    let open = OpenSegment::open(root, ciphertext).map_err(|error| damaged(&error))?;
+    let open = OpenSegment::open(root, ciphertext).map_err(ReadError::damaged)?;
     Ok(open.directory().clone())
 }
 

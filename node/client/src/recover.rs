@@ -1,6 +1,8 @@
 //! A vault from its 24 words alone: accounts slot by slot, their holders from the DHT, the newest
 //! valid head, the catalog. No mediator takes part.
 
+pub(crate) mod error;
+
 use fincrypt_protocol::limits::{MAX_SLOTS, SLOT_GAP};
 use fincrypt_protocol::{Network, RecordError, Rewound, UnixTime, VerifiedRewound};
 use fincrypt_vault::keyfile::VaultKeys;
@@ -15,13 +17,14 @@ use super::fetch::Fetcher;
 use super::head::OpenHead;
 use super::history::{FoundHead, History, follow_rewind, rewind};
 use super::holders::Holders;
-use super::home::VaultHome;
+use super::home::{HomeError, VaultHome};
 use super::rebuild::rebuild_index;
 use super::session::{Session, in_session};
 use super::snapshots::utc;
 use super::vault::Vault;
 use super::vault_state::FoundAccount;
 use crate::options::ClientOptions;
+pub use error::RecoveryError;
 
 /// What recovery found.
 #[derive(Debug, Serialize)]
@@ -86,7 +89,7 @@ pub async fn recover(
     head: Option<&str>,
 ) -> Result<RecoverReport, ClientError> {
     if home.keyfile().exists() {
-        return Err(ClientError::VaultExists(home.path().to_owned()));
+        return Err(HomeError::VaultExists(home.path().to_owned()).into());
     }
     let joined = options.clone();
     in_session(&joined, async |session| recover_in(session, home, options, words, password, head).await).await
@@ -146,7 +149,7 @@ pub(super) async fn find_accounts(
             }
         }
     }
-    if accounts.is_empty() { Err(ClientError::VaultNotFound(network)) } else { Ok(accounts) }
+    if accounts.is_empty() { Err(RecoveryError::VaultNotFound(network).into()) } else { Ok(accounts) }
 }
 
 /// A slot in use.
@@ -212,7 +215,7 @@ async fn recover_in(
     if let Some(wanted) = wanted
         && accounts.iter().all(|(_, _, chosen, _)| chosen.is_none())
     {
-        return Err(ClientError::NoHead(wanted.to_owned()));
+        return Err(RecoveryError::NoHead(wanted.to_owned()).into());
     }
     let accounts = go_back(session, words, &mut keys, accounts, wanted.is_some()).await?;
     let keys = &keys;
@@ -262,7 +265,7 @@ async fn restore_state(
         }
         restored.accounts += 1;
         // Slots come in order; the last is that of the mediator used last.
-        vault.lifecycle.recover_account(FoundAccount {
+        vault.lifecycle.account().recover(FoundAccount {
             index: slot,
             mandate: mandate.as_deref(),
             head: head.as_ref().map(|head| (&head.head, head.body.releases.as_slice())),
@@ -272,5 +275,5 @@ async fn restore_state(
             restored.head = head;
         }
     }
-    if restored.accounts == 0 { Err(ClientError::VaultNotFound(network)) } else { Ok(restored) }
+    if restored.accounts == 0 { Err(RecoveryError::VaultNotFound(network).into()) } else { Ok(restored) }
 }

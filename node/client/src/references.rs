@@ -12,8 +12,7 @@ use fincrypt_vault::snapshot::SnapshotId;
 use fincrypt_vault::tree::{Content, NodeKind, Piece};
 use serde::{Deserialize, Serialize};
 
-use super::error::ClientError;
-use super::reader::BlobReader;
+use super::reader::{BlobReader, ReadError};
 use super::vault::Vault;
 
 const SNAPSHOT_REFERENCES: Tree = Tree("snapshot_references");
@@ -43,19 +42,19 @@ struct Walk {
 }
 
 impl Walk {
-    fn need(&mut self, reader: &BlobReader, blob: &BlobId) -> Result<(), ClientError> {
+    fn need(&mut self, reader: &BlobReader, blob: &BlobId) -> Result<(), ReadError> {
         self.segments.extend(reader.locate(blob)?.into_iter().map(|part| part.segment));
         Ok(())
     }
 
-    fn need_pieces(&mut self, reader: &BlobReader, pieces: &[Piece]) -> Result<(), ClientError> {
+    fn need_pieces(&mut self, reader: &BlobReader, pieces: &[Piece]) -> Result<(), ReadError> {
         pieces.iter().try_for_each(|piece| match piece {
             Piece::Data { blob, .. } => self.need(reader, blob),
             Piece::Hole(_) => Ok(()),
         })
     }
 
-    async fn tree(&mut self, reader: &BlobReader, tree: BlobId) -> Result<(), ClientError> {
+    async fn tree(&mut self, reader: &BlobReader, tree: BlobId) -> Result<(), ReadError> {
         self.need(reader, &tree)?;
         for node in reader.folder(&[tree]).await? {
             match node.kind {
@@ -84,7 +83,7 @@ impl Walk {
 pub(crate) fn known_references(
     vault: &Vault,
     id: &SnapshotId,
-) -> Result<Option<SnapshotReferences>, ClientError> {
+) -> Result<Option<SnapshotReferences>, ReadError> {
     let bytes = vault.state.get(SNAPSHOT_REFERENCES, id.blob().as_bytes())?;
     let Some(references) =
         bytes.and_then(|bytes| cbor::decode::<SnapshotReferences>(&bytes, MAX_REFERENCES).ok())
@@ -100,7 +99,7 @@ pub(crate) fn known_references(
 }
 
 /// Forgets the references of snapshots that are gone.
-pub(crate) fn forget_references(vault: &Vault, snapshots: &HashSet<BlobId>) -> Result<(), ClientError> {
+pub(crate) fn forget_references(vault: &Vault, snapshots: &HashSet<BlobId>) -> Result<(), ReadError> {
     let mut after: Option<Vec<u8>> = None;
     loop {
         let page = vault.state.scan(SNAPSHOT_REFERENCES, &[], after.as_deref(), PAGE)?;
@@ -123,7 +122,7 @@ impl Vault {
         &self,
         reader: &BlobReader,
         id: &SnapshotId,
-    ) -> Result<SnapshotReferences, ClientError> {
+    ) -> Result<SnapshotReferences, ReadError> {
         let snapshot = reader.read_snapshot(id).await?;
         let mut walk = Walk::default();
         walk.need(reader, &id.blob())?;
@@ -139,7 +138,7 @@ impl Vault {
             segments: walk.segments.into_iter().collect(),
         };
         let mut batch = Batch::default();
-        let bytes = cbor::encode(&references).map_err(|error| ClientError::Damaged(error.to_string()))?;
+        let bytes = cbor::encode(&references).map_err(ReadError::damaged)?;
         batch.put(SNAPSHOT_REFERENCES, *id.blob().as_bytes(), bytes);
         self.state.apply(&batch)?;
         Ok(references)

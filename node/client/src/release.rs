@@ -2,15 +2,16 @@
 
 use fincrypt_protocol::mediate::UndoReleases;
 use fincrypt_protocol::record::{Release, Released, Undo};
-use fincrypt_protocol::{Network, Refusal, Signed, UnixTime};
+use fincrypt_protocol::{Network, Signed, UnixTime};
 use fincrypt_vault::head::HeadBody;
 use fincrypt_vault::words::Words;
 use serde::Serialize;
 
 use super::error::ClientError;
-use super::head::OpenHead;
+use super::head::{HeadError, OpenHead};
 use super::history::{History, rewind};
-use super::mediator_client::{MediatorClient, tell_mediator};
+use super::mediator_client::{MediatorClient, Refused, tell_mediator};
+use super::recover::error::RecoveryError;
 use super::recover::find_accounts;
 use super::session::{Session, in_session, with_vault};
 use super::snapshots::utc;
@@ -57,27 +58,25 @@ pub struct UndoReport {
 /// Releases everything that the vault stored, and puts an empty head in the place of the old one.
 ///
 /// # Errors
-/// [`ClientError`] if the mediator does not answer or refuses; [`ClientError::Call`] with
-/// `Guarded` if an undo forbids it.
+/// [`ClientError`] if the mediator does not answer or refuses; [`Refused::Guarded`] if an undo forbids
+/// it.
 pub async fn release_everything(vault: &Vault) -> Result<ReleaseReport, ClientError> {
     with_vault(vault, async |session| release_in(session, vault).await).await
 }
 
 async fn release_in(session: &Session, vault: &Vault) -> Result<ReleaseReport, ClientError> {
-    let link = session.link(vault).await?;
-    match release_once(vault, &link).await {
+    let mediator = session.mediator(vault).await?;
+    match release_once(vault, &mediator).await {
         // An undo of the same second, or a release of another device: the next number is higher.
-        Err(ClientError::Call(error)) if error.refusal() == Some(Refusal::Stale) => {
-            release_once(vault, &link).await
-        }
+        Err(error) if error.refused() == Some(Refused::Stale) => release_once(vault, &mediator).await,
         other => other,
     }
 }
 
-async fn release_once(vault: &Vault, link: &MediatorClient) -> Result<ReleaseReport, ClientError> {
+async fn release_once(vault: &Vault, mediator: &MediatorClient) -> Result<ReleaseReport, ClientError> {
     let slot = vault.slot()?;
     let key = vault.keys.head_key(slot);
-    let sequence = vault.lifecycle.reserve_release_sequence(UnixTime::now())?;
+    let sequence = vault.lifecycle.account().reserve_release_sequence(UnixTime::now())?;
     let release = Release {
         network: vault.network(),
         account: vault.keys.root.account(slot).account(),
@@ -88,19 +87,17 @@ async fn release_once(vault: &Vault, link: &MediatorClient) -> Result<ReleaseRep
     let release = Signed::seal(&release, &key)?;
     let hash = release.hash();
     // The head first: no device may go on from a catalog that is about to be deleted.
-    let old = replace_head(vault, link, |base| emptied(base, hash)).await?;
-    let progress = match link.release(release.clone()).await {
-        Err(ClientError::Call(error))
-            if matches!(error.refusal(), Some(Refusal::Guarded | Refusal::Stale)) =>
-        {
-            if error.refusal() == Some(Refusal::Guarded) {
+    let old = replace_head(vault, mediator, |base| emptied(base, hash)).await?;
+    let progress = match mediator.release(release.clone()).await {
+        Err(error) if matches!(error.refused(), Some(Refused::Guarded | Refused::Stale)) => {
+            if error.refused() == Some(Refused::Guarded) {
                 forget_releases(vault)?;
             }
             // Nothing is deleted, so the catalog is put back.
             if let Some(old) = old {
-                replace_head(vault, link, |_| old.clone()).await?;
+                replace_head(vault, mediator, |_| old.clone()).await?;
             }
-            return Err(ClientError::Call(error));
+            return Err(error.into());
         }
         other => other?,
     };
@@ -114,20 +111,20 @@ async fn release_once(vault: &Vault, link: &MediatorClient) -> Result<ReleaseRep
 /// of the one replaced.
 async fn replace_head(
     vault: &Vault,
-    link: &MediatorClient,
+    mediator: &MediatorClient,
     body: impl Fn(Option<&HeadBody>) -> HeadBody,
 ) -> Result<Option<HeadBody>, ClientError> {
     for _ in 0..TRIES {
-        let base = vault.current_head(link).await?;
+        let base = vault.current_head(mediator).await?;
         let body = body(base.as_ref().map(|base| &base.body));
         let head = vault.next_head(base.as_ref(), &body)?;
-        if link.swap_head(base.as_ref().map(OpenHead::hash), head.clone()).await? {
+        if mediator.swap_head(base.as_ref().map(OpenHead::hash), head.clone()).await? {
             let head = vault.open_head(vault.slot()?, &head)?;
             vault.lifecycle.replaced_head(&head.head, &body.releases)?;
             return Ok(base.map(|base| base.body));
         }
     }
-    Err(ClientError::Contended)
+    Err(HeadError::Contended.into())
 }
 
 /// A head without a catalog that names a release beside those named before, as many as fit.
@@ -194,7 +191,7 @@ async fn undo_in(
         }
     }
     if let Some(wanted) = wanted.filter(|_| report.rewound.is_none()) {
-        return Err(ClientError::NoHead(wanted.to_owned()));
+        return Err(RecoveryError::NoHead(wanted.to_owned()).into());
     }
     Ok(report)
 }

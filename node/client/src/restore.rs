@@ -2,6 +2,7 @@
 //! plan, so that memory does not grow with the number of files.
 
 mod dirs;
+pub(crate) mod error;
 mod links;
 mod plan;
 mod report;
@@ -22,9 +23,10 @@ use super::segment_reader::{Limits, SegmentReader};
 use super::session::Session;
 use super::vault::Vault;
 
+pub use error::RestoreError;
 use plan::Planner;
 pub(crate) use report::Failed;
-pub use report::RestoreReport;
+pub use report::{NotRestored, RestoreReport};
 use write::Writer;
 
 /// What to restore, and where.
@@ -87,7 +89,7 @@ async fn restore_in(
     let reader = BlobReader::new(vault, Arc::clone(&fetcher))?;
     let (id, snapshot) = reader.snapshot(&options.snapshot).await?;
     let target = Target::open(&options.target)
-        .map_err(|error| ClientError::Target { path: options.target.clone(), reason: cause(&error) })?;
+        .map_err(|error| RestoreError::Target { path: options.target.clone(), reason: cause(&error) })?;
     let mut planner = Planner::new(&reader, &snapshot, &options.paths).await?;
     let overwrite = if options.overwrite { Overwrite::Different } else { Overwrite::Never };
     let mut writer = Writer::new(target, vault.keys.root.clone(), overwrite, progress.clone());
@@ -99,7 +101,7 @@ async fn restore_in(
     let finished = tokio::task::spawn_blocking(move || writer.finish()).await;
     let outcome = finished
         .map_err(|_| ClientError::Inner)?
-        .map_err(|error| ClientError::NotOnDisk { path: options.target.clone(), reason: cause(&error) })?;
+        .map_err(|error| RestoreError::NotOnDisk { path: options.target.clone(), reason: cause(&error) })?;
     if outcome.failed.is_empty() && options.paths.is_empty() {
         vault.notes().note_restore(&id)?;
     }

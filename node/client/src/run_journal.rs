@@ -14,7 +14,7 @@ use fincrypt_state::state::State;
 use fincrypt_vault::index::{BlobIndex, IndexPiece};
 use fincrypt_vault::segment::Directory;
 
-use super::error::ClientError;
+use super::home::HomeError;
 
 /// A run older than this is not gone on with: its segments lapse after seven days.
 const MAX_AGE: Duration = Duration::from_secs(6 * 24 * 3600);
@@ -47,13 +47,6 @@ impl StoredSegments {
             }
             piece(record).segments.iter().try_for_each(|(manifest, directory)| each(manifest, directory))
         })
-    }
-}
-
-fn fail(error: JournalError) -> ClientError {
-    match error {
-        JournalError::Io { path, source } => ClientError::Io { path, source },
-        other => ClientError::Damaged(other.to_string()),
     }
 }
 
@@ -123,9 +116,9 @@ impl RunJournal {
         account: &AccountId,
         now: UnixTime,
         pending: &BlobIndex<State>,
-    ) -> Result<Self, ClientError> {
+    ) -> Result<Self, HomeError> {
         if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(ClientError::io(parent))?;
+            std::fs::create_dir_all(parent).map_err(HomeError::io(parent))?;
         }
         pending.clear()?;
         let new =
@@ -135,12 +128,12 @@ impl RunJournal {
         let (mut journal, _) = match opened {
             // A damaged run only means that it is begun anew.
             Err(JournalError::Damaged { .. } | JournalError::Format(_)) => {
-                std::fs::remove_file(path).map_err(ClientError::io(path))?;
+                std::fs::remove_file(path).map_err(HomeError::io(path))?;
                 found = new();
                 pending.clear()?;
-                Journal::open(path, MAX_RECORD, |_| {}).map_err(fail)?
+                Journal::open(path, MAX_RECORD, |_| {})?
             }
-            other => other.map_err(fail)?,
+            other => other?,
         };
         if let Some(error) = found.failed {
             return Err(error.into());
@@ -153,9 +146,9 @@ impl RunJournal {
             abandoned = Some((run, found.segments));
         }
         let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(|_| ClientError::Inner)?;
+        getrandom::fill(&mut random).map_err(HomeError::Randomness)?;
         let run = RunId::from_bytes(random);
-        replace(&mut journal, std::iter::once(header(run, account, now))).map_err(fail)?;
+        replace(&mut journal, std::iter::once(header(run, account, now)))?;
         Ok(Self { journal, run, started: now, abandoned })
     }
 
@@ -164,7 +157,7 @@ impl RunJournal {
         path: &Path,
         account: &AccountId,
         now: UnixTime,
-    ) -> Result<Vec<SegmentId>, ClientError> {
+    ) -> Result<Vec<SegmentId>, HomeError> {
         let mut segments = Vec::new();
         Self::each_noted(path, account, now, |manifest| segments.push(manifest.id()))?;
         Ok(segments)
@@ -177,7 +170,7 @@ impl RunJournal {
         account: &AccountId,
         now: UnixTime,
         mut each: impl FnMut(&Manifest),
-    ) -> Result<(), ClientError> {
+    ) -> Result<(), HomeError> {
         if !path.exists() {
             return Ok(());
         }
@@ -192,7 +185,7 @@ impl RunJournal {
         });
         match opened {
             Ok(_) | Err(JournalError::Damaged { .. } | JournalError::Format(_)) => Ok(()),
-            Err(error) => Err(fail(error)),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -202,16 +195,16 @@ impl RunJournal {
     }
 
     /// Notes that a segment is stored. Not synced: a power cut only means that it is sent again.
-    pub(crate) fn stored(&mut self, manifest: Manifest, directory: Directory) -> Result<(), ClientError> {
+    pub(crate) fn stored(&mut self, manifest: Manifest, directory: Directory) -> Result<(), HomeError> {
         let segment = (manifest, directory);
         for piece in IndexPiece::encode_all(std::slice::from_ref(&segment)) {
-            self.journal.append(&piece).map_err(fail)?;
+            self.journal.append(&piece)?;
         }
         Ok(())
     }
 
     /// Forgets some of the run's segments, durably: what was in them is stored anew by whoever goes on.
-    pub(crate) fn forget(&mut self, lost: &[SegmentId]) -> Result<(), ClientError> {
+    pub(crate) fn forget(&mut self, lost: &[SegmentId]) -> Result<(), HomeError> {
         let mut left = Vec::new();
         let read = self.journal.records().read(|record| {
             // The first record, which is the header, is no piece with segments.
@@ -221,13 +214,14 @@ impl RunJournal {
             }
             Ok::<(), JournalError>(())
         });
-        read.and_then(|()| replace(&mut self.journal, left.into_iter())).map_err(fail)
+        read.and_then(|()| replace(&mut self.journal, left.into_iter()))?;
+        Ok(())
     }
 
     /// Ends the run: a head refers to everything it stored.
-    pub(crate) fn finish(self, path: &Path) -> Result<(), ClientError> {
+    pub(crate) fn finish(self, path: &Path) -> Result<(), HomeError> {
         drop(self.journal);
-        std::fs::remove_file(path).map_err(ClientError::io(path))
+        std::fs::remove_file(path).map_err(HomeError::io(path))
     }
 }
 

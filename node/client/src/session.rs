@@ -1,6 +1,8 @@
 //! A client's session: joins the swarm once and logs in with the vault's mediator once, for all
 //! steps of one use case.
 
+pub(crate) mod error;
+
 use fincrypt_net::{Engine, EngineSetup, Identity, Inboxes, Net, Role, Roles, Setup};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -10,6 +12,7 @@ use crate::login::log_in;
 use crate::mediator_client::MediatorClient;
 use crate::options::ClientOptions;
 use crate::vault::Vault;
+pub use error::SessionError;
 
 /// Bytes of inbound payload of a client that serves nobody.
 const CLIENT_INTAKE: usize = 1 << 20;
@@ -56,9 +59,9 @@ impl Session {
     ///
     /// # Errors
     /// If none is configured, or none answers.
-    pub(crate) async fn open(options: &ClientOptions) -> Result<Self, ClientError> {
+    pub(crate) async fn open(options: &ClientOptions) -> Result<Self, SessionError> {
         if options.bootstrap.is_empty() {
-            return Err(ClientError::NoBootstrap);
+            return Err(SessionError::NoBootstrap);
         }
         let behaviour = Setup {
             network: options.network,
@@ -91,14 +94,14 @@ impl Session {
     ///
     /// # Errors
     /// If no mediator accepts the login; the next call tries again.
-    pub(crate) async fn link(&self, vault: &Vault) -> Result<MediatorClient, ClientError> {
+    pub(crate) async fn mediator(&self, vault: &Vault) -> Result<MediatorClient, ClientError> {
         let mut login = self.login.lock().await;
-        if let Some(link) = &*login {
-            return Ok(link.clone());
+        if let Some(mediator) = &*login {
+            return Ok(mediator.clone());
         }
-        let link = log_in(vault, &self.net).await?;
-        *login = Some(link.clone());
-        Ok(link)
+        let mediator = log_in(vault, &self.net).await?;
+        *login = Some(mediator.clone());
+        Ok(mediator)
     }
 
     /// Forgets the login: the next step finds the vault's mediator again, which may be another one.

@@ -12,7 +12,7 @@ use super::error::ClientError;
 use super::fetch::Fetcher;
 use super::head::follow;
 use super::history::newest_head_at;
-use super::reader::BlobReader;
+use super::reader::{BlobReader, ReadError};
 use super::session::{Session, with_vault};
 use super::vault::Vault;
 
@@ -73,8 +73,8 @@ pub fn utc(secs: u64) -> String {
 
 /// The name under which each folder of a snapshot appears in it: the folder's own name, numbered
 /// where two are equal.
-pub(crate) fn root_names(snapshot: &Snapshot) -> Result<Vec<Name>, ClientError> {
-    let damaged = |_| ClientError::Damaged("a snapshot names an impossible folder".to_owned());
+pub(crate) fn root_names(snapshot: &Snapshot) -> Result<Vec<Name>, ReadError> {
+    let damaged = |_| ReadError::damaged("a snapshot names an impossible folder");
     let mut names: Vec<Name> = Vec::new();
     for root in &snapshot.roots {
         let last = root.names().map_err(damaged)?.pop();
@@ -100,12 +100,15 @@ impl Vault {
         session: &Session,
         direct: bool,
     ) -> Result<Arc<Fetcher>, ClientError> {
-        let link =
-            if direct || self.lifecycle.mediator()?.is_none() { None } else { session.link(self).await.ok() };
-        let fetcher = self.fetcher(&session.net, link.clone())?;
-        match link {
-            Some(link) => {
-                if let Some(head) = self.current_head(&link).await? {
+        let mediator = if direct || self.lifecycle.account().mediator()?.is_none() {
+            None
+        } else {
+            session.mediator(self).await.ok()
+        };
+        let fetcher = self.fetcher(&session.net, mediator.clone())?;
+        match mediator {
+            Some(mediator) => {
+                if let Some(head) = self.current_head(&mediator).await? {
                     follow(self, &fetcher, &head).await?;
                     self.lifecycle.saw_head(&head.head)?;
                 }
@@ -128,7 +131,7 @@ impl Vault {
 pub async fn list_snapshots(vault: &Vault) -> Result<Vec<SnapshotInfo>, ClientError> {
     let snapshots = with_vault(vault, async |session| {
         let fetcher = vault.read_from(session, false).await?;
-        BlobReader::new(vault, fetcher)?.snapshots().await
+        Ok(BlobReader::new(vault, fetcher)?.snapshots().await?)
     });
     let snapshots = snapshots.await?;
     let info = |(id, snapshot): (fincrypt_vault::snapshot::SnapshotId, Snapshot)| SnapshotInfo {
@@ -154,16 +157,12 @@ pub async fn list_entries(
 ) -> Result<Vec<EntryInfo>, ClientError> {
     with_vault(vault, async |session| {
         let fetcher = vault.read_from(session, false).await?;
-        entries(&BlobReader::new(vault, fetcher)?, name, path).await
+        Ok(entries(&BlobReader::new(vault, fetcher)?, name, path).await?)
     })
     .await
 }
 
-async fn entries(
-    reader: &BlobReader,
-    name: &str,
-    path: Option<&Path>,
-) -> Result<Vec<EntryInfo>, ClientError> {
+async fn entries(reader: &BlobReader, name: &str, path: Option<&Path>) -> Result<Vec<EntryInfo>, ReadError> {
     use std::os::unix::ffi::OsStrExt;
     let (_, snapshot) = reader.snapshot(name).await?;
     let names = root_names(&snapshot)?;
@@ -183,7 +182,7 @@ async fn entries(
         });
         return Ok(folders.collect());
     };
-    let missing = || ClientError::NoPath(path.map(|path| path.display().to_string()).unwrap_or_default());
+    let missing = || ReadError::NoPath(path.map(|path| path.display().to_string()).unwrap_or_default());
     let at = names.iter().position(|name| name.as_bytes() == *first).ok_or_else(missing)?;
     let mut nodes = reader.folder(&snapshot.roots[at].tree).await?;
     let mut prefix = first.to_vec();

@@ -114,7 +114,8 @@ pub(crate) fn statements(vault: &Vault) -> Result<Statements, ClientError> {
             Released::Segments(segments) => {
                 let mut listed = false;
                 for segment in segments {
-                    listed |= vault.lifecycle.is_loaded(segment)? || vault.index.manifest(segment)?.is_some();
+                    listed |= vault.lifecycle.cache().is_loaded(segment)?
+                        || vault.index.manifest(segment)?.is_some();
                 }
                 listed
             }

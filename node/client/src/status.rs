@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::error::ClientError;
 use super::health::{Standing, health};
 use super::mandates;
-use super::mediator_client::MediatorClient;
-use super::prepayment::{PurseReport, look_at_purse};
+use super::mediator_client::{MediatorClient, MediatorError, OfferError};
+use super::prepayment::{PrepaymentStatus, prepayment_status};
 use super::reader::BlobReader;
 use super::references::{SnapshotReferences, forget_references, known_references};
 use super::session::Session;
@@ -87,7 +87,7 @@ pub struct StatusReport {
     /// Snapshots that were not looked at yet.
     pub not_looked_at: usize,
     /// How the prepayment stands, and what to tell about the money.
-    pub purse: PurseReport,
+    pub prepayment: PrepaymentStatus,
     /// Why something is not as it should be.
     pub problem: Option<String>,
 }
@@ -120,7 +120,7 @@ pub async fn status(vault: &Vault, brief: bool) -> Result<StatusReport, ClientEr
         last_check: vault.notes().last()?.map(UnixTime::secs),
         per_snapshot: Vec::new(),
         not_looked_at: 0,
-        purse: PurseReport::default(),
+        prepayment: PrepaymentStatus::default(),
         problem: None,
     };
     let session = match Session::open(&vault.options).await {
@@ -130,22 +130,27 @@ pub async fn status(vault: &Vault, brief: bool) -> Result<StatusReport, ClientEr
             None
         }
     };
-    let mut link = None;
+    let mut mediator = None;
     if let Some(session) = &session {
-        match session.link(vault).await {
+        match session.mediator(vault).await {
             Ok(found) => {
                 report.reachable = true;
                 report.quote(vault, &found).await;
-                link = Some(found);
+                mediator = Some(found);
             }
             Err(error) => report.problem = Some(error.to_string()),
         }
     }
-    report.purse = look_at_purse(vault, link.as_ref()).await;
-    report.mediator =
-        vault.lifecycle.mediator()?.and_then(|node| peer_of(&node).ok()).map(|peer| peer.to_string());
+    report.prepayment = prepayment_status(vault, mediator.as_ref()).await;
+    report.mediator = vault
+        .lifecycle
+        .account()
+        .mediator()?
+        .and_then(|node| peer_of(&node).ok())
+        .map(|peer| peer.to_string());
     report.mediator_seen = vault.notes().mediator_seen()?.map(UnixTime::secs);
-    let looked = if brief { Ok(()) } else { report.look(vault, session.as_ref(), link, &manifests).await };
+    let looked =
+        if brief { Ok(()) } else { report.look(vault, session.as_ref(), mediator, &manifests).await };
     if let Some(session) = session {
         session.close().await;
     }
@@ -153,16 +158,16 @@ pub async fn status(vault: &Vault, brief: bool) -> Result<StatusReport, ClientEr
 }
 
 impl StatusReport {
-    async fn quote(&mut self, vault: &Vault, link: &MediatorClient) {
+    async fn quote(&mut self, vault: &Vault, mediator: &MediatorClient) {
         let limit = mandates::max_price(vault).unwrap_or(vault.options.max_price);
-        match link.quote(vault.options.redundancy, limit).await {
+        match mediator.quote(vault.options.redundancy, limit).await {
             Ok(quote) => {
                 self.eligible = quote.eligible;
                 self.data = quote.code.data();
                 self.total = quote.code.total();
             }
             Err(error) => {
-                if let ClientError::TooFewPeers { eligible, .. } = error {
+                if let MediatorError::Offer(OfferError::TooFewNodes { eligible, .. }) = error {
                     self.eligible = eligible;
                 }
                 self.problem = Some(error.to_string());
@@ -174,13 +179,13 @@ impl StatusReport {
         &mut self,
         vault: &Vault,
         session: Option<&Session>,
-        link: Option<MediatorClient>,
+        mediator: Option<MediatorClient>,
         manifests: &[Manifest],
     ) -> Result<(), ClientError> {
         let looked_at = &manifests[..manifests.len().min(MAX_LOCATED)];
         let notes = vault.notes();
-        let found = match &link {
-            Some(link) => health(link, &notes, looked_at).await,
+        let found = match &mediator {
+            Some(mediator) => health(mediator, &notes, looked_at).await,
             None => Ok(Default::default()),
         };
         let found = found.unwrap_or_else(|error| {
@@ -189,9 +194,9 @@ impl StatusReport {
         });
         self.segments_looked_at = found.len();
         self.health = Standing::of(found.values().copied().collect());
-        let reader = match (session, link) {
-            (Some(session), Some(link)) => {
-                Some(BlobReader::new(vault, vault.fetcher(&session.net, Some(link))?)?)
+        let reader = match (session, mediator) {
+            (Some(session), Some(mediator)) => {
+                Some(BlobReader::new(vault, vault.fetcher(&session.net, Some(mediator))?)?)
             }
             _ => None,
         };

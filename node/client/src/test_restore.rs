@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use super::error::ClientError;
 use super::pipeline::workers;
-use super::reader::BlobReader;
+use super::reader::{BlobReader, ReadError};
 use super::restore::{Failed, RestoreReport};
 use super::segment_reader::{Extents, Failure, Limits, SegmentReader, Sink, Wanted};
 use super::session::Session;
@@ -59,14 +59,17 @@ async fn test_in(
 
 /// Segments that are not as they should be, each with the first reason.
 #[derive(Default)]
-struct Checked(Mutex<BTreeMap<SegmentId, ClientError>>);
+struct Checked(Mutex<BTreeMap<SegmentId, ReadError>>);
 
 impl Checked {
     fn failed(&self) -> Vec<Failed> {
         let failed = self.0.lock();
         let failed = failed.iter();
         failed
-            .map(|(segment, error)| Failed { path: format!("segment {segment}"), reason: error.to_string() })
+            .map(|(segment, error)| Failed {
+                path: format!("segment {segment}"),
+                reason: error.to_string().into(),
+            })
             .collect()
     }
 }
@@ -106,6 +109,6 @@ mod tests {
         let failed = checked.failed();
         assert_eq!(failed.len(), 1);
         assert_eq!(failed[0].path, format!("segment {}", lost.id()));
-        assert!(failed[0].reason.contains("0 of 1 shards could be had"), "{}", failed[0].reason);
+        assert!(failed[0].reason.to_string().contains("0 of 1 shards could be had"), "{}", failed[0].reason);
     }
 }

@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 
 use fincrypt_protocol::record::{Mandate, Receipt};
-use fincrypt_protocol::{Manifest, Network, Refusal, RunId, ShardIndex, Signed, UnixTime};
+use fincrypt_protocol::{Manifest, Network, RunId, ShardIndex, Signed, UnixTime};
 use fincrypt_vault::segment::SealedSegment;
 use futures::{StreamExt, TryStreamExt};
 
+use super::backup::error::BackupError;
 use super::error::ClientError;
-use super::mediator_client::MediatorClient;
+use super::mediator_client::{MediatorClient, Refused};
 
 /// Shards of one segment on the way at once.
 const SHARDS_AT_ONCE: usize = 6;
@@ -19,7 +20,7 @@ const OPENINGS: usize = 3;
 /// What a run uploads under.
 #[derive(Clone)]
 pub(crate) struct Upload {
-    pub(crate) link: MediatorClient,
+    pub(crate) mediator: MediatorClient,
     pub(crate) network: Network,
     pub(crate) run: RunId,
     pub(crate) mandate: Signed<Mandate>,
@@ -35,8 +36,8 @@ impl Upload {
         for _ in 1..OPENINGS {
             match self.store_once(sealed, &mut sent).await {
                 // It was forgotten, or a keeper lost what it had signed for.
-                Err(ClientError::Call(error))
-                    if matches!(error.refusal(), Some(Refusal::UnknownSegment | Refusal::Incomplete)) => {}
+                Err(error)
+                    if matches!(error.refused(), Some(Refused::UnknownSegment | Refused::Incomplete)) => {}
                 other => return other.map(|()| sent),
             }
         }
@@ -47,23 +48,23 @@ impl Upload {
         let manifest = &sealed.manifest;
         let segment = manifest.id();
         let missing =
-            self.link.open_segment(self.run, self.mandate.clone(), manifest.clone(), sealed.tag).await?;
+            self.mediator.open_segment(self.run, self.mandate.clone(), manifest.clone(), sealed.tag).await?;
         let wanted: Vec<ShardIndex> =
             manifest.code().indices().filter(|index| missing >> index.get() & 1 == 1).collect();
         *sent += wanted.len() as u64 * u64::from(manifest.shard_len().get());
         futures::stream::iter(wanted)
-            .map(|index| self.link.put(segment, index, sealed.data_shard(index)))
+            .map(|index| self.mediator.put(segment, index, sealed.data_shard(index)))
             .buffer_unordered(SHARDS_AT_ONCE)
             .try_collect::<Vec<()>>()
             .await?;
-        let receipts = self.link.commit(segment).await?;
-        self.check(manifest, &receipts)
+        let receipts = self.mediator.commit(segment).await?;
+        Ok(self.check(manifest, &receipts)?)
     }
 
     /// A segment counts as stored when enough distinct nodes signed for distinct shards of it.
-    fn check(&self, manifest: &Manifest, receipts: &[Signed<Receipt>]) -> Result<(), ClientError> {
+    fn check(&self, manifest: &Manifest, receipts: &[Signed<Receipt>]) -> Result<(), BackupError> {
         let segment = manifest.id();
-        let not_stored = |reason| ClientError::NotStored { segment, reason };
+        let not_stored = |reason| BackupError::NotStored { segment, reason };
         let (mandate, now) = (self.mandate.mandate_hash(), UnixTime::now());
         let (mut nodes, mut indices) = (HashSet::new(), HashSet::new());
         for receipt in receipts {

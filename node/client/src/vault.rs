@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::error::ClientError;
 use super::fetch::Fetcher;
-use super::home::VaultHome;
+use super::home::{HomeError, VaultHome};
 use super::home_medium::HomeMedium;
 use super::mediator_client::MediatorClient;
 use super::vault_state::VaultState;
@@ -35,18 +35,14 @@ impl Vault {
     ///
     /// # Errors
     /// If there is one already, or the home cannot be written.
-    pub fn create(
-        home: &VaultHome,
-        keys: &VaultKeys,
-        password: &Zeroizing<String>,
-    ) -> Result<(), ClientError> {
+    pub fn create(home: &VaultHome, keys: &VaultKeys, password: &Zeroizing<String>) -> Result<(), HomeError> {
         if home.keyfile().exists() {
-            return Err(ClientError::VaultExists(home.path().to_owned()));
+            return Err(HomeError::VaultExists(home.path().to_owned()));
         }
         home.create()?;
         let sealed = keyfile::seal(keys, password, keyfile::KdfParams::default())?;
         fincrypt_state::durable::write_file(&home.keyfile(), &sealed, 0o600)
-            .map_err(ClientError::io(&home.keyfile()))
+            .map_err(HomeError::io(&home.keyfile()))
     }
 
     /// Opens the vault of a home.
@@ -57,7 +53,7 @@ impl Vault {
         home: VaultHome,
         options: ClientOptions,
         password: &Zeroizing<String>,
-    ) -> Result<Self, ClientError> {
+    ) -> Result<Self, HomeError> {
         let keys = Self::unseal(&home, password)?;
         let state = Self::open_state(&home)?;
         Self::over(home, options, keys, state)
@@ -66,20 +62,16 @@ impl Vault {
     /// A vault in a home without one, to be filled: its keyfile comes last, so that one which was
     /// filled half is none. Whatever an earlier attempt left of a vault is forgotten; a node that
     /// shares the home keeps its state.
-    pub(crate) fn begin(
-        home: VaultHome,
-        options: ClientOptions,
-        keys: VaultKeys,
-    ) -> Result<Self, ClientError> {
+    pub(crate) fn begin(home: VaultHome, options: ClientOptions, keys: VaultKeys) -> Result<Self, HomeError> {
         home.create()?;
         let vault = Self::over(home.clone(), options, keys, Self::open_state(&home)?)?;
         vault.lifecycle.reset()?;
         Ok(vault)
     }
 
-    fn open_state(home: &VaultHome) -> Result<State, ClientError> {
+    fn open_state(home: &VaultHome) -> Result<State, HomeError> {
         let (state, report) = State::open(&home.state()).map_err(|error| match error {
-            KvError::Database(reason) => ClientError::StateDamaged { path: home.state(), reason },
+            KvError::Database(reason) => HomeError::StateDamaged { path: home.state(), reason },
             other => other.into(),
         })?;
         if let Some(aside) = &report.set_aside {
@@ -88,14 +80,14 @@ impl Vault {
         Ok(state)
     }
 
-    fn unseal(home: &VaultHome, password: &Zeroizing<String>) -> Result<VaultKeys, ClientError> {
+    fn unseal(home: &VaultHome, password: &Zeroizing<String>) -> Result<VaultKeys, HomeError> {
         let path = home.keyfile();
         let sealed = match std::fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(ClientError::NoVault(home.path().to_owned()));
+                return Err(HomeError::NoVault(home.path().to_owned()));
             }
-            Err(error) => return Err(ClientError::io(&path)(error)),
+            Err(error) => return Err(HomeError::io(&path)(error)),
         };
         Ok(keyfile::open(&sealed, password)?)
     }
@@ -109,7 +101,7 @@ impl Vault {
         options: ClientOptions,
         password: &Zeroizing<String>,
         state: State,
-    ) -> Result<Self, ClientError> {
+    ) -> Result<Self, HomeError> {
         let keys = Self::unseal(&home, password)?;
         Self::over(home, options, keys, state)
     }
@@ -119,7 +111,7 @@ impl Vault {
         options: ClientOptions,
         keys: VaultKeys,
         state: State,
-    ) -> Result<Self, ClientError> {
+    ) -> Result<Self, HomeError> {
         let index = BlobIndex::new(state.clone());
         let lifecycle = VaultState::open(HomeMedium { state: state.clone(), home: home.clone() })?;
         Ok(Self { home, options, keys, state, index, lifecycle })
@@ -135,30 +127,30 @@ impl Vault {
     }
 
     /// Index of the account in use; 0 for a new vault.
-    pub(crate) fn slot(&self) -> Result<u32, ClientError> {
-        Ok(self.lifecycle.account_index()?)
+    pub(crate) fn slot(&self) -> Result<u32, KvError> {
+        self.lifecycle.account().index()
     }
 
     /// Chooses the account of a new vault.
     ///
     /// # Errors
-    /// [`ClientError`] if the vault has a head under another account, or the state fails.
-    pub fn set_slot(&self, slot: u32) -> Result<(), ClientError> {
-        Ok(self.lifecycle.choose_account(slot)?)
+    /// [`HomeError`] if the vault has a head under another account, or the state fails.
+    pub fn set_slot(&self, slot: u32) -> Result<(), HomeError> {
+        Ok(self.lifecycle.account().choose(slot)?)
     }
 
     pub(crate) fn registration(&self) -> Result<Signed<Registration>, ClientError> {
         Ok(self.keys.registration(self.network(), self.slot()?)?)
     }
 
-    /// A fetcher through `link` where there is one, else straight from the holders.
+    /// A fetcher through `mediator` where there is one, else straight from the holders.
     pub(crate) fn fetcher(
         &self,
         net: &Net,
-        link: Option<MediatorClient>,
+        mediator: Option<MediatorClient>,
     ) -> Result<Arc<Fetcher>, ClientError> {
         let account = self.keys.root.account(self.slot()?);
         let (registration, tags) = (self.registration()?, self.keys.root.tag_key());
-        Ok(Arc::new(Fetcher::new(net.clone(), link, account, registration, tags)))
+        Ok(Arc::new(Fetcher::new(net.clone(), mediator, account, registration, tags)))
     }
 }

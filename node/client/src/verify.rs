@@ -48,11 +48,11 @@ async fn verify_in(
     vault: &Vault,
     options: VerifyOptions,
 ) -> Result<CheckReport, ClientError> {
-    let link = match vault.lifecycle.mediator()? {
-        Some(_) => session.link(vault).await.ok(),
+    let mediator = match vault.lifecycle.account().mediator()? {
+        Some(_) => session.mediator(vault).await.ok(),
         None => None,
     };
-    let fetcher = vault.fetcher(&session.net, link.clone())?;
+    let fetcher = vault.fetcher(&session.net, mediator.clone())?;
     let manifests: Vec<Manifest> = vault.all_manifests(&fetcher).await?;
     let mut asked = pairs(&manifests);
     if let Some(sample) = options.sample {
@@ -61,7 +61,7 @@ async fn verify_in(
     }
     let depth = if options.data { Depth::Data } else { Depth::Leaf };
     let asker = vault.asker(&session.net)?;
-    let survey = Survey { link: link.as_ref(), fetcher: &fetcher, asker: &asker, depth };
+    let survey = Survey { mediator: mediator.as_ref(), fetcher: &fetcher, asker: &asker, depth };
     let notes = vault.notes();
     let mut findings = Vec::with_capacity(asked.len());
     let note = |found: Vec<Finding>| {
@@ -75,15 +75,15 @@ async fn verify_in(
     if let ControlFlow::Break(error) = prefetch(pages, limits, |page| survey.ask(page), note).await {
         return Err(error.into());
     }
-    if let Some(link) = &link {
-        tell(link, &findings).await;
+    if let Some(mediator) = &mediator {
+        tell(mediator, &findings).await;
     }
     Ok(CheckReport::new(&findings))
 }
 
 /// Asks for shards at the nodes that are said to have them.
 struct Survey<'a> {
-    link: Option<&'a MediatorClient>,
+    mediator: Option<&'a MediatorClient>,
     fetcher: &'a Fetcher,
     asker: &'a Asker,
     depth: Depth,
@@ -93,7 +93,7 @@ impl Survey<'_> {
     /// What the nodes show of these shards.
     async fn ask(&self, shards: &[(&Manifest, ShardIndex)]) -> Vec<Finding> {
         let ids: BTreeSet<SegmentId> = shards.iter().map(|(manifest, _)| manifest.id()).collect();
-        let claims = Claims::gather(ids, self.link, self.fetcher, self.asker).await;
+        let claims = Claims::gather(ids, self.mediator, self.fetcher, self.asker).await;
         let mut shared: BTreeMap<SegmentId, Arc<Manifest>> = BTreeMap::new();
         let pair = |(manifest, index): &(&Manifest, ShardIndex)| {
             let segment = manifest.id();
@@ -113,7 +113,7 @@ impl Claims {
     /// What the mediator says, and what holders say of segments of which it knows too little.
     async fn gather(
         segments: BTreeSet<SegmentId>,
-        link: Option<&MediatorClient>,
+        mediator: Option<&MediatorClient>,
         fetcher: &Fetcher,
         asker: &Asker,
     ) -> Self {
@@ -121,8 +121,8 @@ impl Claims {
         let segments: Vec<SegmentId> = segments.into_iter().collect();
         let mut unknown = Vec::new();
         for page in segments.chunks(MAX_LOCATE) {
-            let located = match link {
-                Some(link) => link.locate_with_addresses(page.to_vec()).await.ok(),
+            let located = match mediator {
+                Some(mediator) => mediator.locate_with_addresses(page.to_vec()).await.ok(),
                 None => None,
             };
             let (located, nodes) = located.unwrap_or_default();

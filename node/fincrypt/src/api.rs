@@ -26,7 +26,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use fincrypt_client::ClientError;
+use fincrypt_client::HomeError;
 
 pub(crate) use facts::{Facts, Served};
 
@@ -62,12 +62,12 @@ async fn node(State(facts): State<Arc<Facts>>) -> Json<NodeInfo> {
     Json(facts.info().await)
 }
 
-fn new_token(home: &Home) -> Result<Zeroizing<String>, ClientError> {
+fn new_token(home: &Home) -> Result<Zeroizing<String>, NodeError> {
     let mut random = Zeroizing::new([0; 32]);
-    getrandom::fill(random.as_mut_slice()).map_err(|_| ClientError::Inner)?;
+    getrandom::fill(random.as_mut_slice()).map_err(NodeError::Randomness)?;
     let token: Zeroizing<String> = Zeroizing::new(hex::encode(random.as_slice()));
     let path = home.api_token();
-    fincrypt_state::durable::write_file(&path, token.as_bytes(), 0o600).map_err(ClientError::io(&path))?;
+    fincrypt_state::durable::write_file(&path, token.as_bytes(), 0o600).map_err(HomeError::io(&path))?;
     Ok(token)
 }
 
@@ -85,7 +85,7 @@ pub(crate) async fn start(
     // Where `fincrypt-node status` finds it.
     let path = home.api_address();
     let written = fincrypt_state::durable::write_file(&path, bound.to_string().as_bytes(), 0o600);
-    written.map_err(ClientError::io(&path))?;
+    written.map_err(HomeError::io(&path))?;
     let access = Arc::new(Access { token: blake3::hash(token.as_bytes()), port: bound.port() });
     let router = Router::new()
         .route("/api/v1/node", get(node))

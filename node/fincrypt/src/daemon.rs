@@ -27,6 +27,7 @@ use crate::config::{Api, Config};
 use crate::error::NodeError;
 use crate::home::Home;
 use crate::own_node::{self, OwnNode};
+use crate::wording;
 
 /// Inbound payload in memory at once: 24 full shards.
 const INTAKE: usize = 24 << 20;
@@ -327,7 +328,9 @@ async fn keep_backing_up(
                     skipped = report.skipped.len(),
                     "a snapshot was taken"
                 );
-                report.purse.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+                for warning in &report.prepayment.warnings {
+                    tracing::warn!(warning = wording::prepayment(warning), "prepayment_warning");
+                }
             }
             Err(error) => tracing::warn!(%error, "the backup failed; it is tried again at the next interval"),
         }

@@ -55,4 +55,9 @@ macro_rules! through_common {
         }
     )*};
 }
-through_common!(fincrypt_net::EngineError, fincrypt_net::IdentityError, fincrypt_state::kv::KvError);
+through_common!(
+    fincrypt_client::HomeError,
+    fincrypt_net::EngineError,
+    fincrypt_net::IdentityError,
+    fincrypt_state::kv::KvError
+);

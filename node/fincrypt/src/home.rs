@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fincrypt_client::{ClientError, VaultHome};
+use fincrypt_client::{HomeError, VaultHome};
 
 /// Paths inside a home.
 #[derive(Debug, Clone)]
@@ -121,7 +121,7 @@ impl Home {
     ///
     /// # Errors
     /// If it cannot be made.
-    pub fn create(&self) -> Result<(), ClientError> {
+    pub fn create(&self) -> Result<(), HomeError> {
         self.vault().create()
     }
 }

@@ -10,5 +10,6 @@ pub mod daemon;
 mod error;
 pub mod home;
 mod own_node;
+mod wording;
 
 pub use error::NodeError;

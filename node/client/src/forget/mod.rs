@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::error::ClientError;
 use super::prune::{PruneOptions, PruneReport, Task, rewrite};
-use super::reader::BlobReader;
+use super::reader::{BlobReader, ReadError};
 use super::session::{Session, with_vault};
 use super::snapshots::utc;
 use super::vault::Vault;
@@ -104,13 +104,13 @@ async fn forget_in(
 fn reasons(
     snapshots: &[(SnapshotId, Snapshot)],
     options: &ForgetOptions,
-) -> Result<Vec<Vec<&'static str>>, ClientError> {
+) -> Result<Vec<Vec<&'static str>>, ReadError> {
     use std::os::unix::ffi::OsStrExt;
     let mut named = HashSet::new();
     for name in &options.names {
         let ids = || snapshots.iter().map(|(id, _)| *id);
         let id = if name == "latest" { ids().next_back() } else { select(name, ids()).ok() };
-        named.insert(id.ok_or_else(|| ClientError::NoSnapshot(name.clone()))?);
+        named.insert(id.ok_or_else(|| ReadError::NoSnapshot(name.clone()))?);
     }
     let of_path = |snapshot: &Snapshot| {
         let wanted = options.path.as_ref().map(|path| path.as_os_str().as_bytes());

@@ -1,6 +1,5 @@
 //! What a mediator is asked about a prepayment.
 
-use fincrypt_protocol::Refusal;
 use fincrypt_protocol::limits::MAX_ENTRIES;
 use fincrypt_protocol::mediate::{
     GetBalance, GetDeposit, GetHistory, GetStatements, History, Statements, Withdraw,
@@ -8,8 +7,8 @@ use fincrypt_protocol::mediate::{
 use fincrypt_protocol::money::{Balance, DepositTo, Entry, Payout, Stated, Withdrawal};
 use fincrypt_protocol::statement::Contract;
 
-use crate::error::ClientError;
-use crate::mediator_client::MediatorClient;
+use super::error::PrepaymentError;
+use crate::mediator_client::{MediatorClient, MediatorError};
 
 /// Pages of a history that are asked for: a million entries.
 const MOST_PAGES: usize = 16 << 10;
@@ -20,25 +19,25 @@ const MOST_CONTRACTS: usize = 64;
 pub(super) struct PrepaymentClient<'a>(pub(super) &'a MediatorClient);
 
 impl PrepaymentClient<'_> {
-    pub(super) async fn deposit_to(&self) -> Result<DepositTo, ClientError> {
+    pub(super) async fn deposit_to(&self) -> Result<DepositTo, MediatorError> {
         self.0.ask(GetDeposit {}).await
     }
 
-    pub(super) async fn balance(&self) -> Result<Balance, ClientError> {
+    pub(super) async fn balance(&self) -> Result<Balance, MediatorError> {
         self.0.ask(GetBalance {}).await
     }
 
     /// How the prepayment stands; none at a mediator where nobody can pay in.
-    pub(super) async fn balance_if_any(&self) -> Result<Option<Balance>, ClientError> {
+    pub(super) async fn balance_if_any(&self) -> Result<Option<Balance>, MediatorError> {
         match self.balance().await {
             Ok(balance) => Ok(Some(balance)),
-            Err(ClientError::Money(Refusal::NoWallet)) => Ok(None),
+            Err(MediatorError::Prepayment(PrepaymentError::NoWallet)) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     /// All that ever changed the prepayment, oldest first.
-    pub(super) async fn history(&self) -> Result<Vec<Entry>, ClientError> {
+    pub(super) async fn history(&self) -> Result<Vec<Entry>, MediatorError> {
         let (mut all, mut after) = (Vec::<Entry>::new(), 0);
         for _ in 0..MOST_PAGES {
             let History { entries, more } = self.0.ask(GetHistory { after }).await?;
@@ -57,7 +56,7 @@ impl PrepaymentClient<'_> {
     }
 
     /// The newest statements of all contracts, unchecked.
-    pub(super) async fn statements(&self) -> Result<Vec<Stated>, ClientError> {
+    pub(super) async fn statements(&self) -> Result<Vec<Stated>, MediatorError> {
         let (mut all, mut after) = (Vec::new(), None);
         for _ in 0..MOST_CONTRACTS {
             let Statements { statements, more } = self.0.ask(GetStatements { after }).await?;
@@ -76,7 +75,7 @@ impl PrepaymentClient<'_> {
         Ok(all)
     }
 
-    pub(super) async fn withdraw(&self, withdrawal: Withdrawal) -> Result<Payout, ClientError> {
+    pub(super) async fn withdraw(&self, withdrawal: Withdrawal) -> Result<Payout, MediatorError> {
         self.0.ask(Withdraw { withdrawal }).await
     }
 }

@@ -52,11 +52,11 @@ fn is_plain(text: &str) -> bool {
 /// [`ClientError`] if the mediator does not answer or takes no money.
 pub async fn deposit(vault: &Vault, amount: Option<Sat>) -> Result<DepositReport, ClientError> {
     with_vault(vault, async |session| {
-        let link = session.link(vault).await?;
-        let to = PrepaymentClient(&link).deposit_to().await?;
+        let mediator = session.mediator(vault).await?;
+        let to = PrepaymentClient(&mediator).deposit_to().await?;
         let amount = amount.unwrap_or(to.advised);
         let plain = to.address.iter().chain(&to.offer).all(|text| is_plain(text));
-        let uri = uri(&to, amount).filter(|_| plain).ok_or_else(|| link.unexpected())?;
+        let uri = uri(&to, amount).filter(|_| plain).ok_or_else(|| mediator.unexpected())?;
         let (amount_sat, advised_sat) = (amount.get(), to.advised.get());
         Ok(DepositReport { uri, address: to.address, offer: to.offer, amount_sat, advised_sat })
     })

@@ -82,9 +82,10 @@ fn entries(entries: Vec<Entry>) -> Vec<EntryReport> {
 /// # Errors
 /// [`ClientError`] if the mediator does not answer.
 pub async fn history(vault: &Vault) -> Result<HistoryReport, ClientError> {
-    let changes =
-        with_vault(vault, async |session| PrepaymentClient(&session.link(vault).await?).history().await)
-            .await?;
+    let changes = with_vault(vault, async |session| {
+        Ok(PrepaymentClient(&session.mediator(vault).await?).history().await?)
+    })
+    .await?;
     Ok(HistoryReport { entries: entries(changes) })
 }
 

@@ -3,18 +3,22 @@
 
 mod client;
 mod deposit;
+pub(crate) mod error;
 mod history;
 mod report;
+mod runway;
 mod statement_check;
 mod statement_store;
 mod stored;
-mod warning;
 mod withdraw;
 
 pub use deposit::{DepositReport, deposit};
+pub use error::PrepaymentError;
 pub use history::{EntryReport, HistoryReport, history};
-pub(crate) use report::look_at_purse;
+pub(crate) use report::prepayment_status;
 pub use report::{
-    BalanceReport, FaultReport, PurseReport, StatementReport, StatementsReport, balance, statements,
+    BalanceReport, FaultReport, PrepaymentStatus, PrepaymentWarning, StatementReport, StatementsReport,
+    balance, statements,
 };
+pub use runway::RunwayWarning;
 pub use withdraw::{WithdrawOptions, WithdrawReport, withdraw};

@@ -1,14 +1,14 @@
-//! What a person is told of the vault's money.
+//! How the vault's money stands: balance, statements, and what is wrong with them.
 
 use fincrypt_protocol::money::Balance;
 use fincrypt_protocol::{Epoch, UnixTime};
 use serde::Serialize;
 
 use super::client::PrepaymentClient;
+use super::runway::{RunwayWarning, days, kept_until, pending, warning};
 use super::statement_check::Own;
 use super::statement_store::{Shown, Statements};
 use super::stored::look_at_stored;
-use super::warning::{days, kept_until, warning};
 use crate::error::ClientError;
 use crate::mandates;
 use crate::mediator_client::MediatorClient;
@@ -38,18 +38,17 @@ pub struct BalanceReport {
     pub empty_since: Option<u64>,
     /// Until when what is stored is kept then.
     pub kept_until: Option<u64>,
-    /// What to do, if anything is to be done.
-    pub warning: Option<String>,
+    /// That it does not last, if it does not.
+    pub warning: Option<RunwayWarning>,
 }
 
 impl BalanceReport {
     fn of(balance: &Balance, now: UnixTime) -> Self {
-        let pending = balance.pending.iter().map(|pending| pending.amount.get());
         Self {
             prepaid_msat: balance.prepaid.get(),
             epoch_msat: balance.epoch.get(),
             day_msat: balance.day.get(),
-            pending_msat: pending.fold(0, u64::saturating_add),
+            pending_msat: pending(balance).get(),
             leaving_msat: balance.leaving.get(),
             days: days(balance),
             empty_since: balance.empty.map(UnixTime::secs),
@@ -130,16 +129,37 @@ pub struct StatementsReport {
     pub problem: Option<String>,
 }
 
-/// What to tell of the money beside something else.
-#[derive(Debug, Default, Serialize)]
-pub struct PurseReport {
-    /// How the prepayment stands; none where nobody can pay in.
-    pub balance: Option<BalanceReport>,
-    /// What to tell a person.
-    pub warnings: Vec<String>,
+/// Something about the money that a person should know.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PrepaymentWarning {
+    /// The mediator did not say how the prepayment stands, for this reason.
+    BalanceUnknown(String),
+    /// The statements could not be checked, for this reason.
+    StatementsUnchecked(String),
+    /// The statements on this machine could not be read, for this reason.
+    StatementsUnreadable(String),
+    /// The prepayment does not last.
+    Runway(RunwayWarning),
+    /// Statements are wrong.
+    WrongStatements {
+        /// How many, of late.
+        count: usize,
+        /// What is wrong with the newest of them.
+        newest: String,
+    },
 }
 
-fn purse(vault: &Vault) -> Statements {
+/// How the prepayment stands, beside something else.
+#[derive(Debug, Default, Serialize)]
+pub struct PrepaymentStatus {
+    /// How the prepayment stands; none where nobody can pay in.
+    pub balance: Option<BalanceReport>,
+    /// What a person should know.
+    pub warnings: Vec<PrepaymentWarning>,
+}
+
+fn store(vault: &Vault) -> Statements {
     Statements::new(vault.state.clone())
 }
 
@@ -154,15 +174,15 @@ fn own(vault: &Vault, mediator: fincrypt_protocol::NodeId) -> Result<Own, Client
 }
 
 /// Fetches the newest statements, judges them and keeps what was found.
-async fn check_statements(vault: &Vault, link: &MediatorClient) -> Result<(), ClientError> {
+async fn check_statements(vault: &Vault, mediator: &MediatorClient) -> Result<(), ClientError> {
     // What is stored now may be released before anything is stated of it.
     let looks = look_at_stored(vault)?;
-    let round = PrepaymentClient(link).statements().await?;
-    Ok(purse(vault).take(&own(vault, link.node())?, &round, &looks)?)
+    let round = PrepaymentClient(mediator).statements().await?;
+    Ok(store(vault).take(&own(vault, mediator.node())?, &round, &looks)?)
 }
 
 fn faults(vault: &Vault) -> Result<Vec<FaultReport>, ClientError> {
-    let faults = purse(vault).faults()?.into_iter();
+    let faults = store(vault).faults()?.into_iter();
     let told = faults.map(|fault| FaultReport {
         epoch: fault.epoch.number(),
         contract: fault.contract.map(|contract| contract.to_string()),
@@ -173,32 +193,33 @@ fn faults(vault: &Vault) -> Result<Vec<FaultReport>, ClientError> {
     Ok(told.collect())
 }
 
-/// What to tell about the money, with news from the mediator where `link` is there. What cannot be
+/// What to tell about the money, with news from the mediator where `mediator` is there. What cannot be
 /// had is told as well, as nothing else fails for it.
-pub(crate) async fn look_at_purse(vault: &Vault, link: Option<&MediatorClient>) -> PurseReport {
-    let mut report = PurseReport::default();
-    if let Some(link) = link {
-        match PrepaymentClient(link).balance_if_any().await {
+pub(crate) async fn prepayment_status(vault: &Vault, mediator: Option<&MediatorClient>) -> PrepaymentStatus {
+    let mut report = PrepaymentStatus::default();
+    if let Some(mediator) = mediator {
+        match PrepaymentClient(mediator).balance_if_any().await {
             Ok(balance) => report.balance = balance.map(|b| BalanceReport::of(&b, UnixTime::now())),
-            Err(error) => report.warnings.push(format!("the prepayment could not be looked at: {error}")),
+            Err(error) => report.warnings.push(PrepaymentWarning::BalanceUnknown(error.to_string())),
         }
-        if let Err(error) = check_statements(vault, link).await {
-            report.warnings.push(format!("the statements could not be checked: {error}"));
+        if let Err(error) = check_statements(vault, mediator).await {
+            report.warnings.push(PrepaymentWarning::StatementsUnchecked(error.to_string()));
         }
     }
-    report.warnings.extend(report.balance.as_ref().and_then(|balance| balance.warning.clone()));
+    let runway = report.balance.as_ref().and_then(|balance| balance.warning.clone());
+    report.warnings.extend(runway.map(PrepaymentWarning::Runway));
     let now = UnixTime::now().secs();
     match faults(vault) {
         Ok(faults) => {
             let mut news = faults.into_iter().filter(|fault| now.saturating_sub(fault.found) < NEWS);
             if let Some(newest) = news.next() {
-                report.warnings.push(format!(
-                    "{} of the mediator's statements are wrong, the newest: {}; `fincrypt prepayment statement` shows them, `fincrypt mediator use PEER` moves to another mediator",
-                    news.count() + 1, newest.reason
-                ));
+                report.warnings.push(PrepaymentWarning::WrongStatements {
+                    count: news.count() + 1,
+                    newest: newest.reason,
+                });
             }
         }
-        Err(error) => report.warnings.push(format!("the statements could not be read: {error}")),
+        Err(error) => report.warnings.push(PrepaymentWarning::StatementsUnreadable(error.to_string())),
     }
     report
 }
@@ -209,7 +230,7 @@ pub(crate) async fn look_at_purse(vault: &Vault, link: Option<&MediatorClient>) 
 /// [`ClientError`] if the mediator does not answer or takes no money.
 pub async fn balance(vault: &Vault) -> Result<BalanceReport, ClientError> {
     with_vault(vault, async |session| {
-        let balance = PrepaymentClient(&session.link(vault).await?).balance().await?;
+        let balance = PrepaymentClient(&session.mediator(vault).await?).balance().await?;
         Ok(BalanceReport::of(&balance, UnixTime::now()))
     })
     .await
@@ -222,19 +243,21 @@ pub async fn balance(vault: &Vault) -> Result<BalanceReport, ClientError> {
 /// [`ClientError`] if local state fails.
 pub async fn statements(vault: &Vault, epoch: Option<u64>) -> Result<StatementsReport, ClientError> {
     let fetched = in_session(&vault.options, async |session| {
-        let link = session.link(vault).await?;
-        check_statements(vault, &link).await
+        let mediator = session.mediator(vault).await?;
+        check_statements(vault, &mediator).await
     });
     let problem = fetched.await.err().map(|error| error.to_string());
-    let own =
-        own(vault, vault.lifecycle.mediator()?.unwrap_or(fincrypt_protocol::NodeId::from_bytes([0; 32])))?;
-    let shown = purse(vault).shown(epoch.map(Epoch::new))?;
+    let own = own(
+        vault,
+        vault.lifecycle.account().mediator()?.unwrap_or(fincrypt_protocol::NodeId::from_bytes([0; 32])),
+    )?;
+    let shown = store(vault).shown(epoch.map(Epoch::new))?;
     let mut faults = faults(vault)?;
     faults.retain(|fault| epoch.is_none_or(|epoch| fault.epoch == epoch));
     let report = StatementsReport {
         statements: shown.into_iter().filter_map(|kept| StatementReport::of(kept, &own)).collect(),
         faults,
-        proofs: purse(vault).proofs(&own)?,
+        proofs: store(vault).proofs(&own)?,
         problem,
     };
     vault.state.close();

@@ -1,10 +1,10 @@
 //! Statements as the client keeps them, durably, by contract and epoch: what it found right, what it
 //! found wrong, and proofs.
 //!
-//! * Tree `purse_contracts`: contract → CBOR of [`Kept`].
-//! * Tree `purse_statements`: contract ‖ epoch u64be → CBOR of the statement with both signatures.
-//! * Tree `purse_faults`: epoch u64be ‖ contract, or 32 zeros for all together → CBOR of [`Found`].
-//! * Tree `purse_proofs`: epoch u64be ‖ contract → CBOR of two statements that contradict each other.
+//! * Tree `prepayment_contracts`: contract → CBOR of [`Kept`].
+//! * Tree `prepayment_statements`: contract ‖ epoch u64be → CBOR of the statement with both signatures.
+//! * Tree `prepayment_faults`: epoch u64be ‖ contract, or 32 zeros for all together → CBOR of [`Found`].
+//! * Tree `prepayment_proofs`: epoch u64be ‖ contract → CBOR of two statements that contradict each other.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ use serde::{Deserialize, Serialize};
 use super::statement_check::{Judged, Own, Wrong, check_statement, together};
 use super::stored::Looks;
 
-const CONTRACTS: Tree = Tree("purse_contracts");
-const STATEMENTS: Tree = Tree("purse_statements");
-const FAULTS: Tree = Tree("purse_faults");
-const PROOFS: Tree = Tree("purse_proofs");
+const CONTRACTS: Tree = Tree("prepayment_contracts");
+const STATEMENTS: Tree = Tree("prepayment_statements");
+const FAULTS: Tree = Tree("prepayment_faults");
+const PROOFS: Tree = Tree("prepayment_proofs");
 /// The most bytes of a value: a proof is two statements.
 const MAX_VALUE: usize = 4 << 10;
 /// Statements kept of one contract: each holds the sum of all before.

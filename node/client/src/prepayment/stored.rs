@@ -1,6 +1,6 @@
 //! How much the client has stored, as it knows itself: an upper bound of what can be charged.
 //!
-//! Tree `purse_stored`: when it was looked at, u64be seconds since 1970 → bytes at any one node u64le ‖
+//! Tree `prepayment_stored`: when it was looked at, u64be seconds since 1970 → bytes at any one node u64le ‖
 //! bytes at all of them u64le.
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::error::ClientError;
 use crate::run_journal::RunJournal;
 use crate::vault::Vault;
 
-const STORED: Tree = Tree("purse_stored");
+const STORED: Tree = Tree("prepayment_stored");
 /// Looks that are remembered.
 const MOST_LOOKS: usize = 64;
 /// What is released counts for so long: storage deletes it a week later, or whenever its operator
@@ -94,7 +94,7 @@ fn stored_now(vault: &Vault) -> Result<Stored, ClientError> {
     if let Some(head) = vault.known_head()? {
         head.body.refs.iter().for_each(|r| stored.add(r.code, r.shard_len.get()));
     }
-    for mark in vault.lifecycle.tombstones()? {
+    for mark in vault.lifecycle.cache().tombstones()? {
         stored.all = stored.all.saturating_add(mark.bytes);
         // At least two shards: no more than half of it is at one node.
         stored.node = stored.node.saturating_add(mark.bytes / 2);

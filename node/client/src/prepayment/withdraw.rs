@@ -1,9 +1,10 @@
 //! Paying out. What is asked for is drawn and remembered before the mediator hears of it, so that the
 //! same command after a crash, or typed twice, withdraws once.
 //!
-//! Tree `purse_withdrawals`: its id → CBOR of [`Asked`].
+//! Tree `prepayment_withdrawals`: its id → CBOR of [`Asked`].
 
 use super::client::PrepaymentClient;
+use super::error::PrepaymentError;
 use fincrypt_protocol::amount::Msat;
 use fincrypt_protocol::limits::MAX_DESTINATION;
 use fincrypt_protocol::money::{Payout, PayoutState, Sending, Withdrawal};
@@ -13,10 +14,11 @@ use fincrypt_state::state::State;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ClientError;
+use crate::home::HomeError;
 use crate::session::with_vault;
 use crate::vault::Vault;
 
-const WITHDRAWALS: Tree = Tree("purse_withdrawals");
+const WITHDRAWALS: Tree = Tree("prepayment_withdrawals");
 /// The most bytes of one: where it goes, and how it stands.
 const MAX_ASKED: usize = MAX_DESTINATION + 2048;
 
@@ -85,7 +87,7 @@ fn remembered(
         }
     }
     let mut id = [0; 16];
-    getrandom::fill(&mut id).map_err(|_| ClientError::Inner)?;
+    getrandom::fill(&mut id).map_err(HomeError::Randomness)?;
     let asked = Asked { mediator, to: options.to.clone(), amount: options.amount, time: now };
     let mut batch = Batch::default();
     batch.put(WITHDRAWALS, id, cbor::encode(&asked).map_err(RecordError::from)?);
@@ -106,14 +108,14 @@ pub(crate) fn shown_sending(sending: Sending) -> String {
 /// [`ClientError`] if the mediator does not answer or refuses.
 pub async fn withdraw(vault: &Vault, options: &WithdrawOptions) -> Result<WithdrawReport, ClientError> {
     if options.to.len() > MAX_DESTINATION {
-        return Err(ClientError::Money(fincrypt_protocol::Refusal::Destination));
+        return Err(PrepaymentError::Destination.into());
     }
     with_vault(vault, async |session| {
-        let link = session.link(vault).await?;
-        let (id, asked, repeated) = remembered(&vault.state, link.node(), options, UnixTime::now())?;
+        let mediator = session.mediator(vault).await?;
+        let (id, asked, repeated) = remembered(&vault.state, mediator.node(), options, UnixTime::now())?;
         let withdrawal = Withdrawal { id, to: asked.to.clone(), amount: asked.amount };
         let Payout { id: payout, state, sending, arrives, .. } =
-            PrepaymentClient(&link).withdraw(withdrawal).await?;
+            PrepaymentClient(&mediator).withdraw(withdrawal).await?;
         Ok(WithdrawReport {
             payout: payout.to_string(),
             to: asked.to,

@@ -10,6 +10,7 @@
 //! The releases are signed after a head that says which: a crash in between leaves them marked, and
 //! the next prune signs them. Once no holder has a segment, its mark goes.
 
+mod marked;
 mod orphans;
 mod plan;
 mod repack;
@@ -17,11 +18,8 @@ mod used;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-use fincrypt_protocol::limits::MAX_RELEASE_SEGMENTS;
-use fincrypt_protocol::record::{Release, Released};
-use fincrypt_protocol::{Manifest, Refusal, SegmentId, Signed, UnixTime};
+use fincrypt_protocol::{Manifest, SegmentId, UnixTime};
 use fincrypt_vault::blob::BlobId;
 use fincrypt_vault::head::{CatalogRef, HeadBody, rewriting};
 use fincrypt_vault::index::BlobIndex;
@@ -33,21 +31,18 @@ use super::catalog_reader::{Pieces, whole_catalog};
 use super::commit::{Run, mark_of};
 use super::error::ClientError;
 use super::fetch::Fetcher;
-use super::head::{OpenHead, follow, settle};
+use super::head::{HeadError, OpenHead, follow, settle};
+use super::home::HomeError;
 use super::index_maker::Listed;
 use super::mandates;
 use super::mediator_client::MediatorClient;
+use super::reader::ReadError;
 use super::run_journal::RunJournal;
 use super::session::{Session, with_vault};
-use super::statements::{forget_releases, keep, remember_release};
+use super::statements::keep;
 use super::vault::Vault;
-use super::vault_state::IndexOrigin;
-use orphans::{Fate, Found};
 use plan::{Limits, Plan, Segment, stored_bytes};
 
-/// How long a segment is marked before it is released: a restore that goes by an older catalog has
-/// ended by then.
-const MARKED_AT_LEAST: Duration = Duration::from_secs(24 * 3600);
 /// Times the catalog is written anew over another device's head before giving up.
 const TRIES: usize = 8;
 
@@ -145,45 +140,34 @@ pub(super) async fn rewrite(
     vault: &Vault,
     task: &Task,
 ) -> Result<PruneReport, ClientError> {
-    let link = session.link(vault).await?;
+    let mediator = session.mediator(vault).await?;
     for _ in 0..TRIES {
-        let fetcher = vault.fetcher(&session.net, Some(link.clone()))?;
-        let Some(head) = vault.current_head(&link).await? else { return Ok(PruneReport::default()) };
+        let fetcher = vault.fetcher(&session.net, Some(mediator.clone()))?;
+        let Some(head) = vault.current_head(&mediator).await? else { return Ok(PruneReport::default()) };
         follow(vault, &fetcher, &head).await?;
-        settle(vault, &link).await?;
-        let report = Rewriting { vault, link: &link, fetcher, head, task }.run().await?;
+        settle(vault, &mediator).await?;
+        let report = Rewriting { vault, mediator: &mediator, fetcher, head, task }.run().await?;
         if let Some(report) = report {
             return Ok(report);
         }
     }
-    Err(ClientError::Contended)
+    Err(HeadError::Contended.into())
 }
 
 /// One try.
 struct Rewriting<'a> {
     vault: &'a Vault,
-    link: &'a MediatorClient,
+    mediator: &'a MediatorClient,
     fetcher: Arc<Fetcher>,
     head: OpenHead,
     task: &'a Task,
-}
-
-/// Marked segments by what is to become of them.
-#[derive(Default)]
-struct Marked {
-    /// To be released now.
-    due: Vec<Mark>,
-    /// To be released later.
-    waiting: Vec<Mark>,
-    /// Released, and not deleted everywhere.
-    released: Vec<Mark>,
 }
 
 impl Rewriting<'_> {
     /// None if another device's head came first.
     async fn run(self) -> Result<Option<PruneReport>, ClientError> {
         let vault = self.vault;
-        let code = self.link.quote(vault.options.redundancy, mandates::max_price(vault)?).await?.code;
+        let code = self.mediator.quote(vault.options.redundancy, mandates::max_price(vault)?).await?.code;
         let dry_run = self.task.prune.is_some_and(|options| options.dry_run);
         let interrupted = self.interrupted()?;
         let mut journal = if dry_run { None } else { Some(self.journal()?) };
@@ -198,8 +182,7 @@ impl Rewriting<'_> {
             code,
             redundancy: vault.options.redundancy,
         };
-        let plan =
-            plan::plan(&segments, &used, &limits).map_err(|error| ClientError::Damaged(error.to_string()))?;
+        let plan = plan::plan(&segments, &used, &limits).map_err(ReadError::damaged)?;
         let catalog = whole_catalog(vault, &self.fetcher, &self.head.body.refs).await?;
         let listed = segments.iter().map(|segment| segment.manifest.id());
         let listed = listed.chain(catalog.iter().map(|reference| reference.segment)).collect();
@@ -251,7 +234,7 @@ impl Rewriting<'_> {
         Ok(segments)
     }
 
-    fn journal(&self) -> Result<RunJournal, ClientError> {
+    fn journal(&self) -> Result<RunJournal, HomeError> {
         let account = self.vault.keys.root.account(self.vault.slot()?).account();
         let pending = BlobIndex::pending(self.vault.state.clone());
         RunJournal::open(&self.vault.home.prune_journal(), &account, UnixTime::now(), &pending)
@@ -279,77 +262,9 @@ impl Rewriting<'_> {
                 }
                 Ok::<(), fincrypt_state::journal::JournalError>(())
             });
-            read.map_err(|error| ClientError::Damaged(error.to_string()))?;
+            read.map_err(ReadError::damaged)?;
         }
         Ok(segments)
-    }
-
-    /// The marked segments, and the orphans. One that is listed again, as after a recovery from an
-    /// older head, is not among them any more.
-    async fn marked(
-        &self,
-        listed: &HashSet<SegmentId>,
-        interrupted: &HashSet<SegmentId>,
-    ) -> Result<(Marked, Vec<Mark>), ClientError> {
-        let mut marks = self.vault.lifecycle.tombstones()?;
-        marks.retain(|mark| !listed.contains(&mark.segment));
-        let mut marked = Marked::default();
-        let Some(options) = self.task.prune else {
-            (marked.released, marked.waiting) = marks.into_iter().partition(Mark::is_doomed);
-            return Ok((marked, Vec::new()));
-        };
-        let (least, now) = (if options.now { Duration::ZERO } else { MARKED_AT_LEAST }, UnixTime::now());
-        let found = Found::at_holders(&self.fetcher, listed).await;
-        let mut orphans = found.orphans(&marks, now);
-        orphans.retain(|orphan| !interrupted.contains(&orphan.segment));
-        if self.vault.lifecycle.index_origin()? == IndexOrigin::Segments {
-            // A part of the catalog cannot be read, perhaps: who knows what it lists.
-            orphans.clear();
-        }
-        for mark in marks {
-            match (mark.is_doomed(), found.fate(&mark.segment)) {
-                (true, Fate::Gone) => {}
-                (true, Fate::Pending) => marked.released.push(mark),
-                (false, _) if now.since(mark.time) < least => marked.waiting.push(mark),
-                _ => marked.due.push(mark),
-            }
-        }
-        Ok((marked, orphans))
-    }
-
-    /// Signs releases of these segments; false if the vault's guard does not allow any.
-    async fn release(&self, marks: &[Mark]) -> Result<bool, ClientError> {
-        for page in marks.chunks(MAX_RELEASE_SEGMENTS) {
-            let mut tries = 0;
-            loop {
-                let slot = self.vault.slot()?;
-                let key = self.vault.keys.head_key(slot);
-                let release = Release {
-                    network: self.vault.network(),
-                    account: self.vault.keys.root.account(slot).account(),
-                    head_key: key.head_key(),
-                    what: Released::Segments(page.iter().map(|mark| mark.segment).collect()),
-                    sequence: self.vault.lifecycle.reserve_release_sequence(UnixTime::now())?,
-                };
-                tries += 1;
-                let signed = Signed::seal(&release, &key)?;
-                match self.link.release(signed.clone()).await {
-                    Ok(_) => {
-                        remember_release(self.vault, release.sequence, &signed)?;
-                        break;
-                    }
-                    Err(ClientError::Call(error)) if error.refusal() == Some(Refusal::Guarded) => {
-                        forget_releases(self.vault)?;
-                        return Ok(false);
-                    }
-                    // Another device has released something in the same second.
-                    Err(ClientError::Call(error)) if error.refusal() == Some(Refusal::Stale) && tries < 3 => {
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Ok(true)
     }
 
     /// Packs anew what is to be, writes the catalog, and commits both; false if another device's head
@@ -362,8 +277,8 @@ impl Rewriting<'_> {
         code: fincrypt_protocol::Code,
         journal: &mut RunJournal,
     ) -> Result<bool, ClientError> {
-        let (vault, link) = (self.vault, self.link.clone());
-        let mut run = Run::new(vault, link, Arc::clone(&self.fetcher), code, journal)?;
+        let (vault, mediator) = (self.vault, self.mediator.clone());
+        let mut run = Run::new(vault, mediator, Arc::clone(&self.fetcher), code, journal)?;
         let mut segments = plan.keep;
         segments.extend(repack::repack(&mut run, plan.repack, journal).await?);
         marks.extend(plan.release.iter().map(mark));
@@ -382,13 +297,13 @@ impl Rewriting<'_> {
         let refs = run.store_index(Listed::Pieces(pieces.clone()), level).await?;
         let refs = run.list(refs).await?;
         // Before the head: what it refers to must not lapse, whatever happens here.
-        self.link.keep(keep(vault, journal.run)?).await?;
+        self.mediator.keep(keep(vault, journal.run)?).await?;
         run.keep_found().await?;
         let HeadBody { slots, releases, .. } = self.head.body.clone();
         let mut body = HeadBody { refs, slots, time: UnixTime::now(), releases };
         body.name_release(rewriting()?);
         let head = vault.next_head(Some(&self.head), &body)?;
-        if !self.link.swap_head(Some(self.head.hash()), head.clone()).await? {
+        if !self.mediator.swap_head(Some(self.head.hash()), head.clone()).await? {
             return Ok(false);
         }
         // The head is committed: what follows only makes it known. An index that is cut off half-made
@@ -396,7 +311,7 @@ impl Rewriting<'_> {
         let head = vault.open_head(vault.slot()?, &head)?;
         vault.lifecycle.catalog_rewritten(&head.head, &body.releases)?;
         let loaded = body.refs.iter().map(|reference| reference.segment).chain(run.listed);
-        vault.lifecycle.take_in(&pieces.segments, &pieces.marks, &loaded.collect::<Vec<_>>())?;
+        vault.lifecycle.cache().take_in(&pieces.segments, &pieces.marks, &loaded.collect::<Vec<_>>())?;
         Ok(true)
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use crate::commit::Run;
 use crate::error::ClientError;
 use crate::pipeline::{PipelineError, SEGMENT_BUFFERS};
+use crate::reader::ReadError;
 use crate::run_journal::RunJournal;
 use crate::segment_reader::{End, Failure, Limits, SegmentReader, Sink, WantedBlobs};
 use crate::vault::Vault;
@@ -61,7 +62,7 @@ pub(super) async fn repack(
         move |sink| pack(&root, code, redundancy, taken, sink),
         |sealed| {
             stored.push((sealed.manifest.clone(), sealed.directory.clone()));
-            journal.stored(sealed.manifest, sealed.directory)
+            Ok(journal.stored(sealed.manifest, sealed.directory)?)
         },
     );
     let (fetched, made) = tokio::join!(fetch, store);
@@ -71,11 +72,11 @@ pub(super) async fn repack(
 }
 
 /// Where the blobs lie, in the order in which they are to be packed.
-fn locate(vault: &Vault, blobs: &[(BlobId, BlobKind)]) -> Result<WantedBlobs, ClientError> {
+fn locate(vault: &Vault, blobs: &[(BlobId, BlobKind)]) -> Result<WantedBlobs, ReadError> {
     let mut wanted = WantedBlobs::default();
     for (blob, _) in blobs {
         if wanted.is_new(blob) {
-            let missing = || ClientError::Damaged("a blob is missing from the index".to_owned());
+            let missing = || ReadError::damaged("a blob is missing from the index");
             wanted.add(vault.index.locate(blob)?.ok_or_else(missing)?);
         }
     }
@@ -86,7 +87,7 @@ fn locate(vault: &Vault, blobs: &[(BlobId, BlobKind)]) -> Result<WantedBlobs, Cl
 struct ToPacker {
     kinds: HashMap<BlobId, BlobKind>,
     fetched: mpsc::Sender<Fetched>,
-    failed: Mutex<Option<ClientError>>,
+    failed: Mutex<Option<ReadError>>,
 }
 
 impl Sink for ToPacker {
@@ -130,7 +131,7 @@ mod tests {
     use crate::segment_reader::memory::{Fault, Memory, id, manifests, noise, root, seal, wanted};
 
     /// Reads ten blobs for a packer that takes so many; what it took, how it ended, and the error.
-    async fn read(lost: Option<usize>, takes: usize) -> (Vec<BlobId>, End, Option<ClientError>) {
+    async fn read(lost: Option<usize>, takes: usize) -> (Vec<BlobId>, End, Option<ReadError>) {
         let plains: Vec<Vec<u8>> = (0..10).map(|seed| noise(400_000, seed)).collect();
         let segments = seal(Code::new(1, 1).expect("valid"), &plains);
         let mut memory = Memory::new(&segments);
@@ -174,6 +175,6 @@ mod tests {
         let (took, end, failed) = read(Some(1), usize::MAX).await;
         assert!(took.len() < 10);
         assert_eq!(end, End::Stopped);
-        assert!(matches!(failed, Some(ClientError::Unavailable { found: 0, needed: 1, .. })), "{failed:?}");
+        assert!(matches!(failed, Some(ReadError::Unavailable { found: 0, needed: 1, .. })), "{failed:?}");
     }
 }

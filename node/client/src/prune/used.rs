@@ -7,9 +7,8 @@ use fincrypt_vault::blob::BlobId;
 use fincrypt_vault::snapshot::Snapshot;
 use fincrypt_vault::tree::{Content, Node, NodeKind, Piece, decode_tree};
 
-use crate::error::ClientError;
 use crate::fetch::Fetcher;
-use crate::reader::BlobReader;
+use crate::reader::{BlobReader, ReadError};
 use crate::vault::Vault;
 
 /// All blobs of all snapshots but those `without`.
@@ -20,19 +19,18 @@ pub(super) async fn used_blobs(
     vault: &Vault,
     fetcher: &Arc<Fetcher>,
     without: &HashSet<BlobId>,
-) -> Result<HashSet<BlobId>, ClientError> {
+) -> Result<HashSet<BlobId>, ReadError> {
     let reader = BlobReader::new(vault, Arc::clone(fetcher))?;
     let mut walk = Walk { reader, used: HashSet::new(), trees: HashSet::new(), open: Vec::new() };
     for id in vault.index.snapshots()?.into_iter().filter(|id| !without.contains(id)) {
-        let damaged = |error: &dyn std::fmt::Display| ClientError::Damaged(error.to_string());
-        let snapshot = Snapshot::decode(&walk.reader.blob(&id).await?).map_err(|error| damaged(&error))?;
+        let snapshot = Snapshot::decode(&walk.reader.blob(&id).await?).map_err(ReadError::damaged)?;
         walk.used.insert(id);
         walk.open.extend(snapshot.roots.into_iter().flat_map(|root| root.tree));
         while let Some(tree) = walk.open.pop() {
             // Snapshots share most of their trees.
             if walk.trees.insert(tree) {
                 walk.used.insert(tree);
-                let nodes = decode_tree(&walk.reader.blob(&tree).await?).map_err(|error| damaged(&error))?;
+                let nodes = decode_tree(&walk.reader.blob(&tree).await?).map_err(ReadError::damaged)?;
                 for node in nodes {
                     walk.node(node).await?;
                 }
@@ -52,7 +50,7 @@ struct Walk {
 }
 
 impl Walk {
-    async fn node(&mut self, node: Node) -> Result<(), ClientError> {
+    async fn node(&mut self, node: Node) -> Result<(), ReadError> {
         let pieces = match node.kind {
             NodeKind::Dir { tree } => {
                 self.open.extend(tree);

@@ -7,7 +7,7 @@ use fincrypt_vault::tree::Name;
 
 use super::dirs::Dirs;
 use super::plan::{FileJob, LinkJob};
-use super::report::{Failed, reason};
+use super::report::{Failed, NotRestored, reason};
 
 /// The first name of a file with several.
 struct Original {
@@ -91,10 +91,10 @@ impl Links {
         overwrite: Overwrite,
         job: &FileJob,
         link: u64,
-    ) -> Result<(), String> {
+    ) -> Result<(), NotRestored> {
         let explain = |error: TargetError| reason(&error);
         let Some(original) = self.originals.get(&link).filter(|original| original.came) else {
-            return Err("the file it is another name of did not come back".to_owned());
+            return Err("the file it is another name of did not come back".to_owned().into());
         };
         let dir = dirs.handle(job.dir).map_err(explain)?;
         let existing = dirs.handle(original.dir).map_err(explain)?;

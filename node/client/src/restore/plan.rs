@@ -11,8 +11,7 @@ use fincrypt_vault::snapshot::Snapshot;
 use fincrypt_vault::tree::{Content, Mtime, Name, Node, NodeKind, Piece, Xattrs, total_len};
 
 use super::dirs::Dir;
-use crate::error::ClientError;
-use crate::reader::BlobReader;
+use crate::reader::{BlobReader, ReadError};
 use crate::snapshots::root_names;
 
 /// Files, links and pieces planned before they are restored: at some 300 bytes each, 20 MB. A tree
@@ -68,18 +67,18 @@ pub(super) trait Trees {
         &self,
         blob: &BlobId,
         last: Option<&Name>,
-    ) -> impl Future<Output = Result<Vec<Node>, ClientError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Node>, ReadError>> + Send;
 
     /// The pieces in a file's List blobs.
-    fn pieces(&self, lists: &[BlobId]) -> impl Future<Output = Result<Vec<Piece>, ClientError>> + Send;
+    fn pieces(&self, lists: &[BlobId]) -> impl Future<Output = Result<Vec<Piece>, ReadError>> + Send;
 }
 
 impl Trees for BlobReader {
-    async fn part(&self, blob: &BlobId, last: Option<&Name>) -> Result<Vec<Node>, ClientError> {
+    async fn part(&self, blob: &BlobId, last: Option<&Name>) -> Result<Vec<Node>, ReadError> {
         self.folder_part(blob, last).await
     }
 
-    async fn pieces(&self, lists: &[BlobId]) -> Result<Vec<Piece>, ClientError> {
+    async fn pieces(&self, lists: &[BlobId]) -> Result<Vec<Piece>, ReadError> {
         self.lists(lists).await
     }
 }
@@ -128,15 +127,11 @@ pub(super) struct Planner<'a, T> {
 
 impl<'a, T: Trees> Planner<'a, T> {
     /// Begins with a snapshot, after making sure that every wanted path is in it.
-    pub(super) async fn new(
-        trees: &'a T,
-        snapshot: &Snapshot,
-        paths: &[PathBuf],
-    ) -> Result<Self, ClientError> {
+    pub(super) async fn new(trees: &'a T, snapshot: &Snapshot, paths: &[PathBuf]) -> Result<Self, ReadError> {
         let filter = Filter::new(paths);
         for (pattern, path) in filter.0.iter().zip(paths) {
             if !exists(trees, snapshot, pattern).await? {
-                return Err(ClientError::NoPath(path.display().to_string()));
+                return Err(ReadError::NoPath(path.display().to_string()));
             }
         }
         let mut planner = Self { trees, filter, open: Vec::new(), dirs: 0, plan: Plan::default() };
@@ -216,7 +211,7 @@ impl<'a, T: Trees> Planner<'a, T> {
 }
 
 /// Whether a path is in a snapshot.
-async fn exists<T: Trees>(trees: &T, snapshot: &Snapshot, path: &[Vec<u8>]) -> Result<bool, ClientError> {
+async fn exists<T: Trees>(trees: &T, snapshot: &Snapshot, path: &[Vec<u8>]) -> Result<bool, ReadError> {
     let Some((first, rest)) = path.split_first() else { return Ok(!snapshot.roots.is_empty()) };
     let mut roots = root_names(snapshot)?.into_iter().zip(&snapshot.roots);
     let Some((_, root)) = roots.find(|(name, _)| name.as_bytes() == first) else { return Ok(false) };

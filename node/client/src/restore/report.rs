@@ -3,13 +3,38 @@
 use fincrypt_vault::target::TargetError;
 use serde::Serialize;
 
+/// Why something did not come back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotRestored {
+    /// Another file is in its place, and is not to be replaced.
+    #[error("another file is already there")]
+    OtherFile,
+    /// Something else than a file is in its place, and is not to be replaced.
+    #[error("something else is already there")]
+    SomethingElse,
+    /// It could not be read or written.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<String> for NotRestored {
+    fn from(reason: String) -> Self {
+        Self::Failed(reason)
+    }
+}
+
+fn as_text<S: serde::Serializer>(reason: &NotRestored, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(reason)
+}
+
 /// A file that did not come back.
 #[derive(Debug, Clone, Serialize)]
 pub struct Failed {
     /// Its path inside the snapshot.
     pub path: String,
     /// Why.
-    pub reason: String,
+    #[serde(serialize_with = "as_text")]
+    pub reason: NotRestored,
 }
 
 /// What a restore did.
@@ -30,14 +55,12 @@ pub struct RestoreReport {
 }
 
 /// Why the target did not take something, for the report.
-pub(super) fn reason(error: &TargetError) -> String {
+pub(super) fn reason(error: &TargetError) -> NotRestored {
     use std::error::Error;
     match (error, error.source()) {
-        (TargetError::Exists { .. }, _) => {
-            "something else is already there; --overwrite replaces it".to_owned()
-        }
-        (_, Some(source)) => source.to_string(),
-        (error, None) => error.to_string(),
+        (TargetError::Exists { .. }, _) => NotRestored::SomethingElse,
+        (_, Some(source)) => NotRestored::Failed(source.to_string()),
+        (error, None) => NotRestored::Failed(error.to_string()),
     }
 }
 

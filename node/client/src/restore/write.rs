@@ -15,9 +15,9 @@ use parking_lot::{Mutex, MutexGuard};
 use super::dirs::Dirs;
 use super::links::Links;
 use super::plan::{FileJob, Plan};
-use super::report::{Failed, reason, shown};
-use crate::error::ClientError;
+use super::report::{Failed, NotRestored, reason, shown};
 use crate::progress::Progress;
+use crate::reader::ReadError;
 use crate::segment_reader::{Failure, Sink, Wanted, WantedBlobs};
 
 /// How far a file is.
@@ -117,7 +117,7 @@ impl Writer {
     pub(super) fn begin(&mut self, plan: Plan) {
         self.links.begin(plan.links);
         for (path, problem) in plan.unreadable {
-            self.failed(shown(&path), problem);
+            self.failed(shown(&path), problem.into());
         }
         let count = plan.dirs.len();
         let first = lock(&self.dirs).extend(plan.dirs);
@@ -136,7 +136,7 @@ impl Writer {
         }
     }
 
-    fn failed(&self, path: String, reason: String) {
+    fn failed(&self, path: String, reason: NotRestored) {
         lock(&self.outcome).failed.push(Failed { path, reason });
     }
 
@@ -170,7 +170,7 @@ impl Writer {
 
     /// Keeps an existing file that is as it should be; refuses one that is not, unless it may be
     /// replaced. Whether there is one to replace.
-    fn look_at(&self, at: usize, ids: &BlobIdKey) -> Result<bool, String> {
+    fn look_at(&self, at: usize, ids: &BlobIdKey) -> Result<bool, NotRestored> {
         let job = &self.files[at].job;
         let explain = |error: TargetError| reason(&error);
         let dir = lock(&self.dirs).handle(job.dir).map_err(explain)?;
@@ -185,7 +185,7 @@ impl Writer {
             return Ok(false);
         }
         match self.overwrite {
-            Overwrite::Never => Err("another file is already there; --overwrite replaces it".to_owned()),
+            Overwrite::Never => Err(NotRestored::OtherFile),
             Overwrite::Different => Ok(true),
         }
     }
@@ -194,11 +194,11 @@ impl Writer {
         lock(&self.dirs).path_of(job.dir, &job.name)
     }
 
-    fn fail(&self, at: usize, problem: String) {
+    fn fail(&self, at: usize, problem: NotRestored) {
         self.fail_written(at, &mut lock(&self.files[at].written), problem);
     }
 
-    fn fail_written(&self, at: usize, written: &mut Written, problem: String) {
+    fn fail_written(&self, at: usize, written: &mut Written, problem: NotRestored) {
         if matches!(written.stage, Stage::Waiting(_)) {
             written.stage = Stage::Failed;
             let job = &self.files[at].job;
@@ -218,27 +218,29 @@ impl Writer {
     }
 
     /// The file being written, made if this is its first piece.
-    fn partial<'w>(&self, at: usize, written: &'w mut Written) -> Result<&'w PartialFile, String> {
+    fn partial<'w>(&self, at: usize, written: &'w mut Written) -> Result<&'w PartialFile, NotRestored> {
         let explain = |error: TargetError| reason(&error);
         let file = &self.files[at];
-        let Stage::Waiting(partial) = &mut written.stage else { return Err(String::new()) };
+        let Stage::Waiting(partial) = &mut written.stage else { return Err(String::new().into()) };
         if partial.is_none() {
             let dir = lock(&self.dirs).handle(file.job.dir).map_err(explain)?;
             let start = self.target.begin_file(&dir, &file.job.name, self.overwrite).map_err(explain)?;
             *partial = Some(match start {
                 FileStart::New(partial) => partial,
                 FileStart::Existing(existing) if file.replace => existing.replace().map_err(explain)?,
-                FileStart::Existing(_) => return Err("another file appeared there meanwhile".to_owned()),
+                FileStart::Existing(_) => {
+                    return Err("another file appeared there meanwhile".to_owned().into());
+                }
             });
         }
-        partial.as_ref().ok_or_else(String::new)
+        partial.as_ref().ok_or_else(|| String::new().into())
     }
 
     fn complete(&self, at: usize, written: &mut Written) {
         let finished = self.partial(at, written).map(drop).and_then(|()| {
             let Stage::Waiting(Some(partial)) = std::mem::replace(&mut written.stage, Stage::Waiting(None))
             else {
-                return Err(String::new());
+                return Err(String::new().into());
             };
             let job = &self.files[at].job;
             let warnings =
@@ -280,7 +282,7 @@ impl Writer {
 
     fn lose_blob(&self, blob: &BlobId, problem: &str) {
         for (at, _) in self.places(blob) {
-            self.fail(*at, problem.to_owned());
+            self.fail(*at, problem.to_owned().into());
         }
     }
 
@@ -309,7 +311,7 @@ impl Writer {
     /// Ends a plan: what did not come is said, and further names and symbolic links are made.
     pub(super) fn end(&mut self) {
         for at in 0..self.files.len() {
-            self.fail(at, "its data did not come".to_owned());
+            self.fail(at, "its data did not come".to_owned().into());
         }
         for file in std::mem::take(&mut self.files) {
             if let Some(link) = file.job.link {
@@ -350,7 +352,7 @@ impl Sink for Writer {
     }
 
     fn failure(&self, failure: Failure) -> ControlFlow<()> {
-        let problem = ClientError::from(failure.error).to_string();
+        let problem = ReadError::from(failure.error).to_string();
         for blob in &failure.blobs {
             self.lose_blob(blob, &problem);
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fincrypt_protocol::limits::{MAX_DOUBTS, MAX_LOCATE};
 use fincrypt_protocol::{Manifest, NodeId, SegmentId, ShardIndex};
+use fincrypt_state::kv::KvError;
 use fincrypt_state::state::State;
 use fincrypt_vault::blob::BlobKind;
 use fincrypt_vault::index::BlobIndex;
@@ -13,8 +14,9 @@ use super::ask::{Asker, Depth};
 use super::choose::{self, Reservoir, is_safe, pairs, shuffle, system_random};
 use super::findings::{CheckReport, Finding};
 use super::{Pair, ask_all};
+use crate::backup::error::BackupError;
 use crate::error::ClientError;
-use crate::mediator_client::MediatorClient;
+use crate::mediator_client::{MediatorClient, MediatorError};
 use crate::pipeline::PipelineError;
 use crate::run_journal::{RunJournal, StoredSegments};
 use crate::vault::Vault;
@@ -64,7 +66,7 @@ fn draw(
     index: &BlobIndex<State>,
     most: usize,
     random: choose::Random<'_>,
-) -> Result<Vec<(Manifest, ShardIndex)>, ClientError> {
+) -> Result<Vec<(Manifest, ShardIndex)>, KvError> {
     let few = index.manifests_after(&[0; 32], DRAWN)?;
     if few.len() < DRAWN {
         let mut all: Vec<_> = pairs(&few).into_iter().map(|(of, index)| (of.clone(), index)).collect();
@@ -92,7 +94,7 @@ fn draw(
 /// A check under way.
 pub(crate) struct SelfCheck<'v> {
     vault: &'v Vault,
-    link: MediatorClient,
+    mediator: MediatorClient,
     asker: Asker,
 }
 
@@ -116,13 +118,13 @@ impl<'v> SelfCheck<'v> {
     pub(crate) async fn before_head(
         vault: &'v Vault,
         net: &Net,
-        link: &MediatorClient,
+        mediator: &MediatorClient,
         stored: StoredSegments,
     ) -> Result<(News, Option<Self>), ClientError> {
         let news = tokio::task::spawn_blocking(move || News::read(&stored)).await;
         let news = news.map_err(|_| ClientError::Inner)?.map_err(ClientError::from)?;
         let due = news.more_than_snapshot || vault.check_due_in()?.is_zero();
-        let check = due.then(|| Self::new(vault, net, link.clone())).transpose()?;
+        let check = due.then(|| Self::new(vault, net, mediator.clone())).transpose()?;
         Ok((news, check))
     }
 
@@ -130,7 +132,7 @@ impl<'v> SelfCheck<'v> {
     /// run, and no head refers to it.
     ///
     /// # Errors
-    /// [`ClientError::Unsafe`] if the run's head must not be written.
+    /// [`BackupError::Unsafe`] if the run's head must not be written.
     pub(crate) async fn finish(
         &self,
         pieces: &[Manifest],
@@ -143,22 +145,22 @@ impl<'v> SelfCheck<'v> {
             return Ok(report);
         }
         journal.forget(&found.unsafe_segments)?;
-        Err(ClientError::Unsafe { report: Box::new(report), segments: found.unsafe_segments })
+        Err(BackupError::Unsafe { report: Box::new(report), segments: found.unsafe_segments }.into())
     }
 
-    pub(crate) fn new(vault: &'v Vault, net: &Net, link: MediatorClient) -> Result<Self, ClientError> {
-        Ok(Self { vault, link, asker: vault.asker(net)? })
+    pub(crate) fn new(vault: &'v Vault, net: &Net, mediator: MediatorClient) -> Result<Self, ClientError> {
+        Ok(Self { vault, mediator, asker: vault.asker(net)? })
     }
 
     /// Whom the mediator says to ask for some segments. It is not believed, only asked.
     async fn claims(
         &self,
         segments: Vec<SegmentId>,
-    ) -> Result<HashMap<SegmentId, Vec<(ShardIndex, NodeId)>>, ClientError> {
+    ) -> Result<HashMap<SegmentId, Vec<(ShardIndex, NodeId)>>, MediatorError> {
         if segments.is_empty() {
             return Ok(HashMap::new());
         }
-        let (located, nodes) = self.link.locate_with_addresses(segments).await?;
+        let (located, nodes) = self.mediator.locate_with_addresses(segments).await?;
         self.asker.learn(nodes).await;
         Ok(located.into_iter().map(|one| (one.manifest.id(), one.holders)).collect())
     }
@@ -249,20 +251,20 @@ impl<'v> SelfCheck<'v> {
     /// Remembers what was found, and tells the mediator what to look at itself.
     pub(crate) async fn conclude(&self, found: &Found) -> Result<CheckReport, ClientError> {
         self.vault.notes().note(&found.findings, true)?;
-        tell(&self.link, &found.findings).await;
+        tell(&self.mediator, &found.findings).await;
         Ok(found.report())
     }
 }
 
 /// Tells the mediator which shards were bad. It looks itself; if it does not take it, its audits find
 /// them in time.
-pub(crate) async fn tell(link: &MediatorClient, findings: &[Finding]) {
+pub(crate) async fn tell(mediator: &MediatorClient, findings: &[Finding]) {
     let bad = findings.iter().filter(|one| one.outcome.is_bad());
     let bad: Vec<_> = bad.map(|one| (one.shard.segment, one.shard.index)).take(MAX_DOUBTS).collect();
     if !bad.is_empty()
-        && let Err(error) = link.doubt(bad).await
+        && let Err(error) = mediator.report_missing(bad).await
     {
-        tracing::debug!(%error, "the mediator does not look at doubtful shards");
+        tracing::debug!(%error, "missing_shards_not_reported");
     }
 }
 

@@ -89,8 +89,8 @@ pub(crate) async fn ask_all(asker: &Asker, pairs: &[Pair], depth: Depth) -> Vec<
 /// [`ClientError`] if the mediator does not answer, or local state fails.
 pub async fn self_check(vault: &Vault) -> Result<CheckReport, ClientError> {
     with_vault(vault, async |session| {
-        let link = session.link(vault).await?;
-        let check = SelfCheck::new(vault, &session.net, link)?;
+        let mediator = session.mediator(vault).await?;
+        let check = SelfCheck::new(vault, &session.net, mediator)?;
         let found = check.look(&News::none()).await?;
         check.conclude(&found).await
     })

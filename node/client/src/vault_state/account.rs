@@ -20,22 +20,36 @@ pub(crate) struct FoundAccount<'a> {
     pub(crate) rewound: Option<Rewound>,
 }
 
+/// The account's part of a vault's state: what changes it is a transition of the whole.
+pub(crate) struct VaultAccount<'a, M: Medium>(&'a VaultState<M>);
+
 impl<M: Medium> VaultState<M> {
-    fn account(&self) -> Result<AccountState, KvError> {
-        Ok(self.record()?.account)
+    /// The account in use.
+    pub(crate) fn account(&self) -> VaultAccount<'_, M> {
+        VaultAccount(self)
+    }
+}
+
+impl<M: Medium> VaultAccount<'_, M> {
+    fn read(&self) -> Result<AccountState, KvError> {
+        Ok(self.0.record()?.account)
+    }
+
+    fn set(&self, change: impl FnOnce(&mut AccountState)) -> Result<(), VaultStateError> {
+        self.0.set(|record| change(&mut record.account))
     }
 
     /// Index of the account in use; 0 for a new vault.
-    pub(crate) fn account_index(&self) -> Result<u32, KvError> {
-        Ok(self.account()?.index)
+    pub(crate) fn index(&self) -> Result<u32, KvError> {
+        Ok(self.read()?.index)
     }
 
     /// Chooses the account of a new vault.
     ///
     /// # Errors
     /// [`VaultStateError::AccountInUse`] if another account has a head already.
-    pub(crate) fn choose_account(&self, index: u32) -> Result<(), VaultStateError> {
-        self.change(Batch::default(), |record| {
+    pub(crate) fn choose(&self, index: u32) -> Result<(), VaultStateError> {
+        self.0.change(Batch::default(), |record| {
             if record.head.is_some() && record.account.index != index {
                 return Err(VaultStateError::AccountInUse { used: record.account.index });
             }
@@ -46,8 +60,8 @@ impl<M: Medium> VaultState<M> {
 
     /// Takes over an account that a recovery has found, with its head. Another account's head counts
     /// no longer.
-    pub(crate) fn recover_account(&self, found: FoundAccount<'_>) -> Result<(), VaultStateError> {
-        self.set(|record| {
+    pub(crate) fn recover(&self, found: FoundAccount<'_>) -> Result<(), VaultStateError> {
+        self.0.set(|record| {
             if record.account.index != found.index {
                 record.head = None;
                 record.account.rewound = None;
@@ -68,36 +82,36 @@ impl<M: Medium> VaultState<M> {
 
     /// The vault's mediator, once it has one.
     pub(crate) fn mediator(&self) -> Result<Option<NodeId>, KvError> {
-        Ok(self.account()?.mediator)
+        Ok(self.read()?.mediator)
     }
 
     /// Chooses the vault's first mediator.
     pub(crate) fn choose_mediator(&self, node: NodeId) -> Result<(), VaultStateError> {
-        self.set(|record| record.account.mediator = Some(node))
+        self.set(|account| account.mediator = Some(node))
     }
 
     /// The vault has moved to a mediator, under a mandate of this sequence.
     pub(crate) fn moved(&self, node: NodeId, sequence: u64) -> Result<(), VaultStateError> {
-        self.set(|record| {
-            record.account.mediator = Some(node);
-            record.account.mandate_base = sequence;
+        self.set(|account| {
+            account.mediator = Some(node);
+            account.mandate_base = sequence;
         })
     }
 
     /// Follows a mandate that another device has given.
     pub(crate) fn follow_mandate(&self, mandate: &Mandate) -> Result<(), VaultStateError> {
-        self.set(|record| record.account.follow(mandate))
+        self.set(|account| account.follow(mandate))
     }
 
     /// Sequence of the newest mandate known of a move or a changed price; 0 if there was none.
     pub(crate) fn mandate_base(&self) -> Result<u64, KvError> {
-        Ok(self.account()?.mandate_base)
+        Ok(self.read()?.mandate_base)
     }
 
     /// The limit of the price in the vault's mandates, unless the configured one has changed since this
     /// machine last set it.
     pub(crate) fn price_limit(&self, configured: Option<Price>) -> Result<PriceLimit, KvError> {
-        let account = self.account()?;
+        let account = self.read()?;
         if account.price_set == configured {
             return Ok(PriceLimit::Unchanged(account.price_limit));
         }
@@ -106,16 +120,16 @@ impl<M: Medium> VaultState<M> {
 
     /// Sets the limit of the price that mandates from this sequence on have.
     pub(crate) fn set_price_limit(&self, limit: Option<Price>, sequence: u64) -> Result<(), VaultStateError> {
-        self.set(|record| {
-            (record.account.price_set, record.account.price_limit) = (limit, limit);
-            record.account.mandate_base = sequence;
+        self.set(|account| {
+            (account.price_set, account.price_limit) = (limit, limit);
+            account.mandate_base = sequence;
         })
     }
 
     /// Reserves the sequence of the next release: the time, or more if the last one's was not less. No
     /// sequence is returned twice.
     pub(crate) fn reserve_release_sequence(&self, now: UnixTime) -> Result<u64, VaultStateError> {
-        self.change(Batch::default(), |record| {
+        self.0.change(Batch::default(), |record| {
             let next = now.secs().max(record.account.release_sequence.saturating_add(1));
             record.account.release_sequence = next;
             Ok(next)
@@ -124,7 +138,7 @@ impl<M: Medium> VaultState<M> {
 
     /// The rewind under which this machine's head key is the vault's, if there was one.
     pub(crate) fn rewound(&self) -> Result<Option<Rewound>, KvError> {
-        Ok(self.account()?.rewound)
+        Ok(self.read()?.rewound)
     }
 }
 

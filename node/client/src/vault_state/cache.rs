@@ -32,7 +32,7 @@ pub(super) struct Stamp {
 }
 
 /// The index and what belongs to it.
-pub(super) struct IndexCache<K> {
+pub(crate) struct IndexCache<K> {
     state: K,
     index: BlobIndex<K>,
 }
@@ -74,11 +74,13 @@ impl<K: KeyValue + Clone> IndexCache<K> {
         self.index.clear()
     }
 
-    pub(super) fn is_loaded(&self, segment: &SegmentId) -> Result<bool, KvError> {
+    /// Whether the contents of a catalog segment are in the index.
+    pub(crate) fn is_loaded(&self, segment: &SegmentId) -> Result<bool, KvError> {
         LOADED.contains(&self.state, segment)
     }
 
-    pub(super) fn tombstones(&self) -> Result<Vec<Mark>, KvError> {
+    /// Segments that wait to be released, as the catalog lists them.
+    pub(crate) fn tombstones(&self) -> Result<Vec<Mark>, KvError> {
         let mut tombstones = Vec::new();
         TOMBSTONES.visit(&self.state, &Everything, |segment, (time, bytes)| {
             tombstones.push(Mark { segment, time, bytes });
@@ -88,7 +90,7 @@ impl<K: KeyValue + Clone> IndexCache<K> {
     }
 
     /// Takes in what catalog segments list, and only then says that they are loaded.
-    pub(super) fn take_in(
+    pub(crate) fn take_in(
         &self,
         segments: &[(Manifest, Directory)],
         tombstones: &[Mark],

@@ -1,14 +1,12 @@
 //! Heads, and what they say of the index.
 
 use fincrypt_protocol::record::Head;
-use fincrypt_protocol::{Manifest, RunId, SegmentId, Signed, Verified};
+use fincrypt_protocol::{RunId, Signed, Verified};
 use fincrypt_state::kv::{Batch, KvError};
 use fincrypt_state::table::Everything;
 use fincrypt_vault::head::is_rewriting;
-use fincrypt_vault::marks::Mark;
-use fincrypt_vault::segment::Directory;
 
-use super::cache::Stamp;
+use super::cache::{IndexCache, Stamp};
 use super::error::VaultStateError;
 use super::medium::Medium;
 use super::record::{IndexOrigin, Record, RunState};
@@ -162,23 +160,8 @@ impl<M: Medium> VaultState<M> {
         Ok(self.medium.commit(&batch)?)
     }
 
-    /// Whether the contents of a catalog segment are in the index.
-    pub(crate) fn is_loaded(&self, segment: &SegmentId) -> Result<bool, KvError> {
-        self.cache.is_loaded(segment)
-    }
-
-    /// Segments that wait to be released, as the catalog lists them.
-    pub(crate) fn tombstones(&self) -> Result<Vec<Mark>, KvError> {
-        self.cache.tombstones()
-    }
-
-    /// Takes what the `loaded` catalog segments list into the index.
-    pub(crate) fn take_in(
-        &self,
-        segments: &[(Manifest, Directory)],
-        tombstones: &[Mark],
-        loaded: &[SegmentId],
-    ) -> Result<(), KvError> {
-        self.cache.take_in(segments, tombstones, loaded)
+    /// The index and what belongs to it.
+    pub(crate) fn cache(&self) -> &IndexCache<M::Kv> {
+        &self.cache
     }
 }

@@ -1,5 +1,6 @@
 //! Transitions at random, with a power cut between any two writes.
 
+mod account;
 mod legal;
 mod remote;
 mod sim;

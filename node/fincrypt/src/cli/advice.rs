@@ -1,111 +1,229 @@
 //! What a person can do about an error. The library says what failed and why; this program says what
 //! to type.
 
-use fincrypt_client::ClientError;
-use fincrypt_protocol::Refusal;
+use fincrypt_client::{
+    BackupError, ClientError, HeadError, HomeError, MediatorError, OfferError, PrepaymentError, ReadError,
+    RecoveryError, Refused, RestoreError, SessionError,
+};
 
 /// What to do about an error, if a person can do something about it.
 pub(super) fn on(error: &ClientError) -> Option<&'static str> {
     match error {
-        ClientError::Money(refusal) => on_refusal(*refusal),
-        ClientError::Call(error) => error.refusal().and_then(on_refusal),
-        _ => at_home(error).or_else(|| at_the_mediator(error)).or_else(|| in_the_vault(error)),
+        ClientError::Home(error) => on_home(error),
+        ClientError::Session(error) => on_session(error),
+        ClientError::Mediator(error) => on_mediator(error),
+        ClientError::Head(error) => on_head(error),
+        ClientError::Read(error) => on_reading(error),
+        ClientError::Backup(error) => on_backup(error),
+        ClientError::Restore(error) => on_restore(error),
+        ClientError::Recovery(error) => Some(on_recovery(error)),
+        ClientError::Record(_) => None,
+        ClientError::Inner => Some(REPORT),
     }
 }
 
-/// What to do about the home, its configuration and the target.
-fn at_home(error: &ClientError) -> Option<&'static str> {
-    Some(match error {
-        ClientError::NoVault(_) => {
-            "run `fincrypt init FOLDER`, or `fincrypt recover --words-file FILE`, first"
+const REPORT: &str = "please report this";
+
+fn on_home(error: &HomeError) -> Option<&'static str> {
+    match error {
+        HomeError::NoVault(_) => {
+            Some("run `fincrypt init FOLDER`, or `fincrypt recover --words-file FILE`, first")
         }
-        ClientError::VaultExists(_) => "use another --home, or remove that folder if you have its 24 words",
-        ClientError::StateDamaged { .. } => {
-            "restore it from a copy, or run `fincrypt recover` with the 24 words in a new home"
+        HomeError::VaultExists(_) => {
+            Some("use another --home, or remove that folder if you have its 24 words")
         }
-        ClientError::NoBootstrap => "give --bootstrap MULTIADDR, or write `bootstrap` into config.toml",
-        ClientError::TooDear { .. } => "raise `max_price` in config.toml, or give --max-price",
-        ClientError::NotOnDisk { .. } => "check it, then restore again, which keeps what is good",
-        ClientError::Inner => "please report this",
-        _ => return None,
-    })
+        HomeError::StateDamaged { .. } => {
+            Some("restore it from a copy, or run `fincrypt recover` with the 24 words in a new home")
+        }
+        HomeError::Io { .. }
+        | HomeError::State(_)
+        | HomeError::VaultState(_)
+        | HomeError::Journal(_)
+        | HomeError::Randomness(_)
+        | HomeError::Keyfile(_)
+        | HomeError::Words(_) => None,
+    }
 }
 
-/// What to do about the mediator.
-fn at_the_mediator(error: &ClientError) -> Option<&'static str> {
-    Some(match error {
-        ClientError::NoMediator(_) => "wait until one runs, or use another bootstrap address",
-        ClientError::MediatorGone { .. } => "try again later; `fincrypt restore` works without it",
-        ClientError::NotAMediator(_) => "`fincrypt mediator list` shows the mediators",
-        ClientError::Dismissed(_) => {
-            "`fincrypt mediator list` shows the mediators, `fincrypt mediator use PEER` moves to one of them"
+fn on_session(error: &SessionError) -> Option<&'static str> {
+    match error {
+        SessionError::NoBootstrap => {
+            Some("give --bootstrap MULTIADDR, or write `bootstrap` into config.toml")
         }
-        ClientError::MediatorLost { .. } => {
-            "`fincrypt mediator list` shows others, `fincrypt mediator use PEER` moves the vault to one of them and sends no data again"
-        }
-        ClientError::RolledBack { .. } => {
-            "do not trust this mediator; `fincrypt restore --direct` reads from the storage nodes instead, `fincrypt mediator use PEER` moves to another one, or brings this one up to date if it lost its memory"
-        }
-        ClientError::Forked { .. } => {
-            "do not trust this mediator; `fincrypt restore --direct` reads from the storage nodes instead"
-        }
-        ClientError::Unsafe { .. } => {
-            "run `fincrypt backup` again, which stores it anew, or use another mediator"
-        }
-        _ => return None,
-    })
+        SessionError::Connect(_) | SessionError::Engine(_) | SessionError::Identity(_) => None,
+    }
 }
 
-/// What to do about what the vault has stored.
-fn in_the_vault(error: &ClientError) -> Option<&'static str> {
-    Some(match error {
-        ClientError::LatestUnknown { .. } => "name the one to restore",
-        ClientError::NoHead(_) => "`fincrypt recover --list-heads` shows those there are",
-        ClientError::SeveralHeads(_) => {
-            "give the beginning of one's hash instead, see `fincrypt recover --list-heads`"
+fn on_mediator(error: &MediatorError) -> Option<&'static str> {
+    match error {
+        MediatorError::NotFound(_) => Some("wait until one runs, or use another bootstrap address"),
+        MediatorError::Gone { .. } => Some("try again later; `fincrypt restore` works without it"),
+        MediatorError::NotAMediator(_) => Some("`fincrypt mediator list` shows the mediators"),
+        MediatorError::Dismissed(_) => Some(
+            "`fincrypt mediator list` shows the mediators, `fincrypt mediator use PEER` moves to one of them",
+        ),
+        MediatorError::Lost { .. } => Some(
+            "`fincrypt mediator list` shows others, `fincrypt mediator use PEER` moves the vault to one of them and sends no data again",
+        ),
+        MediatorError::Offer(OfferError::TooDear { .. }) => {
+            Some("raise `max_price` in config.toml, or give --max-price")
         }
-        ClientError::Contended | ClientError::Rewritten => "try again",
-        ClientError::Rewound => "run `fincrypt recover` with them in a new home",
-        ClientError::NotRewound => "try again later",
-        ClientError::VaultNotFound(_) => "check the words, the network and the bootstrap address",
-        ClientError::Unavailable { .. } => "try again when more storage nodes are reachable",
-        ClientError::NoSnapshot(_) => "`fincrypt snapshots` lists them",
-        ClientError::NoPath(_) => "`fincrypt ls SNAPSHOT` lists its contents",
-        _ => return None,
-    })
+        MediatorError::Offer(OfferError::TooFewNodes { .. } | OfferError::LowRedundancy { .. }) => None,
+        MediatorError::Prepayment(error) => on_prepayment(*error),
+        MediatorError::Refused { reason, .. } => on_refusal(*reason),
+        MediatorError::Call(_) => None,
+    }
 }
 
-fn on_refusal(refusal: Refusal) -> Option<&'static str> {
-    match refusal {
-        Refusal::Rewound => Some("run `fincrypt recover` with the words in a new home"),
-        Refusal::Unpaid => Some("pay in with `fincrypt prepayment deposit`"),
-        Refusal::Destination => {
+fn on_prepayment(error: PrepaymentError) -> Option<&'static str> {
+    match error {
+        PrepaymentError::UsedUp => Some("pay in with `fincrypt prepayment deposit`"),
+        PrepaymentError::Destination => {
             Some("give an address, an offer or an invoice of the mediator's Bitcoin network")
         }
-        Refusal::Used => Some("ask the payee for another, or for an offer"),
-        Refusal::Guarded => Some("`fincrypt undo-release --lift` lets releases in again"),
-        _ => None,
+        PrepaymentError::InvoiceUsed => Some("ask the payee for another, or for an offer"),
+        PrepaymentError::NoWallet | PrepaymentError::TooLittle => None,
+    }
+}
+
+fn on_refusal(refused: Refused) -> Option<&'static str> {
+    match refused {
+        Refused::Rewound => Some("run `fincrypt recover` with the words in a new home"),
+        Refused::Guarded => Some("`fincrypt undo-release --lift` lets releases in again"),
+        Refused::NotMandated
+        | Refused::UnknownSegment
+        | Refused::Incomplete
+        | Refused::HeadMoved
+        | Refused::Stale
+        | Refused::Dismissed => None,
+    }
+}
+
+fn on_head(error: &HeadError) -> Option<&'static str> {
+    match error {
+        HeadError::RolledBack { .. } => Some(
+            "do not trust this mediator; `fincrypt restore --direct` reads from the storage nodes instead, `fincrypt mediator use PEER` moves to another one, or brings this one up to date if it lost its memory",
+        ),
+        HeadError::Forked { .. } => Some(
+            "do not trust this mediator; `fincrypt restore --direct` reads from the storage nodes instead",
+        ),
+        HeadError::Contended | HeadError::Rewritten => Some("try again"),
+        HeadError::Rewound => Some("run `fincrypt recover` with them in a new home"),
+        HeadError::Sealed(_) => None,
+    }
+}
+
+fn on_reading(error: &ReadError) -> Option<&'static str> {
+    match error {
+        ReadError::Unavailable { .. } => Some("try again when more storage nodes are reachable"),
+        ReadError::NoSnapshot(_) => Some("`fincrypt snapshots` lists them"),
+        ReadError::LatestUnknown { .. } => Some("name the one to restore"),
+        ReadError::NoPath(_) => Some("`fincrypt ls SNAPSHOT` lists its contents"),
+        ReadError::Inner => Some(REPORT),
+        ReadError::Damaged(_) | ReadError::State(_) => None,
+    }
+}
+
+fn on_backup(error: &BackupError) -> Option<&'static str> {
+    match error {
+        BackupError::Unsafe { .. } => {
+            Some("run `fincrypt backup` again, which stores it anew, or use another mediator")
+        }
+        BackupError::Folder { .. }
+        | BackupError::Scan(_)
+        | BackupError::Pipeline(_)
+        | BackupError::NotStored { .. } => None,
+    }
+}
+
+fn on_restore(error: &RestoreError) -> Option<&'static str> {
+    match error {
+        RestoreError::NotOnDisk { .. } => Some("check it, then restore again, which keeps what is good"),
+        RestoreError::Target { .. } => None,
+    }
+}
+
+fn on_recovery(error: &RecoveryError) -> &'static str {
+    match error {
+        RecoveryError::VaultNotFound(_) => "check the words, the network and the bootstrap address",
+        RecoveryError::NoHead(_) => "`fincrypt recover --list-heads` shows those there are",
+        RecoveryError::SeveralHeads(_) => {
+            "give the beginning of one's hash instead, see `fincrypt recover --list-heads`"
+        }
+        RecoveryError::NotRewound => "try again later",
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fincrypt_protocol::amount::Price;
+    use fincrypt_protocol::{Network, NodeId, SegmentId};
+
+    fn refused(reason: Refused) -> ClientError {
+        MediatorError::Refused { node: NodeId::from_bytes([1; 32]), reason }.into()
+    }
 
     #[test]
     fn a_refusal_comes_with_what_to_type() {
-        let unpaid = on(&ClientError::Money(Refusal::Unpaid)).expect("advice");
+        let unpaid = on(&PrepaymentError::UsedUp.into()).expect("advice");
         assert!(unpaid.contains("fincrypt prepayment deposit"));
-        assert!(on_refusal(Refusal::Rewound).is_some_and(|text| text.contains("fincrypt recover")));
-        assert_eq!(on(&ClientError::Money(Refusal::Insufficient)), None);
+        assert!(on(&refused(Refused::Rewound)).is_some_and(|text| text.contains("fincrypt recover")));
+        assert_eq!(on(&PrepaymentError::TooLittle.into()), None);
     }
 
     #[test]
     fn an_error_of_each_place_comes_with_what_to_do() {
-        let says = |error: &ClientError, word: &str| on(error).is_some_and(|advice| advice.contains(word));
-        assert!(says(&ClientError::NoBootstrap, "--bootstrap MULTIADDR"));
-        assert!(says(&ClientError::Forked { sequence: 2 }, "restore --direct"));
-        assert!(says(&ClientError::NoSnapshot("ffff".to_owned()), "fincrypt snapshots"));
-        assert_eq!(on(&ClientError::Damaged("a list".to_owned())), None);
+        let says = |error: ClientError, word: &str| on(&error).is_some_and(|advice| advice.contains(word));
+        assert!(says(SessionError::NoBootstrap.into(), "--bootstrap MULTIADDR"));
+        assert!(says(HeadError::Forked { sequence: 2 }.into(), "restore --direct"));
+        assert!(says(ReadError::NoSnapshot("ffff".to_owned()).into(), "fincrypt snapshots"));
+        assert_eq!(on(&ReadError::Damaged("a list".into()).into()), None);
+    }
+
+    #[test]
+    fn every_error_that_a_person_can_do_something_about_comes_with_it() {
+        let (node, segment) = (NodeId::from_bytes([1; 32]), SegmentId::from_bytes([2; 32]));
+        let (path, text) = (|| "/home".into(), || "it".to_owned());
+        let dear = OfferError::TooDear { price: Price::new(2), most: Price::new(1) };
+        let latest = ReadError::LatestUnknown { lost: text(), reason: text(), newest: text() };
+        let lacking = BackupError::Unsafe { report: Box::default(), segments: vec![segment] };
+        let table: [(ClientError, &str); 32] = [
+            (HomeError::NoVault(path()).into(), "fincrypt init FOLDER"),
+            (HomeError::VaultExists(path()).into(), "another --home"),
+            (HomeError::StateDamaged { path: path(), reason: text() }.into(), "fincrypt recover"),
+            (SessionError::NoBootstrap.into(), "--bootstrap MULTIADDR"),
+            (MediatorError::NotFound(Network::Main).into(), "another bootstrap address"),
+            (MediatorError::Gone { node, reason: text() }.into(), "fincrypt restore"),
+            (MediatorError::NotAMediator(text()).into(), "fincrypt mediator list"),
+            (MediatorError::Dismissed(node).into(), "fincrypt mediator use PEER"),
+            (MediatorError::Lost { node, days: 9 }.into(), "fincrypt mediator use PEER"),
+            (dear.into(), "--max-price"),
+            (PrepaymentError::UsedUp.into(), "fincrypt prepayment deposit"),
+            (PrepaymentError::Destination.into(), "an offer or an invoice"),
+            (PrepaymentError::InvoiceUsed.into(), "ask the payee"),
+            (refused(Refused::Rewound), "fincrypt recover"),
+            (refused(Refused::Guarded), "fincrypt undo-release --lift"),
+            (HeadError::RolledBack { found: 1, known: 2 }.into(), "restore --direct"),
+            (HeadError::Forked { sequence: 2 }.into(), "restore --direct"),
+            (HeadError::Contended.into(), "try again"),
+            (HeadError::Rewritten.into(), "try again"),
+            (HeadError::Rewound.into(), "fincrypt recover"),
+            (ReadError::Unavailable { segment, found: 1, needed: 2 }.into(), "try again when"),
+            (ReadError::NoSnapshot(text()).into(), "fincrypt snapshots"),
+            (latest.into(), "name the one"),
+            (ReadError::NoPath(text()).into(), "fincrypt ls SNAPSHOT"),
+            (ReadError::Inner.into(), "please report"),
+            (lacking.into(), "fincrypt backup"),
+            (RestoreError::NotOnDisk { path: path(), reason: text() }.into(), "restore again"),
+            (RecoveryError::VaultNotFound(Network::Main).into(), "check the words"),
+            (RecoveryError::NoHead(text()).into(), "--list-heads"),
+            (RecoveryError::SeveralHeads(text()).into(), "--list-heads"),
+            (RecoveryError::NotRewound.into(), "try again later"),
+            (ClientError::Inner, "please report"),
+        ];
+        for (error, word) in table {
+            assert!(on(&error).is_some_and(|advice| advice.contains(word)), "{error}: {word}");
+        }
     }
 }

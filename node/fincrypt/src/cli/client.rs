@@ -17,7 +17,9 @@ use super::{advice, log};
 use crate::config::{Settings, default_home};
 use crate::home::Home;
 use fincrypt_client as client;
-use fincrypt_client::{BackupReport, BadShard, CheckReport, ClientError, RestoreOptions, VerifyOptions};
+use fincrypt_client::{
+    BackupError, BackupReport, BadShard, CheckReport, ClientError, RestoreOptions, VerifyOptions,
+};
 
 pub(super) fn main(args: Vec<OsString>) -> Exit {
     let parsed = program()
@@ -120,7 +122,7 @@ impl Session {
             return Err(Failure::Usage("nothing to back up: name a folder".to_owned()));
         }
         let result = client::backup(&vault, &folders, self.shows_progress()).await;
-        if let Err(ClientError::Unsafe { report, .. }) = &result {
+        if let Err(ClientError::Backup(BackupError::Unsafe { report, .. })) = &result {
             complain_of(report);
         }
         let report = result?;
@@ -128,7 +130,7 @@ impl Session {
         if let Some(check) = &report.self_check {
             complain_of(check);
         }
-        warn_of(&report.purse);
+        warn_of(&report.prepayment);
         for skipped in &report.skipped {
             eprintln!("{NAME}: skipped {}: {}", skipped.path, skipped.reason);
         }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fincrypt_client as client;
-use fincrypt_client::{ClientError, Vault};
+use fincrypt_client::{BackupError, HomeError, Vault};
 use fincrypt_vault::words::Words;
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -19,16 +19,16 @@ pub(super) fn init(
     slot: u32,
 ) -> Result<Exit, Failure> {
     if session.home.vault().keyfile().exists() {
-        return Err(ClientError::VaultExists(session.home.path().to_owned()).into());
+        return Err(HomeError::VaultExists(session.home.path().to_owned()).into());
     }
     let mut absolute = Vec::new();
     for folder in folders {
         let path = folder
             .canonicalize()
-            .map_err(|error| ClientError::Folder { path: folder.clone(), reason: error.to_string() })?;
+            .map_err(|error| BackupError::Folder { path: folder.clone(), reason: error.to_string() })?;
         if !path.is_dir() {
             let reason = "not a folder".to_owned();
-            return Err(ClientError::Folder { path, reason }.into());
+            return Err(BackupError::Folder { path, reason }.into());
         }
         absolute.push(path);
     }
@@ -104,7 +104,7 @@ fn write_config(session: &Session, folders: &[PathBuf]) -> Result<(), Failure> {
         table.insert("folders".to_owned(), strings(folders));
     }
     fincrypt_state::durable::write_file(&path, table.to_string().as_bytes(), 0o600)
-        .map_err(|source| ClientError::Io { path, source }.into())
+        .map_err(|source| HomeError::Io { path, source }.into())
 }
 
 pub(super) async fn recover(
@@ -113,7 +113,7 @@ pub(super) async fn recover(
     head: Option<&str>,
 ) -> Result<Exit, Failure> {
     if session.home.vault().keyfile().exists() {
-        return Err(ClientError::VaultExists(session.home.path().to_owned()).into());
+        return Err(HomeError::VaultExists(session.home.path().to_owned()).into());
     }
     let words = Words::parse(&secret::words(words_file)?)?;
     let password: Zeroizing<String> = secret::password(session.password_file.as_deref(), true)?;
@@ -133,7 +133,7 @@ pub(super) async fn recover(
 fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    let io = |source| Failure::Client(ClientError::Io { path: path.to_owned(), source });
+    let io = |source| Failure::from(HomeError::Io { path: path.to_owned(), source });
     let mut file =
         std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)

@@ -9,8 +9,9 @@ use fincrypt_protocol::amount::{Msat, Price, Sat};
 use super::output::Exit;
 use super::qr;
 use super::session::{Failure, NAME, Session};
+use crate::wording;
 use fincrypt_client as client;
-use fincrypt_client::{BalanceReport, EntryReport, PurseReport, StatementsReport, WithdrawOptions, utc};
+use fincrypt_client::{BalanceReport, EntryReport, PrepaymentStatus, StatementsReport, WithdrawOptions, utc};
 
 #[derive(Subcommand)]
 pub(super) enum PrepaymentCommand {
@@ -84,7 +85,7 @@ impl Session {
         let report = client::balance(&vault).await?;
         self.print(&report, || show_balance(&report));
         if let Some(warning) = &report.warning {
-            eprintln!("{NAME}: {warning}");
+            eprintln!("{NAME}: {}", wording::runway(warning));
         }
         Ok(Exit::Done)
     }
@@ -160,18 +161,18 @@ fn show_balance(report: &BalanceReport) {
 }
 
 /// The lines of `status` about the prepayment.
-pub(super) fn show_purse(report: &PurseReport) {
+pub(super) fn show_prepayment(report: &PrepaymentStatus) {
     if let Some(balance) = &report.balance {
         let days =
             balance.days.map_or("nothing costs anything".to_owned(), |days| format!("lasts {days} days"));
         println!("prepaid     {}, {days}", Msat::new(balance.prepaid_msat));
     }
-    report.warnings.iter().for_each(|warning| println!("warning     {warning}"));
+    report.warnings.iter().for_each(|warning| println!("warning     {}", wording::prepayment(warning)));
 }
 
 /// The warnings of a backup.
-pub(super) fn warn_of(report: &PurseReport) {
-    report.warnings.iter().for_each(|warning| eprintln!("{NAME}: {warning}"));
+pub(super) fn warn_of(report: &PrepaymentStatus) {
+    report.warnings.iter().for_each(|warning| eprintln!("{NAME}: {}", wording::prepayment(warning)));
 }
 
 fn show_entry(entry: &EntryReport) {

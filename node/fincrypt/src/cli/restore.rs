@@ -4,6 +4,7 @@ use fincrypt_protocol::ByteSize;
 
 use super::output::Exit;
 use super::session::{Failure, NAME, Session};
+use crate::wording::not_restored;
 use fincrypt_client as client;
 use fincrypt_client::{RestoreOptions, RestoreReport};
 
@@ -34,7 +35,7 @@ impl Session {
             eprintln!("{NAME}: {warning}");
         }
         for failed in &report.failed {
-            eprintln!("{NAME}: {not_done}: {}: {}", failed.path, failed.reason);
+            eprintln!("{NAME}: {not_done}: {}: {}", failed.path, not_restored(&failed.reason));
         }
         if report.failed.is_empty() { Exit::Done } else { Exit::Partly }
     }

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use fincrypt_client::{ClientError, Vault};
+use fincrypt_client::{BackupError, ClientError, HomeError, Vault};
 use serde::Serialize;
 
 use super::output::{Exit, print_json};
@@ -36,11 +36,16 @@ impl Failure {
     }
 }
 
-impl From<fincrypt_vault::words::WordsError> for Failure {
-    fn from(error: fincrypt_vault::words::WordsError) -> Self {
-        Self::Client(error.into())
-    }
+macro_rules! through_client {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::Client(error.into())
+            }
+        }
+    )*};
 }
+through_client!(HomeError, BackupError, fincrypt_vault::words::WordsError);
 
 /// One run of a command.
 pub(super) struct Session {
@@ -68,7 +73,7 @@ impl Session {
 
     pub(super) fn open(&self) -> Result<Vault, Failure> {
         if !self.home.vault().keyfile().exists() {
-            return Err(ClientError::NoVault(self.home.path().to_owned()).into());
+            return Err(HomeError::NoVault(self.home.path().to_owned()).into());
         }
         let password = secret::password(self.password_file.as_deref(), false)?;
         Ok(Vault::open(self.home.vault(), self.config.client(), &password)?)

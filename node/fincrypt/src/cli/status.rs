@@ -3,7 +3,7 @@
 use fincrypt_protocol::{ByteSize, UnixTime};
 
 use super::output::Exit;
-use super::prepayment::show_purse;
+use super::prepayment::show_prepayment;
 use super::session::{Failure, Session};
 use fincrypt_client as client;
 use fincrypt_client::{SnapshotStatus, Standing, StatusReport};
@@ -63,7 +63,7 @@ fn show(report: &StatusReport, brief: bool) {
             println!("{} snapshots were not looked at; ask again", report.not_looked_at);
         }
     }
-    show_purse(&report.purse);
+    show_prepayment(&report.prepayment);
     if let Some(problem) = &report.problem {
         println!("problem     {problem}");
     }

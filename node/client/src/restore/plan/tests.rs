@@ -29,7 +29,7 @@ fn named(name: &str, kind: NodeKind) -> Node {
 }
 
 impl Trees for Wide {
-    async fn part(&self, id: &BlobId, last: Option<&Name>) -> Result<Vec<Node>, ClientError> {
+    async fn part(&self, id: &BlobId, last: Option<&Name>) -> Result<Vec<Node>, ReadError> {
         let number = |at: usize| u64::from_be_bytes(id.as_bytes()[at..at + 8].try_into().expect("eight"));
         let (folder, part) = (number(0), number(8));
         assert_eq!(last.is_some(), part > 0, "blobs of a folder come in order");
@@ -39,7 +39,7 @@ impl Trees for Wide {
             return Ok((1..=FOLDERS).map(dir).collect());
         }
         if folder == 7 && part == 2 {
-            return Err(ClientError::Damaged("gone".to_owned()));
+            return Err(ReadError::damaged("gone"));
         }
         let file = |number| {
             let content = Content::Inline(vec![Piece::Hole(5)]);
@@ -48,7 +48,7 @@ impl Trees for Wide {
         Ok((0..FILES).map(file).collect())
     }
 
-    async fn pieces(&self, _: &[BlobId]) -> Result<Vec<Piece>, ClientError> {
+    async fn pieces(&self, _: &[BlobId]) -> Result<Vec<Piece>, ReadError> {
         Ok(Vec::new())
     }
 }
@@ -90,7 +90,7 @@ async fn a_path_that_is_not_there_is_named_before_anything_is_restored() {
     let paths = |path: &str| [PathBuf::from(path)];
     for missing in ["wide/folder999", "wide/folder001/file9-0000", "wide/folder001/file0-0001/x", "other"] {
         let begun = Planner::new(&Wide, &snapshot(), &paths(missing)).await;
-        assert!(matches!(begun, Err(ClientError::NoPath(path)) if path == missing), "{missing}");
+        assert!(matches!(begun, Err(ReadError::NoPath(path)) if path == missing), "{missing}");
     }
     let mut planner =
         Planner::new(&Wide, &snapshot(), &paths("/wide/folder003/file2-0001")).await.expect("begins");

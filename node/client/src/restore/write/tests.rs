@@ -119,5 +119,7 @@ async fn files_of_a_lost_segment_fail_and_all_others_come_back() {
     let mut named: Vec<_> = outcome.failed.iter().map(|failed| failed.path.clone()).collect();
     named.sort();
     assert_eq!(named, failed);
-    assert!(outcome.failed.iter().all(|failed| failed.reason.contains("0 of 1 shards could be had")));
+    assert!(
+        outcome.failed.iter().all(|failed| failed.reason.to_string().contains("0 of 1 shards could be had"))
+    );
 }

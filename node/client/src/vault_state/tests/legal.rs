@@ -167,7 +167,7 @@ fn take(state: &VaultState<Sim>, step: Step, name: [u8; 32]) -> Result<(), Vault
         }
         Step::SawHead(sequence) => state.saw_head(&head(sequence)),
         Step::Rebuilt(run) => state.index_rebuilt(&[run_id(run)]),
-        Step::Reserve(now) => state.reserve_release_sequence(UnixTime::from_secs(now)).map(|_| ()),
+        Step::Reserve(now) => state.account().reserve_release_sequence(UnixTime::from_secs(now)).map(|_| ()),
         Step::Reset => state.reset(),
     }
 }
@@ -230,15 +230,6 @@ fn a_run_whose_journal_was_not_checked_since_the_catalog_was_rewritten_is_not_co
     assert!(matches!(state.begin_commit(run_id(1)), Err(VaultStateError::Unchecked)));
     state.journal_checked().expect("idle");
     state.begin_commit(run_id(1)).expect("checked");
-}
-
-#[test]
-fn the_account_of_a_vault_with_a_head_is_not_changed() {
-    let state = Sim::default().open();
-    state.choose_account(2).expect("new");
-    state.saw_head(&head(1)).expect("the first");
-    let refused = state.choose_account(3);
-    assert!(matches!(refused, Err(VaultStateError::AccountInUse { used: 2 })), "{refused:?}");
 }
 
 #[test]

@@ -117,7 +117,7 @@ impl World {
         for (manifest, _) in
             stored.iter().filter(|(manifest, _)| !self.remote.pieces.contains_key(&manifest.id()))
         {
-            self.state.take_in(&plain(std::slice::from_ref(manifest)), &[], &[])?;
+            self.state.cache().take_in(&plain(std::slice::from_ref(manifest)), &[], &[])?;
         }
         let runs: BTreeSet<RunId> = stored.iter().map(|(_, run)| *run).collect();
         self.state.index_rebuilt(&runs.iter().copied().collect::<Vec<_>>())?;
@@ -128,9 +128,9 @@ impl World {
 
     fn load(&mut self) -> Outcome {
         for reference in &self.remote.refs {
-            if !self.state.is_loaded(reference)? {
+            if !self.state.cache().is_loaded(reference)? {
                 let piece = &self.remote.pieces[reference];
-                self.state.take_in(&plain(&piece.segments), &piece.marks, &[*reference])?;
+                self.state.cache().take_in(&plain(&piece.segments), &piece.marks, &[*reference])?;
             }
         }
         Ok(())
@@ -194,6 +194,7 @@ impl World {
         let recheck = self.state.run()? == (RunState::Idle { recheck: true });
         let doomed: BTreeSet<_> = self
             .state
+            .cache()
             .tombstones()?
             .iter()
             .filter(|mark| mark.is_doomed())
@@ -222,7 +223,7 @@ impl World {
             piece
                 .segments
                 .extend(self.indexed().into_iter().filter(|(id, _)| !own.contains(id)).map(|(_, of)| of));
-            piece.marks = self.state.tombstones()?;
+            piece.marks = self.state.cache().tombstones()?;
         }
         let listed = piece.segments.clone();
         let piece = self.remote.store_piece(journal.run, piece);
@@ -231,7 +232,7 @@ impl World {
             if rebuilt && attempt == 0 {
                 let mut unread = Vec::new();
                 for reference in refs {
-                    if !self.state.is_loaded(&reference)? {
+                    if !self.state.cache().is_loaded(&reference)? {
                         unread.push(reference);
                     }
                 }
@@ -273,8 +274,8 @@ impl World {
             if matches!(fate, Fate::AnswerLost) {
                 return Ok(());
             }
-            self.state.take_in(&plain(&listed[..journal.segments.len()]), &[], &[])?;
-            self.state.take_in(&[], &marks, &refs)?;
+            self.state.cache().take_in(&plain(&listed[..journal.segments.len()]), &[], &[])?;
+            self.state.cache().take_in(&[], &marks, &refs)?;
             self.state.commit_succeeded(journal.run, &head(self.remote.sequence))?;
             self.seen = self.remote.sequence;
             return Ok(());
@@ -287,8 +288,13 @@ impl World {
         self.settle()?;
         let (base, run) = (self.remote.clone(), run_id(self.remote.id()));
         let mut listed = self.indexed();
-        let old: Vec<_> =
-            self.state.tombstones()?.into_iter().filter(|mark| !listed.contains_key(&mark.segment)).collect();
+        let old: Vec<_> = self
+            .state
+            .cache()
+            .tombstones()?
+            .into_iter()
+            .filter(|mark| !listed.contains_key(&mark.segment))
+            .collect();
         let mut marked = base.refs.clone();
         if !listed.is_empty() {
             let unused = *which.get(&listed.keys().copied().collect::<Vec<_>>());
@@ -349,7 +355,7 @@ impl World {
         }
         let (head, releases) = (head(self.remote.sequence.max(1)), self.remote.releases.clone());
         let head = (self.remote.sequence > 0).then_some((&head, releases.as_slice()));
-        self.state.recover_account(FoundAccount { index: 0, mandate: None, head, rewound: None })?;
+        self.state.account().recover(FoundAccount { index: 0, mandate: None, head, rewound: None })?;
         self.seen = self.remote.sequence;
         Ok(())
     }
@@ -372,7 +378,7 @@ impl World {
                 Ok(())
             }
             Act::Reserve(now) => {
-                let next = self.state.reserve_release_sequence(UnixTime::from_secs(*now))?;
+                let next = self.state.account().reserve_release_sequence(UnixTime::from_secs(*now))?;
                 assert!(next > self.reserved, "a sequence twice");
                 self.reserved = next;
                 Ok(())
@@ -424,7 +430,7 @@ impl World {
         let (indexed, listed) = (self.indexed(), self.remote.listed());
         assert!(listed.keys().all(|id| indexed.contains_key(id)), "the index lacks a listed segment");
         let tombstones: BTreeSet<_> =
-            self.state.tombstones().expect("read").iter().map(|mark| mark.segment).collect();
+            self.state.cache().tombstones().expect("read").iter().map(|mark| mark.segment).collect();
         let marked = self.remote.marks();
         assert!(marked.keys().all(|id| tombstones.contains(id)), "a tombstone is lost");
         if self.state.index_origin().expect("read") == IndexOrigin::Catalog {

@@ -44,7 +44,7 @@ fn charged(world: &World) -> u64 {
 
 #[test]
 fn a_prepayment_that_runs_out_loses_nothing_if_it_is_topped_up_and_the_rest_comes_back() {
-    let scratch = Scratch::new("purse-empty").expect("a folder");
+    let scratch = Scratch::new("prepayment-empty").expect("a folder");
     let bitcoind = Bitcoind::start(&scratch.path().join("bitcoind")).expect("a bitcoind");
     bitcoind.mine(1).expect("mines");
     let friend = LightningWallet::open(&bitcoind, scratch.path(), "friend", 2, Vec::new()).expect("opens");
@@ -52,7 +52,7 @@ fn a_prepayment_that_runs_out_loses_nothing_if_it_is_topped_up_and_the_rest_come
     payer.endow(&bitcoind).expect("funded");
     let program = env!("CARGO_BIN_EXE_under-test");
     let mut world =
-        World::start_with("purse-empty", program, plan(), |_, swarm| swarm.with_bitcoind(&bitcoind));
+        World::start_with("prepayment-empty", program, plan(), |_, swarm| swarm.with_bitcoind(&bitcoind));
     endow(&world, &bitcoind, &friend);
     // What the friend can pay is in a channel of its own.
     bitcoind.fund(&friend.node.funding_address().expect("an address")).expect("funded");
@@ -82,8 +82,10 @@ fn a_prepayment_that_runs_out_loses_nothing_if_it_is_topped_up_and_the_rest_come
 
     // It runs out: that is said, nothing new is stored, and what is there is kept and comes back.
     assert!(wait_until(DEADLINE, || balance(&world)["empty_since"].is_u64()), "{}", balance(&world));
-    let empty = balance(&world);
-    assert!(empty["warning"].as_str().is_some_and(|text| text.contains("prepayment deposit")), "{empty}");
+    let told = world.code(&world.owner, &["prepayment", "balance"], 0);
+    assert!(told.stderr.contains("prepayment deposit"), "{}", told.stderr);
+    let empty = told.json();
+    assert_eq!(empty["warning"]["kind"], "used_up", "{empty}");
     assert!(number(&empty["kept_until"]) > number(&empty["empty_since"]) + 80 * 24 * 3600, "{empty}");
     std::fs::write(world.source.join("later"), vec![7; 300_000]).expect("written");
     let refused = world.code(&world.owner, &["backup"], 1);

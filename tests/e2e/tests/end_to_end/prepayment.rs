@@ -25,7 +25,7 @@ fn list<'a>(report: &'a Value, key: &str) -> &'a [Value] {
 #[test]
 fn a_client_checks_every_statement_and_is_told_what_it_was_charged() {
     let settings = &[("epoch", "2"), ("price", PRICE), ("fee_percent", "2.5")];
-    let world = world("purse", Plan { settings, ..Plan::small() });
+    let world = world("prepayment", Plan { settings, ..Plan::small() });
     let owner = &world.owner;
 
     // Too dear: nothing leaves the machine, and the limit is not kept.
@@ -41,7 +41,7 @@ fn a_client_checks_every_statement_and_is_told_what_it_was_charged() {
     refused(&world, owner, &["--max-price", "much", "backup"], 2, &["max_price", "much"]);
     let report = world.backup();
     assert_eq!(
-        (&report["purse"]["balance"], list(&report["purse"], "warnings").len()),
+        (&report["prepayment"]["balance"], list(&report["prepayment"], "warnings").len()),
         (&Value::Null, 0),
         "{report}"
     );
@@ -99,7 +99,7 @@ fn a_client_checks_every_statement_and_is_told_what_it_was_charged() {
     refused(&world, owner, &["prepayment", "deposit", "0"], 2, &["above 0"]);
     let status = world.ok(owner, &["status"]);
     assert_eq!(
-        (&status["purse"]["balance"], list(&status["purse"], "warnings").len()),
+        (&status["prepayment"]["balance"], list(&status["prepayment"], "warnings").len()),
         (&Value::Null, 0),
         "{status}"
     );
