@@ -18,7 +18,9 @@ use fincrypt_protocol::{AccountId, Call, NodeId, Refusal, Verified};
 
 use super::MediatorRole;
 use super::error::{StoreError, blocking};
+use prepayments::PrepaymentRequests;
 use refusals::failed;
+use segments::SegmentRequests;
 
 fn done<C: Call<Response = Done>>(outcome: Result<(), Refusal>) -> Answer {
     outcome?;
@@ -28,6 +30,8 @@ fn done<C: Call<Response = Done>>(outcome: Result<(), Refusal>) -> Answer {
 impl MediatorRole {
     pub(super) async fn handle(self: Arc<Self>, request: Request<Ask>) -> Answer {
         let Request { from, header, payload } = request;
+        let segments = SegmentRequests { role: &self, from };
+        let prepayments = PrepaymentRequests { role: &self, from };
         match header {
             Ask::GetRecord(_) => {
                 let record = self.services.announcer.record().await;
@@ -36,15 +40,15 @@ impl MediatorRole {
             Ask::Hello(_) => reply::<Hello>(self.hello(from)?),
             Ask::Login(ask) => reply::<Login>(blocking(move || self.login(from, &ask)).await?),
             // Segments.
-            Ask::GetQuote(ask) => reply::<GetQuote>(self.quote(ask.redundancy, ask.max_price).await?),
-            Ask::OpenSegment(ask) => reply::<OpenSegment>(self.open(from, *ask).await?),
-            Ask::PutShard(ask) => done::<PutShard>(self.put(from, *ask, payload).await),
-            Ask::CommitSegment(ask) => reply::<CommitSegment>(self.commit(from, ask.segment).await?),
+            Ask::GetQuote(ask) => reply::<GetQuote>(segments.quote(ask.redundancy, ask.max_price).await?),
+            Ask::OpenSegment(ask) => reply::<OpenSegment>(segments.open(*ask).await?),
+            Ask::PutShard(ask) => done::<PutShard>(segments.put(*ask, payload).await),
+            Ask::CommitSegment(ask) => reply::<CommitSegment>(segments.commit(ask.segment).await?),
             Ask::GetShard(ask) => {
-                reply_with::<GetShard>(Done {}, self.get(from, ask.segment, ask.index).await?)
+                reply_with::<GetShard>(Done {}, segments.get(ask.segment, ask.index).await?)
             }
-            Ask::LocateSegments(ask) => reply::<LocateSegments>(self.locate(from, ask.segments).await?),
-            Ask::ReportMissing(ask) => done::<ReportMissing>(self.report(from, ask.shards).await),
+            Ask::LocateSegments(ask) => reply::<LocateSegments>(segments.locate(ask.segments).await?),
+            Ask::ReportMissing(ask) => done::<ReportMissing>(segments.report(ask.shards).await),
             // What an account's owner or guard signs.
             Ask::KeepRun(ask) => done::<KeepRun>(self.keep(from, &ask.keep).await),
             Ask::ReleaseSegments(ask) => reply::<ReleaseSegments>(self.release(from, &ask.release).await?),
@@ -55,11 +59,11 @@ impl MediatorRole {
             Ask::GetHead(_) => reply::<GetHead>(self.head(from).await?),
             Ask::SwapHead(ask) => done::<SwapHead>(self.swap_head(from, *ask).await),
             // Prepayments.
-            Ask::GetDeposit(_) => reply::<GetDeposit>(self.deposit_to(from).await?),
-            Ask::GetBalance(_) => reply::<GetBalance>(self.balance(from).await?),
-            Ask::GetHistory(ask) => reply::<GetHistory>(self.history(from, ask.after).await?),
-            Ask::GetStatements(ask) => reply::<GetStatements>(self.statements(from, ask.after)?),
-            Ask::Withdraw(ask) => reply::<Withdraw>(self.withdraw(from, ask.withdrawal).await?),
+            Ask::GetDeposit(_) => reply::<GetDeposit>(prepayments.deposit_to().await?),
+            Ask::GetBalance(_) => reply::<GetBalance>(prepayments.balance().await?),
+            Ask::GetHistory(ask) => reply::<GetHistory>(prepayments.history(ask.after).await?),
+            Ask::GetStatements(ask) => reply::<GetStatements>(prepayments.statements(ask.after)?),
+            Ask::Withdraw(ask) => reply::<Withdraw>(prepayments.withdraw(ask.withdrawal).await?),
         }
     }
 
