@@ -241,7 +241,7 @@ pub struct Undo {
     pub account: AccountId,
     /// The account's registered guard key, which signs this.
     pub guard_key: GuardKey,
-    /// Grows with every undo: seconds since 1970 when it was signed.
+    /// Grows with every undo: seconds since 1970 when it was signed, or more than the last.
     pub sequence: u64,
     /// Whether further releases are refused, until a later undo says otherwise.
     pub guarded: bool,
