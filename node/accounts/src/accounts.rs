@@ -9,8 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fincrypt_protocol::limits::MAX_MANDATE_AHEAD;
-use fincrypt_protocol::record::{HolderList, Keep, Mandate, Registration};
+use fincrypt_protocol::record::{HolderList, Keep, Mandate, Registration, is_too_far_ahead};
 use fincrypt_protocol::{AccountId, Network, NodeId, RunId, SegmentId, Signed, UnixTime, Verified};
 use fincrypt_state::kv::{Batch, KvError};
 use fincrypt_state::state::State;
@@ -179,8 +178,7 @@ impl Accounts {
         if known.is_some_and(|known| known.signed() == new.signed()) {
             return Ok(());
         }
-        // A thief of the machine could use up all sequences otherwise.
-        if new.sequence > now.secs().saturating_add(MAX_MANDATE_AHEAD) {
+        if is_too_far_ahead(new.sequence, now) {
             return Err(AccountsError::TooFarAhead);
         }
         let mut equal = 0;
