@@ -57,7 +57,7 @@ pub const MAX_RELEASE_SEGMENTS: usize = 256;
 /// Storage carries a release out after this many seconds, unless its operator set more or fewer:
 /// seven days.
 pub const RELEASE_DELAY_SECONDS: u64 = 7 * 24 * 3600;
-/// A release's sequence may lie so many seconds ahead of a node's clock: one day.
+/// A release's or undo's sequence may lie so many seconds ahead of a node's clock: one day.
 pub const MAX_RELEASE_AHEAD: u64 = 24 * 3600;
 /// A mandate's sequence may lie so many seconds ahead of a node's clock: one day.
 pub const MAX_MANDATE_AHEAD: u64 = 24 * 3600;

@@ -9,7 +9,7 @@ use crate::amount::Price;
 use crate::domain::{self, Domain};
 use crate::geometry::{Redundancy, ShardIndex};
 use crate::id::{AccountId, GuardKey, HeadHash, HeadKey, MandateHash, NodeId, RunId, SegmentId, ShardId};
-use crate::limits::{MAX_HEAD, MAX_RECORD, MAX_RELEASE_SEGMENTS};
+use crate::limits::{MAX_HEAD, MAX_MANDATE_AHEAD, MAX_RECORD, MAX_RELEASE_SEGMENTS};
 use crate::network::Network;
 use crate::signed::{Body, RecordError, Signed};
 use crate::time::UnixTime;
@@ -77,7 +77,7 @@ pub struct Mandate {
     /// The most bytes one storage node may hold under it.
     pub byte_cap: u64,
     /// A higher sequence supersedes: a time in seconds since 1970, at most
-    /// [`crate::limits::MAX_MANDATE_AHEAD`] ahead of storage's clock, so that nobody can use up all.
+    /// [`MAX_MANDATE_AHEAD`] ahead of a node's clock, so that nobody can use up all.
     pub sequence: u64,
     /// When it ends.
     pub expiry: UnixTime,
@@ -241,7 +241,7 @@ pub struct Undo {
     pub account: AccountId,
     /// The account's registered guard key, which signs this.
     pub guard_key: GuardKey,
-    /// Grows with every undo: seconds since 1970 when it was signed.
+    /// Grows with every undo: seconds since 1970 when it was signed, or more than the last.
     pub sequence: u64,
     /// Whether further releases are refused, until a later undo says otherwise.
     pub guarded: bool,
@@ -352,6 +352,13 @@ pub fn check_life<T: Body>(record: &T, now: UnixTime, most: Duration) -> Result<
         Some(expiry) if expiry > now.plus(most) => Err(RecordError::ExpiryTooFar),
         _ => Ok(()),
     }
+}
+
+/// Whether a mandate's sequence lies further ahead of a node's clock than the node takes: a thief could use
+/// up all sequences otherwise, and a wrong clock those of years.
+#[must_use]
+pub fn is_too_far_ahead(sequence: u64, now: UnixTime) -> bool {
+    sequence > now.secs().saturating_add(MAX_MANDATE_AHEAD)
 }
 
 /// The bytes that an account signs to log in: the network, the listener's nonce and both ends.

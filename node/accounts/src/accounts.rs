@@ -9,8 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fincrypt_protocol::limits::MAX_MANDATE_AHEAD;
-use fincrypt_protocol::record::{HolderList, Keep, Mandate, Registration};
+use fincrypt_protocol::record::{HolderList, Keep, Mandate, Registration, is_too_far_ahead};
 use fincrypt_protocol::{AccountId, Network, NodeId, RunId, SegmentId, Signed, UnixTime, Verified};
 use fincrypt_state::kv::{Batch, KvError};
 use fincrypt_state::state::State;
@@ -34,7 +33,7 @@ const HOLDERS: Table<(AccountId, SegmentId), Stored<HolderList>> =
 /// Keeps of one account, beyond those of runs of which something is held: as many as there may be
 /// runs on their way. Each is about 60 bytes.
 pub const MAX_KEEPS: usize = 1024;
-/// Mandates of one sequence, of one account.
+/// Mandates of one sequence, of one account, to as many mediators.
 const MAX_MANDATES: usize = 64;
 /// A keep may come so long before the first shard of its run, or the run's last one may go and come
 /// again.
@@ -138,7 +137,7 @@ impl Accounts {
 
     /// The mandates known of an account: of one sequence, and whether or not they have expired.
     fn mandates(&self, account: &AccountId) -> Result<Vec<Verified<Mandate>>, KvError> {
-        let known = MANDATES.scan(&self.state, account, None, MAX_MANDATES)?;
+        let known = MANDATES.scan(&self.state, account, None, usize::MAX)?;
         Ok(known.into_iter().map(|(_, Stored(mandate))| mandate).collect())
     }
 
@@ -167,7 +166,8 @@ impl Accounts {
     /// the account, whichever mediator they name.
     ///
     /// # Errors
-    /// [`AccountsError::Superseded`] for an older one, [`AccountsError::TooFarAhead`].
+    /// [`AccountsError::Superseded`] for an older one, [`AccountsError::TooFarAhead`],
+    /// [`AccountsError::TooManyMandates`] for one to yet another mediator.
     pub fn admit_mandate(
         &self,
         new: &Verified<Mandate>,
@@ -178,16 +178,19 @@ impl Accounts {
         if known.is_some_and(|known| known.signed() == new.signed()) {
             return Ok(());
         }
-        // A thief of the machine could use up all sequences otherwise.
-        if new.sequence > now.secs().saturating_add(MAX_MANDATE_AHEAD) {
+        if is_too_far_ahead(new.sequence, now) {
             return Err(AccountsError::TooFarAhead);
         }
+        let mut equal = 0;
         for old in self.mandates(&new.account)? {
             match old.sequence.cmp(&new.sequence) {
                 Ordering::Greater => return Err(AccountsError::Superseded),
                 Ordering::Less => MANDATES.remove(batch, &(new.account, old.mediator)),
-                Ordering::Equal => {}
+                Ordering::Equal => equal += usize::from(old.mediator != new.mediator),
             }
+        }
+        if equal >= MAX_MANDATES {
+            return Err(AccountsError::TooManyMandates);
         }
         Ok(MANDATES.put(batch, &(new.account, new.mediator), &Stored(new.clone()))?)
     }
@@ -319,6 +322,7 @@ impl Accounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fincrypt_protocol::record::Rights;
     use fincrypt_protocol::{GuardKey, HeadKey, Refusal, SigningKey};
     use zeroize::Zeroizing;
 
@@ -413,6 +417,58 @@ mod tests {
         assert!(accounts.registration(&account).expect("reads").is_some());
         assert!((0..3).all(|number| accounts.is_kept(&account, &run(number))));
         assert!(!accounts.is_kept(&account, &run(3)));
+    }
+
+    fn mandate(mediator: u8, sequence: u64) -> Verified<Mandate> {
+        let body = Mandate {
+            network: Network::Local,
+            account: owner().account(),
+            mediator: NodeId::from_bytes([mediator; 32]),
+            rights: Rights { put: true, audit: true, get: true },
+            byte_cap: 1,
+            sequence,
+            expiry: NOW.plus(Duration::from_secs(3600)),
+            max_price: None,
+        };
+        Signed::seal(&body, &owner()).expect("seals").verify(Network::Local, NOW).expect("valid")
+    }
+
+    fn admit(accounts: &Accounts, mediator: u8, sequence: u64) -> Result<(), AccountsError> {
+        let mut batch = Batch::default();
+        accounts.admit_mandate(&mandate(mediator, sequence), NOW, &mut batch)?;
+        accounts.commit(&batch)
+    }
+
+    #[test]
+    fn mandates_of_one_sequence_are_bounded_and_a_newer_one_ends_all_of_them() {
+        let (_dir, accounts) = accounts();
+        let most = MAX_MANDATES as u8;
+        for mediator in 0..most {
+            admit(&accounts, mediator, 5).expect("room");
+        }
+        let refused = admit(&accounts, most, 5);
+        assert!(matches!(refused, Err(AccountsError::TooManyMandates)), "{refused:?}");
+        admit(&accounts, 0, 5).expect("it is known");
+        admit(&accounts, most, 6).expect("newer");
+        let known = accounts.mandates(&owner().account()).expect("reads");
+        assert_eq!(known.iter().map(|mandate| mandate.sequence).collect::<Vec<_>>(), [6]);
+    }
+
+    #[test]
+    fn a_newer_mandate_ends_older_ones_beyond_the_bound() {
+        let (_dir, accounts) = accounts();
+        let mut batch = Batch::default();
+        for mediator in 0..=MAX_MANDATES as u8 {
+            // As a state has them that was written without the bound.
+            let mandate = mandate(mediator, 5);
+            MANDATES
+                .put(&mut batch, &(mandate.account, mandate.mediator), &Stored(mandate))
+                .expect("encodes");
+        }
+        accounts.commit(&batch).expect("written");
+        admit(&accounts, 200, 6).expect("newer");
+        let left = MANDATES.scan(&accounts.state, &owner().account(), None, usize::MAX).expect("reads");
+        assert_eq!(left.len(), 1);
     }
 
     #[test]

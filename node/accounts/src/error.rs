@@ -14,6 +14,9 @@ pub enum AccountsError {
     /// A mandate of a higher sequence is known.
     #[error("a newer mandate of the account is known")]
     Superseded,
+    /// The account gave mandates of this sequence to as many mediators as it may.
+    #[error("the account has too many mandates")]
+    TooManyMandates,
     /// The sequence lies further ahead than the record's kind may.
     #[error("the sequence lies too far ahead")]
     TooFarAhead,

@@ -25,9 +25,10 @@ impl From<AccountsError> for Refusal {
             }
             AccountsError::OtherRegistration => Self::OtherRegistration,
             AccountsError::Superseded => Self::NotMandated,
-            AccountsError::TooFarAhead | AccountsError::OtherAccount | AccountsError::WrongKey => {
-                Self::Invalid
-            }
+            AccountsError::TooFarAhead
+            | AccountsError::TooManyMandates
+            | AccountsError::OtherAccount
+            | AccountsError::WrongKey => Self::Invalid,
             AccountsError::Rewound => Self::Rewound,
             AccountsError::OldRewind => Self::Stale,
             AccountsError::Release(error) => error.into(),

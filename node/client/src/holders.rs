@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fincrypt_net::Multiaddr;
+use fincrypt_protocol::Refusal;
 use fincrypt_protocol::admission::holders_key;
 use fincrypt_protocol::limits::MAX_LOCATE;
 use fincrypt_protocol::record::{Head, Mandate, Registration, Undo};
@@ -88,10 +89,17 @@ impl Holders {
         tokio::time::timeout(ANSWER, self.net.shard(node, call)).await.ok()?.ok()
     }
 
-    /// Brings an undo to every holder; for each that took it, whether a release was pending there.
-    pub(crate) async fn undo(&self, undo: &Signed<Undo>) -> Vec<bool> {
-        let answers = self.ask_all(UndoReleases { undo: undo.clone() }).await;
-        answers.into_iter().map(|(_, undone)| undone.pending).collect()
+    /// Brings an undo to every holder; what each answered that did in time: whether a release was pending
+    /// there, or why it refuses.
+    pub(crate) async fn undo(&self, undo: &Signed<Undo>) -> Vec<Result<bool, Refusal>> {
+        let asking = self.nodes.iter().copied().map(|node| async move {
+            let asked = self.net.shard(node, UndoReleases { undo: undo.clone() });
+            match tokio::time::timeout(ANSWER, asked).await.ok()? {
+                Ok(undone) => Some(Ok(undone.pending)),
+                Err(error) => error.refusal().map(Err),
+            }
+        });
+        futures::stream::iter(asking).buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await
     }
 
     /// Brings a rewind to every holder; how many took it.

@@ -34,7 +34,8 @@ pub struct MoveReport {
     pub mediator: String,
     /// The one before.
     pub old: Option<String>,
-    /// Whether the old one was told; storage ends its mandate in any case.
+    /// Whether the old one was told. It is not as long as the new one has taken nothing over of what is
+    /// stored; storage ends its mandate in any case.
     pub old_told: bool,
     /// Segments taken over by now.
     pub segments: u64,
@@ -52,11 +53,13 @@ pub(crate) async fn move_to(vault: &Vault, net: &Net, node: NodeId) -> Result<Mo
     // Reached before anything is signed.
     let mediator = MediatorClient::open(net.clone(), node, account.clone(), vault.registration()?).await?;
     let fetcher = vault.fetcher(net, None)?;
-    if let Some(head) = newest_head_at(vault, fetcher.holders().await).await? {
-        follow(vault, &fetcher, &head).await?;
+    let head = newest_head_at(vault, fetcher.holders().await).await?;
+    if let Some(head) = &head {
+        follow(vault, &fetcher, head).await?;
         vault.lifecycle.saw_head(&head.head)?;
     }
     let holders = fetcher.holders().await;
+    let stored = head.map_or(!holders.nodes().is_empty(), |head| !head.body.refs.is_empty());
     let newest = holders.newest_mandate();
     let old = newest.as_ref().map(|mandate| mandate.mediator).or(vault.lifecycle.account().mediator()?);
     let known = newest.map_or(0, |mandate| mandate.sequence).max(vault.lifecycle.account().mandate_base()?);
@@ -83,11 +86,11 @@ pub(crate) async fn move_to(vault: &Vault, net: &Net, node: NodeId) -> Result<Mo
     let progress = mediator.adopt(adoption.clone()).await?;
     vault.lifecycle.account().moved(node, sequence)?;
     vault.notes().saw_mediator()?;
-    let old_told = match old.filter(|old| *old != node) {
+    let progress = watch(&mediator, adoption, progress).await;
+    let old_told = match old.filter(|old| *old != node && may_dismiss(stored, &progress)) {
         Some(old) => tell_old(net, old, adopt).await,
         None => false,
     };
-    let progress = watch(&mediator, adoption, progress).await;
     Ok(MoveReport {
         mediator: shown(&node),
         old: old.filter(|old| *old != node).map(|old| shown(&old)),
@@ -147,6 +150,11 @@ async fn watch(
     progress
 }
 
+/// Whether the old mediator may forget the vault: the new one has taken something over, or nothing is stored.
+fn may_dismiss(stored: bool, progress: &MigrationProgress) -> bool {
+    !stored || progress.segments > 0
+}
+
 async fn tell_old(net: &Net, old: NodeId, adopt: Signed<Adopt>) -> bool {
     let told = async {
         net.connect(old, Vec::new()).await.ok()?;
@@ -159,4 +167,16 @@ fn fresh() -> Result<[u8; 16], HomeError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(HomeError::Randomness)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_old_mediator_is_dismissed_only_when_the_new_one_has_segments_or_nothing_is_stored() {
+        let progress = |segments| MigrationProgress { segments, found: 8, acknowledged: 8, complete: true };
+        assert!(!may_dismiss(true, &progress(0)));
+        assert!(may_dismiss(true, &progress(1)) && may_dismiss(false, &progress(0)));
+    }
 }

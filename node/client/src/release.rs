@@ -1,5 +1,6 @@
 //! Deleting what a vault stored, and undoing it with the words.
 
+use fincrypt_protocol::limits::MAX_RELEASE_AHEAD;
 use fincrypt_protocol::mediate::UndoReleases;
 use fincrypt_protocol::record::{Release, Released, Undo};
 use fincrypt_protocol::{Network, Signed, UnixTime};
@@ -163,15 +164,26 @@ async fn undo_in(
     let mut report = UndoReport { guarded: !lifted, ..UndoReport::default() };
     for (slot, holders) in find_accounts(session, network, &keys).await? {
         let guard = words.guard(slot);
-        let undo = Undo {
-            network,
-            account: keys.root.account(slot).account(),
-            guard_key: guard.guard_key(),
-            sequence: UnixTime::now().secs(),
-            guarded: !lifted,
+        let now = UnixTime::now().secs();
+        let (mut sequence, mut tries) = (now, 1);
+        let (undo, heard) = loop {
+            let undo = Undo {
+                network,
+                account: keys.root.account(slot).account(),
+                guard_key: guard.guard_key(),
+                sequence,
+                guarded: !lifted,
+            };
+            let undo = Signed::seal(&undo, &guard)?;
+            let heard = holders.undo(&undo).await;
+            // A holder knows an undo from a clock that was ahead of this one.
+            if tries >= TRIES || !heard.contains(&Err(Refusal::Stale)) {
+                break (undo, heard);
+            }
+            sequence = higher_undo(sequence, now);
+            tries += 1;
         };
-        let undo = Signed::seal(&undo, &guard)?;
-        let heard = holders.undo(&undo).await;
+        let heard: Vec<_> = heard.into_iter().flatten().collect();
         report.accounts += 1;
         report.holders += holders.nodes().len();
         report.heard += heard.len();
@@ -194,4 +206,29 @@ async fn undo_in(
         return Err(RecoveryError::NoHead(wanted.to_owned()).into());
     }
     Ok(report)
+}
+
+/// The sequence of an undo after one that was too low: halfway to the furthest that holders take. They know
+/// none further ahead than that.
+fn higher_undo(refused: u64, now: u64) -> u64 {
+    refused + (now.saturating_add(MAX_RELEASE_AHEAD).saturating_sub(refused) / 2).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_undo_gets_past_one_from_a_clock_that_was_hours_ahead() {
+        let (now, minutes) = (1_700_000_000, 60);
+        let known = now + MAX_RELEASE_AHEAD - 15 * minutes;
+        let mut sequence = now;
+        let tries = (1..TRIES).take_while(|_| {
+            let stale = sequence <= known;
+            sequence = if stale { higher_undo(sequence, now) } else { sequence };
+            stale
+        });
+        assert!(tries.count() < TRIES && sequence > known);
+        assert!(sequence < now + MAX_RELEASE_AHEAD, "holders refuse more");
+    }
 }

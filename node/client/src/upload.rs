@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use fincrypt_protocol::record::{Mandate, Receipt};
-use fincrypt_protocol::{Manifest, Network, RunId, ShardIndex, Signed, UnixTime};
+use fincrypt_protocol::{MandateHash, Manifest, Network, RunId, ShardIndex, Signed, UnixTime};
 use fincrypt_vault::segment::SealedSegment;
 use futures::{StreamExt, TryStreamExt};
 
@@ -63,29 +63,96 @@ impl Upload {
 
     /// A segment counts as stored when enough distinct nodes signed for distinct shards of it.
     fn check(&self, manifest: &Manifest, receipts: &[Signed<Receipt>]) -> Result<(), BackupError> {
-        let segment = manifest.id();
-        let not_stored = |reason| BackupError::NotStored { segment, reason };
-        let (mandate, now) = (self.mandate.mandate_hash(), UnixTime::now());
-        let (mut nodes, mut indices) = (HashSet::new(), HashSet::new());
-        for receipt in receipts {
-            let receipt = receipt
-                .verify(self.network, now)
-                .map_err(|_| not_stored("a receipt's signature is forged"))?;
-            let fits = receipt.segment == segment
-                && manifest.shard(receipt.index) == Some(receipt.shard)
-                && receipt.length == manifest.shard_len().get()
-                && receipt.mandate == mandate
-                && receipt.paid_until > now;
-            if !fits {
-                return Err(not_stored("a receipt is for something else"));
+        check_receipts(self.network, manifest, self.mandate.mandate_hash(), receipts, UnixTime::now())
+            .map_err(|reason| BackupError::NotStored { segment: manifest.id(), reason })
+    }
+}
+
+/// Counts the receipts that are good, each of another node and shard; a bad one counts as none. If they are
+/// too few: what is wrong with the first bad one.
+fn check_receipts(
+    network: Network,
+    manifest: &Manifest,
+    mandate: MandateHash,
+    receipts: &[Signed<Receipt>],
+    now: UnixTime,
+) -> Result<(), &'static str> {
+    let (mut nodes, mut indices, mut bad) = (HashSet::new(), HashSet::new(), None);
+    for receipt in receipts {
+        let fault = match receipt.verify(network, now) {
+            Err(_) => "a receipt's signature is forged",
+            Ok(receipt)
+                if receipt.segment != manifest.id()
+                    || manifest.shard(receipt.index) != Some(receipt.shard)
+                    || receipt.length != manifest.shard_len().get()
+                    || receipt.mandate != mandate
+                    || receipt.paid_until <= now =>
+            {
+                "a receipt is for something else"
             }
-            if !nodes.insert(receipt.node) || !indices.insert(receipt.index) {
-                return Err(not_stored("two receipts name one node or one shard"));
+            Ok(receipt) if nodes.contains(&receipt.node) || indices.contains(&receipt.index) => {
+                "two receipts name one node or one shard"
             }
-        }
-        if nodes.len() < usize::from(manifest.code().stored_threshold()) {
-            return Err(not_stored("too few receipts"));
-        }
-        Ok(())
+            Ok(receipt) => {
+                nodes.insert(receipt.node);
+                indices.insert(receipt.index);
+                continue;
+            }
+        };
+        bad.get_or_insert(fault);
+    }
+    if nodes.len() < usize::from(manifest.code().stored_threshold()) {
+        return Err(bad.unwrap_or("too few receipts"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use fincrypt_protocol::amount::Price;
+    use fincrypt_protocol::{AccountId, Code, ShardId, ShardLen, SigningKey};
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    const NOW: UnixTime = UnixTime::from_secs(1_700_000_000);
+    const MANDATE: MandateHash = MandateHash::from_bytes([3; 32]);
+
+    fn receipt(manifest: &Manifest, index: ShardIndex, mandate: MandateHash) -> Signed<Receipt> {
+        let node = SigningKey::from_seed(&Zeroizing::new([index.get() as u8; 32]));
+        let receipt = Receipt {
+            network: Network::Local,
+            node: node.node(),
+            account: AccountId::from_bytes([1; 32]),
+            mandate,
+            segment: manifest.id(),
+            index,
+            shard: manifest.shard(index).expect("in it"),
+            length: manifest.shard_len().get(),
+            price: Price::FREE,
+            time: NOW,
+            paid_until: NOW.plus(Duration::from_secs(1)),
+        };
+        Signed::seal(&receipt, &node).expect("seals")
+    }
+
+    #[test]
+    fn a_bad_receipt_counts_as_none_and_the_good_ones_decide() {
+        let code = Code::new(4, 4).expect("valid");
+        let ids = (0..8).map(|number| ShardId::from_bytes([number; 32])).collect();
+        let manifest = Manifest::new(code, ShardLen::FULL, ids).expect("valid");
+        let needed = usize::from(code.stored_threshold());
+        let check = |receipts: &[_]| check_receipts(Network::Local, &manifest, MANDATE, receipts, NOW);
+        let good: Vec<_> = code.indices().map(|index| receipt(&manifest, index, MANDATE)).collect();
+        let bad = receipt(&manifest, ShardIndex::new(7).expect("valid"), MandateHash::from_bytes([4; 32]));
+        assert!(needed < good.len(), "one may be missing");
+        let with_bad = |good: &[_]| [std::slice::from_ref(&bad), good].concat();
+        assert_eq!(check(&with_bad(&good[..needed])), Ok(()));
+        assert_eq!(check(&with_bad(&good[..needed - 1])), Err("a receipt is for something else"));
+        let twice = [&good[..needed - 1], &good[..1]].concat();
+        assert_eq!(check(&twice), Err("two receipts name one node or one shard"));
+        assert_eq!(check(&good[..needed - 1]), Err("too few receipts"));
     }
 }

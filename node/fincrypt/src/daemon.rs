@@ -53,7 +53,7 @@ fn default_listen(network: Network) -> Vec<Multiaddr> {
 /// that of the home's vault, for the client role.
 ///
 /// # Errors
-/// If it cannot start.
+/// If it cannot start, or one of its parts ends by itself.
 pub async fn run(
     home: Home,
     config: Config,
@@ -92,9 +92,9 @@ pub async fn run(
     };
     let api = node.serve_api(facts).await?;
     print_ready(&node.net, &bound, &api);
-    wait_for_end(engine).await?;
+    let ended = wait_for_end(engine, &mut node.tasks).await;
     node.end().await;
-    Ok(())
+    ended
 }
 
 fn open_state(home: &Home) -> Result<State, NodeError> {
@@ -259,15 +259,24 @@ impl Node {
     }
 }
 
-/// Waits for SIGTERM, Ctrl-C, or the end of the engine.
-async fn wait_for_end(mut engine: JoinHandle<()>) -> Result<(), NodeError> {
+/// Waits for SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// [`NodeError::Ended`] if the engine or a task ends before.
+async fn wait_for_end(mut engine: JoinHandle<()>, tasks: &mut JoinSet<()>) -> Result<(), NodeError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(NodeError::Signals)?;
     tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-        _ = &mut engine => tracing::error!("engine_stopped"),
+        _ = tokio::signal::ctrl_c() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+        _ = &mut engine => {
+            tracing::error!("engine_stopped");
+            Err(NodeError::Ended("the network engine"))
+        }
+        Some(ended) = tasks.join_next() => {
+            tracing::error!(panicked = ended.is_err_and(|error| error.is_panic()), "role_stopped");
+            Err(NodeError::Ended("a role of the node"))
+        }
     }
-    Ok(())
 }
 
 /// `ready peer=PEERID listen=MULTIADDR[,…] api=URL|off`
@@ -283,8 +292,8 @@ fn print_ready(net: &Net, bound: &[Multiaddr], api: &str) {
 /// Joins by the first contacts, and again whenever no peer is left.
 async fn keep_joined(net: Net, contacts: Vec<Multiaddr>, mut stop: watch::Receiver<bool>) {
     let mut told = HashSet::new();
-    while !contacts.is_empty() {
-        if net.connected().await.is_empty() {
+    loop {
+        if !contacts.is_empty() && net.connected().await.is_empty() {
             for address in &contacts {
                 if let Err(error) = net.join(address.clone()).await
                     && told.insert(address.clone())
@@ -357,5 +366,22 @@ async fn check_when_due(vault: &Vault) {
             tracing::warn!(%error, "storage could not be checked");
             tokio::time::sleep(CHECK_AGAIN).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_a_role_or_of_the_engine_stops_the_node_with_an_error() {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async {});
+        let engine = || tokio::spawn(std::future::pending());
+        let ended = wait_for_end(engine(), &mut tasks).await;
+        assert!(matches!(ended, Err(NodeError::Ended(_))), "{ended:?}");
+        tasks.spawn(std::future::pending());
+        let ended = wait_for_end(tokio::spawn(async {}), &mut tasks).await;
+        assert!(matches!(ended, Err(NodeError::Ended(_))), "{ended:?}");
     }
 }

@@ -1,9 +1,9 @@
-//! Why a node cannot start.
+//! Why a node cannot start, or stops.
 
 use fincrypt_client::ClientError;
 use fincrypt_mediator::{MediatorError, MoneyError};
 
-/// A node could not start.
+/// A node could not start, or a part of it has failed.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// A part it shares with clients failed.
@@ -41,6 +41,9 @@ pub enum NodeError {
     /// The system has no randomness.
     #[error("the system gives no randomness")]
     Randomness(#[source] getrandom::Error),
+    /// A part of a running node has ended by itself.
+    #[error("{0} has ended unexpectedly; the log says why. Start the node again")]
+    Ended(&'static str),
     /// Signals cannot be waited for.
     #[error("cannot wait for signals: {0}")]
     Signals(std::io::Error),

@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fincrypt_accounts::Accounts;
-use fincrypt_net::{MediateInbound, Net, Sessions, serve};
+use fincrypt_net::{MediateInbound, Net, Sessions, serve, unexpected_end};
 use fincrypt_protocol::record::StorageOffer;
 use fincrypt_protocol::{Network, NodeId, Redundancy, SigningKey, Verified};
 use fincrypt_state::state::State;
@@ -186,7 +186,7 @@ impl MediatorRole {
         })
     }
 
-    /// Serves until the inbox closes. `stop` ends the background work.
+    /// Serves until the inbox closes, or background work fails. `stop` ends the background work.
     pub async fn run(self, inbox: MediatorInbox, stop: watch::Receiver<bool>) {
         let role = Arc::new(self);
         let mut background = JoinSet::new();
@@ -196,15 +196,18 @@ impl MediatorRole {
         background.spawn(works.repair.clone().run(stop.clone()));
         let epoch = role.reputations.terms().epoch;
         background.spawn(Arc::clone(&role.payments.money).run(role.link.clone(), epoch, stop.clone()));
-        background.spawn(works.chores(Arc::clone(&role.sessions), services).run(stop));
-        background.spawn(services.migration_out.clone().probe_all());
+        background.spawn(works.chores(Arc::clone(&role.sessions), services).run(stop.clone()));
+        role.tasks.spawn(services.migration_out.clone().probe_all());
         background.spawn(Arc::clone(&role.registry).run(inbox.offers, inbox.storage_seen));
         let serving = Arc::clone(&role);
-        serve(inbox.requests, move |request| {
+        let serving = serve(inbox.requests, move |request| {
             let role = Arc::clone(&serving);
             async move { role.handle(request).await }
-        })
-        .await;
+        });
+        tokio::select! {
+            () = serving => {}
+            () = unexpected_end(&mut background, &stop) => {}
+        }
         background.shutdown().await;
         role.tasks.end().await;
     }

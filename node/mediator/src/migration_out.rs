@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fincrypt_protocol::record::{Adopt, Mandate};
+use fincrypt_protocol::record::{Adopt, Mandate, is_too_far_ahead};
 use fincrypt_protocol::shard::RenewMandate;
 use fincrypt_protocol::{AccountId, NodeId, Signed};
 use fincrypt_state::kv::{Batch, KvError};
@@ -69,7 +69,8 @@ impl Departures {
 /// Why an owner's statement that its vault has migrated is not taken.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MigrationOutError {
-    /// It is not signed, names this mediator, or is of an account that is not known here.
+    /// It is not signed, names this mediator, is of an account that is not known here, or its sequence lies
+    /// more than a day ahead.
     #[error("the statement does not end a vault's stay here")]
     Invalid,
     /// The account's mandate for this mediator is as new.
@@ -139,7 +140,8 @@ impl MigrationOut {
         let adopt = adopt.verify(self.context.network, self.context.now());
         let adopt = adopt.map_err(|_| MigrationOutError::Invalid)?;
         let known = self.accounts.registration(&adopt.account).map_err(StoreError::from)?;
-        if adopt.new == self.context.own || known.is_none() {
+        let ahead = is_too_far_ahead(adopt.sequence, self.context.now());
+        if adopt.new == self.context.own || known.is_none() || ahead {
             return Err(MigrationOutError::Invalid);
         }
         let own = self.mandated(&adopt.account)?;
@@ -169,6 +171,7 @@ impl MigrationOut {
         let Ok(newest) = newest.verify(self.context.network, self.context.now()) else { return false };
         let newer = newest.account == *account
             && newest.mediator != self.context.own
+            && !is_too_far_ahead(newest.sequence, self.context.now())
             && self.mandated(account).is_ok_and(|own| own.is_none_or(|own| own < newest.sequence));
         newer && self.end_duties(*account, newest.sequence).await.is_ok()
     }
@@ -229,7 +232,8 @@ impl MigrationOut {
 mod tests {
     use super::*;
     use crate::holder_link::testing::answering;
-    use crate::testing::{Bench, owner};
+    use crate::testing::{Bench, mandate, owner};
+    use fincrypt_protocol::limits::MAX_MANDATE_AHEAD;
     use fincrypt_protocol::{Network, Refusal, RunId, SigningKey};
 
     fn adopt(owner: &SigningKey, new: NodeId, sequence: u64) -> Signed<Adopt> {
@@ -250,6 +254,12 @@ mod tests {
         let old = out.depart(&adopt(&owner, other, 5)).await;
         assert!(matches!(old, Err(MigrationOutError::Stale)), "{old:?}");
         assert!(!out.has_departed(&account) && bench.stores.held.holds_anything(&node));
+        for ahead in [bench.context.now().secs() + MAX_MANDATE_AHEAD + 1, u64::MAX] {
+            let refused = out.depart(&adopt(&owner, other, ahead)).await;
+            assert!(matches!(refused, Err(MigrationOutError::Invalid)), "{refused:?}");
+            let shown = mandate(&owner, other, ahead, bench.context.now());
+            assert!(!out.is_superseded(&account, &shown).await);
+        }
         out.depart(&adopt(&owner, other, 6)).await.expect("taken");
         assert!(out.has_departed(&account) && !bench.stores.held.holds_anything(&node));
         assert!(bench.stores.mandates.newest(&account).expect("reads").is_none());

@@ -13,6 +13,10 @@ use fincrypt_upkeep::{AuditOutcome, Epoch, NodeState, Reputation, Rules};
 /// `node` → its reputation with its history.
 const REPUTATIONS: Table<NodeId, Reputation> = Table::new("reputations", 16 << 10);
 
+/// Epochs by which what is recorded may lie ahead of the clock. What lies further ahead is of a clock that was
+/// wrong, and stops nothing.
+const MAX_AHEAD: u64 = 2;
+
 /// An operator's terms of audits and absences.
 #[derive(Debug, Clone, Copy)]
 pub struct UpkeepTerms {
@@ -73,9 +77,25 @@ impl Reputations {
         self.known().keys().copied().collect()
     }
 
-    /// Whether a node was audited in this epoch or a later one.
+    /// Whether a node was audited in this epoch, or in one that is at most two ahead of it.
     pub(crate) fn is_audited(&self, node: &NodeId, epoch: Epoch) -> bool {
-        self.known().get(node).and_then(Reputation::last).is_some_and(|last| last >= epoch)
+        let Some(last) = self.known().get(node).and_then(Reputation::last) else { return false };
+        let ahead = last.since(epoch);
+        if ahead > MAX_AHEAD {
+            tracing::error!(%node, ahead, "audit_recorded_ahead_of_clock");
+            return false;
+        }
+        last >= epoch
+    }
+
+    /// Whether an epoch is over: a later one has begun, or the clock was set back by more than two.
+    pub(crate) fn is_over(&self, epoch: Epoch) -> bool {
+        let now = self.now();
+        let ahead = epoch.since(now);
+        if ahead > MAX_AHEAD {
+            tracing::error!(ahead, "clock_set_back");
+        }
+        now > epoch || ahead > MAX_AHEAD
     }
 
     /// Records the outcome of an epoch; how the node was treated before, and is after.
@@ -103,7 +123,33 @@ impl Reputations {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fincrypt_protocol::UnixTime;
     use fincrypt_upkeep::ProofCounts;
+
+    #[test]
+    fn audits_go_on_after_a_clock_that_was_far_ahead_is_right_again() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let state = State::open(dir.path()).expect("opens").0;
+        let terms = UpkeepTerms { epoch: Duration::from_secs(3600), absence: 24, loss: 168 };
+        let at = |epoch: u64| {
+            let clock = Clock::manual(UnixTime::from_secs(epoch * 3600));
+            Reputations::open(state.clone(), terms, clock).expect("reads")
+        };
+        let node = NodeId::from_bytes([4; 32]);
+        let counts = ProofCounts { passed: 1, wrong: 0, missing: 0, reported: 0 };
+        let record = |epoch| {
+            let recorded = at(epoch).record(&node, Epoch::new(epoch), AuditOutcome::Answered(counts));
+            recorded.expect("written");
+        };
+        record(1000);
+        let now = at(990);
+        assert!(now.is_over(Epoch::new(1000)) && !now.is_audited(&node, now.now()));
+        assert!(at(998).is_audited(&node, Epoch::new(998)), "as by a small correction of the clock");
+        assert!(!at(998).is_over(Epoch::new(1000)) && at(1001).is_over(Epoch::new(1000)));
+        record(990);
+        assert!(at(990).is_audited(&node, Epoch::new(990)));
+        assert!(!at(991).is_audited(&node, Epoch::new(991)));
+    }
 
     #[test]
     fn a_reputation_survives_a_restart_with_the_longest_history() {

@@ -106,7 +106,7 @@ impl ShardTransfer {
         }
     }
 
-    /// Puts a shard on a node; the node's receipt for it, checked.
+    /// Puts a shard on a node; the node's receipt for it, checked. A receipt for anything else is none.
     ///
     /// # Errors
     /// [`PutError`].
@@ -124,7 +124,8 @@ impl ShardTransfer {
             return Err(PutError::NoReceipt);
         }
         let (index, segment) = (place.index, place.manifest.id());
-        let shard = place.manifest.shard(index);
+        let (shard, length) = (place.manifest.shard(index), place.manifest.shard_len().get());
+        let mandate = place.mandate.mandate_hash();
         let receipt = match self.send(node, place, payload).await {
             Ok(receipt) => receipt,
             Err(error) if error.refusal() == Some(Refusal::NotMandated) => {
@@ -137,9 +138,13 @@ impl ShardTransfer {
             }
             Err(error) => return Err(error.refusal().map_or(PutError::NoReceipt, PutError::Refused)),
         };
-        let checked =
-            receipt.verify(self.context.network, self.context.now()).map_err(|_| PutError::NoReceipt)?;
+        let now = self.context.now();
+        let checked = receipt.verify(self.context.network, now).map_err(|_| PutError::NoReceipt)?;
+        // All that the client checks: one bad receipt would be this node's, and not its mediator's fault.
         let fits = checked.node == node
+            && checked.mandate == mandate
+            && checked.length == length
+            && checked.paid_until > now
             && checked.account == account
             && checked.segment == segment
             && checked.index == index
@@ -216,7 +221,7 @@ impl ShardTransfer {
 mod tests {
     use fincrypt_protocol::amount::Price;
     use fincrypt_protocol::shard::Request;
-    use fincrypt_protocol::{Code, Network, Response, ShardId, ShardLen, SigningKey};
+    use fincrypt_protocol::{Code, Network, Response, ShardId, ShardLen, SigningKey, UnixTime};
 
     use super::*;
     use crate::holder_link::testing::answering;
@@ -244,6 +249,21 @@ mod tests {
         Signed::seal(&receipt, key).expect("seals")
     }
 
+    /// As the clock of the bench.
+    const NOW: UnixTime = UnixTime::from_secs(1_700_000_000);
+
+    fn place(bench: &Bench, owner: &SigningKey) -> ShardPlace {
+        let ids = vec![ShardId::from_bytes([1; 32]), ShardId::from_bytes([2; 32])];
+        ShardPlace {
+            registration: registration(owner).signed().clone(),
+            mandate: mandate(owner, bench.context.own, 1, bench.context.now()),
+            run: RunId::from_bytes([1; 16]),
+            manifest: Manifest::new(Code::new(1, 1).expect("valid"), ShardLen::FULL, ids).expect("valid"),
+            index: ShardIndex::new(0).expect("valid"),
+            tag: Tag::from_bytes([3; 32]),
+        }
+    }
+
     #[tokio::test]
     async fn a_mandate_is_shown_once_and_again_to_a_node_that_has_forgotten_it() {
         let (owner, node) = (owner(7), owner(8));
@@ -268,15 +288,7 @@ mod tests {
         }));
         let transfer =
             ShardTransfer::new(bench.outbox.clone(), bench.migration_out.clone(), bench.context.clone());
-        let ids = vec![ShardId::from_bytes([1; 32]), ShardId::from_bytes([2; 32])];
-        let place = ShardPlace {
-            registration: registration(&owner).signed().clone(),
-            mandate: mandate(&owner, bench.context.own, 1, bench.context.now()),
-            run: RunId::from_bytes([1; 16]),
-            manifest: Manifest::new(Code::new(1, 1).expect("valid"), ShardLen::FULL, ids).expect("valid"),
-            index: ShardIndex::new(0).expect("valid"),
-            tag: Tag::from_bytes([3; 32]),
-        };
+        let place = place(&bench, &owner);
         let put = || transfer.send(node.node(), place.clone(), Bytes::new());
         for _ in 0..2 {
             put().await.expect("taken");
@@ -286,5 +298,42 @@ mod tests {
             put().await.expect("taken");
         }
         assert_eq!(*puts.lock(), [true, false, false, true, false]);
+    }
+
+    /// What `put_shard` makes of a receipt that `bend` has changed before the node signed it.
+    async fn put_with(bend: fn(&mut Receipt)) -> Result<(), PutError> {
+        let (owner, node) = (owner(7), owner(8));
+        let (account, key) = (owner.account(), node.clone());
+        let bench = Bench::new(answering(move |_, request| {
+            let Request::PutShard(put) = request else { return Err(Refusal::Unsupported) };
+            let Authority::Shown { mandate, .. } = &put.authority else {
+                return Err(Refusal::UnknownMandate);
+            };
+            let receipt = receipt(&put, account, mandate.mandate_hash(), &key);
+            let mut body = (*receipt.verify(Network::Local, NOW).expect("its own")).clone();
+            body.paid_until = NOW.plus(std::time::Duration::from_secs(1));
+            bend(&mut body);
+            Ok(Response::ok::<PutShard>(&Signed::seal(&body, &key).expect("seals")).expect("encodes"))
+        }));
+        assert_eq!(bench.context.now(), NOW);
+        let transfer =
+            ShardTransfer::new(bench.outbox.clone(), bench.migration_out.clone(), bench.context.clone());
+        let place = place(&bench, &owner);
+        transfer.put_shard(account, node.node(), place, Bytes::new()).await.map(drop)
+    }
+
+    #[tokio::test]
+    async fn a_receipt_that_the_client_would_not_count_is_none() {
+        assert_eq!(put_with(|_| ()).await, Ok(()));
+        let bent: [fn(&mut Receipt); 5] = [
+            |receipt| receipt.mandate = MandateHash::from_bytes([7; 32]),
+            |receipt| receipt.length += 1,
+            |receipt| receipt.paid_until = NOW,
+            |receipt| receipt.segment = SegmentId::from_bytes([7; 32]),
+            |receipt| receipt.account = AccountId::from_bytes([7; 32]),
+        ];
+        for bend in bent {
+            assert_eq!(put_with(bend).await, Err(PutError::NoReceipt));
+        }
     }
 }

@@ -15,5 +15,5 @@ pub use engine::*;
 pub use identity::{Identity, IdentityError, shown};
 pub use libp2p::identity::Keypair;
 pub use libp2p::{Multiaddr, PeerId};
-pub use serve::{Answer, Request, blocking, reply, reply_with, serve};
+pub use serve::{Answer, Request, blocking, reply, reply_with, serve, unexpected_end};
 pub use wire::*;

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use bytes::Bytes;
 use fincrypt_protocol::{Call, NodeId, Refusal, Response};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::engine::Inbound;
@@ -56,6 +56,19 @@ impl Drop for Slot {
     }
 }
 
+/// Returns when one of `tasks` ends although `stop` did not tell it to: it has failed. Pending as long as none
+/// does.
+pub async fn unexpected_end(tasks: &mut JoinSet<()>, stop: &watch::Receiver<bool>) {
+    while let Some(ended) = tasks.join_next().await {
+        // A sender that is gone is a stop, too.
+        if !*stop.borrow() && stop.has_changed().is_ok() {
+            let panicked = ended.is_err_and(|error| error.is_panic());
+            return tracing::error!(panicked, "task_ended_unexpectedly");
+        }
+    }
+    std::future::pending().await
+}
+
 /// Answers requests until the inbox closes, then waits for those under way.
 pub async fn serve<Req, F, Fut>(mut inbox: mpsc::Receiver<Inbound<Req>>, handler: F)
 where
@@ -100,4 +113,33 @@ pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Refusal> {
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(Refusal::Failed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_ends_before_it_is_told_to_is_noticed() {
+        let (_sender, stop) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(std::future::pending());
+        tasks.spawn(async {});
+        unexpected_end(&mut tasks, &stop).await;
+    }
+
+    #[tokio::test]
+    async fn tasks_that_end_because_they_were_told_to_are_no_failure() {
+        let (sender, stop) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        let mut told = stop.clone();
+        tasks.spawn(async move { drop(told.changed().await) });
+        sender.send(true).expect("heard");
+        tokio::select! {
+            () = unexpected_end(&mut tasks, &stop) => panic!("it was told to"),
+            // Far more turns than the task needs.
+            () = async { for _ in 0..100 { tokio::task::yield_now().await } } => {}
+        }
+        assert!(tasks.is_empty());
+    }
 }

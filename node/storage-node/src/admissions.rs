@@ -9,6 +9,8 @@ use fincrypt_protocol::{NodeId, Signed, Verified};
 use fincrypt_shards::{ShardStore, StoreError};
 use fincrypt_state::kv::Batch;
 
+use parking_lot::Mutex;
+
 use crate::access::{Access, AccessError, Right};
 use crate::holdings::{HoldingsError, ShardHoldings};
 use crate::mandate_cache::{MandateCache, Pair};
@@ -60,6 +62,9 @@ pub(crate) struct Admissions(Arc<Inner>);
 struct Inner {
     options: AdmissionOptions,
     cache: MandateCache,
+    /// Held while a pair is compared with what is known, recorded and remembered: of two that come at
+    /// once, the newer one stays.
+    admitting: Mutex<()>,
 }
 
 /// A registration and a mandate that verify, and whether they are known already.
@@ -71,7 +76,7 @@ pub(crate) struct VerifiedPair {
 
 impl Admissions {
     pub(crate) fn new(options: AdmissionOptions) -> Self {
-        Self(Arc::new(Inner { options, cache: MandateCache::default() }))
+        Self(Arc::new(Inner { options, cache: MandateCache::default(), admitting: Mutex::default() }))
     }
 
     /// Verifies a pair, unless exactly these records were admitted already.
@@ -122,7 +127,8 @@ impl Admissions {
         if !pair.is_new {
             return Ok(());
         }
-        let Inner { options, cache } = &*self.0;
+        let Inner { options, cache, admitting } = &*self.0;
+        let _one = admitting.lock();
         let (mut batch, now) = (Batch::default(), options.access.now());
         options.holdings.admit_registration(&pair.registration, now, &mut batch)?;
         options.accounts.admit_mandate(&pair.mandate, now, &mut batch)?;
@@ -194,5 +200,88 @@ impl Admissions {
             }
         }
         Ok(accounts.commit(&batch)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::time::Duration;
+
+    use fincrypt_net::Sessions;
+    use fincrypt_protocol::record::Rights;
+    use fincrypt_protocol::{Clock, GuardKey, Network, SigningKey, UnixTime};
+    use fincrypt_state::state::State;
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    const NOW: UnixTime = UnixTime::from_secs(1_700_000_000);
+    const ROUNDS: u8 = 24;
+
+    fn key(seed: u8) -> SigningKey {
+        SigningKey::from_seed(&Zeroizing::new([seed; 32]))
+    }
+
+    fn admissions(dir: &std::path::Path) -> Admissions {
+        let (state, _) = State::open(&dir.join("state")).expect("opens");
+        let (store, _) = ShardStore::open(&dir.join("shards"), state.clone(), 1 << 30).expect("opens");
+        let accounts = Accounts::new(state, Network::Local);
+        let sessions = Arc::new(Sessions::new(Network::Local, key(200).node()));
+        let access = Access::new(sessions, accounts.clone(), Clock::manual(NOW));
+        let holdings = ShardHoldings::new(store.clone(), accounts.clone());
+        Admissions::new(AdmissionOptions { access, accounts, store, holdings })
+    }
+
+    fn records(
+        owner: &SigningKey,
+        mediator: NodeId,
+        sequence: u64,
+    ) -> (Signed<Registration>, Signed<Mandate>) {
+        let (network, account) = (Network::Local, owner.account());
+        let guard_key = GuardKey::from_bytes([2; 32]);
+        let registration = Registration { network, account, head_key: owner.head_key(), guard_key };
+        let mandate = Mandate {
+            network,
+            account,
+            mediator,
+            rights: Rights { put: true, audit: true, get: true },
+            byte_cap: 1,
+            sequence,
+            expiry: NOW.plus(Duration::from_secs(3600)),
+            max_price: None,
+        };
+        let registration = Signed::seal(&registration, owner).expect("seals");
+        (registration, Signed::seal(&mandate, owner).expect("seals"))
+    }
+
+    #[test]
+    fn of_two_mandates_that_come_at_once_only_the_newer_one_stays() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let admissions = admissions(dir.path());
+        let accounts = &admissions.0.options.accounts;
+        let (old, new) = (key(201).node(), key(202).node());
+        for round in 0..ROUNDS {
+            let owner = key(round);
+            let pairs = [(old, 1), (new, 2)].map(|(mediator, sequence)| {
+                let (registration, mandate) = records(&owner, mediator, sequence);
+                admissions.verify(&registration, &mandate).expect("valid")
+            });
+            let both = Barrier::new(2);
+            std::thread::scope(|scope| {
+                for pair in &pairs {
+                    scope.spawn(|| {
+                        both.wait();
+                        // The older one is refused if it comes second.
+                        admissions.admit(pair).ok();
+                    });
+                }
+            });
+            let known = |mediator| accounts.mandate(&owner.account(), &mediator, NOW).expect("reads");
+            assert!(known(new).is_some() && known(old).is_none(), "round {round}");
+            let [old, _] = &pairs;
+            let remembered = admissions.0.cache.known(&old.mandate.signed().mandate_hash(), NOW);
+            assert!(remembered.is_none(), "round {round}");
+        }
     }
 }

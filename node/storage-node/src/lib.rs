@@ -42,7 +42,7 @@ mod services;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fincrypt_net::{Net, PayInbound, Sessions, ShardInbound, serve};
+use fincrypt_net::{Net, PayInbound, Sessions, ShardInbound, serve, unexpected_end};
 use fincrypt_protocol::amount::{Msat, Price};
 use fincrypt_protocol::{Clock, SigningKey};
 use fincrypt_shards::ShardStore;
@@ -162,7 +162,7 @@ impl StorageRole {
         options.compose()
     }
 
-    /// Serves until both of the inbox's ends close. `stop` ends the background work.
+    /// Serves until both of the inbox's ends close, or background work fails. `stop` ends the background work.
     pub async fn run(self, inbox: StorageInbox, stop: watch::Receiver<bool>) {
         let role = Arc::new(self);
         let mut background = JoinSet::new();
@@ -172,12 +172,15 @@ impl StorageRole {
         if let Some(node) = &role.background.lightning {
             background.spawn(Arc::clone(node).run(stop.clone()));
         }
-        background.spawn(Arc::clone(&role.background.drain).run(stop));
+        background.spawn(Arc::clone(&role.background.drain).run(stop.clone()));
         let StorageInbox { requests, payments } = inbox;
         let payer = Arc::clone(&role);
         let about_shards = serve(requests, move |request| Arc::clone(&role).handle(request));
         let about_money = serve(payments, move |request| Arc::clone(&payer).handle_pay(request));
-        tokio::join!(about_shards, about_money);
+        tokio::select! {
+            _ = async { tokio::join!(about_shards, about_money) } => {}
+            () = unexpected_end(&mut background, &stop) => {}
+        }
         background.shutdown().await;
     }
 }

@@ -11,7 +11,8 @@ pub trait OwnLightning: Send + Sync {
     /// Where it can be paid; none while it does not run.
     fn address(&self) -> Option<String>;
 
-    /// Lets the node of this key, 66 hexadecimal digits, open channels that count at once.
+    /// Lets the node of this key, 66 hexadecimal digits, open channels that count at once; nothing happens if
+    /// it is no key.
     fn trust(&self, node: &str);
 
     /// Keeps it running until `stop` changes.

@@ -59,8 +59,9 @@ impl Payouts {
         Self { ledger, clock, to, lightning }
     }
 
-    /// Where the operator wants its earnings. A mediator with a contract here may open channels to a
-    /// Lightning node of this one's own, which counts them at once.
+    /// Where the operator wants its earnings, for mediators of which something was counted. One with a
+    /// countersigned statement may open channels to a Lightning node of this one's own, which counts them
+    /// at once.
     ///
     /// # Errors
     /// If the ledger fails.
@@ -69,13 +70,16 @@ impl Payouts {
         from: NodeId,
         lightning: Option<String>,
     ) -> Result<Option<String>, LedgerError> {
+        if !self.ledger.knows(&from)? {
+            return Ok(None);
+        }
         let own = match (&self.to, &self.lightning) {
             (PayoutTo::Destination(text), _) => return Ok(Some(text.clone())),
             (PayoutTo::Own, Some(own)) => own,
             _ => return Ok(None),
         };
         if let Some(node) = lightning.filter(|node| node.len() == MAX_NODE)
-            && self.ledger.knows(&from)?
+            && self.ledger.has_countersigned(&from)?
         {
             own.trust(&node);
         }
@@ -179,6 +183,49 @@ mod tests {
     fn payout(number: u8, parts: Vec<(ContractId, Msat)>, state: PayoutState) -> Payout {
         let id = PayoutId::from_bytes([number; 16]);
         Payout { id, state, sending: None, parts, arrives: Msat::new(1) }
+    }
+
+    /// Trusts whoever it is told to.
+    #[derive(Default)]
+    struct Own(parking_lot::Mutex<Vec<String>>);
+
+    impl OwnLightning for Own {
+        fn address(&self) -> Option<String> {
+            Some("own".to_owned())
+        }
+
+        fn trust(&self, node: &str) {
+            self.0.lock().push(node.to_owned());
+        }
+
+        fn run(
+            self: Arc<Self>,
+            _: tokio::sync::watch::Receiver<bool>,
+        ) -> futures::future::BoxFuture<'static, ()> {
+            Box::pin(std::future::ready(()))
+        }
+    }
+
+    #[test]
+    fn only_mediators_that_are_known_learn_the_destination_and_only_billed_ones_are_trusted() {
+        let (_dir, ledger) = ledger();
+        let (own, relation) = (Arc::new(Own::default()), relation());
+        let lightning = Some(Arc::clone(&own) as Arc<dyn OwnLightning>);
+        let payouts = Payouts::new(ledger.clone(), Clock::manual(NOW), PayoutTo::Own, lightning);
+        let named = PayoutTo::Destination("lno1".to_owned());
+        let named = Payouts::new(ledger.clone(), Clock::manual(NOW), named, None);
+        let key = "02".repeat(33);
+        let ask = || payouts.destination(relation.0, Some(key.clone())).expect("reads");
+        assert_eq!((ask(), named.destination(relation.0, None).expect("reads")), (None, None), "a stranger");
+        let mut change = ledger.change();
+        change.put_earning(&relation, &ledger.earning(&relation).expect("reads")).expect("fits");
+        change.commit(&relation.0).expect("written");
+        assert_eq!(ask().as_deref(), Some("own"));
+        assert_eq!(named.destination(relation.0, None).expect("reads").as_deref(), Some("lno1"));
+        assert!(own.0.lock().is_empty(), "nothing is countersigned");
+        begin(&ledger, &relation);
+        ask();
+        assert_eq!(*own.0.lock(), [key]);
     }
 
     #[test]

@@ -5,8 +5,9 @@
 //! record:  length u32le │ checksum 8 (BLAKE3 of length ‖ bytes) │ bytes
 //! ```
 //!
-//! A record that a crash cut short at the end is dropped on opening. Damage before the end is an
-//! error: records after it exist, so something acknowledged would be lost.
+//! A record that a crash cut short at the end is dropped on opening, with a warning. Damage before the end
+//! is an error: records after it exist, so something acknowledged would be lost. They are looked for behind
+//! a length that reaches to the end or beyond it, too: the length itself may be damaged.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -129,12 +130,20 @@ impl Journal {
         let mut journal = Self { path: path.to_owned(), file, length: 0, max_record };
         if end < MAGIC.len() as u64 {
             // New, or torn while it was made.
+            journal.warn_of_cut(end);
             journal.begin()?;
             return Ok((journal, Replayed::default()));
         }
         let replayed = journal.replay(end, &mut replay)?;
+        journal.warn_of_cut(replayed.cut);
         journal.cut(end - replayed.cut, end)?;
         Ok((journal, replayed))
+    }
+
+    fn warn_of_cut(&self, bytes: u64) {
+        if bytes > 0 {
+            tracing::warn!(path = %self.path.display(), bytes, "journal_cut");
+        }
     }
 
     /// Makes an empty journal of the file, durably.
@@ -185,15 +194,48 @@ impl Journal {
         if got < HEAD || next > end {
             // A length beyond the end is a torn tail, unless it could never have been written.
             let written = got < HEAD || length <= self.max_record;
-            return if written { Ok(None) } else { Err(damaged()) };
+            let torn = written && !self.has_record_after(offset, end).map_err(io)?;
+            return if torn { Ok(None) } else { Err(damaged()) };
         }
         bytes.resize(length as usize, 0);
         reader.read_exact(bytes).map_err(io)?;
         if checksum(stated, bytes) == head[4..] {
             return Ok(Some(next));
         }
-        let torn = next == end || self.is_zero_from(offset, end).map_err(io)?;
+        let torn = self.is_zero_from(offset, end).map_err(io)?
+            || (next == end && !self.has_record_after(offset, end).map_err(io)?);
         if torn { Ok(None) } else { Err(damaged()) }
+    }
+
+    /// Whether a whole record begins somewhere after `offset`, from where the file goes on for a record's
+    /// length at most: what stands at `offset` was not torn then.
+    fn has_record_after(&self, offset: u64, end: u64) -> io::Result<bool> {
+        let mut tail = vec![0; usize::try_from(end - offset).unwrap_or(usize::MAX)];
+        self.file.read_exact_at(&mut tail, offset)?;
+        let mut rest = tail.as_slice();
+        while let Some((_, after)) = rest.split_first() {
+            if self.is_record(after) {
+                return Ok(true);
+            }
+            rest = after;
+        }
+        Ok(false)
+    }
+
+    /// Whether `bytes` begin with a whole record. Its neighbour's length is looked at before its own
+    /// checksum, which is costly.
+    fn is_record(&self, bytes: &[u8]) -> bool {
+        let stated = |bytes: &[u8]| {
+            let length = bytes.first_chunk::<4>()?;
+            (u32::from_le_bytes(*length) <= self.max_record).then_some(*length)
+        };
+        let Some((length, (head, rest))) = stated(bytes).zip(bytes.split_at_checked(HEAD)) else {
+            return false;
+        };
+        let Some((record, next)) = rest.split_at_checked(u32::from_le_bytes(length) as usize) else {
+            return false;
+        };
+        (next.len() < 4 || stated(next).is_some()) && head.ends_with(&checksum(length, record))
     }
 
     /// Cuts the file, which ends at `end`, off at `length`, durably, and goes on there.
@@ -445,6 +487,30 @@ mod tests {
         }
         std::fs::write(&path, &torn).expect("writes");
         assert_eq!(open(&path).expect("opens").2, vec![b"first".to_vec()]);
+    }
+
+    #[test]
+    fn a_damaged_length_with_records_behind_it_is_an_error_and_cuts_nothing() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("log");
+        let (mut journal, ..) = open(&path).expect("opens");
+        for record in [&b"first"[..], b"second", b"third"] {
+            journal.append(record).expect("appends");
+        }
+        drop(journal);
+        let good = std::fs::read(&path).expect("reads");
+        let second = MAGIC.len() + HEAD + b"first".len();
+        let to_the_end = (good.len() - second - HEAD) as u8;
+        // Beyond the end, and to it exactly.
+        for (at, byte) in [(second + 1, 0x40), (second, to_the_end)] {
+            let mut bad = good.clone();
+            bad[at] = byte;
+            std::fs::write(&path, &bad).expect("writes");
+            let opened = open(&path).map(drop);
+            let here = matches!(opened, Err(JournalError::Damaged { offset, .. }) if offset == second as u64);
+            assert!(here, "{opened:?}");
+            assert_eq!(std::fs::read(&path).expect("reads"), bad, "a copy may still mend it");
+        }
     }
 
     #[test]

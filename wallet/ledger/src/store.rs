@@ -66,6 +66,16 @@ pub enum LedgerError {
         /// How, if the books say it.
         source: Option<BooksError>,
     },
+    /// The journal ends before entries that were written, and no crash explains it.
+    #[error(
+        "the ledger's journal ends at entry {found}, and entry {written} was written: restore the journal from a copy"
+    )]
+    Lost {
+        /// The newest entry in the journal.
+        found: u64,
+        /// The newest entry written.
+        written: u64,
+    },
     /// The books do not hold together.
     #[error("the ledger does not hold together: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Unsound(Vec<Problem>),
@@ -108,6 +118,10 @@ struct Inner {
     newest: u64,
     hash: Hash,
 }
+
+/// Entries that a crash may lose with a torn one, as one sync is for many. Were more lost, or without a torn
+/// one, the journal was emptied or is another's.
+const MAX_TORN: u64 = 64;
 
 enum Tried {
     Open(Box<Ledger>, Opened),
@@ -209,6 +223,10 @@ impl Ledger {
         })?;
         if let Some(error) = failure {
             return Err(error);
+        }
+        let lost = known_number.saturating_sub(replay.newest);
+        if lost > MAX_TORN || (lost > 0 && replayed.cut == 0) {
+            return Err(LedgerError::Lost { found: replay.newest, written: known_number });
         }
         if !matches {
             return Ok(Tried::Stale { cut: replayed.cut });

@@ -131,10 +131,12 @@ impl DeletionState {
         match self.undone {
             Some((_, known, pending)) if known == hash => return Ok(Verdict::Known(pending)),
             Some((known, ..)) if sequence <= known => return Err(ReleaseError::Stale),
+            // The guard's machine may have a wrong clock, which must refuse neither undos nor releases for
+            // years.
+            _ if sequence > furthest(now) => return Err(ReleaseError::TooFarAhead),
             _ => {}
         }
-        // The guard's machine may have a wrong clock, which must not refuse releases for years.
-        self.floor = self.floor.max(sequence.min(furthest(now)));
+        self.floor = self.floor.max(sequence);
         self.cancel();
         self.undone = Some((sequence, hash, pending));
         self.guarded = guarded;
@@ -142,7 +144,7 @@ impl DeletionState {
     }
 }
 
-/// The highest sequence that a release may have now.
+/// The highest sequence that a release or an undo may have now.
 fn furthest(now: UnixTime) -> u64 {
     now.secs().saturating_add(MAX_RELEASE_AHEAD)
 }
@@ -211,11 +213,24 @@ mod tests {
     }
 
     #[test]
-    fn an_undo_from_a_clock_far_ahead_refuses_releases_for_a_day_at_most() {
+    fn an_undo_from_a_clock_far_ahead_is_refused_and_shuts_out_no_later_undo() {
         let mut deletion = DeletionState::default();
-        deletion.undo(u64::MAX - 1, hash(8), true, false, NOW).expect("taken");
-        deletion.undo(u64::MAX, hash(9), false, false, NOW).expect("taken");
-        let tomorrow = NOW.secs() + MAX_RELEASE_AHEAD + 1;
-        assert!(deletion.release(tomorrow, hash(1), UnixTime::from_secs(tomorrow), DELAY).is_ok());
+        let far = NOW.secs() + MAX_RELEASE_AHEAD + 1;
+        for sequence in [far, u64::MAX] {
+            let refused = deletion.undo(sequence, hash(8), true, true, NOW);
+            assert_eq!(refused, Err(ReleaseError::TooFarAhead));
+        }
+        assert_eq!(deletion.undo(NOW.secs(), hash(9), true, true, NOW), Ok(Verdict::New(true)));
+    }
+
+    #[test]
+    fn an_undo_from_a_clock_ahead_refuses_releases_and_undos_for_a_day_at_most() {
+        let mut deletion = DeletionState::default();
+        let furthest = NOW.secs() + MAX_RELEASE_AHEAD;
+        deletion.undo(furthest - 1, hash(8), true, false, NOW).expect("taken");
+        deletion.undo(furthest, hash(9), false, false, NOW).expect("taken");
+        let tomorrow = UnixTime::from_secs(furthest + 1);
+        assert!(deletion.release(tomorrow.secs(), hash(1), tomorrow, DELAY).is_ok());
+        assert_eq!(deletion.undo(tomorrow.secs(), hash(7), true, true, tomorrow), Ok(Verdict::New(true)));
     }
 }

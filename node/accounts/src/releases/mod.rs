@@ -208,7 +208,7 @@ impl Releases {
     /// Takes in an undo, durably; whether it cancels anything. It comes too late for what is being deleted.
     ///
     /// # Errors
-    /// [`ReleaseError::OtherGuard`], [`ReleaseError::Stale`].
+    /// [`ReleaseError::OtherGuard`], [`ReleaseError::Stale`], [`ReleaseError::TooFarAhead`].
     pub fn undo(
         &self,
         undo: &Verified<Undo>,

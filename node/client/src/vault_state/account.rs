@@ -1,6 +1,7 @@
 //! The account in use, its mediator and the mandates' limits.
 
 use fincrypt_protocol::amount::Price;
+use fincrypt_protocol::limits::MAX_RELEASE_AHEAD;
 use fincrypt_protocol::record::{Head, Mandate};
 use fincrypt_protocol::{NodeId, Rewound, UnixTime, Verified};
 use fincrypt_state::kv::{Batch, KvError};
@@ -127,10 +128,10 @@ impl<M: Medium> VaultAccount<'_, M> {
     }
 
     /// Reserves the sequence of the next release: the time, or more if the last one's was not less. No
-    /// sequence is returned twice.
+    /// sequence is returned twice, unless it was of a clock more than a day ahead: no node has taken that.
     pub(crate) fn reserve_release_sequence(&self, now: UnixTime) -> Result<u64, VaultStateError> {
         self.0.change(Batch::default(), |record| {
-            let next = now.secs().max(record.account.release_sequence.saturating_add(1));
+            let next = next_release(record.account.release_sequence, now);
             record.account.release_sequence = next;
             Ok(next)
         })
@@ -150,10 +151,33 @@ impl AccountState {
     }
 }
 
+/// The sequence of the release after `known`. One that lies further ahead than nodes take is forgotten.
+fn next_release(known: u64, now: UnixTime) -> u64 {
+    let furthest = now.secs().saturating_add(MAX_RELEASE_AHEAD);
+    if known < furthest { now.secs().max(known + 1) } else { now.secs() }
+}
+
 /// What is known of the limit of the price.
 pub(crate) enum PriceLimit {
     /// The limit that holds.
     Unchanged(Option<Price>),
     /// The configured limit differs and has to be set.
     Changed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_that_a_fast_clock_failed_with_blocks_no_later_one() {
+        let now = UnixTime::from_secs(1_700_000_000);
+        let furthest = now.secs() + MAX_RELEASE_AHEAD;
+        for days in [2, 400] {
+            let failed = next_release(0, UnixTime::from_secs(now.secs() + days * MAX_RELEASE_AHEAD));
+            assert_eq!(next_release(failed, now), now.secs());
+        }
+        assert_eq!(next_release(furthest - 1, now), furthest, "taken from a clock a day ahead");
+        assert_eq!(next_release(now.secs(), now), now.secs() + 1);
+    }
 }

@@ -41,7 +41,7 @@ impl Session {
                 report.segments, report.heard, report.found
             );
             if let Some(old) = &report.old {
-                let told = if report.old_told { "was told" } else { "did not answer; storage tells it" };
+                let told = if report.old_told { "was told" } else { "was not told; storage tells it" };
                 println!("The old one, {old}, {told}.");
             }
         });

@@ -70,7 +70,9 @@ impl Session {
                 0 => println!("Nothing was pending at any of them: nothing had to be cancelled."),
                 count => println!("At {count} of them deletions were pending; they are cancelled."),
             }
-            if report.guarded {
+            if report.heard == 0 {
+                println!("Nothing is changed.");
+            } else if report.guarded {
                 println!("Further deletions are refused, until `fincrypt undo-release --lift`.");
             } else {
                 println!("Later deletions are taken in again.");

@@ -103,7 +103,7 @@ impl Auditor {
                 () = self.audit_all(&biller, epoch, begun) => {}
             }
             // What is left of the epoch, by the clock on the wall.
-            while self.reputations.now() <= epoch {
+            while !self.reputations.is_over(epoch) {
                 tokio::select! {
                     _ = stop.changed() => return,
                     () = tokio::time::sleep((length / 16).clamp(MOMENT, PAUSE)) => {}

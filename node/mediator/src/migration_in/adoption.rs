@@ -2,7 +2,9 @@
 
 use fincrypt_protocol::limits::{MAX_ADOPT_HINTS, MAX_ADOPT_KEEPS, MAX_ADOPT_RELEASES};
 use fincrypt_protocol::mediate::MigrateIn;
-use fincrypt_protocol::record::{Adopt, Head, Keep, MAX_MANDATE_LIFE, Mandate, Registration, check_life};
+use fincrypt_protocol::record::{
+    Adopt, Head, Keep, MAX_MANDATE_LIFE, Mandate, Registration, check_life, is_too_far_ahead,
+};
 use fincrypt_protocol::{AccountId, Body, Network, NodeId, Signed, UnixTime, Verified, VerifiedRewound};
 
 use super::MigrationInError;
@@ -69,7 +71,8 @@ impl VerifiedAdoption {
         let fits = mandate.account == registration.account
             && adopt.new == own
             && mandate.mediator == own
-            && mandate.sequence == adopt.sequence;
+            && mandate.sequence == adopt.sequence
+            && !is_too_far_ahead(adopt.sequence, now);
         if !fits {
             return Err(MigrationInError::Invalid);
         }
@@ -94,6 +97,7 @@ impl VerifiedAdoption {
 mod tests {
     use super::*;
     use crate::testing::{owner, registration};
+    use fincrypt_protocol::limits::MAX_MANDATE_AHEAD;
     use fincrypt_protocol::record::Rights;
     use fincrypt_protocol::{RunId, SigningKey};
     use std::time::Duration;
@@ -108,8 +112,12 @@ mod tests {
     }
 
     fn adoption(owner: &SigningKey, mediator: NodeId, sequence: u64) -> MigrateIn {
+        adoption_of(owner, mediator, sequence, 7)
+    }
+
+    fn adoption_of(owner: &SigningKey, mediator: NodeId, sequence: u64, adopted: u64) -> MigrateIn {
         let (network, account) = (Network::Local, owner.account());
-        let adopt = Adopt { network, account, old: None, new: OWN, sequence: 7 };
+        let adopt = Adopt { network, account, old: None, new: OWN, sequence: adopted };
         let mandate = Mandate {
             network,
             account,
@@ -153,6 +161,14 @@ mod tests {
         let other = NodeId::from_bytes([8; 32]);
         assert!(is_invalid(verify(&owner, adoption(&owner, other, 7))));
         assert!(is_invalid(verify(&owner, adoption(&owner, OWN, 6))));
+    }
+
+    #[test]
+    fn a_sequence_of_a_clock_more_than_a_day_ahead_is_refused() {
+        let owner = owner(1);
+        let furthest = NOW.secs() + MAX_MANDATE_AHEAD;
+        verify(&owner, adoption_of(&owner, OWN, furthest, furthest)).expect("a day");
+        assert!(is_invalid(verify(&owner, adoption_of(&owner, OWN, furthest + 1, furthest + 1))));
     }
 
     #[test]

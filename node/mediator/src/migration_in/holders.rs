@@ -9,7 +9,7 @@ use fincrypt_protocol::limits::MAX_LOCATE;
 use fincrypt_protocol::shard::{
     HeldSegment, ListShards, LocateSegments, RenewMandate, Request, RewindAccount, ShardList,
 };
-use fincrypt_protocol::{AccountId, Call, NodeId, RunId, SegmentId};
+use fincrypt_protocol::{AccountId, Call, NodeId, Refusal, RunId, SegmentId};
 
 use super::table::{Migration, MigrationTable};
 use crate::context::Context;
@@ -51,11 +51,15 @@ impl HolderInquiry {
                     return None;
                 }
             }
-            // It holds nothing, or will never let us in.
-            Delivery::Rejected(refusal) => {
-                tracing::debug!(%node, %refusal, "migration_holder_has_nothing");
+            Delivery::Rejected(Refusal::NotHeld) => {
+                tracing::debug!(%node, "migration_holder_has_nothing");
                 self.table.listed(&account, &node).ok()?;
                 return Some(BTreeSet::new());
+            }
+            // It may hold something all the same.
+            Delivery::Rejected(refusal) => {
+                tracing::warn!(%node, %refusal, "migration_holder_refuses");
+                return None;
             }
             Delivery::TimedOut => return None,
         }
@@ -137,5 +141,55 @@ impl HolderInquiry {
     async fn ask_for<C: Call<Request = Request>>(&self, node: NodeId, call: C) -> Option<C::Response> {
         let asked = tokio::time::timeout(ANSWER, self.link.call(node, call, Bytes::new())).await;
         Some(asked.ok()?.ok()?.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::holder_link::testing::answering;
+    use crate::testing::{Bench, mandate, owner, registration};
+    use fincrypt_accounts::Stored;
+    use fincrypt_protocol::record::Keep;
+    use fincrypt_protocol::{Network, Signed};
+
+    /// Whether a holder that refuses a migration's mandate counts as one that has told what it holds.
+    async fn counts_as_listed(refusal: Refusal) -> bool {
+        let bench = Bench::new(answering(move |_, _| Err(refusal)));
+        let (owner, node, now) = (owner(1), NodeId::from_bytes([4; 32]), bench.context.now());
+        let account = owner.account();
+        let keep = Keep { network: Network::Local, account, run: RunId::from_bytes([1; 16]) };
+        let keep = Signed::seal(&keep, &owner).and_then(|keep| keep.verify(Network::Local, now));
+        let mandate = mandate(&owner, bench.context.own, 7, now).verify(Network::Local, now);
+        let migration = Migration {
+            registration: Stored(registration(&owner)),
+            mandate: Stored(mandate.expect("valid")),
+            keep: Stored(keep.expect("valid")),
+            sequence: 7,
+            since: now,
+            used: true,
+            complete: false,
+        };
+        let inquiry = HolderInquiry {
+            table: MigrationTable::new(bench.state.clone()),
+            accounts: bench.accounts.clone(),
+            segments: bench.stores.segments.clone(),
+            migration_out: bench.migration_out.clone(),
+            link: bench.link.clone(),
+            context: bench.context.clone(),
+        };
+        inquiry.table.begin(&account, &migration, &Default::default(), [node]).expect("written");
+        let answered = inquiry.ask(account, &migration, node).await.is_some();
+        let listed = inquiry.table.found(&account).expect("reads") == [(node, true)];
+        assert_eq!(answered, listed);
+        listed
+    }
+
+    #[tokio::test]
+    async fn only_a_holder_that_knows_nothing_of_the_account_counts_as_holding_nothing() {
+        assert!(counts_as_listed(Refusal::NotHeld).await);
+        for refusal in [Refusal::Invalid, Refusal::NotMandated, Refusal::Unsupported, Refusal::Busy] {
+            assert!(!counts_as_listed(refusal).await);
+        }
     }
 }

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fincrypt_accounts::Accounts;
 use fincrypt_accounts::releases::Releases;
-use fincrypt_protocol::record::{MAX_MANDATE_LIFE, Mandate, Receipt, Registration, check_life};
+use fincrypt_protocol::record::{
+    MAX_MANDATE_LIFE, Mandate, Receipt, Registration, check_life, is_too_far_ahead,
+};
 use fincrypt_protocol::{
     AccountId, Manifest, NodeId, Redundancy, RunId, SegmentId, ShardIndex, Signed, Tag, Verified,
 };
@@ -106,7 +108,7 @@ impl Uploads {
     ) -> Result<u32, UploadError> {
         let Announcement { from, registration, run, mandate, manifest, tag } = announced;
         let (account, id) = (registration.account, manifest.id());
-        let given = self.verify_mandate(account, &mandate)?;
+        let given = verify_mandate(&self.context, account, &mandate)?;
         if !manifest.code().keeps(self.floor) {
             return Err(UploadError::Invalid);
         }
@@ -146,18 +148,6 @@ impl Uploads {
         }
         let segment = self.open.get(account, id).ok_or(UploadError::Closed)?;
         Ok(segment.missing_data())
-    }
-
-    fn verify_mandate(
-        &self,
-        account: AccountId,
-        mandate: &Signed<Mandate>,
-    ) -> Result<Verified<Mandate>, UploadError> {
-        let now = self.context.now();
-        let given = mandate.verify(self.context.network, now).map_err(|_| UploadError::NotMandated)?;
-        check_life(&*given, now, MAX_MANDATE_LIFE).map_err(|_| UploadError::NotMandated)?;
-        let fits = given.account == account && given.mediator == self.context.own && given.rights.put;
-        if fits { Ok(given) } else { Err(UploadError::NotMandated) }
     }
 
     /// The record of a segment that is to be opened, and whether it is new.
@@ -301,6 +291,23 @@ impl Uploads {
     }
 }
 
+/// A mandate, if it lets this mediator store for the account. One that storage refuses for its sequence is not
+/// taken, as repairs would go on with it.
+fn verify_mandate(
+    context: &Context,
+    account: AccountId,
+    mandate: &Signed<Mandate>,
+) -> Result<Verified<Mandate>, UploadError> {
+    let now = context.now();
+    let given = mandate.verify(context.network, now).map_err(|_| UploadError::NotMandated)?;
+    check_life(&*given, now, MAX_MANDATE_LIFE).map_err(|_| UploadError::NotMandated)?;
+    let fits = given.account == account
+        && given.mediator == context.own
+        && given.rights.put
+        && !is_too_far_ahead(given.sequence, now);
+    if fits { Ok(given) } else { Err(UploadError::NotMandated) }
+}
+
 /// The receipts of a segment, if they are enough for it to count as stored.
 fn receipts(record: &SegmentRecord) -> Result<Vec<Signed<Receipt>>, UploadError> {
     let receipts: Vec<_> = record.receipts().map(|receipt| receipt.signed().clone()).collect();
@@ -309,4 +316,23 @@ fn receipts(record: &SegmentRecord) -> Result<Vec<Signed<Receipt>>, UploadError>
         return Err(UploadError::TooFewReceipts { have, need });
     }
     Ok(receipts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::testing::context;
+    use crate::testing::{mandate, owner};
+    use fincrypt_protocol::limits::MAX_MANDATE_AHEAD;
+
+    #[test]
+    fn a_mandate_of_a_clock_more_than_a_day_ahead_is_not_taken() {
+        let (context, owner) = (context(), owner(1));
+        let now = context.now();
+        let given = |sequence| mandate(&owner, context.own, sequence, now);
+        let furthest = now.secs() + MAX_MANDATE_AHEAD;
+        verify_mandate(&context, owner.account(), &given(furthest)).expect("a day");
+        let refused = verify_mandate(&context, owner.account(), &given(furthest + 1));
+        assert!(matches!(refused, Err(UploadError::NotMandated)), "{refused:?}");
+    }
 }

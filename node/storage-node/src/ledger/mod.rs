@@ -139,6 +139,11 @@ impl Ledger {
         Ok(!EARNINGS.scan(&self.0.state, mediator, None, 1)?.is_empty())
     }
 
+    /// Whether a statement of a mediator was ever countersigned.
+    pub(crate) fn has_countersigned(&self, mediator: &NodeId) -> Result<bool, LedgerError> {
+        Ok(!DAYS.scan(&self.0.state, mediator, None, 1)?.is_empty())
+    }
+
     /// Whether a contract is one that this node has, or had, with a mediator.
     pub(crate) fn is_contract_with(
         &self,

@@ -128,10 +128,8 @@ fn a_mediator_that_does_not_pay_reaches_its_bound_and_may_store_again_once_it_do
         let first = Mediator::now();
         let contract = Contract::new(Mediator::terms(&stage, first)).expect("good terms");
         let mut mediator = Mediator { stage, billing: Billing::new(contract) };
-        assert_eq!(
-            mediator.ask(GetDestination { lightning: None }).await,
-            Ok(Destination { to: Some("lno1".to_owned()) })
-        );
+        let destination = || GetDestination { lightning: None };
+        assert_eq!(mediator.ask(destination()).await, Ok(Destination { to: None }), "a stranger");
         assert_eq!(mediator.put(1).await, Ok(()));
         mediator.audit(first).await;
         // Not yet: nothing was held at the epoch before.
@@ -140,6 +138,7 @@ fn a_mediator_that_does_not_pay_reaches_its_bound_and_may_store_again_once_it_do
         mediator.audit(first.plus(1)).await;
         let earned = mediator.bill().await;
         assert!(earned > Msat::new(1_000_000), "{earned}");
+        assert_eq!(mediator.ask(destination()).await, Ok(Destination { to: Some("lno1".to_owned()) }));
 
         // At the bound: nothing new, what is there is read, charged, and may be put again.
         assert_eq!(mediator.put(2).await, Err(Refusal::CreditBound));

@@ -146,6 +146,25 @@ fn a_damaged_or_reordered_journal_does_not_open() {
 }
 
 #[test]
+fn a_ledger_whose_journal_was_emptied_or_shortened_does_not_open() {
+    let dir = tempfile::tempdir().expect("a folder");
+    drop(lived(dir.path()));
+    let path = dir.path().join("journal");
+    let good = std::fs::read(&path).expect("reads");
+    let first = 8 + 12 + u32::from_le_bytes(good[8..12].try_into().expect("four bytes")) as usize;
+    for (left, entries) in [(0, 0), (8, 0), (first, 1)] {
+        std::fs::write(&path, &good[..left]).expect("writes");
+        let refused = Ledger::open(dir.path()).err().expect("refused");
+        let written = life().len() as u64;
+        let lost =
+            matches!(refused, LedgerError::Lost { found, written: of } if (found, of) == (entries, written));
+        assert!(lost, "{refused}");
+    }
+    std::fs::write(&path, &good).expect("writes");
+    assert_eq!(open(dir.path()).1.entries, life().len() as u64, "restored from a copy");
+}
+
+#[test]
 fn copies_of_another_journal_are_made_anew() {
     let (one, other) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     drop(lived(one.path()));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use zeroize::Zeroizing;
 
-use super::node::{ChainAccess, Lightning, Setup};
+use super::node::{ChainAccess, Lightning, Setup, key};
 use crate::BitcoinNetwork;
 use crate::chain::{Bitcoind, Chain, ChainSource};
 
@@ -55,6 +55,15 @@ pub struct LightningKeeper {
     happened: Arc<Notify>,
 }
 
+/// Peers in their file, one to a line; what is no node's key is left out.
+fn read_peers(text: &str) -> BTreeSet<String> {
+    let (good, bad): (Vec<_>, Vec<_>) = text.lines().partition(|line| key(line).is_ok());
+    if !bad.is_empty() {
+        tracing::warn!(lines = bad.len(), "lightning_peers_skipped");
+    }
+    good.into_iter().map(str::to_owned).collect()
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock()
 }
@@ -63,7 +72,7 @@ impl LightningKeeper {
     /// A node that starts with [`Self::run`]; `happened` is told of payments and channels.
     pub fn new(setup: LightningSetup, happened: Arc<Notify>) -> Self {
         let known = std::fs::read_to_string(&setup.trusted).unwrap_or_default();
-        let trusted = Mutex::new(known.lines().map(str::to_owned).collect());
+        let trusted = Mutex::new(read_peers(&known));
         let (running, reason, changed) = (Mutex::default(), Mutex::default(), Notify::new());
         Self { setup, trusted, running, reason, changed, happened }
     }
@@ -83,8 +92,13 @@ impl LightningKeeper {
         self.setup.chain.network
     }
 
-    /// Trusts another peer from now on, over restarts, too; the node is opened anew for that.
+    /// Trusts another peer from now on, over restarts, too; the node is opened anew for that. What is no
+    /// node's key is not trusted: no node could be opened with it.
     pub fn trust(&self, peer: &str) {
+        if key(peer).is_err() {
+            tracing::warn!("lightning_peer_invalid");
+            return;
+        }
         let mut trusted = lock(&self.trusted);
         if trusted.len() >= MAX_TRUSTED || !trusted.insert(peer.to_owned()) {
             return;
@@ -208,5 +222,42 @@ impl LightningKeeper {
         if let Err(error) = node.noted() {
             tracing::warn!(%error, "the Lightning node forgets that an event was heard");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The generator of the curve.
+    const KEY: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+
+    fn keeper(folder: &std::path::Path) -> LightningKeeper {
+        let setup = LightningSetup {
+            folder: folder.to_owned(),
+            seed: Zeroizing::new([1; 64]),
+            listen: Vec::new(),
+            alias: "test".to_owned(),
+            chain: Chain {
+                network: BitcoinNetwork::Regtest,
+                source: ChainSource::Esplora { url: "http://127.0.0.1:1".to_owned() },
+            },
+            trusted: folder.join("trusted"),
+        };
+        LightningKeeper::new(setup, Arc::default())
+    }
+
+    #[test]
+    fn what_is_no_node_key_is_neither_trusted_nor_read_back() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let first = keeper(dir.path());
+        first.trust(&"z".repeat(66));
+        first.trust(&"02".repeat(33).replace("02", "ff"));
+        assert!(lock(&first.trusted).is_empty());
+        first.trust(KEY);
+        let known = std::fs::read_to_string(dir.path().join("trusted")).expect("written");
+        // As an earlier version may have written it.
+        std::fs::write(dir.path().join("trusted"), format!("{}\n{known}", "z".repeat(66))).expect("written");
+        assert_eq!(lock(&keeper(dir.path()).trusted).iter().collect::<Vec<_>>(), [KEY]);
     }
 }

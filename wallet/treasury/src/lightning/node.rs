@@ -62,7 +62,8 @@ pub struct Lightning {
     pub(super) keysend: Zeroizing<[u8; 32]>,
 }
 
-fn key(text: &str) -> Result<PublicKey, LightningError> {
+/// The key of a Lightning node.
+pub(super) fn key(text: &str) -> Result<PublicKey, LightningError> {
     text.parse().map_err(|_| LightningError::Setting { what: "trusted peer", value: text.to_owned() })
 }
 
