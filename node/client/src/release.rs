@@ -3,7 +3,7 @@
 use fincrypt_protocol::limits::MAX_RELEASE_AHEAD;
 use fincrypt_protocol::mediate::UndoReleases;
 use fincrypt_protocol::record::{Release, Released, Undo};
-use fincrypt_protocol::{Network, Signed, UnixTime};
+use fincrypt_protocol::{Network, Refusal, Signed, UnixTime};
 use fincrypt_vault::head::HeadBody;
 use fincrypt_vault::words::Words;
 use serde::Serialize;
