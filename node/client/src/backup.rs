@@ -39,11 +39,12 @@ const REBASES: usize = 8;
 /// the next backup.
 pub async fn backup(vault: &Vault, folders: &[PathBuf], show: bool) -> Result<BackupReport, ClientError> {
     for folder in folders {
-        if !folder.is_dir() {
-            return Err(
-                BackupError::Folder { path: folder.clone(), reason: "not a folder".to_owned() }.into()
-            );
-        }
+        let reason = match std::fs::metadata(folder) {
+            Ok(found) if found.is_dir() => continue,
+            Ok(_) => "not a folder".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        return Err(BackupError::Folder { path: folder.clone(), reason }.into());
     }
     with_vault(vault, async |session| {
         let progress = Progress::new("backed up", show);

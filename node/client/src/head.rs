@@ -11,6 +11,7 @@ use fincrypt_vault::index::BlobIndex;
 use super::catalog_reader::load_catalog;
 use super::error::ClientError;
 use super::fetch::Fetcher;
+use super::history::was_rewound;
 use super::mediator_client::MediatorClient;
 use super::pipeline::PipelineError;
 use super::rebuild::rebuild_index;
@@ -86,6 +87,10 @@ impl Vault {
                     }
                 }
                 _ => {
+                    // The owner may have gone back to it, with the words.
+                    if was_rewound(self, mediator.net()).await? {
+                        return Err(HeadError::Rewound.into());
+                    }
                     let found = found.map_or(0, |found| found.head.sequence);
                     return Err(HeadError::RolledBack { found, known: sequence }.into());
                 }

@@ -75,6 +75,12 @@ impl History {
         Self { heads: found, rewound: rewounds.pop() }
     }
 
+    /// Whether the newest rewind names another key than this machine has.
+    fn is_of_other_key(&self, keys: &VaultKeys, slot: u32) -> bool {
+        let own = keys.head_key(slot).head_key();
+        self.rewound.as_ref().is_some_and(|known| known.rewind.head_key != own)
+    }
+
     /// The head to go by.
     pub(crate) fn newest(self) -> Option<OpenHead> {
         self.heads.into_iter().next_back().filter(|head| head.counts).map(|head| head.open)
@@ -150,6 +156,16 @@ pub(crate) fn follow_rewind(keys: &mut VaultKeys, words: &Words, slot: u32, rewo
     }
 }
 
+/// Whether the words have rewound the vault to a key that this machine does not have, as its holders
+/// prove.
+pub(crate) async fn was_rewound(vault: &Vault, net: &Net) -> Result<bool, ClientError> {
+    let fetcher = vault.fetcher(net, None)?;
+    let slot = vault.slot()?;
+    let known = vault.lifecycle.account().rewound()?;
+    let history = History::at(&vault.keys, vault.network(), slot, fetcher.holders().await, known).await;
+    Ok(history.is_of_other_key(&vault.keys, slot))
+}
+
 /// The newest valid head that the holders have, if it is newer than the one known.
 pub(crate) async fn newest_head_at(
     vault: &Vault,
@@ -158,8 +174,7 @@ pub(crate) async fn newest_head_at(
     let slot = vault.slot()?;
     let history =
         History::at(&vault.keys, vault.network(), slot, holders, vault.lifecycle.account().rewound()?).await;
-    let own = vault.keys.head_key(slot).head_key();
-    if history.rewound.as_ref().is_some_and(|known| known.rewind.head_key != own) {
+    if history.is_of_other_key(&vault.keys, slot) {
         return Err(HeadError::Rewound.into());
     }
     let rank = |open: &OpenHead| (open.head.sequence, open.hash());

@@ -10,8 +10,13 @@ use super::mediator_client::{MediatorClient, MediatorError, Refused, find_mediat
 use super::migration::{follow_move, move_to};
 use super::vault::Vault;
 
+/// A mediator that answered, with a refusal, is not gone.
 fn gone(node: NodeId) -> impl FnOnce(ClientError) -> ClientError {
-    move |error| MediatorError::Gone { node, reason: error.to_string() }.into()
+    move |error| match error {
+        ClientError::Head(_) => error,
+        ClientError::Mediator(ref answer) if answer.is_answer() => error,
+        error => MediatorError::Gone { node, reason: error.to_string() }.into(),
+    }
 }
 
 /// Logs in with the vault's mediator for a session, choosing one if it has none yet. Where another
@@ -20,6 +25,8 @@ pub(super) async fn log_in(vault: &Vault, net: &Net) -> Result<MediatorClient, C
     let mediator = match vault.lifecycle.account().mediator()? {
         Some(node) => match log_in_with(vault, net, node).await {
             Ok(mediator) => mediator,
+            // No other mediator would take this machine's keys either.
+            Err(error @ ClientError::Head(HeadError::Rewound)) => return Err(error),
             Err(error) => match follow_move(vault, net).await? {
                 Some(other) => log_in_with(vault, net, other).await.map_err(gone(other))?,
                 None => return mediator_is_gone(vault, net, node, error).await,
@@ -74,4 +81,22 @@ async fn mediator_is_gone(
     tracing::warn!(old = %node, new = %other, "the mediator is gone; the vault moves to another one");
     move_to(vault, net, other).await?;
     log_in_with(vault, net, other).await.map_err(gone(other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fincrypt_net::CallError;
+    use fincrypt_protocol::Refusal;
+
+    #[test]
+    fn only_a_mediator_that_does_not_answer_is_gone() {
+        let node = NodeId::from_bytes([7; 32]);
+        let rewound = gone(node)(HeadError::Rewound.into());
+        assert!(matches!(rewound, ClientError::Head(HeadError::Rewound)), "{rewound:?}");
+        let refused = CallError::Refused { node, refusal: Refusal::Rewound };
+        assert_eq!(gone(node)(MediatorError::from(refused).into()).refused(), Some(Refused::Rewound));
+        let silent = gone(node)(MediatorError::from(CallError::Stopped).into());
+        assert!(matches!(silent, ClientError::Mediator(MediatorError::Gone { .. })), "{silent:?}");
+    }
 }

@@ -147,6 +147,10 @@ impl MediatorClient {
         MediatorError::Gone { node: self.node, reason: error.to_string() }
     }
 
+    pub(crate) fn net(&self) -> &Net {
+        &self.net
+    }
+
     pub(crate) fn node(&self) -> NodeId {
         self.node
     }
@@ -182,7 +186,10 @@ impl MediatorClient {
                 Some(Refusal::Busy | Refusal::TooManyOpen) if tries < BUSY_TRIES => {
                     tokio::time::sleep(BUSY_PAUSE * tries.min(10)).await
                 }
-                None if tries < 3 => self.log_in_again(seen).await.map_err(|_| self.gone(&error))?,
+                None if tries < 3 => self.log_in_again(seen).await.map_err(|again| match again {
+                    refused if refused.is_answer() => refused,
+                    _ => self.gone(&error),
+                })?,
                 None => return Err(self.gone(&error)),
                 Some(_) => return Err(error.into()),
             }

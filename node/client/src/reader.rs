@@ -201,7 +201,7 @@ impl BlobReader {
                     newest: newest.unwrap_or_else(|| "there is none".to_owned()),
                 });
             }
-            return all.pop().ok_or_else(|| ReadError::NoSnapshot(name.to_owned()));
+            return all.pop().ok_or(ReadError::NoSnapshots);
         }
         let ids = self.index.snapshots()?.into_iter().map(SnapshotId::new);
         let id = select(name, ids).map_err(|_| ReadError::NoSnapshot(name.to_owned()))?;

@@ -3,8 +3,11 @@
 
 pub(crate) mod error;
 
+use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::limits::{MAX_SLOTS, SLOT_GAP};
-use fincrypt_protocol::{Network, RecordError, Rewound, UnixTime, VerifiedRewound};
+use fincrypt_protocol::{
+    Code, Manifest, Network, RecordError, Redundancy, Rewound, UnixTime, VerifiedRewound,
+};
 use fincrypt_vault::keyfile::VaultKeys;
 use fincrypt_vault::words::Words;
 use futures::StreamExt;
@@ -18,6 +21,7 @@ use super::head::OpenHead;
 use super::history::{FoundHead, History, follow_rewind, rewind};
 use super::holders::Holders;
 use super::home::{HomeError, VaultHome};
+use super::mandates;
 use super::rebuild::rebuild_index;
 use super::session::{Session, in_session};
 use super::snapshots::utc;
@@ -41,6 +45,11 @@ pub struct RecoverReport {
     pub snapshots: usize,
     /// Segments that were read one by one because no head or catalog could be had.
     pub rebuilt_segments: usize,
+    /// The limit of the price in the newest mandate, in millisatoshi per GiB-month. It holds on.
+    pub max_price_msat: Option<u64>,
+    /// The lowest redundancy, in permille, of segments that have more than this home's setting gives to
+    /// new ones; none if there are no such segments.
+    pub higher_redundancy: Option<u32>,
 }
 
 #[derive(Default)]
@@ -222,6 +231,7 @@ async fn recover_in(
 
     let vault = Vault::begin(home.clone(), options, keys.clone())?;
     let restored = restore_state(session, &vault, accounts).await;
+    let max_price = mandates::max_price(&vault);
     // Before the keyfile, which makes a vault of it.
     vault.state.close();
     let restored = restored?;
@@ -234,8 +244,22 @@ async fn recover_in(
         age_seconds: head.map_or(0, |head| UnixTime::now().since(head.body.time).as_secs()),
         snapshots: vault.index.snapshots()?.len(),
         rebuilt_segments: restored.rebuilt_segments,
+        max_price_msat: max_price?.map(Price::get),
+        higher_redundancy: higher_redundancy(&vault.index.manifests()?, vault.options.redundancy),
     };
     Ok(report)
+}
+
+/// The lowest redundancy of the segments that have more than `setting` would have given them, in
+/// permille. A small segment has parity for its own sake, and few nodes make a code of more.
+fn higher_redundancy(manifests: &[Manifest], setting: Redundancy) -> Option<u32> {
+    let higher = manifests.iter().map(Manifest::code).filter(|code| {
+        let full = Code::for_peers(usize::from(code.total()), setting);
+        let (data, total, permille) = (u32::from(code.data()), u32::from(code.total()), setting.permille());
+        let small = (data * u32::from(permille)).div_ceil(1000).max(data + 4);
+        full.is_ok_and(|full| full.data() > code.data()) && total > small
+    });
+    higher.map(|code| u32::from(code.total()) * 1000 / u32::from(code.data())).min()
 }
 
 /// Fills the vault's state from what the accounts' holders have. Without a head, or without its
@@ -276,4 +300,26 @@ async fn restore_state(
         }
     }
     if restored.accounts == 0 { Err(RecoveryError::VaultNotFound(network).into()) } else { Ok(restored) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fincrypt_protocol::{ShardId, ShardLen};
+
+    fn manifest(data: u8, total: u8) -> Manifest {
+        let code = Code::new(data, total - data).expect("valid");
+        let ids = (0..total).map(|at| ShardId::from_bytes([at; 32])).collect();
+        Manifest::new(code, ShardLen::FULL, ids).expect("valid")
+    }
+
+    #[test]
+    fn only_more_than_the_setting_gives_counts_as_higher_redundancy() {
+        let two = Redundancy::MIN;
+        // A full segment, one of nine nodes and a small one, at a redundancy of 2.
+        let plain = [manifest(15, 30), manifest(4, 9), manifest(1, 5)];
+        assert_eq!(higher_redundancy(&plain, two), None);
+        let three = [manifest(10, 30), manifest(1, 5), manifest(15, 30)];
+        assert_eq!(higher_redundancy(&three, two), Some(3000));
+    }
 }

@@ -72,6 +72,7 @@ impl Vault {
     fn open_state(home: &VaultHome) -> Result<State, HomeError> {
         let (state, report) = State::open(&home.state()).map_err(|error| match error {
             KvError::Database(reason) => HomeError::StateDamaged { path: home.state(), reason },
+            KvError::Io(source) => HomeError::Io { path: home.state(), source },
             other => other.into(),
         })?;
         if let Some(aside) = &report.set_aside {

@@ -14,7 +14,7 @@ use super::fetch::Fetcher;
 use super::mediator_client::MediatorClient;
 use super::segment_reader::{Limits, prefetch};
 use super::self_check::{
-    Asker, CheckReport, Depth, Finding, Pair, ask_all, pairs, shuffle, system_random, tell,
+    Asker, CheckReport, Depth, Finding, Outcome, Pair, ask_all, pairs, shuffle, system_random, tell,
 };
 use super::session::Session;
 use super::vault::Vault;
@@ -101,7 +101,18 @@ impl Survey<'_> {
             Pair { manifest: Arc::clone(manifest), index: *index, nodes: claims.nodes(segment, *index) }
         };
         let pairs: Vec<Pair> = shards.iter().map(pair).collect();
-        ask_all(self.asker, &pairs, self.depth).await
+        let mut findings = ask_all(self.asker, &pairs, self.depth).await;
+        // Only the mediator knows that nobody has a shard: without it, the node may just not answer.
+        if self.mediator.is_none() {
+            unknown_without_mediator(&mut findings);
+        }
+        findings
+    }
+}
+
+fn unknown_without_mediator(findings: &mut [Finding]) {
+    for finding in findings.iter_mut().filter(|finding| finding.node.is_none()) {
+        finding.outcome = Outcome::Unreachable;
     }
 }
 

@@ -65,11 +65,15 @@ pub(crate) fn runway(warning: &RunwayWarning) -> String {
     }
 }
 
-/// Why something did not come back.
-pub(crate) fn not_restored(reason: &NotRestored) -> String {
+/// Why something did not come back, with or without --overwrite.
+pub(crate) fn not_restored(reason: &NotRestored, overwrite: bool) -> String {
     match reason {
-        NotRestored::OtherFile | NotRestored::SomethingElse => {
-            format!("{reason}; --overwrite replaces it")
+        NotRestored::OtherFile | NotRestored::SomethingElse if overwrite => {
+            format!("{reason}, which --overwrite does not replace: move it away")
+        }
+        NotRestored::OtherFile => format!("{reason}; --overwrite replaces it"),
+        NotRestored::SomethingElse => {
+            format!("{reason}; --overwrite replaces it, unless it is a folder or a link in place of one")
         }
         NotRestored::Failed(_) => reason.to_string(),
     }
@@ -135,8 +139,9 @@ mod tests {
 
     #[test]
     fn only_what_overwriting_helps_against_comes_with_that() {
-        assert!(not_restored(&NotRestored::OtherFile).contains("--overwrite"));
-        assert!(not_restored(&NotRestored::SomethingElse).contains("--overwrite"));
-        assert_eq!(not_restored(&NotRestored::Failed("no room".to_owned())), "no room");
+        assert!(not_restored(&NotRestored::OtherFile, false).contains("--overwrite"));
+        assert!(not_restored(&NotRestored::SomethingElse, false).contains("--overwrite"));
+        assert!(not_restored(&NotRestored::SomethingElse, true).contains("move it away"));
+        assert_eq!(not_restored(&NotRestored::Failed("no room".to_owned()), false), "no room");
     }
 }

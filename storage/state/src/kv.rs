@@ -17,7 +17,7 @@ pub enum KvError {
     #[error("another fincrypt process uses {0}: wait until it ends, or use another --home")]
     Locked(std::path::PathBuf),
     /// A file beneath it could not be read or written.
-    #[error("the state's files could not be read or written")]
+    #[error("the state's files could not be read or written: {0}")]
     Io(#[from] std::io::Error),
     /// A stored value is not what this version writes.
     #[error("a stored value in tree {tree} cannot be read")]

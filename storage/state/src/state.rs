@@ -62,8 +62,20 @@ struct Inner {
     _lock: File,
 }
 
+/// What the system refuses is no damage: sled, which gives it as text, is not to be set aside for it.
 fn database(error: &dyn std::fmt::Display) -> KvError {
-    KvError::Database(error.to_string())
+    use std::io::{Error, ErrorKind};
+    let text = error.to_string();
+    let refused = [
+        ("No space left", ErrorKind::StorageFull),
+        ("Disk quota exceeded", ErrorKind::QuotaExceeded),
+        ("Permission denied", ErrorKind::PermissionDenied),
+        ("Read-only file system", ErrorKind::ReadOnlyFilesystem),
+    ];
+    match refused.into_iter().find(|(words, _)| text.contains(words)) {
+        Some((_, kind)) => KvError::Io(Error::new(kind, text)),
+        None => KvError::Database(text),
+    }
 }
 
 fn tree_of(db: &sled::Db, name: &str) -> Result<sled::Tree, KvError> {
@@ -136,7 +148,10 @@ impl State {
         };
         let mut db = match open_sled(&path) {
             Ok(db) => db,
-            Err(_) => {
+            Err(error) => {
+                if let refused @ KvError::Io(_) = database(&error) {
+                    return Err(refused);
+                }
                 let (db, aside) = anew()?;
                 report.set_aside = aside;
                 db

@@ -161,7 +161,7 @@ impl MediatorError {
     }
 
     /// Whether the mediator has answered, with a refusal.
-    pub(super) fn is_answer(&self) -> bool {
+    pub(crate) fn is_answer(&self) -> bool {
         match self {
             Self::Offer(_) | Self::Prepayment(_) | Self::Refused { .. } => true,
             Self::Call(error) => error.refusal().is_some(),

@@ -7,7 +7,7 @@ pub enum PrepaymentError {
     #[error("the prepayment is used up; what is stored is kept meanwhile")]
     UsedUp,
     /// The mediator has no Bitcoin wallet, or it is not ready.
-    #[error("the mediator cannot take or pay money now")]
+    #[error("the mediator cannot take or pay money: it has no wallet, or that is not ready")]
     NoWallet,
     /// Money cannot go there.
     #[error("no money can be sent there")]

@@ -23,6 +23,9 @@ pub enum ReadError {
     /// Stored data does not decode.
     #[error("stored data is damaged: {0}")]
     Damaged(#[source] Box<dyn Error + Send + Sync>),
+    /// There is no snapshot at all.
+    #[error("the vault has no snapshots yet")]
+    NoSnapshots,
     /// No such snapshot.
     #[error("no snapshot {0:?}")]
     NoSnapshot(String),

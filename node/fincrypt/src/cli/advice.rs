@@ -1,10 +1,15 @@
 //! What a person can do about an error. The library says what failed and why; this program says what
 //! to type.
 
+use std::io::ErrorKind;
+
 use fincrypt_client::{
     BackupError, ClientError, HeadError, HomeError, MediatorError, OfferError, PrepaymentError, ReadError,
     RecoveryError, Refused, RestoreError, SessionError,
 };
+use fincrypt_state::kv::KvError;
+
+use crate::config::ConfigError;
 
 /// What to do about an error, if a person can do something about it.
 pub(super) fn on(error: &ClientError) -> Option<&'static str> {
@@ -22,6 +27,14 @@ pub(super) fn on(error: &ClientError) -> Option<&'static str> {
     }
 }
 
+/// What to do about a configuration that cannot be read.
+pub(super) fn on_config(error: &ConfigError) -> Option<&'static str> {
+    match error {
+        ConfigError::Read { source, .. } => on_system(source.kind()),
+        _ => None,
+    }
+}
+
 const REPORT: &str = "please report this";
 
 fn on_home(error: &HomeError) -> Option<&'static str> {
@@ -35,13 +48,25 @@ fn on_home(error: &HomeError) -> Option<&'static str> {
         HomeError::StateDamaged { .. } => {
             Some("restore it from a copy, or run `fincrypt recover` with the 24 words in a new home")
         }
-        HomeError::Io { .. }
-        | HomeError::State(_)
+        HomeError::Io { source, .. } | HomeError::State(KvError::Io(source)) => on_system(source.kind()),
+        HomeError::State(_)
         | HomeError::VaultState(_)
         | HomeError::Journal(_)
         | HomeError::Randomness(_)
         | HomeError::Keyfile(_)
         | HomeError::Words(_) => None,
+    }
+}
+
+/// What the system refuses.
+pub(super) fn on_system(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            Some("free some space and try again; nothing is damaged")
+        }
+        ErrorKind::PermissionDenied => Some("check who owns it, or use another --home"),
+        ErrorKind::ReadOnlyFilesystem => Some("mount it for writing, or use another --home"),
+        _ => None,
     }
 }
 
@@ -116,6 +141,7 @@ fn on_head(error: &HeadError) -> Option<&'static str> {
 fn on_reading(error: &ReadError) -> Option<&'static str> {
     match error {
         ReadError::Unavailable { .. } => Some("try again when more storage nodes are reachable"),
+        ReadError::NoSnapshots => Some("run `fincrypt backup`"),
         ReadError::NoSnapshot(_) => Some("`fincrypt snapshots` lists them"),
         ReadError::LatestUnknown { .. } => Some("name the one to restore"),
         ReadError::NoPath(_) => Some("`fincrypt ls SNAPSHOT` lists its contents"),
@@ -173,6 +199,17 @@ mod tests {
     }
 
     #[test]
+    fn a_full_disk_is_told_from_damage() {
+        let full = || std::io::Error::from(ErrorKind::StorageFull);
+        let opening = HomeError::Io { path: "/home/state".into(), source: full() };
+        let later = HomeError::State(KvError::Io(full()));
+        for error in [opening.into(), ClientError::from(later)] {
+            assert!(on(&error).is_some_and(|advice| advice.contains("free some space")), "{error}");
+        }
+        assert!(on_system(ErrorKind::PermissionDenied).is_some_and(|advice| advice.contains("--home")));
+    }
+
+    #[test]
     fn an_error_of_each_place_comes_with_what_to_do() {
         let says = |error: ClientError, word: &str| on(&error).is_some_and(|advice| advice.contains(word));
         assert!(says(SessionError::NoBootstrap.into(), "--bootstrap MULTIADDR"));
@@ -188,7 +225,7 @@ mod tests {
         let dear = OfferError::TooDear { price: Price::new(2), most: Price::new(1) };
         let latest = ReadError::LatestUnknown { lost: text(), reason: text(), newest: text() };
         let lacking = BackupError::Unsafe { report: Box::default(), segments: vec![segment] };
-        let table: [(ClientError, &str); 32] = [
+        let table: [(ClientError, &str); 33] = [
             (HomeError::NoVault(path()).into(), "fincrypt init FOLDER"),
             (HomeError::VaultExists(path()).into(), "another --home"),
             (HomeError::StateDamaged { path: path(), reason: text() }.into(), "fincrypt recover"),
@@ -210,6 +247,7 @@ mod tests {
             (HeadError::Rewritten.into(), "try again"),
             (HeadError::Rewound.into(), "fincrypt recover"),
             (ReadError::Unavailable { segment, found: 1, needed: 2 }.into(), "try again when"),
+            (ReadError::NoSnapshots.into(), "fincrypt backup"),
             (ReadError::NoSnapshot(text()).into(), "fincrypt snapshots"),
             (latest.into(), "name the one"),
             (ReadError::NoPath(text()).into(), "fincrypt ls SNAPSHOT"),

@@ -1,5 +1,6 @@
 //! The arguments of `fincrypt`.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -164,9 +165,9 @@ pub(super) enum Command {
         /// Fetch whole shards rather than single leaves.
         #[arg(long, alias = "all")]
         data: bool,
-        /// Check only so many random shards.
-        #[arg(long)]
-        sample: Option<usize>,
+        /// Check only this number of random shards, at least 1.
+        #[arg(long, value_name = "SHARDS")]
+        sample: Option<NonZeroUsize>,
     },
 }
 
@@ -186,5 +187,12 @@ mod tests {
     #[test]
     fn arguments_and_options_fit_together() {
         super::program().debug_assert();
+    }
+
+    #[test]
+    fn a_sample_of_nothing_is_wrong_usage() {
+        let parse =
+            |sample| super::program().try_get_matches_from(["fincrypt", "verify", "--sample", sample]);
+        assert!(parse("1").is_ok() && parse("0").is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgMatches, FromArgMatches};
@@ -10,7 +11,7 @@ use serde::Serialize;
 
 use super::args::{Args, Command, MediatorCommand, program};
 use super::init::{init, recover};
-use super::output::{Exit, complain};
+use super::output::{Exit, complain, counted, print_lines, printable};
 use super::prepayment::warn_of;
 use super::session::{Failure, NAME, Session};
 use super::{advice, log};
@@ -50,6 +51,10 @@ pub(super) fn main(args: Vec<OsString>) -> Exit {
         Err(failure) => {
             match &failure {
                 Failure::Client(error) => match advice::on(error) {
+                    Some(advice) => complain(NAME, &format_args!("{error}: {advice}")),
+                    None => complain(NAME, error),
+                },
+                Failure::Config(error) => match advice::on_config(error) {
                     Some(advice) => complain(NAME, &format_args!("{error}: {advice}")),
                     None => complain(NAME, error),
                 },
@@ -109,7 +114,9 @@ impl Session {
                 self.use_mediator(&mediator).await
             }
             Command::Prepayment { command } => self.prepayment(command).await,
-            Command::Verify { data, sample } => self.verify(VerifyOptions { data, sample }).await,
+            Command::Verify { data, sample } => {
+                self.verify(VerifyOptions { data, sample: sample.map(NonZeroUsize::get) }).await
+            }
             // Answered before the configuration was resolved: it may be wrong.
             Command::Config { .. } => Ok(Exit::Done),
         }
@@ -145,16 +152,16 @@ impl Session {
         }
         let list = List { snapshots: client::list_snapshots(&vault).await? };
         self.print(&list, || {
-            for snapshot in &list.snapshots {
-                let paths = snapshot.paths.join(" ");
-                println!(
-                    "{}  {}  {:>8} files  {:>10}  {paths}",
+            print_lines(list.snapshots.iter().map(|snapshot| {
+                format!(
+                    "{}  {}  {:>14}  {:>10}  {}",
                     &snapshot.id[..12],
                     snapshot.when,
-                    snapshot.files,
-                    ByteSize(snapshot.bytes).to_string()
-                );
-            }
+                    counted(snapshot.files, "file"),
+                    ByteSize(snapshot.bytes).to_string(),
+                    snapshot.paths.join(" ")
+                )
+            }));
         });
         Ok(Exit::Done)
     }
@@ -167,9 +174,9 @@ impl Session {
         }
         let list = List { entries: client::list_entries(&vault, snapshot, path).await? };
         self.print(&list, || {
-            for entry in &list.entries {
-                println!("{:<7} {:04o} {:>12} {}", entry.kind, entry.mode, entry.size, entry.path);
-            }
+            print_lines(list.entries.iter().map(|entry| {
+                format!("{:<7} {:04o} {:>12} {}", entry.kind, entry.mode, entry.size, printable(&entry.path))
+            }));
         });
         Ok(Exit::Done)
     }
@@ -178,7 +185,8 @@ impl Session {
         let vault = self.open()?;
         let report = client::verify(&vault, options).await?;
         self.print(&report, || {
-            println!("{} of {} shards in {} segments are good.", report.good, report.shards, report.segments);
+            let segments = counted(report.segments as u64, "segment");
+            println!("{} of {} shards in {segments} are good.", report.good, report.shards);
         });
         complain_of(&report);
         Ok(if report.good == report.shards { Exit::Done } else { Exit::Failed })
@@ -193,25 +201,25 @@ fn complain_of(report: &CheckReport) {
     let mut silent: BTreeMap<String, usize> = BTreeMap::new();
     report.unreachable.iter().for_each(|shard| *silent.entry(shown(shard)).or_default() += 1);
     for (node, shards) in silent {
-        eprintln!("{NAME}: unreachable: {node}, asked for {shards} shards");
+        eprintln!("{NAME}: unreachable: {node}: {}", counted(shards as u64, "shard"));
     }
 }
 
 fn shown(shard: &BadShard) -> String {
     let peer = shard.peer.as_ref().map(|peer| format!(" ({peer})")).unwrap_or_default();
-    format!("{}{peer}", shard.node.as_deref().unwrap_or("no holder"))
+    format!("{}{peer}", shard.node.as_deref().unwrap_or("no known holder"))
 }
 
 fn show_backup(report: &BackupReport, quiet: bool) {
     println!(
-        "Snapshot {}: {} files, {}; new {}, uploaded {}, stored {} in {} segments, {:.1} s.",
+        "Snapshot {}: {}, {}; new {}, uploaded {}, stored {} in {}, {:.1} s.",
         &report.snapshot[..12],
-        report.files,
+        counted(report.files, "file"),
         ByteSize(report.bytes_in),
         ByteSize(report.bytes_new),
         ByteSize(report.bytes_uploaded),
         ByteSize(report.bytes_stored),
-        report.segments,
+        counted(report.segments as u64, "segment"),
         report.seconds
     );
     if let Some(check) = report.self_check.as_ref().filter(|_| !quiet) {

@@ -30,6 +30,11 @@ pub(super) fn init(
             let reason = "not a folder".to_owned();
             return Err(BackupError::Folder { path, reason }.into());
         }
+        // The configuration is text.
+        if path.to_str().is_none() {
+            let reason = "its path is not UTF-8, so config.toml cannot name it: rename it, or leave it out here and give it to each `fincrypt backup`";
+            return Err(BackupError::Folder { path, reason: reason.to_owned() }.into());
+        }
         absolute.push(path);
     }
     let password = secret::password(session.password_file.as_deref(), true)?;
@@ -76,6 +81,11 @@ pub(super) fn init(
     Ok(Exit::Done)
 }
 
+/// A number of thousandths, with three decimals.
+fn decimals(thousandths: u64) -> String {
+    format!("{}.{:03}", thousandths / 1000, thousandths % 1000)
+}
+
 /// Writes what later commands need, unless there is a configuration already.
 fn write_config(session: &Session, folders: &[PathBuf]) -> Result<(), Failure> {
     let path = session.home.config();
@@ -92,12 +102,10 @@ fn write_config(session: &Session, folders: &[PathBuf]) -> Result<(), Failure> {
         "bootstrap".to_owned(),
         strings(config.network.bootstrap.iter().map(ToString::to_string).collect()),
     );
-    let permille = config.client.redundancy.permille();
-    let redundancy = format!("{}.{:03}", permille / 1000, permille % 1000);
+    let redundancy = decimals(config.client.redundancy.permille().into());
     table.insert("redundancy".to_owned(), redundancy.into());
     if let Some(price) = config.client.max_price {
-        let price = format!("{}.{:03}", price.get() / 1000, price.get() % 1000);
-        table.insert("max_price".to_owned(), price.into());
+        table.insert("max_price".to_owned(), decimals(price.get()).into());
     }
     if !folders.is_empty() {
         let folders = folders.iter().map(|folder| folder.display().to_string()).collect();
@@ -125,6 +133,24 @@ pub(super) async fn recover(
             "Found {} snapshots; the head is {} s old, number {}; {} holders answered.",
             report.snapshots, report.age_seconds, report.sequence, report.holders
         );
+        let config = session.home.config();
+        if let Some(permille) = report.higher_redundancy {
+            let set = session.config.client.redundancy.permille();
+            println!(
+                "Segments of it have a redundancy of {}, new ones get {}: to keep it, set `redundancy` in {}.",
+                decimals(permille.into()),
+                decimals(set.into()),
+                config.display()
+            );
+        }
+        if let Some(price) = report.max_price_msat {
+            println!(
+                "Its limit of the price holds on: {} sat per GiB-month; `max_price` in {} changes it.",
+                decimals(price),
+                config.display()
+            );
+        }
+        println!("Its other settings and folders are not in the network: see {}.", config.display());
     });
     Ok(Exit::Done)
 }

@@ -149,6 +149,7 @@ pub(super) fn main(args: Vec<OsString>) -> Exit {
         Err(failure) => {
             let advice = match &failure {
                 Failure::Node(NodeError::Common(error)) => super::advice::on(error),
+                Failure::Config(error) => super::advice::on_config(error),
                 _ => None,
             };
             match advice {

@@ -1,5 +1,6 @@
 //! Exit codes and how results and errors are shown.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 /// How a command ended.
@@ -32,10 +33,43 @@ pub(super) fn complain(program: &str, error: &dyn std::fmt::Display) {
     eprintln!("{program}: {text}");
 }
 
+/// How many of something there are: `1 file`, `2 files`.
+pub(super) fn counted(count: u64, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A name as a terminal may show it: control characters are escaped.
+pub(super) fn printable(name: &str) -> String {
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    name.chars().map(escape).collect()
+}
+
+/// Prints lines, as many as the reader takes: one that has seen enough, as `head`, is no error.
+pub(super) fn print_lines(lines: impl IntoIterator<Item = String>) {
+    let mut out = std::io::stdout().lock();
+    for line in lines {
+        if writeln!(out, "{line}").is_err() {
+            return;
+        }
+    }
+    let _ = out.flush();
+}
+
 /// Prints a result as one JSON document.
 pub(super) fn print_json<T: serde::Serialize>(value: &T) {
     match serde_json::to_string_pretty(value) {
-        Ok(text) => println!("{text}"),
+        Ok(text) => print_lines([text]),
         Err(error) => complain("fincrypt", &error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(printable("a\u{1b}[2J\n"), "a\\u{1b}[2J\\n");
+        assert_eq!([0, 1, 2].map(|count: u64| counted(count, "file")), ["0 files", "1 file", "2 files"]);
     }
 }

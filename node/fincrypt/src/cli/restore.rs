@@ -2,7 +2,7 @@
 
 use fincrypt_protocol::ByteSize;
 
-use super::output::Exit;
+use super::output::{Exit, counted};
 use super::session::{Failure, NAME, Session};
 use crate::wording::not_restored;
 use fincrypt_client as client;
@@ -12,20 +12,20 @@ impl Session {
     pub(super) async fn restore(&self, options: RestoreOptions) -> Result<Exit, Failure> {
         let vault = self.open()?;
         let report = client::restore(&vault, &options, self.shows_progress()).await?;
-        Ok(self.show_restore(&report, "Restored", "not restored"))
+        Ok(self.show_restore(&report, "Restored", "not restored", options.overwrite))
     }
 
     pub(super) async fn test_restore(&self, snapshot: &str, direct: bool) -> Result<Exit, Failure> {
         let vault = self.open()?;
         let report = client::test_restore(&vault, snapshot, direct).await?;
-        Ok(self.show_restore(&report, "Could restore", "cannot be restored"))
+        Ok(self.show_restore(&report, "Could restore", "cannot be restored", false))
     }
 
-    fn show_restore(&self, report: &RestoreReport, done: &str, not_done: &str) -> Exit {
+    fn show_restore(&self, report: &RestoreReport, done: &str, not_done: &str, overwrite: bool) -> Exit {
         self.print(report, || {
             println!(
-                "{done} {} files, {}, in {:.1} s from snapshot {}.",
-                report.files,
+                "{done} {}, {}, in {:.1} s from snapshot {}.",
+                counted(report.files, "file"),
                 ByteSize(report.bytes),
                 report.seconds,
                 &report.snapshot[..12]
@@ -35,7 +35,8 @@ impl Session {
             eprintln!("{NAME}: {warning}");
         }
         for failed in &report.failed {
-            eprintln!("{NAME}: {not_done}: {}: {}", failed.path, not_restored(&failed.reason));
+            let why = not_restored(&failed.reason, overwrite);
+            eprintln!("{NAME}: {not_done}: {}: {why}", failed.path);
         }
         if report.failed.is_empty() { Exit::Done } else { Exit::Partly }
     }

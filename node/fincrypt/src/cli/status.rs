@@ -2,7 +2,7 @@
 
 use fincrypt_protocol::{ByteSize, UnixTime};
 
-use super::output::Exit;
+use super::output::{Exit, counted};
 use super::prepayment::show_prepayment;
 use super::session::{Failure, Session};
 use fincrypt_client as client;
@@ -40,15 +40,17 @@ fn show(report: &StatusReport, brief: bool) {
     println!("account     {}", report.account);
     println!("mediator    {}", report.mediator.as_deref().unwrap_or("none yet"));
     let reachable = if report.reachable { "yes" } else { "no" };
-    println!("reachable   {reachable}; last seen {}", ago(report.mediator_seen));
-    println!(
-        "storage     {} nodes qualify; a full segment gets {} of {} shards",
-        report.eligible, report.data, report.total
-    );
+    match report.mediator_seen {
+        None if !report.reachable => println!("reachable   {reachable}; not seen by this home yet"),
+        seen => println!("reachable   {reachable}; last seen {}", ago(seen)),
+    }
+    println!("storage     {}", storage(report));
     let age = report.head_age_seconds.map(|age| format!(", {} old", span(age))).unwrap_or_default();
     println!(
-        "snapshots   {} in {} segments, head {}{age}",
-        report.snapshots, report.segments, report.sequence
+        "snapshots   {} in {}, head {}{age}",
+        report.snapshots,
+        counted(report.segments as u64, "segment"),
+        report.sequence
     );
     println!("stored      {}, parity included", ByteSize(report.bytes_stored));
     if !brief {
@@ -57,16 +59,40 @@ fn show(report: &StatusReport, brief: bool) {
         report.per_snapshot.iter().take(SHOWN).for_each(show_snapshot);
         let others = report.per_snapshot.len().saturating_sub(SHOWN);
         if others > 0 {
-            println!("and {others} older snapshots, which --json shows");
+            println!("and {}, which --json shows", counted(others as u64, "older snapshot"));
         }
         if report.not_looked_at > 0 {
-            println!("{} snapshots were not looked at; ask again", report.not_looked_at);
+            let when = if report.reachable { "ask again" } else { "the mediator is needed for that" };
+            println!("{} not looked at; {when}", were(report.not_looked_at as u64, "snapshot"));
         }
     }
     show_prepayment(&report.prepayment);
     if let Some(problem) = &report.problem {
         println!("problem     {problem}");
     }
+}
+
+/// What the mediator offers.
+fn storage(report: &StatusReport) -> String {
+    match (report.reachable, report.total) {
+        (false, _) => "unknown without the mediator".to_owned(),
+        (true, 0) => format!("{}, too few or too dear for a backup", qualify(report.eligible)),
+        (true, total) => {
+            format!(
+                "{}; a full segment gets {total} shards, any {} of them suffice",
+                qualify(report.eligible),
+                report.data
+            )
+        }
+    }
+}
+
+fn were(count: u64, thing: &str) -> String {
+    format!("{} {}", counted(count, thing), if count == 1 { "was" } else { "were" })
+}
+
+fn qualify(nodes: u16) -> String {
+    format!("{} qualif{}", counted(nodes.into(), "node"), if nodes == 1 { "ies" } else { "y" })
 }
 
 fn show_health(report: &StatusReport) {
@@ -96,12 +122,12 @@ fn show_snapshot(snapshot: &SnapshotStatus) {
         },
     );
     println!(
-        "snapshot    {}  taken {}, {} files, {}\n            {} segments; healthy shards {health}\n            last proof {}, last test restore {}",
+        "snapshot    {}  taken {}, {}, {}\n            {}; healthy shards {health}\n            last proof {}, last test restore {}",
         &snapshot.id[..12],
         ago(Some(snapshot.time)),
-        snapshot.files,
+        counted(snapshot.files, "file"),
         ByteSize(snapshot.bytes),
-        snapshot.segments,
+        counted(snapshot.segments as u64, "segment"),
         ago(snapshot.last_proof),
         ago(snapshot.last_test_restore)
     );
@@ -116,5 +142,6 @@ mod tests {
         let told = [5, 119, 120, 7200, 86_400, 172_800, 864_000].map(span);
         assert_eq!(told, ["5 s", "119 s", "2 min", "2 h", "24 h", "2 days", "10 days"]);
         assert_eq!(ago(None), "never");
+        assert_eq!([0, 1].map(qualify), ["0 nodes qualify", "1 node qualifies"]);
     }
 }

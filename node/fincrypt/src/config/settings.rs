@@ -186,6 +186,11 @@ impl Settings {
         let config = matches.and_then(|matches| Config::from_arg_matches(&matches));
         // Each was read by itself, so that no error is left that would need the name of an option.
         let config = config.map_err(|error| self.wrong("network", error.kind().to_string()))?;
+        let (bound, threshold) = (config.mediator.credit_bound, config.mediator.payout_threshold);
+        if bound.get() / 2 < threshold.get() {
+            let reason = format!("must be at least twice payout_threshold, which is {threshold}");
+            return Err(self.wrong("credit_bound", reason));
+        }
         self.with_chain(config)
     }
 

@@ -209,3 +209,31 @@ fn decimals_are_exact() {
         assert_eq!(decimal(bad, 3), None, "{bad}");
     }
 }
+
+#[test]
+fn a_destination_is_one_of_four_forms() {
+    let key = "02eec7245d6b7d2ccb30380bfbe2a3648cd7a942653f5aa340edcea1f283686619";
+    for good in ["bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq", "1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2", key] {
+        typed(&[("payout", good)]).resolve().expect(good);
+    }
+    for bad in ["here", "lno1", "bc1qforeign", &key[1..], "lnbc1p0"] {
+        let said = typed(&[("payout", bad)]).resolve().expect_err(bad).to_string();
+        assert!(said.contains("Bitcoin address"), "{said}");
+    }
+}
+
+#[test]
+fn a_capacity_without_a_unit_is_refused() {
+    let said = typed(&[("capacity", "10")]).resolve().expect_err("no unit").to_string();
+    assert!(said.contains("10GB"), "{said}");
+    typed(&[("capacity", "10GB")]).resolve().expect("a size");
+    typed(&[("capacity", "0")]).resolve().expect("nothing");
+}
+
+#[test]
+fn a_credit_bound_holds_two_payouts() {
+    let settings = typed(&[("payout_threshold", "1000"), ("credit_bound", "1999")]);
+    let said = settings.resolve().expect_err("too little").to_string();
+    assert!(said.contains("credit_bound") && said.contains("twice payout_threshold"), "{said}");
+    typed(&[("payout_threshold", "1000"), ("credit_bound", "2000")]).resolve().expect("enough");
+}

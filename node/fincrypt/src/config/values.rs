@@ -7,8 +7,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use fincrypt_net::Multiaddr;
-use fincrypt_protocol::Redundancy;
 use fincrypt_protocol::limits::MAX_DESTINATION;
+use fincrypt_protocol::{ByteSize, ParseByteSizeError, Redundancy};
 use fincrypt_storage_node::PayoutTo;
 
 /// Where the local interface listens.
@@ -78,9 +78,39 @@ pub(super) fn payout(text: &str) -> Result<PayoutTo, String> {
     match text.trim() {
         "lightning" if cfg!(not(feature = "bitcoin")) => Err(NO_BITCOIN.to_owned()),
         "lightning" => Ok(PayoutTo::Own),
-        text if text.len() <= MAX_DESTINATION => Ok(PayoutTo::Destination(text.to_owned())),
-        _ => Err(format!("at most {MAX_DESTINATION} bytes")),
+        text if text.len() > MAX_DESTINATION => Err(format!("at most {MAX_DESTINATION} bytes")),
+        text if is_destination(text) => Ok(PayoutTo::Destination(text.to_owned())),
+        _ => Err("write a Bitcoin address, an offer (lno1…), a Lightning node's key (66 hexadecimal digits), or lightning".to_owned()),
     }
+}
+
+/// Whether money can go there, on some Bitcoin network: which one the mediator uses is not known here.
+#[cfg(feature = "bitcoin")]
+fn is_destination(text: &str) -> bool {
+    use fincrypt_treasury::lightning::{Destination, Peer};
+    use fincrypt_treasury::{BitcoinNetwork, onchain::is_address};
+    let networks = ["bitcoin", "testnet4", "signet", "regtest"].into_iter();
+    let mut networks = networks.filter_map(|name| name.parse::<BitcoinNetwork>().ok());
+    networks.any(|network| is_address(text, network))
+        || text.parse::<Peer>().is_ok()
+        || matches!(text.parse(), Ok(Destination::Offer(_) | Destination::Node(_)))
+}
+
+/// Whether it looks like a place where money can go: this build cannot read more of it.
+#[cfg(not(feature = "bitcoin"))]
+fn is_destination(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let bech32 =
+        |data: &str| data.bytes().all(|byte| byte.is_ascii_alphanumeric() && !b"1bio".contains(&byte));
+    let segwit = ["bc1", "tb1", "bcrt1"].into_iter().filter_map(|prefix| lower.strip_prefix(prefix));
+    let base58 = |byte: u8| byte.is_ascii_alphanumeric() && !b"0OIl".contains(&byte);
+    let key = lower.split_once('@').map_or(lower.as_str(), |(key, _)| key);
+    segwit.into_iter().any(|data| (39..=87).contains(&data.len()) && bech32(data))
+        || lower.strip_prefix("lno1").is_some_and(|data| data.len() >= 50 && bech32(data))
+        || key.len() == 66 && key.bytes().all(|byte| byte.is_ascii_hexdigit())
+        || (26..=35).contains(&text.len())
+            && text.bytes().all(base58)
+            && text.starts_with(['1', '3', 'm', 'n', '2'])
 }
 
 const NO_BITCOIN: &str = "this build has no Bitcoin: use one with the feature `bitcoin`";
@@ -108,6 +138,15 @@ pub(super) fn redundancy(text: &str) -> Result<Redundancy, String> {
     let permille = decimal(text, 3).and_then(|permille| u32::try_from(permille).ok());
     let permille = permille.ok_or_else(|| "write a number such as 2.0".to_owned())?;
     Redundancy::from_permille(permille).map_err(|_| "must be between 2.0, the floor, and 30".to_owned())
+}
+
+/// Bytes, with a unit: a forgotten one would make them few.
+pub(super) fn capacity(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text.parse().map_err(|error: ParseByteSizeError| error.to_string())?;
+    if size.0 > 0 && text.trim().ends_with(|last: char| last.is_ascii_digit()) {
+        return Err(format!("write a unit, such as {}GB", text.trim()));
+    }
+    Ok(size)
 }
 
 /// Reads a decimal number with at most `places` decimals, scaled by `10^places`.

@@ -294,3 +294,15 @@ fn what_a_compaction_of_a_large_state_takes() {
     guard(&state.0.log).compact(&state.0.db).expect("compacts");
     println!("after {:?}: {:?}", begun.elapsed(), resident());
 }
+
+#[test]
+fn a_full_disk_is_no_damage() {
+    use std::io::ErrorKind;
+    let kind = |text: &str| match database(&text) {
+        KvError::Io(error) => Some(error.kind()),
+        _ => None,
+    };
+    assert_eq!(kind("IO error: No space left on device (os error 28)"), Some(ErrorKind::StorageFull));
+    assert_eq!(kind("IO error: Permission denied (os error 13)"), Some(ErrorKind::PermissionDenied));
+    assert_eq!(kind("Read corrupted data at file offset None"), None);
+}

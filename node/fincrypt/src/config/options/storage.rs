@@ -16,7 +16,7 @@ const MINIMUM_DAYS: u16 = 30;
 #[command(next_help_heading = "Storage node")]
 pub struct StorageArgs {
     /// Bytes that it offers, with a unit: kB to TB, KiB to TiB.
-    #[arg(long, value_name = "BYTES", default_value = "100GB")]
+    #[arg(long, value_name = "BYTES", default_value = "100GB", value_parser = values::capacity)]
     pub capacity: ByteSize,
     /// Satoshi per GiB-month (30 days) for storage, three decimals.
     #[arg(long, value_name = "SAT", default_value = "0")]
