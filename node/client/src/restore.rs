@@ -88,15 +88,19 @@ async fn restore_in(
     let fetcher = vault.read_from(session, options.direct).await?;
     let reader = BlobReader::new(vault, Arc::clone(&fetcher))?;
     let (id, snapshot) = reader.snapshot(&options.snapshot).await?;
+    let mut planner = Planner::new(&reader, &snapshot, &options.paths).await?;
+    // Made last, so that a wrong name leaves no empty folder.
     let target = Target::open(&options.target)
         .map_err(|error| RestoreError::Target { path: options.target.clone(), reason: cause(&error) })?;
-    let mut planner = Planner::new(&reader, &snapshot, &options.paths).await?;
     let overwrite = if options.overwrite { Overwrite::Different } else { Overwrite::Never };
     let mut writer = Writer::new(target, vault.keys.root.clone(), overwrite, progress.clone());
     while let Some(plan) = planner.next().await {
         writer = aside(writer, |writer| writer.begin(plan)).await?;
         writer = restore_plan(vault, &fetcher, writer).await?;
         writer = aside(writer, Writer::end).await?;
+        if let Some(files) = writer.is_full() {
+            return Err(RestoreError::Full { path: options.target.clone(), files }.into());
+        }
     }
     let finished = tokio::task::spawn_blocking(move || writer.finish()).await;
     let outcome = finished

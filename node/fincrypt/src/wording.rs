@@ -75,7 +75,7 @@ pub(crate) fn not_restored(reason: &NotRestored, overwrite: bool) -> String {
         NotRestored::SomethingElse => {
             format!("{reason}; --overwrite replaces it, unless it is a folder or a link in place of one")
         }
-        NotRestored::Failed(_) => reason.to_string(),
+        NotRestored::NoSpace | NotRestored::Failed(_) => reason.to_string(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Why a mediator did not do what it was asked. Here alone a refusal, as it travels, becomes what it
 //! means for a client.
 
-use fincrypt_net::{CallError, ConnectError};
+use fincrypt_net::{CallError, ConnectError, shown};
 use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::{Network, NodeId, Refusal};
 
@@ -17,7 +17,7 @@ pub enum MediatorError {
     #[error("{0:?} is neither a peer id nor an address")]
     NotAMediator(String),
     /// The vault's mediator does not answer.
-    #[error("the vault's mediator {node} does not answer ({reason})")]
+    #[error("the vault's mediator {} does not answer ({reason})", shown(.node))]
     Gone {
         /// The mediator.
         node: NodeId,
@@ -25,7 +25,7 @@ pub enum MediatorError {
         reason: String,
     },
     /// The vault's mediator has not answered for long.
-    #[error("the vault's mediator {node} has not answered for {days} days")]
+    #[error("the vault's mediator {} has not answered for {days} days", shown(.node))]
     Lost {
         /// The mediator.
         node: NodeId,
@@ -33,7 +33,7 @@ pub enum MediatorError {
         days: u64,
     },
     /// The mediator has been dismissed, by another device of the vault.
-    #[error("the vault has moved away from mediator {0}, and storage does not tell where to")]
+    #[error("the vault has moved away from mediator {}, and storage does not tell where to", shown(.0))]
     Dismissed(NodeId),
     /// What it offers is not enough.
     #[error(transparent)]
@@ -42,7 +42,7 @@ pub enum MediatorError {
     #[error(transparent)]
     Prepayment(#[from] PrepaymentError),
     /// It refuses, for a reason that a client acts on.
-    #[error("node {node} refused: {reason}")]
+    #[error("node {} refused: {reason}", shown(.node))]
     Refused {
         /// The mediator.
         node: NodeId,

@@ -13,6 +13,14 @@ pub enum RestoreError {
         /// Why.
         reason: String,
     },
+    /// The target has no room for more.
+    #[error("no space left in {path}: the restore stopped after {files} files")]
+    Full {
+        /// The folder.
+        path: PathBuf,
+        /// Files that are there.
+        files: u64,
+    },
     /// What was restored may not survive a power cut.
     #[error("the files are in {path}, but the disk did not take everything ({reason})")]
     NotOnDisk {

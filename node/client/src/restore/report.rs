@@ -12,6 +12,9 @@ pub enum NotRestored {
     /// Something else than a file is in its place, and is not to be replaced.
     #[error("something else is already there")]
     SomethingElse,
+    /// There is no room for it.
+    #[error("no space left")]
+    NoSpace,
     /// It could not be read or written.
     #[error("{0}")]
     Failed(String),
@@ -57,8 +60,13 @@ pub struct RestoreReport {
 /// Why the target did not take something, for the report.
 pub(super) fn reason(error: &TargetError) -> NotRestored {
     use std::error::Error;
+    use std::io::{self, ErrorKind};
+    let system = error.source().and_then(|source| source.downcast_ref()).map(io::Error::kind);
     match (error, error.source()) {
         (TargetError::Exists { .. }, _) => NotRestored::SomethingElse,
+        _ if matches!(system, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded)) => {
+            NotRestored::NoSpace
+        }
         (_, Some(source)) => NotRestored::Failed(source.to_string()),
         (error, None) => NotRestored::Failed(error.to_string()),
     }
@@ -67,4 +75,16 @@ pub(super) fn reason(error: &TargetError) -> NotRestored {
 /// A path as the report shows it.
 pub(super) fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_apart() {
+        let sync = |kind: std::io::ErrorKind| reason(&TargetError::Sync(kind.into()));
+        assert_eq!(sync(std::io::ErrorKind::StorageFull), NotRestored::NoSpace);
+        assert!(matches!(sync(std::io::ErrorKind::TimedOut), NotRestored::Failed(_)));
+    }
 }

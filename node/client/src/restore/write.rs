@@ -1,7 +1,8 @@
 //! Writing files as their segments come.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fincrypt_state::state::State;
 use fincrypt_vault::blob::BlobId;
@@ -63,6 +64,8 @@ pub(super) struct Writer {
     root: Root,
     overwrite: Overwrite,
     progress: Progress,
+    /// There is no room for more: what is still to come is not fetched.
+    full: AtomicBool,
     outcome: Mutex<Outcome>,
 }
 
@@ -108,6 +111,7 @@ impl Writer {
             root,
             overwrite,
             progress,
+            full: AtomicBool::new(false),
             outcome: Mutex::default(),
         }
     }
@@ -136,7 +140,17 @@ impl Writer {
         }
     }
 
+    /// The number of files that came, if there is no room for more.
+    pub(super) fn is_full(&self) -> Option<u64> {
+        let outcome = lock(&self.outcome);
+        let full = outcome.failed.iter().any(|failed| failed.reason == NotRestored::NoSpace);
+        full.then_some(outcome.files)
+    }
+
     fn failed(&self, path: String, reason: NotRestored) {
+        if reason == NotRestored::NoSpace {
+            self.full.store(true, Ordering::Relaxed);
+        }
         lock(&self.outcome).failed.push(Failed { path, reason });
     }
 
@@ -331,12 +345,16 @@ impl Writer {
     pub(super) fn finish(self) -> Result<Outcome, TargetError> {
         let mut outcome = self.outcome.into_inner();
         let mut dirs = self.dirs.into_inner();
+        // A folder that could not be made is named already.
+        let named: HashSet<String> = outcome.failed.iter().map(|failed| failed.path.clone()).collect();
         for dir in (0..dirs.len()).rev() {
             match dirs.finish(dir) {
                 Ok(warnings) => outcome.warnings.extend(warnings),
                 Err(error) => {
                     let path = shown(&dirs.path(dir));
-                    outcome.warnings.push(format!("{path}: {}", reason(&error)));
+                    if !named.contains(&path) {
+                        outcome.warnings.push(format!("{path}: {}", reason(&error)));
+                    }
                 }
             }
         }
@@ -348,7 +366,7 @@ impl Writer {
 impl Sink for Writer {
     fn blob(&self, entry: &Entry, plain: &[u8]) -> ControlFlow<()> {
         self.write(&entry.blob, plain);
-        ControlFlow::Continue(())
+        if self.full.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     fn failure(&self, failure: Failure) -> ControlFlow<()> {

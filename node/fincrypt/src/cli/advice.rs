@@ -7,6 +7,7 @@ use fincrypt_client::{
     BackupError, ClientError, HeadError, HomeError, MediatorError, OfferError, PrepaymentError, ReadError,
     RecoveryError, Refused, RestoreError, SessionError,
 };
+use fincrypt_net::{CallError, ConnectError};
 use fincrypt_state::kv::KvError;
 
 use crate::config::ConfigError;
@@ -96,6 +97,11 @@ fn on_mediator(error: &MediatorError) -> Option<&'static str> {
         MediatorError::Offer(OfferError::TooFewNodes { .. } | OfferError::LowRedundancy { .. }) => None,
         MediatorError::Prepayment(error) => on_prepayment(*error),
         MediatorError::Refused { reason, .. } => on_refusal(*reason),
+        MediatorError::Call(CallError::OtherRole { .. } | CallError::Connect(ConnectError::Unknown(_))) => {
+            Some(
+                "`fincrypt mediator list` shows the mediators; one that it does not show goes by its address",
+            )
+        }
         MediatorError::Call(_) => None,
     }
 }
@@ -153,7 +159,7 @@ fn on_reading(error: &ReadError) -> Option<&'static str> {
 fn on_backup(error: &BackupError) -> Option<&'static str> {
     match error {
         BackupError::Unsafe { .. } => {
-            Some("run `fincrypt backup` again, which stores it anew, or use another mediator")
+            Some("run `fincrypt backup` again, which stores them again, or use another mediator")
         }
         BackupError::Folder { .. }
         | BackupError::Scan(_)
@@ -164,6 +170,7 @@ fn on_backup(error: &BackupError) -> Option<&'static str> {
 
 fn on_restore(error: &RestoreError) -> Option<&'static str> {
     match error {
+        RestoreError::Full { .. } => Some("free some, then restore again, which keeps what is there"),
         RestoreError::NotOnDisk { .. } => Some("check it, then restore again, which keeps what is good"),
         RestoreError::Target { .. } => None,
     }
@@ -225,7 +232,7 @@ mod tests {
         let dear = OfferError::TooDear { price: Price::new(2), most: Price::new(1) };
         let latest = ReadError::LatestUnknown { lost: text(), reason: text(), newest: text() };
         let lacking = BackupError::Unsafe { report: Box::default(), segments: vec![segment] };
-        let table: [(ClientError, &str); 33] = [
+        let table: [(ClientError, &str); 35] = [
             (HomeError::NoVault(path()).into(), "fincrypt init FOLDER"),
             (HomeError::VaultExists(path()).into(), "another --home"),
             (HomeError::StateDamaged { path: path(), reason: text() }.into(), "fincrypt recover"),
@@ -236,6 +243,7 @@ mod tests {
             (MediatorError::Dismissed(node).into(), "fincrypt mediator use PEER"),
             (MediatorError::Lost { node, days: 9 }.into(), "fincrypt mediator use PEER"),
             (dear.into(), "--max-price"),
+            (MediatorError::Call(CallError::OtherRole { node }).into(), "fincrypt mediator list"),
             (PrepaymentError::UsedUp.into(), "fincrypt prepayment deposit"),
             (PrepaymentError::Destination.into(), "an offer or an invoice"),
             (PrepaymentError::InvoiceUsed.into(), "ask the payee"),
@@ -254,6 +262,7 @@ mod tests {
             (ReadError::Inner.into(), "please report"),
             (lacking.into(), "fincrypt backup"),
             (RestoreError::NotOnDisk { path: path(), reason: text() }.into(), "restore again"),
+            (RestoreError::Full { path: path(), files: 1 }.into(), "free some"),
             (RecoveryError::VaultNotFound(Network::Main).into(), "check the words"),
             (RecoveryError::NoHead(text()).into(), "--list-heads"),
             (RecoveryError::SeveralHeads(text()).into(), "--list-heads"),

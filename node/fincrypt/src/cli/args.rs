@@ -82,8 +82,8 @@ pub(super) enum Command {
     Restore {
         /// Snapshot id, at least four digits of it, or latest.
         snapshot: String,
-        /// Folder to restore into.
-        #[arg(long, required_unless_present = "test")]
+        /// Folder to restore into; needed unless --test.
+        #[arg(long)]
         target: Option<PathBuf>,
         /// Write nothing: fetch and check everything that the snapshot needs.
         #[arg(long, conflicts_with_all = ["target", "paths", "overwrite"])]
@@ -113,7 +113,7 @@ pub(super) enum Command {
         #[arg(long, conflicts_with = "head")]
         list_heads: bool,
         /// Go back to this head rather than by the newest: its sequence, or eight digits of its hash.
-        /// Whoever has this vault's keys on another machine writes no more; those machines have to be
+        /// The keys that other machines have of this vault are refused afterwards: each has to be
         /// recovered, too.
         #[arg(long)]
         head: Option<String>,

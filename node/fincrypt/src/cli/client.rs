@@ -97,6 +97,9 @@ impl Session {
             Command::Restore { snapshot, target: Some(target), paths, overwrite, direct, .. } => {
                 self.restore(RestoreOptions { snapshot, target, paths, overwrite, direct }).await
             }
+            Command::Restore { target: None, test: false, .. } => Err(Failure::Usage(
+                "restore into which folder? Give --target DIR, or --test, which writes nothing".to_owned(),
+            )),
             Command::Restore { snapshot, target: None, direct, .. } => {
                 self.test_restore(&snapshot, direct).await
             }

@@ -5,35 +5,35 @@ use std::path::PathBuf;
 use clap::Args;
 use fincrypt_protocol::ByteSize;
 
-use super::output::Exit;
+use super::output::{Exit, counted};
 use super::session::{Failure, Session};
 use fincrypt_client as client;
-use fincrypt_client::{ForgetOptions, PruneOptions, PruneReport, Rules, parse_duration};
+use fincrypt_client::{ForgetOptions, Judged, PruneOptions, PruneReport, Rules, parse_duration};
 
 /// Which snapshots go.
 #[derive(Args)]
 pub(super) struct ForgetArgs {
     /// Snapshots to forget: ids, at least four digits of each, or latest.
     snapshots: Vec<String>,
-    /// Keep so many of the newest.
+    /// Keep the N newest.
     #[arg(long, value_name = "N", default_value_t = 0)]
     keep_last: u32,
-    /// Keep the last one of so many hours that have one.
+    /// Keep the last snapshot of each of the last N hours that have one.
     #[arg(long, value_name = "N", default_value_t = 0)]
     keep_hourly: u32,
-    /// Keep the last one of so many days that have one, by UTC.
+    /// Keep the last snapshot of each of the last N days that have one, by UTC.
     #[arg(long, value_name = "N", default_value_t = 0)]
     keep_daily: u32,
-    /// Keep the last one of so many weeks that have one.
+    /// Keep the last snapshot of each of the last N weeks that have one.
     #[arg(long, value_name = "N", default_value_t = 0)]
     keep_weekly: u32,
-    /// Keep the last one of so many months that have one.
+    /// Keep the last snapshot of each of the last N months that have one.
     #[arg(long, value_name = "N", default_value_t = 0)]
     keep_monthly: u32,
-    /// Keep the last one of so many years that have one.
+    /// Keep the last snapshot of each of the last N years that have one.
     #[arg(long, value_name = "N", default_value_t = 0)]
     keep_yearly: u32,
-    /// Keep all that are at most so much older than the newest, such as 36h, 14d, 6m or 1y6m.
+    /// Keep all that are at most this much older than the newest, such as 36h, 14d, 6m or 1y6m.
     #[arg(long, value_name = "DURATION")]
     keep_within: Option<String>,
     /// Let the rules be about snapshots of this folder only.
@@ -56,7 +56,7 @@ pub(super) struct PruneArgs {
     /// Unused bytes that may stay, in percent of the used ones.
     #[arg(long, value_name = "PERCENT", default_value_t = 5)]
     max_unused: u64,
-    /// Pack at most so many bytes anew, such as 10GB [default: all that is worth it].
+    /// Pack at most this much again, such as 10GB [default: all that is worth it].
     #[arg(long, value_name = "SIZE")]
     max_repack: Option<String>,
     /// Release at once what is marked, rather than a day later: if no other device writes.
@@ -118,7 +118,9 @@ impl Session {
         let vault = self.open()?;
         let report = client::forget(&vault, &options).await?;
         self.print(&report, || {
-            for judged in &report.kept {
+            // Where only names say what goes, the others are of no interest.
+            let others = |judged: &&Judged| judged.reasons == ["not named"];
+            for judged in report.kept.iter().filter(|judged| !others(judged)) {
                 println!(
                     "keep    {}  {}  {}  {}",
                     &judged.id[..12],
@@ -131,10 +133,15 @@ impl Session {
             for judged in &report.forgotten {
                 println!("{verb}  {}  {}  {}", &judged.id[..12], judged.when, judged.paths.join(" "));
             }
+            match report.kept.iter().filter(others).count() {
+                0 => {}
+                1 => println!("1 other snapshot stays."),
+                count => println!("{count} other snapshots stay."),
+            }
             match &report.prune {
                 Some(prune) => show_prune(prune, options.dry_run),
                 None if report.forgotten.is_empty() || options.dry_run => {}
-                None => println!("`fincrypt prune` gives the room back that only they took."),
+                None => println!("Their room is given back by `fincrypt prune`."),
             }
         });
         Ok(Exit::Done)
@@ -151,29 +158,29 @@ impl Session {
 
 fn show_prune(report: &PruneReport, dry_run: bool) {
     let would = if dry_run { "would be " } else { "" };
-    println!(
-        "{} segments stay; {} blobs, {}, {would}packed anew.",
-        report.kept,
-        report.repacked,
-        ByteSize(report.bytes_repacked)
-    );
-    println!(
-        "{} segments, {}, {would}released: storage deletes them after its delay, within which the words undo it.",
-        report.released,
-        ByteSize(report.bytes_released)
-    );
-    println!(
-        "{} segments, {}, {would}marked, beside {}, {}, from before: a later prune releases them.",
-        report.marked,
-        ByteSize(report.bytes_marked),
-        report.waiting,
-        ByteSize(report.bytes_waiting)
-    );
+    let of =
+        |segments: usize, bytes: u64| format!("{}, {}", counted(segments as u64, "segment"), ByteSize(bytes));
+    let stays = counted(report.kept as u64, "segment");
+    if report.repacked + report.marked + report.waiting + report.released + report.orphans == 0 {
+        println!("Nothing to do: of {stays}, none holds enough unused data.");
+    } else {
+        let blobs = counted(report.repacked as u64, "blob");
+        println!("kept      {stays}");
+        println!("repacked  {blobs}, {}, {would}packed into new segments", ByteSize(report.bytes_repacked));
+        println!(
+            "marked    {}, {would}released by a prune a day later",
+            of(report.marked, report.bytes_marked)
+        );
+        println!("waiting   {}, marked by earlier prunes", of(report.waiting, report.bytes_waiting));
+        println!(
+            "released  {}, {would}deleted by storage after its delay; until then the words undo it",
+            of(report.released, report.bytes_released)
+        );
+    }
     if report.orphans > 0 {
         println!(
-            "{} segments, {}, lie at the holders without a use: a run that was never finished left them, or is under way.",
-            report.orphans,
-            ByteSize(report.bytes_orphans)
+            "unnamed   {} at the holders, left by a run that never ended, or of one under way",
+            of(report.orphans, report.bytes_orphans)
         );
     }
     if report.guarded {

@@ -73,7 +73,10 @@ pub(super) fn show(home: &Home, json: bool) -> Result<(), String> {
     }
     let mediator = &node["mediator"];
     if let Some(nodes) = mediator["nodes"].as_array() {
-        println!("epoch {}, {} segments lack a good keeper", mediator["epoch"], mediator["degraded"]);
+        println!(
+            "epoch {}, {} segments lack a shard at a good storage node",
+            mediator["epoch"], mediator["degraded"]
+        );
         println!(
             "storage nodes: state, score in permille, epochs passed, shards, newest audits (epoch:proved)"
         );

@@ -6,7 +6,7 @@ use std::path::Path;
 use fincrypt_vault::words::Words;
 use serde::Serialize;
 
-use super::output::Exit;
+use super::output::{Exit, counted};
 use super::secret;
 use super::session::{Failure, NAME, Session};
 use fincrypt_client as client;
@@ -106,13 +106,13 @@ impl Session {
         self.print(&list, || {
             for head in &list.heads {
                 println!(
-                    "{:>8}  {}  {}  slot {}, {} catalog segments, at {} holders{}",
+                    "{:>8}  {}  {}  account {}, {}, at {}{}",
                     head.sequence,
                     &head.hash[..12],
                     head.when,
                     head.slot,
-                    head.catalog_segments,
-                    head.holders,
+                    counted(head.catalog_segments as u64, "catalog segment"),
+                    counted(head.holders as u64, "holder"),
                     if head.superseded { ", given up by a rewind" } else { "" }
                 );
             }

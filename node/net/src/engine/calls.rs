@@ -110,7 +110,7 @@ fn failed(peer: &PeerId, error: &OutboundFailure) -> CallError {
         OutboundFailure::DialFailure => return ConnectError::NoAnswer { address: peer.to_string() }.into(),
         OutboundFailure::Timeout => "time is over",
         OutboundFailure::ConnectionClosed => "the connection was closed",
-        OutboundFailure::UnsupportedProtocols => "it does not have this role",
+        OutboundFailure::UnsupportedProtocols => return CallError::OtherRole { node },
         OutboundFailure::Io(_) => "the stream broke",
     };
     CallError::NoAnswer { node, reason }

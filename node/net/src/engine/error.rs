@@ -2,6 +2,8 @@
 
 use fincrypt_protocol::{Network, NodeId, Refusal};
 
+use crate::identity::shown;
+
 /// A peer could not be connected.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ConnectError {
@@ -30,7 +32,7 @@ pub enum ConnectError {
         expected: Network,
     },
     /// No address of the peer is known.
-    #[error("no address of node {0} is known")]
+    #[error("no address of node {} is known", shown(.0))]
     Unknown(NodeId),
     /// The engine has stopped.
     #[error("the node is shutting down")]
@@ -44,15 +46,21 @@ pub enum CallError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// The connection broke or the time was over.
-    #[error("node {node} did not answer: {reason}")]
+    #[error("node {} did not answer: {reason}", shown(.node))]
     NoAnswer {
         /// The peer.
         node: NodeId,
         /// What the transport said.
         reason: &'static str,
     },
+    /// The peer runs, and has another role.
+    #[error("node {} does not have the role that it is asked in", shown(.node))]
+    OtherRole {
+        /// The peer.
+        node: NodeId,
+    },
     /// The peer refused.
-    #[error("node {node} refused: {refusal}")]
+    #[error("node {} refused: {refusal}", shown(.node))]
     Refused {
         /// The peer.
         node: NodeId,
@@ -60,7 +68,7 @@ pub enum CallError {
         refusal: Refusal,
     },
     /// The peer answered something else than was asked.
-    #[error("node {node} gave an answer that does not fit the request")]
+    #[error("node {} gave an answer that does not fit the request", shown(.node))]
     Unexpected {
         /// The peer.
         node: NodeId,
