@@ -12,7 +12,7 @@ use fincrypt_net::{
     Engine, EngineSetup, Identity, Inboxes, Keypair, Multiaddr, Net, Role, Roles, Sessions, Setup, peer_of,
 };
 use fincrypt_protocol::{Clock, Network, Random, SigningKey};
-use fincrypt_shards::ShardStore;
+use fincrypt_shards::{ShardStore, StoreReport};
 use fincrypt_state::state::State;
 use fincrypt_storage_node::{
     Disk, Drain, Health, Ledger, PayoutTo, StorageInbox, StorageOptions, StorageRole,
@@ -100,7 +100,7 @@ pub async fn run(
 fn open_state(home: &Home) -> Result<State, NodeError> {
     let (state, report) = State::open(&home.state())?;
     if let Some(aside) = &report.set_aside {
-        tracing::warn!(aside = %aside.display(), "the state database did not open; it was set aside and is rebuilt");
+        tracing::warn!(aside = %aside.display(), "state_database_set_aside");
     }
     Ok(state)
 }
@@ -115,7 +115,8 @@ fn open_store(
         return Ok(None);
     }
     let (store, report) = ShardStore::open(&home.shards(), state.clone(), config.storage.capacity.0)?;
-    tracing::info!(?report, "shard_store_opened");
+    let StoreReport { shards, adopted, lost, foreign, unfinished } = report;
+    tracing::info!(shards, adopted, lost, foreign, unfinished, "shard_store_opened");
     Ok(Some(store))
 }
 
@@ -292,13 +293,16 @@ fn print_ready(net: &Net, bound: &[Multiaddr], api: &str) {
 /// Joins by the first contacts, and again whenever no peer is left.
 async fn keep_joined(net: Net, contacts: Vec<Multiaddr>, mut stop: watch::Receiver<bool>) {
     let mut told = HashSet::new();
+    if contacts.is_empty() {
+        tracing::info!("no_first_contacts");
+    }
     loop {
         if !contacts.is_empty() && net.connected().await.is_empty() {
             for address in &contacts {
                 if let Err(error) = net.join(address.clone()).await
                     && told.insert(address.clone())
                 {
-                    tracing::warn!(%error, "a first contact does not answer; trying on");
+                    tracing::warn!(%address, %error, "first_contact_silent");
                 }
             }
         }
@@ -335,13 +339,13 @@ async fn keep_backing_up(
                     files = report.files,
                     uploaded = report.bytes_uploaded,
                     skipped = report.skipped.len(),
-                    "a snapshot was taken"
+                    "snapshot_taken"
                 );
                 for warning in &report.prepayment.warnings {
                     tracing::warn!(warning = wording::prepayment(warning), "prepayment_warning");
                 }
             }
-            Err(error) => tracing::warn!(%error, "the backup failed; it is tried again at the next interval"),
+            Err(error) => tracing::warn!(%error, retry_seconds = interval.as_secs(), "backup_failed"),
         }
     }
 }
@@ -356,14 +360,14 @@ async fn check_when_due(vault: &Vault) {
     tokio::time::sleep(vault.check_due_in().unwrap_or(CHECK_AGAIN)).await;
     match self_check(vault).await {
         Ok(report) => {
-            tracing::info!(asked = report.shards, good = report.good, "storage was checked");
+            tracing::info!(asked = report.shards, good = report.good, "storage_checked");
             for (what, shard) in report.problems() {
                 let BadShard { segment, index, node, .. } = shard;
-                tracing::warn!(segment, index, node, "a shard is {what}");
+                tracing::warn!(segment, index, node, what, "shard_bad");
             }
         }
         Err(error) => {
-            tracing::warn!(%error, "storage could not be checked");
+            tracing::warn!(%error, "storage_not_checked");
             tokio::time::sleep(CHECK_AGAIN).await;
         }
     }

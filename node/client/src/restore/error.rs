@@ -14,7 +14,7 @@ pub enum RestoreError {
         reason: String,
     },
     /// The target has no room for more.
-    #[error("no space left in {path}: the restore stopped after {files} files")]
+    #[error("no space left in {path}: the restore stopped (files restored: {files})")]
     Full {
         /// The folder.
         path: PathBuf,

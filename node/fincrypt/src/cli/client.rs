@@ -15,7 +15,7 @@ use super::output::{Exit, complain, counted, print_lines, printable};
 use super::prepayment::warn_of;
 use super::session::{Failure, NAME, Session};
 use super::{advice, log};
-use crate::config::{Settings, default_home};
+use crate::config::{Settings, default_home, variables};
 use crate::home::Home;
 use fincrypt_client as client;
 use fincrypt_client::{
@@ -77,8 +77,9 @@ async fn run(args: Args, matches: &ArgMatches) -> Result<Exit, Failure> {
         settings = settings.with_flags(matches);
     }
     if let Command::Config { command } = args.command {
-        return Ok(super::config::run(command, &settings));
+        return Ok(super::config::run(command, &settings, args.json));
     }
+    settings.check_variables(variables())?;
     let config = settings.resolve()?;
     let session =
         Session { home, config, json: args.json, quiet: args.quiet, password_file: args.password_file };

@@ -1,9 +1,10 @@
 //! `config`, of both programs.
 
 use clap::Subcommand;
+use serde::Serialize;
 
-use super::output::Exit;
-use crate::config::Settings;
+use super::output::{Exit, print_json, print_lines};
+use crate::config::{Explained, Settings};
 
 #[derive(Subcommand)]
 pub(super) enum ConfigCommand {
@@ -11,20 +12,27 @@ pub(super) enum ConfigCommand {
     Check,
 }
 
-pub(super) fn run(command: ConfigCommand, settings: &Settings) -> Exit {
+pub(super) fn run(command: ConfigCommand, settings: &Settings, json: bool) -> Exit {
     match command {
-        ConfigCommand::Check => check(settings),
+        ConfigCommand::Check => check(settings, json),
     }
 }
 
-fn check(settings: &Settings) -> Exit {
-    let mut exit = Exit::Done;
-    for explained in settings.explain() {
-        println!("{}", explained.line);
-        if let Some(problem) = explained.problem {
-            println!("    wrong: {problem}");
-            exit = Exit::Failed;
-        }
+/// Prints the settings in the syntax of the file.
+fn check(settings: &Settings, json: bool) -> Exit {
+    #[derive(Serialize)]
+    struct List {
+        settings: Vec<Explained>,
     }
-    exit
+    let list = List { settings: settings.explain() };
+    if json {
+        print_json(&list);
+    } else {
+        print_lines(list.settings.iter().flat_map(|explained| {
+            let wrong = explained.problem.as_ref().map(|problem| format!("#     wrong: {problem}"));
+            std::iter::once(explained.line()).chain(wrong)
+        }));
+    }
+    let wrong = list.settings.iter().any(|explained| explained.problem.is_some());
+    if wrong { Exit::Failed } else { Exit::Done }
 }

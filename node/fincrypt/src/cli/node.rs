@@ -11,7 +11,7 @@ use super::output::{Exit, complain};
 use super::secret::SecretError;
 use super::wallet::WalletCommand;
 use super::{drain, log, node_status, secret, wallet};
-use crate::config::{Config, ConfigError, Settings, default_home, with_flags};
+use crate::config::{Config, ConfigError, Settings, default_home, variables, with_flags};
 use crate::daemon;
 use crate::error::NodeError;
 use crate::home::Home;
@@ -24,8 +24,9 @@ const NAME: &str = "fincrypt-node";
 /// places, audits and repairs shards and bills for them; a bootstrap node is a first contact; a client
 /// node backs up its home's vault at intervals.
 ///
-/// Each option can also be set by a variable `FINCRYPT_KEY` or by its key in config.toml, with _ for -;
-/// flags win over variables, these over the file. `fincrypt-node config check` shows where each value
+/// Each option but --role, --home, --config and --password-file can also be set by a variable
+/// `FINCRYPT_KEY` or by its key in config.toml, with _ for -; flags win over variables, these over the
+/// file. `fincrypt-node config check` shows where each value
 /// comes from.
 #[derive(Parser)]
 #[command(name = NAME, version, about)]
@@ -172,10 +173,11 @@ fn run(args: Args, matches: &ArgMatches, home: Home) -> Result<Exit, Failure> {
         .with_environment(|name| std::env::var(name).ok())
         .with_flags(matches);
     match args.command {
-        Some(Command::Config { command }) => Ok(config::run(command, &settings)),
+        Some(Command::Config { command }) => Ok(config::run(command, &settings, false)),
         Some(Command::Wallet { command }) => Ok(wallet::run(NAME, &home, command)),
         Some(Command::Drain { cancel, no_wait }) => Ok(drain::run(NAME, &home, cancel, !no_wait)),
         Some(Command::Status { .. }) | None => {
+            settings.check_variables(variables())?;
             serve(home, settings.resolve()?, args.roles, args.password_file.as_deref())
         }
     }

@@ -85,6 +85,9 @@ impl Config {
             lightning: home.lightning(),
             lightning_trusted: home.lightning_trusted(),
         };
+        if !self.has_chain() && paths.wallet_seed.exists() {
+            tracing::warn!("wallet_without_chain: give --bitcoind-url or --esplora-url");
+        }
         Ok(MoneyOptions {
             paths,
             #[cfg(feature = "bitcoin")]
@@ -125,6 +128,12 @@ impl Config {
         fincrypt_state::durable::write_file(&path, address.as_bytes(), 0o600)?;
         Ok(vec![address])
     }
+}
+
+/// The variables of the environment that are text.
+pub fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// The default home: `$XDG_DATA_HOME/fincrypt`, else `~/.local/share/fincrypt`.

@@ -9,12 +9,17 @@ use std::path::Path;
 use clap::builder::ValueParser;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use serde::Serialize;
 
 use super::error::{ConfigError, Origin};
 use super::{Config, file};
 
 /// Similarity of two keys (Jaro-Winkler) from which on one is suggested for the other.
 const SIMILAR: f64 = 0.8;
+/// The same of a variable, which may be another program's.
+const SAME_BUT_MISTYPED: f64 = 0.9;
+/// What only an option of the command line can say.
+const ONLY_OPTIONS: [&str; 4] = ["home", "role", "config", "password_file"];
 
 /// One setting and where it came from.
 #[derive(Debug, Clone)]
@@ -29,12 +34,34 @@ struct Setting {
 pub struct Settings(BTreeMap<String, Setting>);
 
 /// A setting as `config check` shows it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Explained {
-    /// Key, value, origin and meaning.
-    pub line: String,
+    /// The option.
+    pub key: String,
+    /// What was written; nothing for an option that is not set, several texts for a list.
+    pub values: Vec<String>,
+    /// Whether it takes a list.
+    pub is_list: bool,
+    /// Where it was written.
+    pub origin: String,
+    /// What the option is for.
+    pub meaning: String,
     /// What is wrong with the value.
     pub problem: Option<String>,
+}
+
+impl Explained {
+    /// The setting as a line of the configuration file.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let text = |value: &String| toml::Value::String(value.clone()).to_string();
+        let value = match self.values.as_slice() {
+            [value] if !self.is_list => text(value),
+            [] => return format!("# {} is not set  # {}", self.key, self.meaning),
+            values => format!("[{}]", values.iter().map(text).collect::<Vec<_>>().join(", ")),
+        };
+        format!("{} = {value}  # {}: {}", self.key, self.origin, self.meaning)
+    }
 }
 
 /// All options, each declared by a field of [`Config`].
@@ -113,6 +140,29 @@ impl Settings {
             }
         }
         self
+    }
+
+    /// Looks for variables that are meant for this program and are none of its own.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if one is nearly that of an option, or of an option without a variable.
+    pub fn check_variables(
+        &self,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(), ConfigError> {
+        for (name, value) in variables {
+            let Some(key) = name.strip_prefix("FINCRYPT_").map(str::to_ascii_lowercase) else { continue };
+            let origin = Origin::Environment(name);
+            if ONLY_OPTIONS.contains(&key.as_str()) {
+                let reason = format!("there is no such variable: give --{}", flag(&key));
+                return Err(ConfigError::Value { key, value, origin, reason });
+            }
+            let likeness = |known: &String| strsim::jaro_winkler(known, &key);
+            if !self.0.contains_key(&key) && self.0.keys().any(|known| likeness(known) >= SAME_BUT_MISTYPED) {
+                return Err(self.unknown(key, origin));
+            }
+        }
+        Ok(())
     }
 
     /// Lays flags over them: what [`with_flags`] added and somebody typed.
@@ -219,10 +269,11 @@ impl Settings {
             let key = arg.get_id().as_str();
             let setting = self.0.get(key)?;
             let meaning = arg.get_help().map(ToString::to_string).unwrap_or_default();
-            let line = format!("{key} = {:?}  ({})  # {meaning}", setting.values.join(", "), setting.origin);
             let across = || across.as_ref().filter(|(of, _)| of == key).map(|(_, problem)| problem.clone());
             let problem = self.check(key).err().map(|error| error.to_string()).or_else(across);
-            Some(Explained { line, problem })
+            let (values, origin) = (setting.values.clone(), setting.origin.to_string());
+            let (key, is_list) = (key.to_owned(), is_list(arg));
+            Some(Explained { key, values, is_list, origin, meaning, problem })
         };
         declared().get_arguments().filter_map(explain).collect()
     }

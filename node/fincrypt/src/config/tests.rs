@@ -237,3 +237,24 @@ fn a_credit_bound_holds_two_payouts() {
     assert!(said.contains("credit_bound") && said.contains("twice payout_threshold"), "{said}");
     typed(&[("payout_threshold", "1000"), ("credit_bound", "2000")]).resolve().expect("enough");
 }
+
+#[test]
+fn a_mistyped_variable_is_named() {
+    let check = |name: &str| Settings::defaults().check_variables([(name.to_owned(), "5GB".to_owned())]);
+    let said = check("FINCRYPT_CAPACTY").expect_err("mistyped").to_string();
+    assert!(said.contains("FINCRYPT_CAPACTY") && said.contains("did you mean \"capacity\"?"), "{said}");
+    let said = check("FINCRYPT_HOME").expect_err("no variable").to_string();
+    assert!(said.contains("give --home"), "{said}");
+    for fine in ["FINCRYPT_CAPACITY", "FINCRYPT_PASSWORD", "FINCRYPT_BIN_DIR", "CAPACTY"] {
+        check(fine).expect(fine);
+    }
+}
+
+#[test]
+fn what_is_explained_can_be_read_as_a_file() {
+    let settings = typed(&[("exclude", "a\"b"), ("exclude", "c")]);
+    let lines: Vec<String> = settings.explain().iter().map(Explained::line).collect();
+    let (_dir, path) = file(&lines.join("\n"));
+    let read = Settings::defaults().with_file(&path, true).expect("read").resolve().expect("valid");
+    assert_eq!(read.client.exclude, ["a\"b", "c"]);
+}

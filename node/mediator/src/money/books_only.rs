@@ -32,7 +32,7 @@ impl Money {
         _random: Random,
     ) -> Result<Self, MoneyError> {
         let (ledger, found) = Ledger::open(&options.paths.ledger)?;
-        tracing::info!(?found, "ledger_opened");
+        tracing::info!(entries = found.entries, cut = found.cut, rebuilt = found.rebuilt, "ledger_opened");
         Ok(Self { ledger })
     }
 

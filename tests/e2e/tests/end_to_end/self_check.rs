@@ -228,9 +228,9 @@ fn a_client_node_checks_its_storage_by_itself_when_that_is_due() {
     let daemon = daemon::start(&world);
     // The first backup looks as well; what comes after it does not wait for another.
     let log = || fs::read_to_string(world.path("client.log")).expect("read");
-    let checked = || log().matches("storage was checked").count();
+    let checked = || log().matches("storage_checked").count();
     assert!(wait_until(DEADLINE, || checked() >= 2), "{}", log());
     daemon::end(daemon);
-    assert_eq!(log().matches("a snapshot was taken").count(), 1, "{}", log());
+    assert_eq!(log().matches("snapshot_taken").count(), 1, "{}", log());
     assert!(last() > before);
 }

@@ -15,7 +15,7 @@ pub enum LightningError {
     },
     /// It could not be started; the chain source may be down.
     #[error(
-        "the Lightning node could not be started: {0}; look whether the bitcoind of the configuration runs"
+        "the Lightning node could not be started: {0}; look whether the bitcoind or Esplora server of the configuration runs"
     )]
     Start(String),
     /// An alias longer than 32 bytes, or an address that is none.
@@ -27,7 +27,9 @@ pub enum LightningError {
         value: String,
     },
     /// It does not run yet, or there is none.
-    #[error("the Lightning node does not run: look whether the bitcoind of the configuration answers")]
+    #[error(
+        "the Lightning node does not run: look whether the bitcoind or Esplora server of the configuration answers"
+    )]
     NotRunning,
     /// As many payments are under way as may be.
     #[error(

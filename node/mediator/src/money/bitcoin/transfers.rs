@@ -79,7 +79,7 @@ impl Transfers {
 pub enum MoveError {
     /// There is no wallet, or it does not run.
     #[error(
-        "the wallet or the Lightning node does not run: look whether the bitcoind of the configuration answers"
+        "the wallet or the Lightning node does not run: look whether the bitcoind or Esplora server of the configuration answers"
     )]
     NoWallet,
     /// The Lightning node gives no address.

@@ -77,7 +77,7 @@ impl Wallets {
     /// [`MoneyError`]: nothing may be paid or promised then.
     pub(super) fn open(options: &MoneyOptions, clock: Clock, random: Random) -> Result<Self, MoneyError> {
         let (ledger, found) = Ledger::open(&options.paths.ledger)?;
-        tracing::info!(?found, "ledger_opened");
+        tracing::info!(entries = found.entries, cut = found.cut, rebuilt = found.rebuilt, "ledger_opened");
         let moved = Arc::new(Notify::new());
         let chain = options.chain.as_ref();
         let treasury = chain.map(|chain| open_treasury(&options.paths, chain, &ledger)).transpose()?;
