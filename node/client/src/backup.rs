@@ -82,7 +82,7 @@ async fn backup_in(
                 // The snapshot is stored; what fails here the next run does.
                 match prune::merge_small(session, vault).await {
                     Ok(merged) => report.merged = merged,
-                    Err(error) => tracing::warn!(%error, "small segments were not merged"),
+                    Err(error) => tracing::warn!(%error, "small_segments_not_merged"),
                 }
                 report.prepayment = match session.mediator(vault).await {
                     Ok(mediator) => prepayment_status(vault, Some(&mediator)).await,

@@ -42,7 +42,7 @@ impl Run<'_> {
                     }
                     // Perhaps it can be read another time.
                     Err(error) => {
-                        tracing::warn!(%error, "a list of the catalog cannot be read; it stays as it is");
+                        tracing::warn!(%error, "catalog_list_unreadable");
                         left.push(reference);
                     }
                 }

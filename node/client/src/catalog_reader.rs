@@ -68,7 +68,7 @@ pub(crate) async fn load_catalog(
     match failed {
         // The index was rebuilt because the catalog cannot be read; the next backup writes it anew.
         Some(error) if vault.lifecycle.index_origin()? == IndexOrigin::Segments => {
-            tracing::warn!(%error, "a part of the catalog cannot be read; the rebuilt index is used");
+            tracing::warn!(%error, "catalog_part_unreadable");
             Ok(())
         }
         Some(error) => Err(error),

@@ -119,7 +119,7 @@ pub(crate) async fn follow(
 ) -> Result<Followed, ClientError> {
     let followed = vault.lifecycle.follow(&head.body.releases)?;
     if vault.lifecycle.is_rebuild_due()? {
-        tracing::warn!("the rebuilt index was lost with its database; reading every segment again");
+        tracing::warn!("index_rebuilt_again");
         rebuild_index(vault, fetcher).await?;
     }
     load_catalog(vault, fetcher, &head.body.refs).await?;

@@ -78,7 +78,7 @@ async fn mediator_is_gone(
         return Err(MediatorError::Lost { node, days: away.as_secs() / (24 * 3600) }.into());
     }
     let other = find_mediator(net).await?;
-    tracing::warn!(old = %node, new = %other, "the mediator is gone; the vault moves to another one");
+    tracing::warn!(old = %node, new = %other, "vault_moves_itself");
     move_to(vault, net, other).await?;
     log_in_with(vault, net, other).await.map_err(gone(other))
 }

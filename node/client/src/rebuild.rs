@@ -131,7 +131,7 @@ impl Search<'_> {
                 return;
             }
         }
-        tracing::warn!(%node, "a holder's list is not followed to its end: it names what it does not show");
+        tracing::warn!(%node, "holder_list_abandoned");
     }
 }
 

@@ -280,7 +280,7 @@ async fn restore_state(
         let refs = head.as_ref().map(|head| head.body.refs.as_slice()).unwrap_or_default();
         let loaded = load_catalog(vault, &fetcher, refs).await;
         if head.is_none() || loaded.is_err() {
-            tracing::warn!(slot, "the catalog cannot be had; reading every segment instead");
+            tracing::warn!(slot, "catalog_unreadable_index_rebuilt");
             let segments = rebuild_index(vault, &fetcher).await?;
             restored.rebuilt_segments += segments;
             if head.is_none() && segments == 0 {

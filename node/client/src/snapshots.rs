@@ -13,6 +13,7 @@ use super::fetch::Fetcher;
 use super::head::follow;
 use super::history::newest_head_at;
 use super::reader::{BlobReader, ReadError};
+use super::restore::shown;
 use super::session::{Session, with_vault};
 use super::vault::Vault;
 
@@ -139,7 +140,7 @@ pub async fn list_snapshots(vault: &Vault) -> Result<Vec<SnapshotInfo>, ClientEr
         time: snapshot.time.secs(),
         when: utc(snapshot.time.secs()),
         host: snapshot.host,
-        paths: snapshot.roots.iter().map(|root| String::from_utf8_lossy(&root.path).into_owned()).collect(),
+        paths: snapshot.roots.iter().map(|root| shown(&root.path)).collect(),
         files: snapshot.files,
         bytes: snapshot.bytes,
     };
@@ -166,7 +167,6 @@ async fn entries(reader: &BlobReader, name: &str, path: Option<&Path>) -> Result
     use std::os::unix::ffi::OsStrExt;
     let (_, snapshot) = reader.snapshot(name).await?;
     let names = root_names(&snapshot)?;
-    let shown = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
     let parts: Vec<&[u8]> = path
         .map(|path| {
             path.as_os_str().as_bytes().split(|byte| *byte == b'/').filter(|part| !part.is_empty()).collect()

@@ -195,7 +195,7 @@ impl Statements {
         if self.0.get(FAULTS, &key)?.is_some() {
             return Ok(());
         }
-        tracing::warn!(%wrong, "a statement of the mediator is wrong");
+        tracing::warn!(%wrong, "statement_wrong");
         let known = self.0.scan(FAULTS, &[], None, usize::MAX)?;
         let superfluous = (known.len() + 1).saturating_sub(MOST_FAULTS);
         known.into_iter().take(superfluous).for_each(|(key, _)| batch.remove(FAULTS, key));

@@ -143,7 +143,7 @@ impl Session {
         }
         warn_of(&report.prepayment);
         for skipped in &report.skipped {
-            eprintln!("{NAME}: skipped {}: {}", skipped.path, skipped.reason);
+            eprintln!("{NAME}: skipped {}: {}", printable(&skipped.path), skipped.reason);
         }
         Ok(if report.failed() { Exit::Partly } else { Exit::Done })
     }
@@ -163,7 +163,7 @@ impl Session {
                     snapshot.when,
                     counted(snapshot.files, "file"),
                     ByteSize(snapshot.bytes).to_string(),
-                    snapshot.paths.join(" ")
+                    printable(&snapshot.paths.join(" "))
                 )
             }));
         });

@@ -138,8 +138,9 @@ pub(super) fn main(args: Vec<OsString>) -> Exit {
             return if error.use_stderr() { Exit::Usage } else { Exit::Done };
         }
     };
-    // The Lightning node logs at every block of a regtest chain that it knows no fees.
-    log::to_standard_error("fincrypt=info,ldk_node::chain=off,warn");
+    // The Lightning node logs at every block of a regtest chain that it knows no fees, the DHT that a
+    // first node has no peers.
+    log::to_standard_error("fincrypt=info,ldk_node::chain=off,libp2p_kad=error,warn");
     let Some(home) = args.home.clone().or_else(default_home) else {
         complain(NAME, &"no home: give --home DIR or set HOME");
         return Exit::Usage;

@@ -2,7 +2,7 @@
 
 use fincrypt_protocol::ByteSize;
 
-use super::output::{Exit, counted};
+use super::output::{Exit, counted, printable};
 use super::session::{Failure, NAME, Session};
 use crate::wording::not_restored;
 use fincrypt_client as client;
@@ -36,7 +36,7 @@ impl Session {
         }
         for failed in &report.failed {
             let why = not_restored(&failed.reason, overwrite);
-            eprintln!("{NAME}: {not_done}: {}: {why}", failed.path);
+            eprintln!("{NAME}: {not_done}: {}: {why}", printable(&failed.path));
         }
         if report.failed.is_empty() { Exit::Done } else { Exit::Partly }
     }
