@@ -220,6 +220,7 @@ mod tests {
         let mut change = ledger.change();
         change.put_earning(&relation, &ledger.earning(&relation).expect("reads")).expect("fits");
         change.commit(&relation.0).expect("written");
+        drop(change);
         assert_eq!(ask().as_deref(), Some("own"));
         assert_eq!(named.destination(relation.0, None).expect("reads").as_deref(), Some("lno1"));
         assert!(own.0.lock().is_empty(), "nothing is countersigned");
