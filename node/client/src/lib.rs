@@ -26,6 +26,7 @@ mod mediators;
 mod migration;
 mod options;
 mod pace;
+mod path_text;
 pub mod pipeline;
 mod prepayment;
 pub mod progress;

@@ -25,7 +25,7 @@ use super::vault::Vault;
 
 pub use error::RestoreError;
 use plan::Planner;
-pub(crate) use report::{Failed, shown};
+pub(crate) use report::Failed;
 pub use report::{NotRestored, RestoreReport};
 use write::Writer;
 

@@ -12,8 +12,8 @@ use super::error::ClientError;
 use super::fetch::Fetcher;
 use super::head::follow;
 use super::history::newest_head_at;
+use super::path_text::path_text;
 use super::reader::{BlobReader, ReadError};
-use super::restore::shown;
 use super::session::{Session, with_vault};
 use super::vault::Vault;
 
@@ -140,7 +140,7 @@ pub async fn list_snapshots(vault: &Vault) -> Result<Vec<SnapshotInfo>, ClientEr
         time: snapshot.time.secs(),
         when: utc(snapshot.time.secs()),
         host: snapshot.host,
-        paths: snapshot.roots.iter().map(|root| shown(&root.path)).collect(),
+        paths: snapshot.roots.iter().map(|root| path_text(&root.path)).collect(),
         files: snapshot.files,
         bytes: snapshot.bytes,
     };
@@ -174,7 +174,7 @@ async fn entries(reader: &BlobReader, name: &str, path: Option<&Path>) -> Result
         .unwrap_or_default();
     let Some((first, rest)) = parts.split_first() else {
         let folders = names.iter().zip(&snapshot.roots).map(|(name, root)| EntryInfo {
-            path: shown(name.as_bytes()),
+            path: path_text(name.as_bytes()),
             kind: "folder",
             size: 0,
             mode: root.mode,
@@ -208,7 +208,7 @@ async fn entries(reader: &BlobReader, name: &str, path: Option<&Path>) -> Result
             NodeKind::Symlink { target } => ("symlink", target.len() as u64),
         };
         let path = [prefix.as_slice(), b"/", node.name.as_bytes()].concat();
-        EntryInfo { path: shown(&path), kind, size, mode: node.mode, mtime: node.mtime.secs }
+        EntryInfo { path: path_text(&path), kind, size, mode: node.mode, mtime: node.mtime.secs }
     };
     Ok(nodes.into_iter().map(info).collect())
 }

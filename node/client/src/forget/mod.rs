@@ -9,9 +9,9 @@ use fincrypt_vault::snapshot::{Snapshot, SnapshotId, select};
 use serde::Serialize;
 
 use super::error::ClientError;
+use super::path_text::path_text;
 use super::prune::{PruneOptions, PruneReport, Task, rewrite};
 use super::reader::{BlobReader, ReadError};
-use super::restore::shown;
 use super::session::{Session, with_vault};
 use super::snapshots::utc;
 use super::vault::Vault;
@@ -82,7 +82,7 @@ async fn forget_in(
     for ((id, snapshot), reasons) in snapshots.into_iter().zip(reasons) {
         let gone = reasons.is_empty();
         let secs = snapshot.time.secs();
-        let paths = snapshot.roots.iter().map(|root| shown(&root.path));
+        let paths = snapshot.roots.iter().map(|root| path_text(&root.path));
         let judged =
             Judged { id: id.to_string(), time: secs, when: utc(secs), paths: paths.collect(), reasons };
         if gone {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use fincrypt_vault::target::{DirHandle, Target, TargetError};
 use fincrypt_vault::tree::{Mtime, Name, Xattrs};
 
-use super::report::shown;
+use crate::path_text::path_text;
 
 /// Folders kept open.
 const OPEN: usize = 256;
@@ -58,7 +58,7 @@ impl Dirs {
 
     /// The path of what is called `name` in a folder, as the report shows it.
     pub(super) fn path_of(&self, dir: usize, name: &Name) -> String {
-        shown(&[self.path(dir).as_slice(), b"/", name.as_bytes()].concat())
+        path_text(&[self.path(dir).as_slice(), b"/", name.as_bytes()].concat())
     }
 
     /// Opens a folder, making it and its parents where they are missing.

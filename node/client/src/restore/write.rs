@@ -16,7 +16,8 @@ use parking_lot::{Mutex, MutexGuard};
 use super::dirs::Dirs;
 use super::links::Links;
 use super::plan::{FileJob, Plan};
-use super::report::{Failed, NotRestored, reason, shown};
+use super::report::{Failed, NotRestored, reason};
+use crate::path_text::path_text;
 use crate::progress::Progress;
 use crate::reader::ReadError;
 use crate::segment_reader::{Failure, Sink, Wanted, WantedBlobs};
@@ -121,14 +122,14 @@ impl Writer {
     pub(super) fn begin(&mut self, plan: Plan) {
         self.links.begin(plan.links);
         for (path, problem) in plan.unreadable {
-            self.failed(shown(&path), problem.into());
+            self.failed(path_text(&path), problem.into());
         }
         let count = plan.dirs.len();
         let first = lock(&self.dirs).extend(plan.dirs);
         for dir in first..first + count {
             let made = lock(&self.dirs).handle(dir);
             if let Err(error) = made {
-                let path = shown(&lock(&self.dirs).path(dir));
+                let path = path_text(&lock(&self.dirs).path(dir));
                 self.failed(path, reason(&error));
             }
         }
@@ -351,7 +352,7 @@ impl Writer {
             match dirs.finish(dir) {
                 Ok(warnings) => outcome.warnings.extend(warnings),
                 Err(error) => {
-                    let path = shown(&dirs.path(dir));
+                    let path = path_text(&dirs.path(dir));
                     if !named.contains(&path) {
                         outcome.warnings.push(format!("{path}: {}", reason(&error)));
                     }
