@@ -11,6 +11,8 @@ const DEPOSIT: u64 = 2_000_000;
 /// What the mediator moves to its Lightning node.
 const CAPITAL: u64 = 9_000_000;
 const NODE: Member = Member::Storage(0);
+/// An address of another Bitcoin network (BIP 173): the node takes it, the mediator cannot pay to it.
+const FOREIGN: &str = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4";
 /// A Lightning node that nobody runs.
 const NOBODY: &str = "02eec7245d6b7d2ccb30380bfbe2a3648cd7a942653f5aa340edcea1f283686619";
 
@@ -87,7 +89,7 @@ fn what_cannot_be_paid_now_accrues_says_so_and_is_paid_later() {
     world.backup();
 
     // A destination of another Bitcoin network, and one on the chain while bitcoind is away: it accrues.
-    set_payout(&mut world, "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4");
+    set_payout(&mut world, FOREIGN);
     assert!(
         wait_until(DEADLINE, || troubles(&world).contains("no money can be sent")),
         "{}",
@@ -133,7 +135,7 @@ fn what_cannot_be_paid_now_accrues_says_so_and_is_paid_later() {
 
     // The operator closes the channel: its money comes back to the node's own coins, and what that cost is
     // in the books.
-    set_payout(&mut world, "lno1nothing");
+    set_payout(&mut world, FOREIGN);
     let idle = || !wallet(&world)["payouts"].to_string().contains("\"open\"");
     assert!(until(&bitcoind, idle), "{}", wallet(&world));
     let channels = wallet(&world)["lightning"]["channels"].take();
