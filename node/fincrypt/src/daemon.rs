@@ -15,7 +15,7 @@ use fincrypt_protocol::{Clock, Network, Random, SigningKey};
 use fincrypt_shards::{ShardStore, StoreReport};
 use fincrypt_state::state::State;
 use fincrypt_storage_node::{
-    Disk, Drain, Health, Ledger, PayoutTo, StorageInbox, StorageOptions, StorageRole,
+    Disk, Drain, Earnings, Health, PayoutTo, StorageInbox, StorageOptions, StorageRole,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -67,7 +67,7 @@ pub async fn run(
     let vault = open_vault(&home, &config, &roles, &state, password)?;
     let served = store.map(|store| {
         let (disk, drain) = (Arc::new(Disk::open(state.clone())), Arc::new(Drain::open(home.path())));
-        Served { store, health: Health { disk, drain }, ledger: Ledger::new(state.clone()) }
+        Served { store, health: Health { disk, drain }, earnings: Earnings::new(state.clone()) }
     });
 
     let (inboxes, mediate_out, storage_out) = inboxes(&roles);
@@ -202,7 +202,7 @@ impl Node {
             sessions: Arc::clone(&self.sessions),
             store: served.store,
             state: self.state.clone(),
-            ledger: served.ledger,
+            earnings: served.earnings,
             key: self.key.clone(),
             health: served.health,
             terms: self.config.storage(),

@@ -18,7 +18,7 @@ use fincrypt_protocol::statement::{Contract, Countersigned, Terms, TermsError};
 use fincrypt_protocol::{Clock, Epoch, NodeId, SigningKey};
 
 use crate::StorageTerms;
-use crate::ledger::{Change, Earning, Ledger, LedgerError};
+use crate::earnings::{Change, Earning, Earnings, EarningsError};
 
 /// Of what was counted, this much may be missing from a statement, in permille: shards whose receipts
 /// were lost.
@@ -41,9 +41,9 @@ pub(crate) enum CountersignError {
     /// Accounts could not be read.
     #[error(transparent)]
     Accounts(#[from] AccountsError),
-    /// The ledger could not be read or changed.
+    /// The earnings could not be read or changed.
     #[error(transparent)]
-    Ledger(#[from] LedgerError),
+    Earnings(#[from] EarningsError),
 }
 
 /// What this node says to a bill.
@@ -75,7 +75,7 @@ fn tolerance(earning: &Earning) -> Permille {
 
 /// What [`Countersigner`] is made of.
 pub(crate) struct CountersignOptions {
-    pub(crate) ledger: Ledger,
+    pub(crate) earnings: Earnings,
     pub(crate) accounts: Accounts,
     pub(crate) clock: Clock,
     pub(crate) key: SigningKey,
@@ -97,7 +97,7 @@ impl Countersigner {
     /// is durable before it is told.
     pub(crate) fn answer(&self, from: NodeId, bills: &[Bill]) -> Vec<Result<BillAnswer, CountersignError>> {
         // Of two proposals at once, each would find the other's epoch free.
-        let mut change = self.options.ledger.change();
+        let mut change = self.options.earnings.change();
         let answer = |bill| {
             let answer = self.countersign(from, bill, &mut change);
             change.abandon();
@@ -125,7 +125,7 @@ impl Countersigner {
             return Err(CountersignError::OtherRelation);
         }
         let (contract, relation) = (Contract::new(*terms)?, (from, terms.account));
-        let mut earning = self.options.ledger.earning(&relation)?;
+        let mut earning = self.options.earnings.earning(&relation)?;
         let known = earning.contract()?;
         let mut begins = known.as_ref().is_none_or(|known| *known.contract() != contract);
         let mut holding = match &known {
@@ -175,7 +175,7 @@ impl Countersigner {
 
     /// Whether new terms are what this node offers, of epochs as long as those it was audited in, and
     /// nothing is owed by those before, nor left uncharged.
-    fn accepts(&self, terms: &Terms, known: Option<&Holding>, seconds: u32) -> Result<bool, LedgerError> {
+    fn accepts(&self, terms: &Terms, known: Option<&Holding>, seconds: u32) -> Result<bool, EarningsError> {
         let offered = &self.options.terms;
         let good = terms.epoch_seconds.get() == seconds
             && seconds <= LONGEST_EPOCH
@@ -185,7 +185,7 @@ impl Countersigner {
             && terms.minimum_days >= offered.minimum_days;
         let Some(known) = known.filter(|_| good) else { return Ok(good) };
         let earned = known.agreed().map_or(Msat::ZERO, |agreed| agreed.earned);
-        let paid = self.options.ledger.paid(&known.contract().id())?.arrived;
+        let paid = self.options.earnings.paid(&known.contract().id())?.arrived;
         let settled = earned.checked_sub(paid).is_none_or(|owed| owed < SATOSHI);
         let left_out = known.uncharged().any(|(epoch, counted)| epoch < terms.first && counted.bytes > 0);
         Ok(settled && !left_out && terms.first > known.contract().terms().first)
@@ -203,8 +203,8 @@ mod tests {
 
     use super::*;
     use crate::PayoutTo;
-    use crate::ledger::tests::{HOUR, NOW, contract};
-    use crate::ledger::{Paid, Relation};
+    use crate::earnings::tests::{HOUR, NOW, contract};
+    use crate::earnings::{Paid, Relation};
 
     /// A TiB, of which an hour earns about 1,400 satoshi.
     const BYTES: u64 = 1 << 40;
@@ -247,7 +247,7 @@ mod tests {
                 scrub_period: HOUR,
             });
             let countersigner = Countersigner::new(CountersignOptions {
-                ledger: Ledger::new(state),
+                earnings: Earnings::new(state),
                 accounts,
                 clock: Clock::manual(NOW),
                 key: key(3),
@@ -257,14 +257,14 @@ mod tests {
             Self { _dir: dir, countersigner, mediator, relation, first: Epoch::at(NOW, HOUR) }
         }
 
-        fn ledger(&self) -> &Ledger {
-            &self.countersigner.options.ledger
+        fn earnings(&self) -> &Earnings {
+            &self.countersigner.options.earnings
         }
 
         /// Counts what was held in an epoch.
         fn count(&self, epoch: Epoch) {
-            let mut change = self.ledger().change();
-            let mut earning = self.ledger().earning(&self.relation).expect("reads");
+            let mut change = self.earnings().change();
+            let mut earning = self.earnings().earning(&self.relation).expect("reads");
             earning.held = BYTES;
             earning.count(epoch, 3600, Counted { bytes: BYTES, answer: ANSWER }, NOW).expect("restores");
             change.put_earning(&self.relation, &earning).expect("fits");
@@ -285,7 +285,7 @@ mod tests {
         }
 
         fn earned(&self) -> Msat {
-            let days = self.ledger().earned_days(NOW, 1).expect("reads");
+            let days = self.earnings().earned_days(NOW, 1).expect("reads");
             days.first().map_or(Msat::ZERO, |day| day.earned)
         }
     }
@@ -309,7 +309,7 @@ mod tests {
         node.count(node.first);
         let answer = node.answer(node.bill(node.first, BYTES / 2)).expect("ours");
         assert!(matches!(answer, BillAnswer::Misstated { newest: None }), "{answer:?}");
-        let earning = node.ledger().earning(&node.relation).expect("reads");
+        let earning = node.earnings().earning(&node.relation).expect("reads");
         assert!(earning.terms.is_none() && earning.fault.is_some());
         assert_eq!(node.earned(), Msat::ZERO);
     }
@@ -339,7 +339,7 @@ mod tests {
         node.count(next);
         let answer = node.answer(node.bill(next, BYTES)).expect("ours");
         assert!(matches!(answer, BillAnswer::Misstated { newest: Some(_) }), "{answer:?}");
-        let mut change = node.ledger().change();
+        let mut change = node.earnings().change();
         change.put_paid(&id, &Paid { arrived: earned, coming: Msat::ZERO }).expect("fits");
         change.commit(&node.relation.0).expect("written");
         drop(change);

@@ -16,7 +16,7 @@ use fincrypt_protocol::{AccountId, AnswerDigest, Clock, Epoch, NodeId, SegmentId
 use fincrypt_shards::{ShardStore, StoreError};
 use parking_lot::Mutex;
 
-use crate::ledger::{Ledger, LedgerError};
+use crate::earnings::{Earnings, EarningsError};
 
 /// Epochs by which an audit may be late or early by this node's clock.
 const MAX_APART: u64 = 2;
@@ -26,9 +26,9 @@ const HEARD: Duration = Duration::from_secs(60);
 /// Why an audit could not be counted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CountError {
-    /// The ledger could not be read or changed.
+    /// The earnings could not be read or changed.
     #[error(transparent)]
-    Ledger(#[from] LedgerError),
+    Earnings(#[from] EarningsError),
     /// Accounts could not be read.
     #[error(transparent)]
     Accounts(#[from] AccountsError),
@@ -71,7 +71,7 @@ fn is_timely(audited: Audited, now: UnixTime) -> bool {
 
 /// What [`AuditCounts`] is made of.
 pub(crate) struct CountOptions {
-    pub(crate) ledger: Ledger,
+    pub(crate) earnings: Earnings,
     pub(crate) accounts: Accounts,
     pub(crate) releases: Releases,
     pub(crate) store: ShardStore,
@@ -110,7 +110,7 @@ impl AuditCounts {
     /// Counts, durably, what is held for each account of a mediator whose challenge was answered.
     ///
     /// # Errors
-    /// If what is held cannot be read, or the ledger not be written.
+    /// If what is held cannot be read, or the earnings not be written.
     pub(crate) fn count(
         &self,
         mediator: NodeId,
@@ -132,8 +132,8 @@ impl AuditCounts {
                 continue;
             }
             let relation = (mediator, account);
-            let mut change = self.0.ledger.change();
-            let mut earning = self.0.ledger.earning(&relation)?;
+            let mut change = self.0.earnings.change();
+            let mut earning = self.0.earnings.earning(&relation)?;
             let held = self.payable(&account)?;
             let fresh = self.0.fresh.of(&account, now, window);
             let counted = Counted { bytes: held.min(earning.held), answer };
@@ -150,7 +150,7 @@ impl AuditCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::tests::NOW;
+    use crate::earnings::tests::NOW;
 
     #[test]
     fn only_shards_of_the_account_within_the_window_are_fresh() {

@@ -7,7 +7,7 @@ use fincrypt_billing::statement::CreditStanding;
 use fincrypt_protocol::amount::Price;
 use fincrypt_protocol::{Clock, UnixTime};
 
-use crate::ledger::{Ledger, LedgerError, PATIENCE, Relation};
+use crate::earnings::{Earnings, EarningsError, PATIENCE, Relation};
 use crate::{PayoutTo, StorageTerms};
 
 /// A mediator that has never made a contract is waited for as if its epochs were of this length at most.
@@ -19,9 +19,9 @@ pub(crate) enum CreditError {
     /// The mediator owes as much as it may, or has not stated what it owes for too long.
     #[error("the mediator owes as much as it may")]
     Bound,
-    /// The ledger could not be read or changed.
+    /// The earnings could not be read or changed.
     #[error(transparent)]
-    Ledger(#[from] LedgerError),
+    Earnings(#[from] EarningsError),
 }
 
 /// On what a new shard is taken.
@@ -44,16 +44,16 @@ fn is_too_long(unbilled: Duration, seconds: u32) -> bool {
 /// The bound on what mediators may owe.
 #[derive(Clone)]
 pub(crate) struct CreditControl {
-    ledger: Ledger,
+    earnings: Earnings,
     clock: Clock,
     /// Whether anything can be owed at all: nobody can pay an operator who names no destination.
     is_paid: bool,
 }
 
 impl CreditControl {
-    pub(crate) fn new(ledger: Ledger, clock: Clock, terms: &StorageTerms) -> Self {
+    pub(crate) fn new(earnings: Earnings, clock: Clock, terms: &StorageTerms) -> Self {
         let is_paid = terms.price > Price::FREE && terms.payout != PayoutTo::Nowhere;
-        Self { ledger, clock, is_paid }
+        Self { earnings, clock, is_paid }
     }
 
     /// Whether a new shard of the account may be taken from the mediator; `holds` says whether
@@ -66,10 +66,10 @@ impl CreditControl {
             return Ok(Admission::Open);
         }
         let now = self.clock.now();
-        let takes = match self.ledger.standing(relation, holds, now)? {
+        let takes = match self.earnings.standing(relation, holds, now)? {
             Some(standing) => standing.takes_shards(),
             None => {
-                let earning = self.ledger.earning(relation)?;
+                let earning = self.earnings.earning(relation)?;
                 // Nothing is owed for what is not there.
                 let Some(since) = earning.unbilled.filter(|_| holds) else { return Ok(Admission::Unbilled) };
                 !is_too_long(now.since(since), earning.seconds)
@@ -81,10 +81,10 @@ impl CreditControl {
     /// Records since when a mediator without a contract has stored something.
     ///
     /// # Errors
-    /// If the ledger fails.
+    /// If the earnings cannot be read or written.
     pub(crate) fn wait_for_statement(&self, relation: &Relation) -> Result<(), CreditError> {
-        let mut change = self.ledger.change();
-        let mut earning = self.ledger.earning(relation)?;
+        let mut change = self.earnings.change();
+        let mut earning = self.earnings.earning(relation)?;
         if earning.terms.is_none() {
             earning.unbilled = Some(self.clock.now());
             change.put_earning(relation, &earning)?;
@@ -96,12 +96,12 @@ impl CreditControl {
     /// Since when the grace of an account's contract is over, if it is.
     ///
     /// # Errors
-    /// If the ledger fails.
-    pub(crate) fn lapsed(&self, relation: &Relation, holds: bool) -> Result<Option<UnixTime>, LedgerError> {
+    /// If the earnings cannot be read or written.
+    pub(crate) fn lapsed(&self, relation: &Relation, holds: bool) -> Result<Option<UnixTime>, EarningsError> {
         if !self.is_paid {
             return Ok(None);
         }
-        Ok(match self.ledger.standing(relation, holds, self.clock.now())? {
+        Ok(match self.earnings.standing(relation, holds, self.clock.now())? {
             Some(CreditStanding::Lapsed { since, .. }) => Some(since),
             _ => None,
         })
@@ -111,20 +111,20 @@ impl CreditControl {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::tests::{HOUR, NOW, begin, ledger, relation};
+    use crate::earnings::tests::{HOUR, NOW, begin, earnings, relation};
 
     const GRACE: Duration = Duration::from_secs(90 * 24 * 3600);
 
-    fn control(ledger: &Ledger) -> (CreditControl, Clock) {
+    fn control(earnings: &Earnings) -> (CreditControl, Clock) {
         let clock = Clock::manual(NOW);
-        (CreditControl { ledger: ledger.clone(), clock: clock.clone(), is_paid: true }, clock)
+        (CreditControl { earnings: earnings.clone(), clock: clock.clone(), is_paid: true }, clock)
     }
 
     #[test]
     fn a_contract_of_which_nothing_is_charged_lapses_after_its_grace_and_not_a_moment_before() {
-        let (_dir, ledger) = ledger();
-        begin(&ledger, &relation());
-        let (credit, clock) = control(&ledger);
+        let (_dir, earnings) = earnings();
+        begin(&earnings, &relation());
+        let (credit, clock) = control(&earnings);
         assert_eq!(credit.admit(&relation(), true).expect("open"), Admission::Open);
         clock.advance(HOUR * 50);
         assert!(matches!(credit.admit(&relation(), true), Err(CreditError::Bound)));
@@ -140,8 +140,8 @@ mod tests {
 
     #[test]
     fn a_mediator_without_a_contract_is_waited_for_from_its_first_shard() {
-        let (_dir, ledger) = ledger();
-        let (credit, clock) = control(&ledger);
+        let (_dir, earnings) = earnings();
+        let (credit, clock) = control(&earnings);
         assert_eq!(credit.admit(&relation(), false).expect("new"), Admission::Unbilled);
         credit.wait_for_statement(&relation()).expect("written");
         clock.advance(HOUR * 48);
@@ -150,16 +150,16 @@ mod tests {
         assert!(matches!(credit.admit(&relation(), true), Err(CreditError::Bound)));
         assert_eq!(credit.admit(&relation(), false).expect("nothing is held"), Admission::Unbilled);
         // One that began a contract meanwhile is not.
-        begin(&ledger, &relation());
+        begin(&earnings, &relation());
         credit.wait_for_statement(&relation()).expect("written");
-        assert_eq!(ledger.earning(&relation()).expect("reads").unbilled, None);
+        assert_eq!(earnings.earning(&relation()).expect("reads").unbilled, None);
     }
 
     #[test]
     fn who_is_not_paid_bounds_nothing() {
-        let (_dir, ledger) = ledger();
-        begin(&ledger, &relation());
-        let (mut credit, clock) = control(&ledger);
+        let (_dir, earnings) = earnings();
+        begin(&earnings, &relation());
+        let (mut credit, clock) = control(&earnings);
         credit.is_paid = false;
         clock.advance(GRACE * 2);
         assert_eq!(credit.admit(&relation(), true).expect("open"), Admission::Open);

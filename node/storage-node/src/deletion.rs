@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use crate::access::{Access, AccessError, Right};
 use crate::credit::CreditControl;
+use crate::earnings::EarningsError;
 use crate::holdings::{HoldingsError, ShardHoldings};
-use crate::ledger::LedgerError;
 
 /// The longest time between sweeps. One comes earlier when a release is due earlier.
 const SWEEP: Duration = Duration::from_secs(3600);
@@ -35,9 +35,9 @@ pub(crate) enum DeletionError {
     /// What is held could not be read or removed, or its accounts refuse it.
     #[error(transparent)]
     Holdings(#[from] HoldingsError),
-    /// The ledger could not be read.
+    /// The earnings could not be read.
     #[error(transparent)]
-    Ledger(#[from] LedgerError),
+    Earnings(#[from] EarningsError),
 }
 
 impl From<AccountsError> for DeletionError {

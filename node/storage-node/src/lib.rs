@@ -4,9 +4,9 @@
 //!
 //! ```text
 //! intake ──▶ admissions ──▶ access          who may do what, and records of accounts
-//!    └─────▶ credit ──────▶ ledger          whether more may be owed
-//! proofs ──▶ counting ────▶ ledger          audits, and what was held at each
-//! countersigning, payouts ▶ ledger          statements, and what was paid
+//!    └─────▶ credit ──────▶ earnings          whether more may be owed
+//! proofs ──▶ counting ────▶ earnings          audits, and what was held at each
+//! countersigning, payouts ▶ earnings          statements, and what was paid
 //! deletion ▶ credit, holdings               releases, lapsed runs, unpaid shards
 //! reads, heads ───────────▶ access
 //! scrub, drain, advertise ▶ health          background work
@@ -24,12 +24,12 @@ mod credit;
 mod deletion;
 mod disk;
 mod drain;
+mod earnings;
 mod handle;
 mod heads;
 mod health;
 mod holdings;
 mod intake;
-mod ledger;
 mod lightning;
 mod mandate_cache;
 mod payouts;
@@ -52,8 +52,8 @@ use tokio::task::JoinSet;
 
 pub use disk::Disk;
 pub use drain::Drain;
+pub use earnings::{Earned, EarnedOnDay, Earnings, EarningsError, PaidView};
 pub use health::Health;
-pub use ledger::{Earned, EarnedOnDay, Ledger, LedgerError, PaidView};
 pub use lightning::OwnLightning;
 
 use access::Access;
@@ -119,8 +119,8 @@ pub struct StorageOptions {
     pub store: ShardStore,
     /// Accounts, releases and the scrubber's position.
     pub state: State,
-    /// The ledger in that state.
-    pub ledger: Ledger,
+    /// The earnings in that state.
+    pub earnings: Earnings,
     /// The node's key, which signs receipts, offers and statements.
     pub key: SigningKey,
     /// Disk and drain, which decide whether new shards are taken.

@@ -10,7 +10,7 @@ use fincrypt_protocol::limits::MAX_PARTS;
 use fincrypt_protocol::money::{Payout, PayoutState};
 use fincrypt_protocol::{Clock, NodeId};
 
-use crate::ledger::{Change, KnownPayout, Ledger, LedgerError};
+use crate::earnings::{Change, Earnings, EarningsError, KnownPayout};
 use crate::{OwnLightning, PayoutTo};
 
 /// Payouts that are over and remembered, of one mediator.
@@ -35,14 +35,14 @@ pub(crate) enum PayoutError {
     /// Too many payouts are under way.
     #[error("too many payouts of the mediator are under way")]
     TooMany,
-    /// The ledger could not be read or changed.
+    /// The earnings could not be read or changed.
     #[error(transparent)]
-    Ledger(#[from] LedgerError),
+    Earnings(#[from] EarningsError),
 }
 
 /// Where earnings go, and what has come.
 pub(crate) struct Payouts {
-    ledger: Ledger,
+    earnings: Earnings,
     clock: Clock,
     to: PayoutTo,
     /// The operator's own Lightning node, if it is paid there.
@@ -51,12 +51,12 @@ pub(crate) struct Payouts {
 
 impl Payouts {
     pub(crate) fn new(
-        ledger: Ledger,
+        earnings: Earnings,
         clock: Clock,
         to: PayoutTo,
         lightning: Option<Arc<dyn OwnLightning>>,
     ) -> Self {
-        Self { ledger, clock, to, lightning }
+        Self { earnings, clock, to, lightning }
     }
 
     /// Where the operator wants its earnings, for mediators of which something was counted. One with a
@@ -64,13 +64,13 @@ impl Payouts {
     /// at once.
     ///
     /// # Errors
-    /// If the ledger fails.
+    /// If the earnings fails.
     pub(crate) fn destination(
         &self,
         from: NodeId,
         lightning: Option<String>,
-    ) -> Result<Option<String>, LedgerError> {
-        if !self.ledger.knows(&from)? {
+    ) -> Result<Option<String>, EarningsError> {
+        if !self.earnings.knows(&from)? {
             return Ok(None);
         }
         let own = match (&self.to, &self.lightning) {
@@ -79,7 +79,7 @@ impl Payouts {
             _ => return Ok(None),
         };
         if let Some(node) = lightning.filter(|node| node.len() == MAX_NODE)
-            && self.ledger.has_countersigned(&from)?
+            && self.earnings.has_countersigned(&from)?
         {
             own.trust(&node);
         }
@@ -97,10 +97,10 @@ impl Payouts {
         if parts == 0 || parts > MAX_PARTS || contracts.len() < parts {
             return Err(PayoutError::Parts { parts });
         }
-        let mut change = self.ledger.change();
+        let mut change = self.earnings.change();
         let mut known = Vec::with_capacity(parts);
         for part in payout.parts {
-            if self.ledger.is_contract_with(&part.0, &from)? {
+            if self.earnings.is_contract_with(&part.0, &from)? {
                 known.push(part);
             }
         }
@@ -108,7 +108,7 @@ impl Payouts {
             return Err(PayoutError::UnknownContracts);
         }
         payout.parts = known;
-        let before = self.ledger.payout(&from, &payout.id)?;
+        let before = self.earnings.payout(&from, &payout.id)?;
         self.stage_sums(before.as_ref().map(|before| &before.payout), &payout, &mut change)?;
         let since = match &before {
             Some(before) => before.since,
@@ -127,11 +127,11 @@ impl Payouts {
         before: Option<&Payout>,
         payout: &Payout,
         change: &mut Change<'_>,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), EarningsError> {
         let said = before.into_iter().chain([payout]);
         let mut sums = BTreeMap::new();
         for (contract, _) in said.flat_map(|payout| &payout.parts) {
-            sums.insert(*contract, self.ledger.paid(contract)?);
+            sums.insert(*contract, self.earnings.paid(contract)?);
         }
         for (contract, amount) in before.into_iter().flat_map(|before| &before.parts) {
             if let (Some(sum), Some(before)) = (sums.get_mut(contract), before) {
@@ -149,7 +149,7 @@ impl Payouts {
     /// Makes room for one more payout of a mediator. What the forgotten ones paid stays counted.
     fn make_room(&self, mediator: &NodeId, change: &mut Change<'_>) -> Result<(), PayoutError> {
         let (mut over, mut under_way) = (Vec::new(), 0);
-        for (id, known) in self.ledger.payouts(mediator)? {
+        for (id, known) in self.earnings.payouts(mediator)? {
             match known.payout.state {
                 PayoutState::OnTheWay => under_way += 1,
                 PayoutState::Arrived | PayoutState::Failed => over.push((known.since, id)),
@@ -173,11 +173,11 @@ mod tests {
     use fincrypt_protocol::{ContractId, PayoutId};
 
     use super::*;
-    use crate::ledger::Paid;
-    use crate::ledger::tests::{NOW, begin, ledger, relation};
+    use crate::earnings::Paid;
+    use crate::earnings::tests::{NOW, begin, earnings, relation};
 
-    fn payouts(ledger: &Ledger) -> Payouts {
-        Payouts::new(ledger.clone(), Clock::manual(NOW), PayoutTo::Nowhere, None)
+    fn payouts(earnings: &Earnings) -> Payouts {
+        Payouts::new(earnings.clone(), Clock::manual(NOW), PayoutTo::Nowhere, None)
     }
 
     fn payout(number: u8, parts: Vec<(ContractId, Msat)>, state: PayoutState) -> Payout {
@@ -208,35 +208,35 @@ mod tests {
 
     #[test]
     fn only_mediators_that_are_known_learn_the_destination_and_only_billed_ones_are_trusted() {
-        let (_dir, ledger) = ledger();
+        let (_dir, earnings) = earnings();
         let (own, relation) = (Arc::new(Own::default()), relation());
         let lightning = Some(Arc::clone(&own) as Arc<dyn OwnLightning>);
-        let payouts = Payouts::new(ledger.clone(), Clock::manual(NOW), PayoutTo::Own, lightning);
+        let payouts = Payouts::new(earnings.clone(), Clock::manual(NOW), PayoutTo::Own, lightning);
         let named = PayoutTo::Destination("lno1".to_owned());
-        let named = Payouts::new(ledger.clone(), Clock::manual(NOW), named, None);
+        let named = Payouts::new(earnings.clone(), Clock::manual(NOW), named, None);
         let key = "02".repeat(33);
         let ask = || payouts.destination(relation.0, Some(key.clone())).expect("reads");
         assert_eq!((ask(), named.destination(relation.0, None).expect("reads")), (None, None), "a stranger");
-        let mut change = ledger.change();
-        change.put_earning(&relation, &ledger.earning(&relation).expect("reads")).expect("fits");
+        let mut change = earnings.change();
+        change.put_earning(&relation, &earnings.earning(&relation).expect("reads")).expect("fits");
         change.commit(&relation.0).expect("written");
         drop(change);
         assert_eq!(ask().as_deref(), Some("own"));
         assert_eq!(named.destination(relation.0, None).expect("reads").as_deref(), Some("lno1"));
         assert!(own.0.lock().is_empty(), "nothing is countersigned");
-        begin(&ledger, &relation);
+        begin(&earnings, &relation);
         ask();
         assert_eq!(*own.0.lock(), [key]);
     }
 
     #[test]
     fn the_newest_word_replaces_those_before_and_failed_counts_as_nothing() {
-        let (_dir, ledger) = ledger();
-        let (payouts, from) = (payouts(&ledger), relation().0);
-        let contract = begin(&ledger, &relation()).id();
+        let (_dir, earnings) = earnings();
+        let (payouts, from) = (payouts(&earnings), relation().0);
+        let contract = begin(&earnings, &relation()).id();
         let say = |state| payouts.record(from, payout(1, vec![(contract, Msat::new(7))], state));
         let sums = |arrived, coming| Paid { arrived: Msat::new(arrived), coming: Msat::new(coming) };
-        let paid = || ledger.paid(&contract).expect("reads");
+        let paid = || earnings.paid(&contract).expect("reads");
         say(PayoutState::OnTheWay).expect("recorded");
         assert_eq!(paid(), sums(0, 7));
         say(PayoutState::Failed).expect("recorded");
@@ -251,24 +251,24 @@ mod tests {
 
     #[test]
     fn parts_of_other_contracts_and_of_one_contract_twice_are_not_counted() {
-        let (_dir, ledger) = ledger();
-        let (payouts, from) = (payouts(&ledger), relation().0);
-        let (contract, foreign) = (begin(&ledger, &relation()).id(), ContractId::from_bytes([7; 32]));
+        let (_dir, earnings) = earnings();
+        let (payouts, from) = (payouts(&earnings), relation().0);
+        let (contract, foreign) = (begin(&earnings, &relation()).id(), ContractId::from_bytes([7; 32]));
         let one = |contract| (contract, Msat::new(3));
         let say = |parts| payouts.record(from, payout(1, parts, PayoutState::Arrived));
         assert!(matches!(say(vec![]), Err(PayoutError::Parts { parts: 0 })));
         assert!(matches!(say(vec![one(contract), one(contract)]), Err(PayoutError::Parts { parts: 2 })));
         assert!(matches!(say(vec![one(foreign)]), Err(PayoutError::UnknownContracts)));
         say(vec![one(foreign), one(contract)]).expect("a part of it");
-        assert_eq!(ledger.paid(&contract).expect("reads").arrived, Msat::new(3));
-        assert_eq!(ledger.paid(&foreign).expect("reads").arrived, Msat::ZERO);
+        assert_eq!(earnings.paid(&contract).expect("reads").arrived, Msat::new(3));
+        assert_eq!(earnings.paid(&foreign).expect("reads").arrived, Msat::ZERO);
     }
 
     #[test]
     fn payouts_under_way_are_bounded_and_those_that_are_over_make_room() {
-        let (_dir, ledger) = ledger();
-        let (payouts, from) = (payouts(&ledger), relation().0);
-        let contract = begin(&ledger, &relation()).id();
+        let (_dir, earnings) = earnings();
+        let (payouts, from) = (payouts(&earnings), relation().0);
+        let contract = begin(&earnings, &relation()).id();
         let say = |number, state| payouts.record(from, payout(number, vec![(contract, Msat::new(1))], state));
         for number in 0..UNDER_WAY as u8 {
             say(number, PayoutState::OnTheWay).expect("room");

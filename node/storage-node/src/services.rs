@@ -62,7 +62,7 @@ impl StorageOptions {
             access: Access::new(Arc::clone(&self.sessions), accounts.clone(), clock.clone()),
             releases: Releases::new(state.clone(), releases::AT_STORAGE, self.terms.release_delay),
             holdings: ShardHoldings::new(self.store.clone(), accounts.clone()),
-            credit: CreditControl::new(self.ledger.clone(), clock.clone(), &self.terms),
+            credit: CreditControl::new(self.earnings.clone(), clock.clone(), &self.terms),
             fresh: FreshShards::default(),
             accounts,
         }
@@ -103,7 +103,7 @@ impl StorageOptions {
 
     fn proofs(&self, shared: &Shared) -> Proofs {
         let counts = AuditCounts::new(CountOptions {
-            ledger: self.ledger.clone(),
+            earnings: self.earnings.clone(),
             accounts: shared.accounts.clone(),
             releases: shared.releases.clone(),
             store: self.store.clone(),
@@ -133,7 +133,7 @@ impl StorageOptions {
 
     fn countersigner(&self, shared: &Shared) -> Countersigner {
         Countersigner::new(CountersignOptions {
-            ledger: self.ledger.clone(),
+            earnings: self.earnings.clone(),
             accounts: shared.accounts.clone(),
             clock: self.clock.clone(),
             key: self.key.clone(),
@@ -143,7 +143,7 @@ impl StorageOptions {
 
     fn payouts(&self, shared: &Shared) -> Payouts {
         let to = shared.terms.payout.clone();
-        Payouts::new(self.ledger.clone(), self.clock.clone(), to, self.lightning.clone())
+        Payouts::new(self.earnings.clone(), self.clock.clone(), to, self.lightning.clone())
     }
 
     fn advertiser(&self, shared: &Shared) -> Advertiser {

@@ -6,7 +6,7 @@ use fincrypt_mediator::{MediatorFacts, MediatorInfo};
 use fincrypt_net::{Multiaddr, Net, Roles, peer_of};
 use fincrypt_protocol::UnixTime;
 use fincrypt_shards::ShardStore;
-use fincrypt_storage_node::{Earned, EarnedOnDay, Health, Ledger, LedgerError, PaidView};
+use fincrypt_storage_node::{Earned, EarnedOnDay, Earnings, EarningsError, Health, PaidView};
 use serde::Serialize;
 
 use crate::own_node::{self, OwnNode};
@@ -16,7 +16,7 @@ use crate::own_node::{self, OwnNode};
 pub(crate) struct Served {
     pub(crate) store: ShardStore,
     pub(crate) health: Health,
-    pub(crate) ledger: Ledger,
+    pub(crate) earnings: Earnings,
 }
 
 /// What the interface tells about.
@@ -88,18 +88,18 @@ pub(super) struct NodeInfo {
     pub(super) mediator: Option<MediatorInfo>,
 }
 
-/// What the ledger says; nothing of it if it cannot be read.
-fn read<T: Default>(answer: Result<T, LedgerError>) -> T {
+/// What the earnings say; nothing of them if they cannot be read.
+fn read<T: Default>(answer: Result<T, EarningsError>) -> T {
     answer.unwrap_or_else(|error| {
-        tracing::error!(%error, "ledger_not_read");
+        tracing::error!(%error, "earnings_not_read");
         T::default()
     })
 }
 
 impl Facts {
-    fn storage(&self, Served { store, health: Health { disk, drain }, ledger }: &Served) -> StorageInfo {
+    fn storage(&self, Served { store, health: Health { disk, drain }, earnings }: &Served) -> StorageInfo {
         let now = UnixTime::now();
-        let days = read(ledger.earned_days(now, DAYS));
+        let days = read(earnings.earned_days(now, DAYS));
         let shown = |earned: EarnedOnDay| EarnedDay {
             mediator: fincrypt_net::shown(&earned.mediator),
             day: earned.day,
@@ -113,9 +113,9 @@ impl Facts {
             shards_left: drain.left(),
             disk_failing: disk.is_failing(),
             rotten_shards: disk.rotten(),
-            earned: read(ledger.earned(now)),
+            earned: read(earnings.earned(now)),
             earned_days: days.into_iter().map(shown).collect(),
-            payouts: read(ledger.paid_out(PAYOUTS)),
+            payouts: read(earnings.paid_out(PAYOUTS)),
             payable: self.payable,
             own_node: self.own_lightning.as_deref().map(own_node::View::of).unwrap_or_default(),
             accounts: store.accounts().len(),

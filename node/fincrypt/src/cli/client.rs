@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use super::args::{Args, Command, MediatorCommand, program};
 use super::init::{init, recover};
+use super::invocation::{Failure, Invocation, NAME};
 use super::output::{Exit, complain, counted, print_lines, printable};
 use super::prepayment::warn_of;
-use super::session::{Failure, NAME, Session};
 use super::{advice, log};
 use crate::config::{Settings, default_home, variables};
 use crate::home::Home;
@@ -81,12 +81,12 @@ async fn run(args: Args, matches: &ArgMatches) -> Result<Exit, Failure> {
     }
     settings.check_variables(variables())?;
     let config = settings.resolve()?;
-    let session =
-        Session { home, config, json: args.json, quiet: args.quiet, password_file: args.password_file };
-    session.run(args.command).await
+    let invocation =
+        Invocation { home, config, json: args.json, quiet: args.quiet, password_file: args.password_file };
+    invocation.run(args.command).await
 }
 
-impl Session {
+impl Invocation {
     async fn run(&self, command: Command) -> Result<Exit, Failure> {
         match command {
             Command::Init { folders, words_file, slot, .. } => {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use fincrypt_protocol::ByteSize;
 
+use super::invocation::{Failure, Invocation};
 use super::output::{Exit, counted};
-use super::session::{Failure, Session};
 use fincrypt_client as client;
 use fincrypt_client::{ForgetOptions, Judged, PruneOptions, PruneReport, Rules, parse_duration};
 
@@ -112,7 +112,7 @@ impl PruneArgs {
     }
 }
 
-impl Session {
+impl Invocation {
     pub(super) async fn forget(&self, args: ForgetArgs) -> Result<Exit, Failure> {
         let options = args.options()?;
         let vault = self.open()?;

@@ -8,18 +8,18 @@ use fincrypt_vault::words::Words;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use super::invocation::{Failure, Invocation};
 use super::output::Exit;
 use super::secret;
-use super::session::{Failure, Session};
 
 pub(super) fn init(
-    session: &Session,
+    invocation: &Invocation,
     folders: &[PathBuf],
     words_file: Option<&Path>,
     slot: u32,
 ) -> Result<Exit, Failure> {
-    if session.home.vault().keyfile().exists() {
-        return Err(HomeError::VaultExists(session.home.path().to_owned()).into());
+    if invocation.home.vault().keyfile().exists() {
+        return Err(HomeError::VaultExists(invocation.home.path().to_owned()).into());
     }
     let mut absolute = Vec::new();
     for folder in folders {
@@ -37,17 +37,17 @@ pub(super) fn init(
         }
         absolute.push(path);
     }
-    let password = secret::password(session.password_file.as_deref(), true)?;
+    let password = secret::password(invocation.password_file.as_deref(), true)?;
     let words = Words::generate()?;
     let phrase = words.phrase();
     // Written before the vault exists: a vault whose words nobody has would be worth nothing.
     if let Some(path) = words_file {
         write_new(path, &format!("{}\n", *phrase))?;
     }
-    write_config(session, &absolute)?;
-    Vault::create(&session.home.vault(), &words.vault_keys(), &password)?;
+    write_config(invocation, &absolute)?;
+    Vault::create(&invocation.home.vault(), &words.vault_keys(), &password)?;
     if slot != 0 {
-        let vault = Vault::open(session.home.vault(), session.config.client(), &password)?;
+        let vault = Vault::open(invocation.home.vault(), invocation.config.client(), &password)?;
         vault.set_slot(slot)?;
         vault.close();
     }
@@ -59,10 +59,10 @@ pub(super) fn init(
         words: Option<&'a str>,
     }
     let made = Made {
-        home: session.home.path().display().to_string(),
+        home: invocation.home.path().display().to_string(),
         words: words_file.is_none().then_some(phrase.as_str()),
     };
-    session.print(&made, || {
+    invocation.print(&made, || {
         println!("The vault is in {}.", made.home);
         match words_file {
             Some(path) => {
@@ -87,16 +87,16 @@ fn decimals(thousandths: u64) -> String {
 }
 
 /// Writes what later commands need, unless there is a configuration already.
-fn write_config(session: &Session, folders: &[PathBuf]) -> Result<(), Failure> {
-    let path = session.home.config();
-    session.home.create()?;
+fn write_config(invocation: &Invocation, folders: &[PathBuf]) -> Result<(), Failure> {
+    let path = invocation.home.config();
+    invocation.home.create()?;
     if path.exists() {
         return Ok(());
     }
     let mut table = toml::Table::new();
     let strings =
         |items: Vec<String>| toml::Value::Array(items.into_iter().map(toml::Value::String).collect());
-    let config = &session.config;
+    let config = &invocation.config;
     table.insert("network".to_owned(), config.network.network.to_string().into());
     table.insert(
         "bootstrap".to_owned(),
@@ -116,26 +116,26 @@ fn write_config(session: &Session, folders: &[PathBuf]) -> Result<(), Failure> {
 }
 
 pub(super) async fn recover(
-    session: &Session,
+    invocation: &Invocation,
     words_file: &Path,
     head: Option<&str>,
 ) -> Result<Exit, Failure> {
-    if session.home.vault().keyfile().exists() {
-        return Err(HomeError::VaultExists(session.home.path().to_owned()).into());
+    if invocation.home.vault().keyfile().exists() {
+        return Err(HomeError::VaultExists(invocation.home.path().to_owned()).into());
     }
     let words = Words::parse(&secret::words(words_file)?)?;
-    let password: Zeroizing<String> = secret::password(session.password_file.as_deref(), true)?;
+    let password: Zeroizing<String> = secret::password(invocation.password_file.as_deref(), true)?;
     let report =
-        client::recover(session.home.vault(), session.config.client(), &words, &password, head).await?;
-    write_config(session, &[])?;
-    session.print(&report, || {
+        client::recover(invocation.home.vault(), invocation.config.client(), &words, &password, head).await?;
+    write_config(invocation, &[])?;
+    invocation.print(&report, || {
         println!(
             "Found {} snapshots; the head is {} s old, number {}; {} holders answered.",
             report.snapshots, report.age_seconds, report.sequence, report.holders
         );
-        let config = session.home.config();
+        let config = invocation.home.config();
         if let Some(permille) = report.higher_redundancy {
-            let set = session.config.client.redundancy.permille();
+            let set = invocation.config.client.redundancy.permille();
             println!(
                 "Segments of it have a redundancy of {}, new ones get {}: to keep it, set `redundancy` in {}.",
                 decimals(permille.into()),

@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 
+use super::invocation::{Failure, Invocation, NAME};
 use super::output::Exit;
-use super::session::{Failure, NAME, Session};
 use fincrypt_client as client;
 
-impl Session {
+impl Invocation {
     pub(super) async fn mediators(&self) -> Result<Exit, Failure> {
         let vault = self.open()?;
         #[derive(Serialize)]

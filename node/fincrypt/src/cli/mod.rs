@@ -7,6 +7,7 @@ mod config;
 mod drain;
 mod forget;
 mod init;
+mod invocation;
 mod local;
 mod log;
 mod mediator;
@@ -18,7 +19,6 @@ mod qr;
 mod release;
 mod restore;
 mod secret;
-mod session;
 mod status;
 mod wallet;
 

@@ -6,9 +6,9 @@ use clap::Subcommand;
 use fincrypt_protocol::ByteSize;
 use fincrypt_protocol::amount::{Msat, Price, Sat};
 
+use super::invocation::{Failure, Invocation, NAME};
 use super::output::Exit;
 use super::qr;
-use super::session::{Failure, NAME, Session};
 use crate::wording;
 use fincrypt_client as client;
 use fincrypt_client::{BalanceReport, EntryReport, PrepaymentStatus, StatementsReport, WithdrawOptions, utc};
@@ -45,7 +45,7 @@ pub(super) enum PrepaymentCommand {
     },
 }
 
-impl Session {
+impl Invocation {
     pub(super) async fn prepayment(&self, command: PrepaymentCommand) -> Result<Exit, Failure> {
         match command {
             PrepaymentCommand::Deposit { sats } => self.deposit(sats).await,

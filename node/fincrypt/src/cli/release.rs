@@ -6,9 +6,9 @@ use std::path::Path;
 use fincrypt_vault::words::Words;
 use serde::Serialize;
 
+use super::invocation::{Failure, Invocation, NAME};
 use super::output::{Exit, counted};
 use super::secret;
-use super::session::{Failure, NAME, Session};
 use fincrypt_client as client;
 
 /// Asks before everything is deleted.
@@ -23,7 +23,7 @@ fn confirmed() -> Result<bool, Failure> {
     Ok(std::io::stdin().lock().read_line(&mut line).is_ok() && line.trim() == "yes")
 }
 
-impl Session {
+impl Invocation {
     pub(super) async fn release(&self, yes: bool) -> Result<Exit, Failure> {
         if !yes && !confirmed()? {
             return Err(Failure::Usage("nothing was deleted".to_owned()));

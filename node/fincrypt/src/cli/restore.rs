@@ -2,13 +2,13 @@
 
 use fincrypt_protocol::ByteSize;
 
+use super::invocation::{Failure, Invocation, NAME};
 use super::output::{Exit, counted, printable};
-use super::session::{Failure, NAME, Session};
 use crate::wording::not_restored;
 use fincrypt_client as client;
 use fincrypt_client::{RestoreOptions, RestoreReport};
 
-impl Session {
+impl Invocation {
     pub(super) async fn restore(&self, options: RestoreOptions) -> Result<Exit, Failure> {
         let vault = self.open()?;
         let report = client::restore(&vault, &options, self.shows_progress()).await?;

@@ -2,16 +2,16 @@
 
 use fincrypt_protocol::{ByteSize, UnixTime};
 
+use super::invocation::{Failure, Invocation};
 use super::output::{Exit, counted};
 use super::prepayment::show_prepayment;
-use super::session::{Failure, Session};
 use fincrypt_client as client;
 use fincrypt_client::{SnapshotStatus, Standing, StatusReport};
 
 /// Snapshots shown to people; `--json` has all.
 const SHOWN: usize = 20;
 
-impl Session {
+impl Invocation {
     pub(super) async fn status(&self, brief: bool) -> Result<Exit, Failure> {
         let vault = self.open()?;
         let report = client::status(&vault, brief).await?;

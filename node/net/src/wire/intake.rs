@@ -18,7 +18,7 @@ const READS_AT_ONCE: usize = 4;
 
 /// The rule, free of I/O.
 #[derive(Debug)]
-struct Ledger {
+struct Room {
     free: usize,
     peers: HashMap<PeerId, Held>,
     /// Readers that found no room.
@@ -40,7 +40,7 @@ struct Held {
     reading: usize,
 }
 
-impl Ledger {
+impl Room {
     /// Takes room for `bytes`, if `peer` may have it now.
     fn take(&mut self, peer: PeerId, bytes: usize, payload: bool) -> Answer {
         let held = self.peers.get(&peer).copied().unwrap_or_default();
@@ -74,7 +74,7 @@ impl Ledger {
 #[derive(Debug)]
 struct Shared {
     whole: usize,
-    ledger: Mutex<Ledger>,
+    room: Mutex<Room>,
     freed: Notify,
 }
 
@@ -86,12 +86,12 @@ impl Intake {
     /// Room for `bytes`.
     #[must_use]
     pub fn new(bytes: usize) -> Self {
-        let ledger = Mutex::new(Ledger { free: bytes, peers: HashMap::new(), waiting: 0 });
-        Self(Arc::new(Shared { whole: bytes, ledger, freed: Notify::new() }))
+        let room = Mutex::new(Room { free: bytes, peers: HashMap::new(), waiting: 0 });
+        Self(Arc::new(Shared { whole: bytes, room, freed: Notify::new() }))
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.0.ledger.lock()
+    fn room(&self) -> MutexGuard<'_, Room> {
+        self.0.room.lock()
     }
 
     /// Waits for room for a header of `peer`.
@@ -111,7 +111,7 @@ impl Intake {
         loop {
             let mut freed = std::pin::pin!(self.0.freed.notified());
             freed.as_mut().enable();
-            let answer = self.ledger().take(peer, bytes, payload);
+            let answer = self.room().take(peer, bytes, payload);
             match answer {
                 Answer::Taken => return Permit { intake: self.clone(), peer, bytes, reading: payload },
                 Answer::OwnTurn => waiting = None,
@@ -124,7 +124,7 @@ impl Intake {
 
     /// Whether anyone waits for room.
     pub(super) fn is_short(&self) -> bool {
-        self.ledger().waiting > 0
+        self.room().waiting > 0
     }
 }
 
@@ -133,14 +133,14 @@ struct Waiting<'a>(&'a Intake);
 
 impl<'a> Waiting<'a> {
     fn new(intake: &'a Intake) -> Self {
-        intake.ledger().waiting += 1;
+        intake.room().waiting += 1;
         Self(intake)
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.ledger().waiting -= 1;
+        self.0.room().waiting -= 1;
     }
 }
 
@@ -157,7 +157,7 @@ impl Permit {
     fn give_back(&mut self, bytes: usize) {
         self.bytes -= bytes;
         let read = std::mem::take(&mut self.reading);
-        self.intake.ledger().give_back(&self.peer, bytes, read);
+        self.intake.room().give_back(&self.peer, bytes, read);
         self.intake.0.freed.notify_waiters();
     }
 
@@ -180,37 +180,37 @@ mod tests {
 
     const SHARD: usize = 1 << 20;
 
-    fn ledger(shards: usize) -> Ledger {
-        Ledger { free: shards * SHARD, peers: HashMap::new(), waiting: 0 }
+    fn room(shards: usize) -> Room {
+        Room { free: shards * SHARD, peers: HashMap::new(), waiting: 0 }
     }
 
-    fn takes(ledger: &mut Ledger, peer: PeerId, most: usize) -> usize {
-        (0..most).take_while(|_| ledger.take(peer, SHARD, true) == Answer::Taken).count()
+    fn takes(room: &mut Room, peer: PeerId, most: usize) -> usize {
+        (0..most).take_while(|_| room.take(peer, SHARD, true) == Answer::Taken).count()
     }
 
     #[test]
     fn one_peer_has_at_most_four_payloads_being_read() {
-        let (mut ledger, peer) = (ledger(24), PeerId::random());
-        assert_eq!(takes(&mut ledger, peer, 24), READS_AT_ONCE);
-        assert_eq!(ledger.take(peer, 100, false), Answer::Taken, "its small requests go on");
-        assert_eq!(ledger.take(peer, SHARD, true), Answer::OwnTurn);
-        ledger.give_back(&peer, 0, true);
-        assert_eq!(ledger.take(peer, SHARD, true), Answer::Taken, "one has arrived");
+        let (mut room, peer) = (room(24), PeerId::random());
+        assert_eq!(takes(&mut room, peer, 24), READS_AT_ONCE);
+        assert_eq!(room.take(peer, 100, false), Answer::Taken, "its small requests go on");
+        assert_eq!(room.take(peer, SHARD, true), Answer::OwnTurn);
+        room.give_back(&peer, 0, true);
+        assert_eq!(room.take(peer, SHARD, true), Answer::Taken, "one has arrived");
     }
 
     #[test]
     fn a_newcomer_finds_room_however_greedy_the_others_are() {
-        let mut ledger = ledger(24);
+        let mut room = room(24);
         for greedy in 0..8 {
-            assert!(takes(&mut ledger, PeerId::random(), 24) > 0, "peer {greedy}");
+            assert!(takes(&mut room, PeerId::random(), 24) > 0, "peer {greedy}");
         }
         // What has arrived does not count as being read, but its room stays taken.
         let hoarder = PeerId::random();
-        let mut ledger = self::ledger(24);
-        while ledger.take(hoarder, SHARD, true) == Answer::Taken {
-            ledger.give_back(&hoarder, 0, true);
+        let mut room = self::room(24);
+        while room.take(hoarder, SHARD, true) == Answer::Taken {
+            room.give_back(&hoarder, 0, true);
         }
-        assert_eq!(ledger.free, 12 * SHARD);
+        assert_eq!(room.free, 12 * SHARD);
     }
 
     #[test]
@@ -227,8 +227,8 @@ mod tests {
             assert!(!waiting.is_finished() && intake.is_short());
             drop(held);
             drop(waiting.await.expect("it gets its turn"));
-            assert_eq!(intake.ledger().free, SHARD);
-            assert!(intake.ledger().peers.is_empty() && !intake.is_short());
+            assert_eq!(intake.room().free, SHARD);
+            assert!(intake.room().peers.is_empty() && !intake.is_short());
         });
     }
 
@@ -238,21 +238,21 @@ mod tests {
             steps in proptest::collection::vec((0..6_usize, 0..3 * SHARD, any::<bool>()), 0..200)
         ) {
             let peers: Vec<_> = (0..6).map(|_| PeerId::random()).collect();
-            let mut ledger = ledger(24);
+            let mut room = room(24);
             let mut taken = Vec::new();
             for (peer, bytes, payload) in steps {
-                if ledger.take(peers[peer], bytes, payload) == Answer::Taken {
+                if room.take(peers[peer], bytes, payload) == Answer::Taken {
                     taken.push((peers[peer], bytes, payload));
                 } else if let Some((peer, bytes, payload)) = taken.pop() {
-                    ledger.give_back(&peer, bytes, payload);
+                    room.give_back(&peer, bytes, payload);
                 }
                 let held: usize = taken.iter().map(|(_, bytes, _)| bytes).sum();
-                prop_assert_eq!(ledger.free + held, 24 * SHARD);
+                prop_assert_eq!(room.free + held, 24 * SHARD);
             }
             for (peer, bytes, payload) in taken {
-                ledger.give_back(&peer, bytes, payload);
+                room.give_back(&peer, bytes, payload);
             }
-            prop_assert!(ledger.peers.is_empty());
+            prop_assert!(room.peers.is_empty());
         }
     }
 }

@@ -13,9 +13,9 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::admissions::{AdmissionOptions, Admissions};
 use crate::counting::FreshShards;
+use crate::earnings::Earnings;
+use crate::earnings::tests::{HOUR, NOW, begin};
 use crate::intake::{IntakeError, IntakeOptions, ShardIntake};
-use crate::ledger::Ledger;
-use crate::ledger::tests::{HOUR, NOW, begin};
 use crate::{Disk, Drain, Health, PayoutTo, StorageTerms};
 
 const GRACE: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -25,7 +25,7 @@ struct Node {
     _dir: tempfile::TempDir,
     intake: ShardIntake,
     deletions: Deletions,
-    ledger: Ledger,
+    earnings: Earnings,
     clock: Clock,
 }
 
@@ -53,8 +53,8 @@ fn node() -> Node {
     let sessions = Arc::new(Sessions::new(Network::Local, key.node()));
     let access = Access::new(sessions, accounts.clone(), clock.clone());
     let holdings = ShardHoldings::new(store.clone(), accounts.clone());
-    let ledger = Ledger::new(state.clone());
-    let credit = CreditControl::new(ledger.clone(), clock.clone(), &terms);
+    let earnings = Earnings::new(state.clone());
+    let credit = CreditControl::new(earnings.clone(), clock.clone(), &terms);
     let admissions = Admissions::new(AdmissionOptions {
         access: access.clone(),
         accounts: accounts.clone(),
@@ -74,7 +74,7 @@ fn node() -> Node {
         terms,
     });
     let options = DeletionOptions { access, accounts, releases, store, holdings, credit, delay: HOUR };
-    Node { _dir: dir, intake, deletions: Deletions::new(options), ledger, clock }
+    Node { _dir: dir, intake, deletions: Deletions::new(options), earnings, clock }
 }
 
 impl Node {
@@ -122,7 +122,7 @@ fn what_is_unpaid_for_longer_than_the_grace_is_deleted_and_not_a_day_before() {
         account
     });
     // Nothing is ever charged of the one; the other has no contract, and nothing to lapse.
-    begin(&node.ledger, &(mediator, owed));
+    begin(&node.earnings, &(mediator, owed));
     for step in [Duration::ZERO, HOUR * 50, GRACE - HOUR * 50] {
         node.clock.advance(step);
         node.deletions.delete_unpaid().expect("swept");

@@ -11,10 +11,10 @@ use crate::countersigning::CountersignError;
 use crate::counting::CountError;
 use crate::credit::CreditError;
 use crate::deletion::DeletionError;
+use crate::earnings::EarningsError;
 use crate::heads::HeadError;
 use crate::holdings::HoldingsError;
 use crate::intake::IntakeError;
-use crate::ledger::LedgerError;
 use crate::payouts::PayoutError;
 use crate::proofs::ProofError;
 use crate::reads::ReadError;
@@ -76,8 +76,8 @@ impl From<AdmissionError> for Refusal {
     }
 }
 
-impl From<LedgerError> for Refusal {
-    fn from(error: LedgerError) -> Self {
+impl From<EarningsError> for Refusal {
+    fn from(error: EarningsError) -> Self {
         failed(&error)
     }
 }
@@ -86,7 +86,7 @@ impl From<CreditError> for Refusal {
     fn from(error: CreditError) -> Self {
         match error {
             CreditError::Bound => Self::CreditBound,
-            CreditError::Ledger(error) => error.into(),
+            CreditError::Earnings(error) => error.into(),
         }
     }
 }
@@ -122,7 +122,7 @@ impl From<ReadError> for Refusal {
 impl From<CountError> for Refusal {
     fn from(error: CountError) -> Self {
         match error {
-            CountError::Ledger(error) => error.into(),
+            CountError::Earnings(error) => error.into(),
             CountError::Accounts(error) => accounts(error),
             CountError::Store(error) => failed(&error),
         }
@@ -157,7 +157,7 @@ impl From<DeletionError> for Refusal {
             DeletionError::Access(error) => error.into(),
             DeletionError::UnknownAccount => Self::NotHeld,
             DeletionError::Holdings(error) => error.into(),
-            DeletionError::Ledger(error) => error.into(),
+            DeletionError::Earnings(error) => error.into(),
         }
     }
 }
@@ -167,7 +167,7 @@ impl From<CountersignError> for Refusal {
         match error {
             CountersignError::OtherRelation | CountersignError::Terms(_) => Self::Invalid,
             CountersignError::Accounts(error) => accounts(error),
-            CountersignError::Ledger(error) => error.into(),
+            CountersignError::Earnings(error) => error.into(),
         }
     }
 }
@@ -177,7 +177,7 @@ impl From<PayoutError> for Refusal {
         match error {
             PayoutError::Parts { .. } | PayoutError::UnknownContracts => Self::Invalid,
             PayoutError::TooMany => Self::Busy,
-            PayoutError::Ledger(error) => error.into(),
+            PayoutError::Earnings(error) => error.into(),
         }
     }
 }

@@ -22,7 +22,7 @@ use fincrypt_shards::ShardStore;
 use fincrypt_shards::proof::shard_id;
 use fincrypt_state::state::State;
 use fincrypt_storage_node::{
-    Disk, Drain, Health, Ledger, PayoutTo, StorageInbox, StorageOptions, StorageRole, StorageTerms,
+    Disk, Drain, Earnings, Health, PayoutTo, StorageInbox, StorageOptions, StorageRole, StorageTerms,
 };
 use fincrypt_vault::head::{HeadBody, seal_head};
 use fincrypt_vault::keyfile::VaultKeys;
@@ -95,7 +95,7 @@ pub(super) async fn stage_on(capacity: u64, change: impl FnOnce(&mut StorageTerm
         net,
         sessions,
         store,
-        ledger: Ledger::new(state.clone()),
+        earnings: Earnings::new(state.clone()),
         state,
         key,
         health,

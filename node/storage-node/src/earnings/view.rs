@@ -1,4 +1,4 @@
-//! The ledger as its operator reads it.
+//! The earnings as its operator reads it.
 
 use std::cmp::Reverse;
 
@@ -10,7 +10,7 @@ use fincrypt_protocol::{NodeId, UnixTime};
 use fincrypt_state::table::Everything;
 use serde::Serialize;
 
-use super::{DAY, DAYS, EARNINGS, Earning, KnownPayout, Ledger, LedgerError, PAYOUTS, Relation};
+use super::{DAY, DAYS, EARNINGS, Earning, Earnings, EarningsError, KnownPayout, PAYOUTS, Relation};
 
 /// How an account at a mediator stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -99,16 +99,16 @@ impl PaidView {
     }
 }
 
-impl Ledger {
+impl Earnings {
     /// What every mediator owes by a contract.
     ///
     /// # Errors
-    /// If the ledger cannot be read.
-    pub fn earned(&self, now: UnixTime) -> Result<Vec<Earned>, LedgerError> {
+    /// If the earnings cannot be read.
+    pub fn earned(&self, now: UnixTime) -> Result<Vec<Earned>, EarningsError> {
         let mut all = Vec::new();
         EARNINGS.visit(&self.0.state, &Everything, |relation, earning| {
             all.extend(self.earned_of(&relation, earning, now)?);
-            Ok::<_, LedgerError>(())
+            Ok::<_, EarningsError>(())
         })?;
         Ok(all)
     }
@@ -118,7 +118,7 @@ impl Ledger {
         (mediator, account): &Relation,
         earning: Earning,
         now: UnixTime,
-    ) -> Result<Option<Earned>, LedgerError> {
+    ) -> Result<Option<Earned>, EarningsError> {
         let Some((holding, debt)) = earning.contract()?.zip(self.debt_of(&earning)?) else { return Ok(None) };
         let (terms, paid) = (debt.contract.terms(), self.paid(&debt.contract.id())?);
         let earned = debt.agreed.map_or(Msat::ZERO, |(_, earned)| earned);
@@ -150,8 +150,8 @@ impl Ledger {
     /// What was earned of each mediator on each of the last `days`, the newest first.
     ///
     /// # Errors
-    /// If the ledger cannot be read.
-    pub fn earned_days(&self, now: UnixTime, days: u64) -> Result<Vec<EarnedOnDay>, LedgerError> {
+    /// If the earnings cannot be read.
+    pub fn earned_days(&self, now: UnixTime, days: u64) -> Result<Vec<EarnedOnDay>, EarningsError> {
         let oldest = (now.secs() / DAY).saturating_sub(days.saturating_sub(1));
         let entries = DAYS.scan(&self.0.state, &Everything, None, usize::MAX)?;
         let mut days: Vec<_> = entries
@@ -166,8 +166,8 @@ impl Ledger {
     /// The newest payouts that mediators told of, at most `limit`.
     ///
     /// # Errors
-    /// If the ledger cannot be read.
-    pub fn paid_out(&self, limit: usize) -> Result<Vec<PaidView>, LedgerError> {
+    /// If the earnings cannot be read.
+    pub fn paid_out(&self, limit: usize) -> Result<Vec<PaidView>, EarningsError> {
         let entries = PAYOUTS.scan(&self.0.state, &Everything, None, usize::MAX)?;
         let mut known: Vec<_> =
             entries.iter().map(|((mediator, _), payout)| PaidView::of(mediator, payout)).collect();

@@ -5,7 +5,7 @@ use fincrypt_protocol::statement::{Contract, Terms};
 use fincrypt_protocol::{Epoch, UnixTime};
 use serde::{Deserialize, Serialize};
 
-use super::LedgerError;
+use super::EarningsError;
 
 /// Counts kept before there is a contract.
 const MAX_COUNTS: usize = 64;
@@ -38,7 +38,7 @@ impl Earning {
     ///
     /// # Errors
     /// If the stored terms or statements do not verify.
-    pub(crate) fn contract(&self) -> Result<Option<Holding>, LedgerError> {
+    pub(crate) fn contract(&self) -> Result<Option<Holding>, EarningsError> {
         let Some(terms) = self.terms else { return Ok(None) };
         Ok(Some(Holding::restore(Contract::new(terms)?, &self.holding)?))
     }
@@ -58,7 +58,7 @@ impl Earning {
         seconds: u32,
         counted: Counted,
         now: UnixTime,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), EarningsError> {
         let as_before = self.seconds == seconds;
         self.seconds = seconds;
         match self.contract()? {

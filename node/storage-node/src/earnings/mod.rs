@@ -1,4 +1,4 @@
-//! The ledger of a storage node: what mediators owe it and what they say they have paid.
+//! The earnings of a storage node: what mediators owe it and what they say they have paid.
 //!
 //! One owner of all tables of money. Whoever changes something holds a [`Change`], of which there is
 //! one at a time; whoever asks reads without waiting for it. What a contract's credit depends on is
@@ -49,17 +49,17 @@ pub(crate) const PATIENCE: u32 = 48;
 /// Relations whose debt is kept in memory; at about 300 bytes each, a little more than 1 MiB.
 const MAX_DEBTS: usize = 4096;
 
-/// Why the ledger could not be read or changed.
+/// Why the earnings could not be read or changed.
 #[derive(Debug, thiserror::Error)]
-pub enum LedgerError {
+pub enum EarningsError {
     /// The state could not be read or written.
-    #[error("the ledger's state failed")]
+    #[error("the state of the earnings failed")]
     State(#[from] KvError),
-    /// The terms of a contract in the ledger contradict each other.
-    #[error("the ledger holds terms that nobody may agree on")]
+    /// The terms of a contract of the earnings contradict each other.
+    #[error("the earnings hold terms that nobody may agree on")]
     Terms(#[from] TermsError),
-    /// A statement in the ledger does not verify.
-    #[error("the ledger holds a statement that does not verify")]
+    /// A statement of the earnings does not verify.
+    #[error("the earnings hold a statement that does not verify")]
     Statement(#[from] Fault),
 }
 
@@ -113,12 +113,12 @@ struct Inner {
     debts: Mutex<Debts>,
 }
 
-/// The ledger; clones share it. All methods block on the disk.
+/// The earnings; clones share it. All methods block on the disk.
 #[derive(Clone)]
-pub struct Ledger(Arc<Inner>);
+pub struct Earnings(Arc<Inner>);
 
-impl Ledger {
-    /// The ledger in an open state, of which a process has one.
+impl Earnings {
+    /// The earnings in an open state, of which a process has one.
     #[must_use]
     pub fn new(state: State) -> Self {
         Self(Arc::new(Inner { state, changing: Mutex::default(), debts: Mutex::default() }))
@@ -126,21 +126,21 @@ impl Ledger {
 
     /// Begins a change; waits for another one to end.
     pub(crate) fn change(&self) -> Change<'_> {
-        Change { ledger: self, batch: Batch::default(), _one: self.0.changing.lock() }
+        Change { earnings: self, batch: Batch::default(), _one: self.0.changing.lock() }
     }
 
     /// How an account at a mediator stands.
-    pub(crate) fn earning(&self, relation: &Relation) -> Result<Earning, LedgerError> {
+    pub(crate) fn earning(&self, relation: &Relation) -> Result<Earning, EarningsError> {
         Ok(EARNINGS.get(&self.0.state, relation)?.unwrap_or_default())
     }
 
     /// Whether anything was ever counted of a mediator.
-    pub(crate) fn knows(&self, mediator: &NodeId) -> Result<bool, LedgerError> {
+    pub(crate) fn knows(&self, mediator: &NodeId) -> Result<bool, EarningsError> {
         Ok(!EARNINGS.scan(&self.0.state, mediator, None, 1)?.is_empty())
     }
 
     /// Whether a statement of a mediator was ever countersigned.
-    pub(crate) fn has_countersigned(&self, mediator: &NodeId) -> Result<bool, LedgerError> {
+    pub(crate) fn has_countersigned(&self, mediator: &NodeId) -> Result<bool, EarningsError> {
         Ok(!DAYS.scan(&self.0.state, mediator, None, 1)?.is_empty())
     }
 
@@ -149,12 +149,12 @@ impl Ledger {
         &self,
         contract: &ContractId,
         mediator: &NodeId,
-    ) -> Result<bool, LedgerError> {
+    ) -> Result<bool, EarningsError> {
         Ok(CONTRACTS.get(&self.0.state, contract)?.is_some_and(|(known, _)| known == *mediator))
     }
 
     /// What is said to be paid of a contract.
-    pub(crate) fn paid(&self, contract: &ContractId) -> Result<Paid, LedgerError> {
+    pub(crate) fn paid(&self, contract: &ContractId) -> Result<Paid, EarningsError> {
         Ok(PAID.get(&self.0.state, contract)?.unwrap_or_default())
     }
 
@@ -163,12 +163,12 @@ impl Ledger {
         &self,
         mediator: &NodeId,
         payout: &PayoutId,
-    ) -> Result<Option<KnownPayout>, LedgerError> {
+    ) -> Result<Option<KnownPayout>, EarningsError> {
         Ok(PAYOUTS.get(&self.0.state, &(*mediator, *payout))?)
     }
 
     /// All payouts that a mediator told of and that are remembered.
-    pub(crate) fn payouts(&self, mediator: &NodeId) -> Result<Vec<(PayoutId, KnownPayout)>, LedgerError> {
+    pub(crate) fn payouts(&self, mediator: &NodeId) -> Result<Vec<(PayoutId, KnownPayout)>, EarningsError> {
         let known = PAYOUTS.scan(&self.0.state, mediator, None, usize::MAX)?;
         Ok(known.into_iter().map(|((_, id), payout)| (id, payout)).collect())
     }
@@ -180,7 +180,7 @@ impl Ledger {
         relation: &Relation,
         holds: bool,
         now: UnixTime,
-    ) -> Result<Option<CreditStanding>, LedgerError> {
+    ) -> Result<Option<CreditStanding>, EarningsError> {
         let Some(debt) = self.debt(relation)? else { return Ok(None) };
         let (standing, reached) = debt.standing(holds, now);
         if reached == debt.reached {
@@ -198,7 +198,7 @@ impl Ledger {
         Ok(Some(standing))
     }
 
-    fn debt(&self, relation: &Relation) -> Result<Option<Debt>, LedgerError> {
+    fn debt(&self, relation: &Relation) -> Result<Option<Debt>, EarningsError> {
         let generation = {
             let mut debts = self.0.debts.lock();
             if let Some(known) = debts.known.get(relation) {
@@ -214,7 +214,7 @@ impl Ledger {
         Ok(debt)
     }
 
-    fn debt_of(&self, earning: &Earning) -> Result<Option<Debt>, LedgerError> {
+    fn debt_of(&self, earning: &Earning) -> Result<Option<Debt>, EarningsError> {
         let Some(holding) = earning.contract()? else { return Ok(None) };
         let contract = *holding.contract();
         Ok(Some(Debt {
@@ -226,16 +226,20 @@ impl Ledger {
     }
 }
 
-/// A change of the ledger: staged, then committed, one at a time.
+/// A change of the earnings: staged, then committed, one at a time.
 pub(crate) struct Change<'a> {
-    ledger: &'a Ledger,
+    earnings: &'a Earnings,
     batch: Batch,
     _one: MutexGuard<'a, ()>,
 }
 
 impl Change<'_> {
     /// Replaces how an account at a mediator stands.
-    pub(crate) fn put_earning(&mut self, relation: &Relation, earning: &Earning) -> Result<(), LedgerError> {
+    pub(crate) fn put_earning(
+        &mut self,
+        relation: &Relation,
+        earning: &Earning,
+    ) -> Result<(), EarningsError> {
         Ok(EARNINGS.put(&mut self.batch, relation, earning)?)
     }
 
@@ -246,20 +250,20 @@ impl Change<'_> {
         relation: &Relation,
         step: Msat,
         now: UnixTime,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), EarningsError> {
         CONTRACTS.put(&mut self.batch, contract, relation)?;
         let day = (relation.0, now.secs() / DAY);
-        let known = DAYS.get(&self.ledger.0.state, &day)?.unwrap_or(Msat::ZERO);
+        let known = DAYS.get(&self.earnings.0.state, &day)?.unwrap_or(Msat::ZERO);
         Ok(DAYS.put(&mut self.batch, &day, &known.checked_add(step).unwrap_or(known))?)
     }
 
     /// Replaces the sums of what is paid of a contract.
-    pub(crate) fn put_paid(&mut self, contract: &ContractId, paid: &Paid) -> Result<(), LedgerError> {
+    pub(crate) fn put_paid(&mut self, contract: &ContractId, paid: &Paid) -> Result<(), EarningsError> {
         Ok(PAID.put(&mut self.batch, contract, paid)?)
     }
 
     /// Replaces what a mediator said of a payout.
-    pub(crate) fn put_payout(&mut self, mediator: &NodeId, known: &KnownPayout) -> Result<(), LedgerError> {
+    pub(crate) fn put_payout(&mut self, mediator: &NodeId, known: &KnownPayout) -> Result<(), EarningsError> {
         Ok(PAYOUTS.put(&mut self.batch, &(*mediator, known.payout.id), known)?)
     }
 
@@ -270,12 +274,12 @@ impl Change<'_> {
 
     /// Removes all that a mediator told of payouts, which it tells again: what is left of it after a
     /// loss would be counted twice.
-    pub(crate) fn remove_payouts(&mut self, mediator: &NodeId) -> Result<(), LedgerError> {
-        for (payout, _) in self.ledger.payouts(mediator)? {
+    pub(crate) fn remove_payouts(&mut self, mediator: &NodeId) -> Result<(), EarningsError> {
+        for (payout, _) in self.earnings.payouts(mediator)? {
             self.remove_payout(mediator, &payout);
         }
-        let Self { ledger, batch, .. } = self;
-        CONTRACTS.visit(&ledger.0.state, &fincrypt_state::table::Everything, |contract, (known, _)| {
+        let Self { earnings, batch, .. } = self;
+        CONTRACTS.visit(&earnings.0.state, &fincrypt_state::table::Everything, |contract, (known, _)| {
             if known == *mediator {
                 PAID.remove(batch, &contract);
             }
@@ -286,12 +290,12 @@ impl Change<'_> {
     /// Makes what was staged of this mediator durable. The change goes on with nothing staged.
     ///
     /// # Errors
-    /// [`LedgerError::State`]; then nothing of it has happened.
-    pub(crate) fn commit(&mut self, mediator: &NodeId) -> Result<(), LedgerError> {
+    /// [`EarningsError::State`]; then nothing of it has happened.
+    pub(crate) fn commit(&mut self, mediator: &NodeId) -> Result<(), EarningsError> {
         let batch = std::mem::take(&mut self.batch);
-        let committed = self.ledger.0.state.commit(&batch);
+        let committed = self.earnings.0.state.commit(&batch);
         // Also after a failure: what is known of the disk then is what it says.
-        let mut debts = self.ledger.0.debts.lock();
+        let mut debts = self.earnings.0.debts.lock();
         debts.generation = debts.generation.wrapping_add(1);
         debts.known.retain(|(known, _), _| known != mediator);
         Ok(committed?)
@@ -317,10 +321,10 @@ pub(crate) mod tests {
     pub(crate) const HOUR: Duration = Duration::from_secs(3600);
     pub(crate) const NOW: UnixTime = UnixTime::from_secs(1_700_000_000);
 
-    pub(crate) fn ledger() -> (tempfile::TempDir, Ledger) {
+    pub(crate) fn earnings() -> (tempfile::TempDir, Earnings) {
         let dir = tempfile::tempdir().expect("a folder");
         let (state, _) = State::open(dir.path()).expect("opens");
-        (dir, Ledger::new(state))
+        (dir, Earnings::new(state))
     }
 
     pub(crate) fn relation() -> Relation {
@@ -346,10 +350,10 @@ pub(crate) mod tests {
     }
 
     /// Begins a contract of which nothing is charged yet.
-    pub(crate) fn begin(ledger: &Ledger, relation: &Relation) -> Contract {
+    pub(crate) fn begin(earnings: &Earnings, relation: &Relation) -> Contract {
         let contract = contract(*relation);
-        let mut change = ledger.change();
-        let mut earning = ledger.earning(relation).expect("reads");
+        let mut change = earnings.change();
+        let mut earning = earnings.earning(relation).expect("reads");
         earning.record(&Holding::new(contract));
         change.put_earning(relation, &earning).expect("fits");
         change.add_earned(&contract.id(), relation, Msat::ZERO, NOW).expect("fits");
@@ -381,45 +385,45 @@ pub(crate) mod tests {
 
     #[test]
     fn a_standing_follows_a_change_at_once() {
-        let (_dir, ledger) = ledger();
+        let (_dir, earnings) = earnings();
         let relation = relation();
-        assert_eq!(ledger.standing(&relation, true, NOW).expect("reads"), None);
-        let contract = begin(&ledger, &relation);
+        assert_eq!(earnings.standing(&relation, true, NOW).expect("reads"), None);
+        let contract = begin(&earnings, &relation);
         let left = |amount| Some(CreditStanding::Open { left: Msat::new(amount) });
-        assert_eq!(ledger.standing(&relation, true, NOW).expect("reads"), left(1_000_000));
-        assert!(ledger.is_contract_with(&contract.id(), &relation.0).expect("reads"));
-        assert!(!ledger.is_contract_with(&contract.id(), &NodeId::from_bytes([9; 32])).expect("reads"));
+        assert_eq!(earnings.standing(&relation, true, NOW).expect("reads"), left(1_000_000));
+        assert!(earnings.is_contract_with(&contract.id(), &relation.0).expect("reads"));
+        assert!(!earnings.is_contract_with(&contract.id(), &NodeId::from_bytes([9; 32])).expect("reads"));
     }
 
     #[test]
     fn when_the_bound_was_reached_outlives_what_is_kept_in_memory() {
-        let (_dir, ledger) = ledger();
+        let (_dir, earnings) = earnings();
         let relation = relation();
-        let contract = begin(&ledger, &relation);
-        let mut change = ledger.change();
+        let contract = begin(&earnings, &relation);
+        let mut change = earnings.change();
         REACHED.put(&mut change.batch, &contract.id(), &NOW).expect("fits");
         change.commit(&relation.0).expect("written");
         drop(change);
-        assert_eq!(ledger.debt(&relation).expect("reads").expect("a contract").reached, Some(NOW));
+        assert_eq!(earnings.debt(&relation).expect("reads").expect("a contract").reached, Some(NOW));
         // Nothing is owed: the bound is left again, durably.
-        ledger.standing(&relation, true, NOW).expect("reads");
-        let again = Ledger::new(ledger.0.state.clone());
+        earnings.standing(&relation, true, NOW).expect("reads");
+        let again = Earnings::new(earnings.0.state.clone());
         assert_eq!(again.debt(&relation).expect("reads").expect("a contract").reached, None);
     }
 
     #[test]
     fn payouts_of_one_mediator_are_removed_without_those_of_others() {
-        let (_dir, ledger) = ledger();
+        let (_dir, earnings) = earnings();
         let (one, other) = (relation(), (NodeId::from_bytes([8; 32]), relation().1));
         let paid = Paid { arrived: Msat::new(5), coming: Msat::ZERO };
-        let contracts = [one, other].map(|relation| begin(&ledger, &relation).id());
-        let mut change = ledger.change();
+        let contracts = [one, other].map(|relation| begin(&earnings, &relation).id());
+        let mut change = earnings.change();
         for (contract, relation) in contracts.iter().zip([one, other]) {
             change.put_paid(contract, &paid).expect("fits");
             change.commit(&relation.0).expect("written");
         }
         change.remove_payouts(&one.0).expect("reads");
         change.commit(&one.0).expect("written");
-        assert_eq!(contracts.map(|id| ledger.paid(&id).expect("reads")), [Paid::default(), paid]);
+        assert_eq!(contracts.map(|id| earnings.paid(&id).expect("reads")), [Paid::default(), paid]);
     }
 }

@@ -48,7 +48,7 @@ macro_rules! through_client {
 through_client!(HomeError, BackupError, fincrypt_vault::words::WordsError);
 
 /// One run of a command.
-pub(super) struct Session {
+pub(super) struct Invocation {
     pub(super) home: Home,
     pub(super) config: Config,
     pub(super) json: bool,
@@ -56,7 +56,7 @@ pub(super) struct Session {
     pub(super) password_file: Option<PathBuf>,
 }
 
-impl Session {
+impl Invocation {
     /// Prints the result: as JSON, or as `human` says.
     pub(super) fn print<T: Serialize>(&self, value: &T, human: impl FnOnce()) {
         if self.json {
