@@ -19,7 +19,7 @@ pub enum Network {
 
 /// Not the name of a network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown network: use local, test or main")]
+#[error("unknown network: those known are local, test and main")]
 pub struct ParseNetworkError;
 
 impl Network {

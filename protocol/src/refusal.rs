@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// Budgets are used up; the same request may succeed later.
-    #[error("the other side is busy, try again later")]
+    #[error("the other side is busy")]
     Busy,
     /// The request is none that this version of the protocol knows.
     #[error("the other side does not know this request: it runs another version of Fincrypt")]

@@ -1,7 +1,13 @@
 //! What the library found, in words, with what a person can do about it.
 
 use fincrypt_client::{NotRestored, PrepaymentWarning, RunwayWarning, utc};
+#[cfg(feature = "bitcoin")]
+use fincrypt_mediator::MoveError;
 use fincrypt_protocol::amount::Msat;
+#[cfg(feature = "bitcoin")]
+use fincrypt_treasury::lightning::LightningError;
+#[cfg(feature = "bitcoin")]
+use fincrypt_treasury::onchain::TreasuryError;
 
 /// Something about the money that a person should know.
 pub(crate) fn prepayment(warning: &PrepaymentWarning) -> String {
@@ -76,6 +82,42 @@ pub(crate) fn not_restored(reason: &NotRestored, overwrite: bool) -> String {
             format!("{reason}; --overwrite replaces it, unless it is a folder or a link in place of one")
         }
         NotRestored::NoSpace | NotRestored::Failed(_) => reason.to_string(),
+    }
+}
+
+/// Why money was not moved, and what to do.
+#[cfg(feature = "bitcoin")]
+pub(crate) fn money_moved(error: &MoveError) -> String {
+    let advice = match error {
+        MoveError::NoWallet => Some(LOOK),
+        MoveError::Promised { .. } => Some("move less, or add capital"),
+        MoveError::Treasury(error) => on_treasury(error),
+        _ => None,
+    };
+    advice.map_or_else(|| error.to_string(), |advice| format!("{error}: {advice}"))
+}
+
+/// Why a channel was neither opened nor closed, and what to do.
+#[cfg(feature = "bitcoin")]
+pub(crate) fn channel_moved(error: &LightningError) -> String {
+    match error {
+        LightningError::NotRunning => format!("{error}: {LOOK}"),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(feature = "bitcoin")]
+const LOOK: &str = "look whether the bitcoind or Esplora server of the configuration answers";
+
+/// What to do about the wallet on the chain.
+#[cfg(feature = "bitcoin")]
+pub(crate) fn on_treasury(error: &TreasuryError) -> Option<&'static str> {
+    match error {
+        TreasuryError::Bitcoind { .. } => {
+            Some("look whether it runs, and whether its cookie is the one configured")
+        }
+        TreasuryError::Esplora { .. } => Some("look whether it runs, and is the one configured"),
+        _ => None,
     }
 }
 

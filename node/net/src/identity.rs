@@ -19,7 +19,7 @@ pub enum IdentityError {
         source: std::io::Error,
     },
     /// The file holds no key.
-    #[error("{path} is damaged: restore it from a copy, or remove it to start as a new node")]
+    #[error("{path} is damaged")]
     Damaged {
         /// The file.
         path: PathBuf,

@@ -37,7 +37,7 @@ pub enum JournalError {
     #[error("{0} is not a journal of this version")]
     Format(PathBuf),
     /// A record before the end was altered.
-    #[error("the journal {path} is damaged at byte {offset}, with records after it: restore it from a copy")]
+    #[error("the journal {path} is damaged at byte {offset}, with records after it")]
     Damaged {
         /// The file.
         path: PathBuf,

@@ -14,7 +14,7 @@ pub enum KvError {
     #[error("the state database failed: {0}")]
     Database(String),
     /// Another process has it open.
-    #[error("another fincrypt process uses {0}: wait until it ends, or use another --home")]
+    #[error("another fincrypt process uses {0}")]
     Locked(std::path::PathBuf),
     /// A file beneath it could not be read or written.
     #[error("the state's files could not be read or written: {0}")]

@@ -107,19 +107,13 @@ impl KdfParams {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyfileError {
     /// The file is something else.
-    #[error(
-        "the keyfile is damaged or of another version: restore it from a copy, or run `fincrypt recover` with the 24 words in a new home"
-    )]
+    #[error("the keyfile is damaged or of another version")]
     Format,
     /// The file was altered or cut.
-    #[error(
-        "the keyfile is damaged: restore it from a copy, or run `fincrypt recover` with the 24 words in a new home"
-    )]
+    #[error("the keyfile is damaged")]
     Damaged,
     /// The password is not the one it was sealed with.
-    #[error(
-        "wrong password: try again; if it is lost, run `fincrypt recover` with the 24 words in a new home"
-    )]
+    #[error("wrong password")]
     WrongPassword,
     /// Argon2id parameters out of bounds.
     #[error("the keyfile's password parameters are out of bounds")]

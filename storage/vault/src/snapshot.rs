@@ -196,13 +196,13 @@ pub const MIN_PREFIX: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SelectError {
     /// Not 4 to 64 hexadecimal digits.
-    #[error("\"{0}\" is no snapshot's id: give 4 to 64 of its hexadecimal digits")]
+    #[error("\"{0}\" is no snapshot's id, which is 4 to 64 hexadecimal digits")]
     NotAPrefix(String),
     /// No id begins so.
     #[error("no snapshot's id begins with {0}")]
     Unknown(String),
     /// Several ids begin so.
-    #[error("the ids of {count} snapshots begin with {prefix}: give more digits")]
+    #[error("the ids of {count} snapshots begin with {prefix}")]
     Ambiguous {
         /// What was given.
         prefix: String,

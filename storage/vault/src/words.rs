@@ -15,13 +15,13 @@ const COUNT: usize = 24;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WordsError {
     /// Not 24 words.
-    #[error("{0} words were given, a vault has 24: check that none is missing or doubled")]
+    #[error("{0} words were given, a vault has 24")]
     Count(usize),
     /// A word that is not in the list.
-    #[error("word {0} is not in the BIP-39 list: check its spelling")]
+    #[error("word {0} is not in the BIP-39 list")]
     Unknown(usize),
     /// All words are known, but do not belong together.
-    #[error("the words' checksum is wrong: check their order and spelling")]
+    #[error("the words' checksum is wrong")]
     Checksum,
     /// The system gave no randomness.
     #[error("the system gave no randomness")]

@@ -145,7 +145,7 @@ pub enum Problem {
     #[error("the journal on the disk does not come to what the books in memory say")]
     Journal,
     /// The copies for reading are not those of the journal.
-    #[error("entry {number} cannot be read as it is in the journal: restart, or remove the folder `reads`")]
+    #[error("entry {number} cannot be read as it is in the journal")]
     Reads {
         /// Which.
         number: u64,

@@ -57,9 +57,7 @@ pub enum LedgerError {
         source: CborError,
     },
     /// The journal has a record that does not follow on those before.
-    #[error(
-        "record {number} of the ledger's journal contradicts those before: restore the journal from a copy"
-    )]
+    #[error("record {number} of the ledger's journal contradicts those before")]
     Contradicts {
         /// Its number.
         number: u64,
@@ -67,9 +65,7 @@ pub enum LedgerError {
         source: Option<BooksError>,
     },
     /// The journal ends before entries that were written, and no crash explains it.
-    #[error(
-        "the ledger's journal ends at entry {found}, and entry {written} was written: restore the journal from a copy"
-    )]
+    #[error("the ledger's journal ends at entry {found}, and entry {written} was written")]
     Lost {
         /// The newest entry in the journal.
         found: u64,

@@ -22,9 +22,7 @@ pub enum SeedError {
         source: std::io::Error,
     },
     /// The file holds no seed.
-    #[error(
-        "{0} is damaged: remove it and make it anew from the words, `fincrypt-node wallet init --from-words FILE`"
-    )]
+    #[error("{0} is damaged")]
     Damaged(PathBuf),
     /// The system gave no randomness.
     #[error("the system gave no randomness")]

@@ -77,18 +77,25 @@ mod moving {
     use serde_json::json;
 
     use super::*;
+    use crate::wording::{channel_moved, money_moved};
 
     async fn view(State(facts): State<Arc<Facts>>) -> Response {
         with_money(&facts, |money| Ok::<_, std::convert::Infallible>(money.view())).await
     }
 
     async fn address(State(facts): State<Arc<Facts>>) -> Response {
-        with_money(&facts, |money| money.capital_address().map(|address| json!({ "address": address }))).await
+        let address = |money: &Money| {
+            let address = money.capital_address().map(|address| json!({ "address": address }));
+            address.map_err(|error| money_moved(&error))
+        };
+        with_money(&facts, address).await
     }
 
     async fn descriptors(State(facts): State<Arc<Facts>>) -> Response {
         let descriptors = |money: &Money| {
-            money.descriptors().map(|[receive, change]| json!({ "receive": receive, "change": change }))
+            let descriptors = money.descriptors();
+            let shown = descriptors.map(|[receive, change]| json!({ "receive": receive, "change": change }));
+            shown.map_err(|error| money_moved(&error))
         };
         with_money(&facts, descriptors).await
     }
@@ -100,7 +107,8 @@ mod moving {
 
     async fn fund(State(facts): State<Arc<Facts>>, Json(Fund { sat }): Json<Fund>) -> Response {
         let fund = move |money: &Money| {
-            money.fund_lightning(Sat::new(sat)).map(|id| json!({ "transaction": id.to_string() }))
+            let funded = money.fund_lightning(Sat::new(sat));
+            funded.map(|id| json!({ "transaction": id.to_string() })).map_err(|error| money_moved(&error))
         };
         with_money(&facts, fund).await
     }
@@ -118,8 +126,9 @@ mod moving {
 
     async fn open(State(facts): State<Arc<Facts>>, Json(Open { peer, sat }): Json<Open>) -> Response {
         with_money(&facts, move |money| {
-            let peer: Peer = peer.parse()?;
-            money.open_channel(&peer, sat).map(|id| Opened { id })
+            let open = |peer: Peer| money.open_channel(&peer, sat);
+            let opened = peer.parse().and_then(open);
+            opened.map(|id| Opened { id }).map_err(|error| channel_moved(&error))
         })
         .await
     }
@@ -135,7 +144,9 @@ mod moving {
         Path(id): Path<u128>,
         Query(Close { force }): Query<Close>,
     ) -> Response {
-        with_money(&facts, move |money| money.close_channel(id, force)).await
+        let close =
+            move |money: &Money| money.close_channel(id, force).map_err(|error| channel_moved(&error));
+        with_money(&facts, close).await
     }
 
     pub(super) fn routes() -> Router<Arc<Facts>> {

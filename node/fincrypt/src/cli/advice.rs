@@ -7,10 +7,19 @@ use fincrypt_client::{
     BackupError, ClientError, HeadError, HomeError, MediatorError, OfferError, PrepaymentError, ReadError,
     RecoveryError, Refused, RestoreError, SessionError,
 };
-use fincrypt_net::{CallError, ConnectError};
+use fincrypt_ledger::LedgerError;
+use fincrypt_mediator::MoneyError;
+use fincrypt_net::{CallError, ConnectError, EngineError, IdentityError};
+use fincrypt_protocol::Refusal;
+use fincrypt_state::journal::JournalError;
 use fincrypt_state::kv::KvError;
+#[cfg(feature = "bitcoin")]
+use fincrypt_treasury::seed_file::SeedError;
+use fincrypt_vault::keyfile::KeyfileError;
+use fincrypt_vault::words::WordsError;
 
 use crate::config::ConfigError;
+use crate::error::NodeError;
 
 /// What to do about an error, if a person can do something about it.
 pub(super) fn on(error: &ClientError) -> Option<&'static str> {
@@ -50,12 +59,37 @@ fn on_home(error: &HomeError) -> Option<&'static str> {
             Some("restore it from a copy, or run `fincrypt recover` with the 24 words in a new home")
         }
         HomeError::Io { source, .. } | HomeError::State(KvError::Io(source)) => on_system(source.kind()),
-        HomeError::State(_)
-        | HomeError::VaultState(_)
-        | HomeError::Journal(_)
-        | HomeError::Randomness(_)
-        | HomeError::Keyfile(_)
-        | HomeError::Words(_) => None,
+        HomeError::State(KvError::Locked(_)) => Some("wait until it ends, or use another --home"),
+        HomeError::Keyfile(error) => on_keyfile(error),
+        HomeError::Words(error) => on_words(error),
+        HomeError::Journal(JournalError::Damaged { .. }) => {
+            Some("restore it from a copy, or run `fincrypt recover` with the 24 words in a new home")
+        }
+        HomeError::State(_) | HomeError::VaultState(_) | HomeError::Journal(_) | HomeError::Randomness(_) => {
+            None
+        }
+    }
+}
+
+fn on_keyfile(error: &KeyfileError) -> Option<&'static str> {
+    match error {
+        KeyfileError::Format | KeyfileError::Damaged => {
+            Some("restore it from a copy, or run `fincrypt recover` with the 24 words in a new home")
+        }
+        KeyfileError::WrongPassword => {
+            Some("try again; if it is lost, run `fincrypt recover` with the 24 words in a new home")
+        }
+        KeyfileError::Params | KeyfileError::Randomness => None,
+    }
+}
+
+/// What to do about words that are none.
+pub(super) fn on_words(error: &WordsError) -> Option<&'static str> {
+    match error {
+        WordsError::Count(_) => Some("check that none is missing or doubled"),
+        WordsError::Unknown(_) => Some("check its spelling"),
+        WordsError::Checksum => Some("check their order and spelling"),
+        WordsError::Randomness => None,
     }
 }
 
@@ -76,7 +110,58 @@ fn on_session(error: &SessionError) -> Option<&'static str> {
         SessionError::NoBootstrap => {
             Some("give --bootstrap MULTIADDR, or write `bootstrap` into config.toml")
         }
-        SessionError::Connect(_) | SessionError::Engine(_) | SessionError::Identity(_) => None,
+        SessionError::Connect(error) => on_connecting(error),
+        SessionError::Engine(EngineError::Listen { .. }) => {
+            Some("choose another --listen address, or stop the program that uses it")
+        }
+        SessionError::Identity(IdentityError::Damaged { .. }) => {
+            Some("restore it from a copy, or remove it to start as a new node")
+        }
+        SessionError::Engine(_) | SessionError::Identity(_) => None,
+    }
+}
+
+fn on_connecting(error: &ConnectError) -> Option<&'static str> {
+    match error {
+        ConnectError::NoAnswer { .. } => Some("check that the node runs and that the address is right"),
+        ConnectError::OtherNetwork { .. } => Some("use that --network, or another bootstrap address"),
+        ConnectError::OtherPeer { .. } | ConnectError::Unknown(_) | ConnectError::Stopped => None,
+    }
+}
+
+/// What to do about a node that cannot start.
+pub(super) fn on_node(error: &NodeError) -> Option<&'static str> {
+    match error {
+        NodeError::Common(error) => on(error),
+        NodeError::Money(error) => on_money(error),
+        #[cfg(feature = "bitcoin")]
+        NodeError::Seed(error) => on_seed(error),
+        _ => None,
+    }
+}
+
+fn on_money(error: &MoneyError) -> Option<&'static str> {
+    match error {
+        MoneyError::Ledger(
+            LedgerError::Contradicts { .. }
+            | LedgerError::Lost { .. }
+            | LedgerError::Journal(JournalError::Damaged { .. }),
+        ) => Some("restore the journal from a copy"),
+        MoneyError::Ledger(_) => None,
+        #[cfg(feature = "bitcoin")]
+        MoneyError::Seed(error) => on_seed(error),
+        #[cfg(feature = "bitcoin")]
+        MoneyError::Treasury(error) => crate::wording::on_treasury(error),
+    }
+}
+
+#[cfg(feature = "bitcoin")]
+fn on_seed(error: &SeedError) -> Option<&'static str> {
+    match error {
+        SeedError::Damaged(_) => {
+            Some("remove it and make it from the words with `fincrypt-node wallet init --from-words FILE`")
+        }
+        _ => None,
     }
 }
 
@@ -102,6 +187,8 @@ fn on_mediator(error: &MediatorError) -> Option<&'static str> {
                 "`fincrypt mediator list` shows the mediators; one that it does not show goes by its address",
             )
         }
+        MediatorError::Call(CallError::Connect(error)) => on_connecting(error),
+        MediatorError::Call(CallError::Refused { refusal: Refusal::Busy, .. }) => Some("try again later"),
         MediatorError::Call(_) => None,
     }
 }
@@ -232,7 +319,22 @@ mod tests {
         let dear = OfferError::TooDear { price: Price::new(2), most: Price::new(1) };
         let latest = ReadError::LatestUnknown { lost: text(), reason: text(), newest: text() };
         let lacking = BackupError::Unsafe { report: Box::default(), segments: vec![segment] };
-        let table: [(ClientError, &str); 35] = [
+        let address = || "/ip4/192.0.2.1/tcp/1".to_owned();
+        let other = ConnectError::OtherNetwork { address: address(), found: text(), expected: Network::Main };
+        let listen = EngineError::Listen { address: address().parse().expect("valid"), reason: text() };
+        let journal = JournalError::Damaged { path: path(), offset: 1 };
+        let table: [(ClientError, &str); 46] = [
+            (HomeError::State(KvError::Locked(path())).into(), "another --home"),
+            (HomeError::Journal(journal).into(), "from a copy"),
+            (HomeError::Keyfile(KeyfileError::Damaged).into(), "fincrypt recover"),
+            (HomeError::Keyfile(KeyfileError::Format).into(), "fincrypt recover"),
+            (HomeError::Keyfile(KeyfileError::WrongPassword).into(), "try again"),
+            (HomeError::Words(WordsError::Checksum).into(), "order and spelling"),
+            (SessionError::Connect(ConnectError::NoAnswer { address: address() }).into(), "the node runs"),
+            (SessionError::Connect(other).into(), "--network"),
+            (SessionError::Engine(listen).into(), "--listen"),
+            (SessionError::Identity(IdentityError::Damaged { path: path() }).into(), "a new node"),
+            (CallError::Refused { node, refusal: Refusal::Busy }.into(), "try again later"),
             (HomeError::NoVault(path()).into(), "fincrypt init FOLDER"),
             (HomeError::VaultExists(path()).into(), "another --home"),
             (HomeError::StateDamaged { path: path(), reason: text() }.into(), "fincrypt recover"),

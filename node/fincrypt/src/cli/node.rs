@@ -150,7 +150,7 @@ pub(super) fn main(args: Vec<OsString>) -> Exit {
         Ok(exit) => exit,
         Err(failure) => {
             let advice = match &failure {
-                Failure::Node(NodeError::Common(error)) => super::advice::on(error),
+                Failure::Node(error) => super::advice::on_node(error),
                 Failure::Config(error) => super::advice::on_config(error),
                 _ => None,
             };

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::local::{ask, call};
 use super::output::{Exit, complain, print_json};
 #[cfg(feature = "bitcoin")]
-use super::secret;
+use super::{advice, secret};
 use crate::home::Home;
 #[cfg(feature = "bitcoin")]
 use fincrypt_treasury::seed_file;
@@ -113,7 +113,10 @@ fn init(home: &Home, words_file: Option<&Path>, from_words: Option<&Path>, since
     let words = match from_words {
         Some(path) => {
             let text = secret::words(path).map_err(|error| told(&error))?;
-            Words::parse(&text).map_err(|error| told(&error))?
+            Words::parse(&text).map_err(|error| match advice::on_words(&error) {
+                Some(advice) => format!("{error}: {advice}"),
+                None => told(&error),
+            })?
         }
         None => Words::generate().map_err(|error| told(&error))?,
     };

@@ -8,7 +8,7 @@ use crate::identity::shown;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ConnectError {
     /// Nobody answers there.
-    #[error("no answer from {address}: check that the node runs and that the address is right")]
+    #[error("no answer from {address}")]
     NoAnswer {
         /// What was dialled.
         address: String,
@@ -20,9 +20,7 @@ pub enum ConnectError {
         address: String,
     },
     /// The peer belongs to another network.
-    #[error(
-        "{address} belongs to network {found}, not {expected}: use --network {found} or another bootstrap address"
-    )]
+    #[error("{address} belongs to network {found}, not {expected}")]
     OtherNetwork {
         /// What was dialled.
         address: String,

@@ -40,9 +40,7 @@ pub enum EngineError {
     #[error("the network could not be set up: {0}")]
     Transport(String),
     /// An address could not be listened on.
-    #[error(
-        "cannot listen on {address}: {reason}; choose another --listen address or stop the program that uses it"
-    )]
+    #[error("cannot listen on {address}: {reason}")]
     Listen {
         /// The address.
         address: Multiaddr,

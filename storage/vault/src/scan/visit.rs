@@ -64,7 +64,7 @@ pub enum Skipped {
     #[error("sockets, pipes and devices are not backed up")]
     Special,
     /// What was asked to be scanned is no folder.
-    #[error("it is not a folder; give the folder that holds it")]
+    #[error("it is not a folder")]
     NotAFolder,
     /// Its name has more than 255 bytes.
     #[error("its name is too long")]

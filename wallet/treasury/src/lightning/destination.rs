@@ -31,7 +31,7 @@ impl Destination {
 /// Text that is no Lightning destination.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no Lightning destination: give an offer (lno1…), an invoice (lnbc…) or a node's key (66 hexadecimal digits)"
+    "`{0}` is no Lightning destination, which is an offer (lno1…), an invoice (lnbc…) or a node's key (66 hexadecimal digits)"
 )]
 pub struct ParseDestinationError(String);
 

@@ -14,9 +14,7 @@ pub enum LightningError {
         reason: String,
     },
     /// It could not be started; the chain source may be down.
-    #[error(
-        "the Lightning node could not be started: {0}; look whether the bitcoind or Esplora server of the configuration runs"
-    )]
+    #[error("the Lightning node could not be started: {0}")]
     Start(String),
     /// An alias longer than 32 bytes, or an address that is none.
     #[error("the Lightning node's {what} is not valid: {value}")]
@@ -27,9 +25,7 @@ pub enum LightningError {
         value: String,
     },
     /// It does not run yet, or there is none.
-    #[error(
-        "the Lightning node does not run: look whether the bitcoind or Esplora server of the configuration answers"
-    )]
+    #[error("the Lightning node does not run")]
     NotRunning,
     /// As many payments are under way as may be.
     #[error(

@@ -28,9 +28,7 @@ pub enum TreasuryError {
         reason: String,
     },
     /// bitcoind does not answer, or refuses.
-    #[error(
-        "bitcoind at {url}: {reason}; look whether it runs, and whether its cookie is the one configured"
-    )]
+    #[error("bitcoind at {url}: {reason}")]
     Bitcoind {
         /// Its address.
         url: String,
@@ -38,7 +36,7 @@ pub enum TreasuryError {
         reason: String,
     },
     /// An Esplora server does not answer, or refuses.
-    #[error("the Esplora server {url}: {reason}; look whether it runs, and is the one configured")]
+    #[error("the Esplora server {url}: {reason}")]
     Esplora {
         /// Its address.
         url: String,

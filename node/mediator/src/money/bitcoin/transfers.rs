@@ -78,15 +78,13 @@ impl Transfers {
 #[derive(Debug, thiserror::Error)]
 pub enum MoveError {
     /// There is no wallet, or it does not run.
-    #[error(
-        "the wallet or the Lightning node does not run: look whether the bitcoind or Esplora server of the configuration answers"
-    )]
+    #[error("the wallet or the Lightning node does not run")]
     NoWallet,
     /// The Lightning node gives no address.
     #[error("the Lightning node gives no address: {0}")]
     Lightning(String),
     /// The rest is promised to payouts.
-    #[error("{free} are not promised to payouts: move less, or add capital")]
+    #[error("only {free} are not promised to payouts")]
     Promised {
         /// What is not promised.
         free: Msat,
